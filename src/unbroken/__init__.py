@@ -1,0 +1,77 @@
+"""Unbroken keeps streaming LLM turns alive.
+
+The public names are resolved on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unbroken.client import Answer, AsyncClient, AsyncTurnStream, Client, TurnStream
+    from unbroken.core.policy import Policy
+    from unbroken.core.report import AttemptReport, Report
+    from unbroken.core.turn import Again
+    from unbroken.errors import (
+        FirstOutputTimeout,
+        MalformedStream,
+        ProviderError,
+        StreamCut,
+        TurnError,
+        UnbrokenError,
+        UnexpectedResponse,
+        Unreachable,
+        UsageError,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Again": "core.turn",
+    "Answer": "client",
+    "AsyncClient": "client",
+    "AsyncTurnStream": "client",
+    "AttemptReport": "core.report",
+    "Client": "client",
+    "FirstOutputTimeout": "errors",
+    "MalformedStream": "errors",
+    "Policy": "core.policy",
+    "ProviderError": "errors",
+    "Report": "core.report",
+    "StreamCut": "errors",
+    "TurnError": "errors",
+    "TurnStream": "client",
+    "UnbrokenError": "errors",
+    "UnexpectedResponse": "errors",
+    "Unreachable": "errors",
+    "UsageError": "errors",
+}
+
+__all__ = [
+    "Again",
+    "Answer",
+    "AsyncClient",
+    "AsyncTurnStream",
+    "AttemptReport",
+    "Client",
+    "FirstOutputTimeout",
+    "MalformedStream",
+    "Policy",
+    "ProviderError",
+    "Report",
+    "StreamCut",
+    "TurnError",
+    "TurnStream",
+    "UnbrokenError",
+    "UnexpectedResponse",
+    "Unreachable",
+    "UsageError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"unbroken.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'unbroken' has no attribute {name!r}")

@@ -1,0 +1,203 @@
+"""One HTTP exchange under the rule: what of it is held, what may be handed on, and how far it has come."""
+
+from __future__ import annotations
+
+import enum
+import zlib
+from collections.abc import Callable
+
+import msgspec
+
+from unbroken.core.decoding import decoder_for, identity
+from unbroken.core.dialect import Call, Signal
+from unbroken.core.failures import Failure, Phase
+from unbroken.core.http import Head
+from unbroken.core.policy import Policy
+from unbroken.core.sse import Event, Parser, parse
+from unbroken.errors import DecodeError, EventTooLarge, MalformedEvent
+
+MAX_REFUSAL = 64 * 1024
+"""How many bytes of an error response are held to find out whether it is worth waiting."""
+
+
+class Mode(enum.Enum):
+    """How the body of an attempt is read."""
+
+    WAITING = "no headers yet"
+    STREAM = "events, under the rule"
+    WHOLE = "one JSON document, held until it is whole"
+    REFUSAL = "an error response, held until it is known whether it is worth waiting"
+    OPAQUE = "handed on unread"
+
+
+class Attempt:
+    """The state of one exchange.
+
+    Args:
+        number: 1 for the first attempt of the turn.
+        call: what is asked.
+        policy: whose caps apply.
+        started: when it began, on the driver's clock.
+    """
+
+    def __init__(self, number: int, call: Call, policy: Policy, started: float) -> None:
+        self.number = number
+        self.started = started
+        self.phase = Phase.CONNECT
+        self.mode = Mode.WAITING
+        self.head: Head | None = None
+        self.failure: Failure | None = None
+        """A failure that the body itself reported."""
+        self.detail = ""
+        self._call = call
+        self._policy = policy
+        self._reader = call.dialect.reader(call)
+        self._parser = Parser(policy.max_event, keep_raw=True)
+        self._held = bytearray()
+        self._decode: Callable[[bytes], bytes] = identity
+
+    def open(self, head: Head, mode: Mode) -> None:
+        """The headers have come; ``mode`` says how to read what follows."""
+        decode = decoder_for(head)
+        self.mode = mode if decode else Mode.OPAQUE
+        if decode and decode is not identity:
+            self._decode = decode
+            head = head.without("content-encoding", "content-length")
+        self.head = head
+        self.phase = Phase.OUTPUT if self.mode is Mode.OPAQUE else Phase.PRELUDE
+
+    def data(self, chunk: bytes) -> bytes:
+        """Take the next bytes of the body; return those that may be handed on now.
+
+        Afterwards :attr:`failure` is set where the body reported one that its phase does not let pass.
+        """
+        try:
+            chunk = self._decode(chunk)
+        except zlib.error:
+            self.failure, self.detail = Failure.BROKEN_FRAMING, "the content encoding is broken"
+            return b""
+        if self.mode is Mode.OPAQUE:
+            return chunk
+        if self.mode is not Mode.STREAM:
+            return self._hold_document(chunk)
+        return self._hold_prelude(chunk) if self.phase is Phase.PRELUDE else self._hand_on(chunk)
+
+    def end(self) -> bytes:
+        """The body has ended cleanly; return what may be handed on now. Sets :attr:`failure` where that was a cut."""
+        if self.mode is Mode.WHOLE and self.phase is Phase.PRELUDE:
+            return self._end_document()
+        if self.mode is Mode.STREAM and self.phase in (Phase.PRELUDE, Phase.OUTPUT):
+            self.failure = Failure.UNFINISHED
+            return b""
+        self.phase = Phase.COMPLETE
+        return b""
+
+    def release(self) -> bytes:
+        """Everything that is held, to be handed on now."""
+        if self.phase is Phase.PRELUDE:
+            self.phase = Phase.OUTPUT
+        held = self._parser.take() + bytes(self._held)
+        self._held.clear()
+        return held
+
+    def release_refusal(self) -> bytes:
+        """Hand on an error response: what is held of it now, the rest as it comes."""
+        self.mode = Mode.OPAQUE
+        return self.release()
+
+    def release_error(self) -> bytes:
+        """Hand on an error that came inside the stream: it is an ending."""
+        held = self.release()
+        self.phase = Phase.SETTLED
+        return held
+
+    @property
+    def refusal(self) -> bytes:
+        """What has come of an error response so far."""
+        return bytes(self._held)
+
+    # A document
+
+    def _hold_document(self, chunk: bytes) -> bytes:
+        self._held += chunk
+        cap = self._policy.max_event if self.mode is Mode.WHOLE else MAX_REFUSAL
+        if self.mode is Mode.WHOLE and len(self._held) > cap:
+            self.mode = Mode.OPAQUE
+            return self.release()
+        return b""
+
+    def _end_document(self) -> bytes:
+        try:
+            msgspec.json.decode(self._held)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.failure, self.detail = Failure.TRUNCATED, "the JSON of the answer is not whole"
+            return b""
+        held = self.release()
+        self.phase = Phase.COMPLETE
+        return held
+
+    # A stream of events
+
+    def _hold_prelude(self, chunk: bytes) -> bytes:
+        try:
+            for event in self._parser.feed(chunk):
+                self._apply(self._read(event))
+                if self.failure:
+                    spoke = self.phase is not Phase.PRELUDE
+                    return self._before_terminator(self.release()) if spoke else b""
+        except DecodeError as exc:
+            if self.phase is Phase.PRELUDE:
+                too_large = isinstance(exc, EventTooLarge)
+                self.failure = Failure.EVENT_TOO_LARGE if too_large else Failure.MALFORMED
+                self.detail = str(exc)
+                return b""
+        if self._parser.held > self._policy.max_prelude and self.phase is Phase.PRELUDE:
+            self.phase = Phase.OUTPUT
+        return b"" if self.phase is Phase.PRELUDE else self.release()
+
+    def _hand_on(self, chunk: bytes) -> bytes:
+        """The fast path: a copy, and a search for the ending."""
+        try:
+            whole = self._parser.blocks.feed(chunk)
+        except EventTooLarge:  # the bytes go through; a typed reader raises
+            return chunk
+        if not whole or not self._call.dialect.notable.search(whole):
+            return chunk
+        for event in parse(whole):
+            self._apply(self._read(event))
+        return self._before_terminator(chunk) if self.failure else chunk
+
+    def _before_terminator(self, chunk: bytes) -> bytes:
+        """A terminator without an ending would pass a truncated answer off as whole: it is not handed on."""
+        last = max((found.start() for found in self._call.dialect.notable.finditer(chunk)), default=0)
+        return chunk[:last]
+
+    def _read(self, event: Event) -> Signal:
+        try:
+            return self._reader.read(event)
+        except MalformedEvent:
+            if self.phase is Phase.PRELUDE:
+                raise
+            return Signal.SILENT
+
+    def _apply(self, signal: Signal) -> None:
+        if signal & Signal.ERROR:
+            self._apply_error(signal)
+            return
+        if signal & Signal.OUTPUT and self.phase is Phase.PRELUDE:
+            self.phase = Phase.OUTPUT
+        if signal & Signal.SETTLES and self.phase is not Phase.COMPLETE:
+            self.phase = Phase.SETTLED
+        if signal & Signal.ENDS:
+            if self.phase in (Phase.SETTLED, Phase.COMPLETE):
+                self.phase = Phase.COMPLETE
+            else:
+                self.failure = Failure.UNFINISHED
+
+    def _apply_error(self, signal: Signal) -> None:
+        """Before output the turn decides; after it the error is handed on and is the ending."""
+        if self.phase is Phase.PRELUDE:
+            transient = bool(signal & Signal.TRANSIENT_ERROR)
+            self.failure = Failure.TRANSIENT_ERROR if transient else Failure.PERMANENT_ERROR
+        elif self.phase is Phase.OUTPUT:
+            self.phase = Phase.SETTLED

@@ -1,0 +1,18 @@
+"""The dialects, and how a request finds its own: by method, path and body, never by host."""
+
+from __future__ import annotations
+
+from unbroken.core.dialect import Call, Dialect
+from unbroken.core.dialects.openai_chat import OPENAI_CHAT
+from unbroken.core.http import Request
+
+DIALECTS: tuple[Dialect, ...] = (OPENAI_CHAT,)
+"""Every dialect, asked in this order."""
+
+
+def recognise(request: Request) -> Call | None:
+    """The generation call that a request makes, or ``None``: then it passes through untouched."""
+    for dialect in DIALECTS:
+        if call := dialect.recognise(request):
+            return call
+    return None

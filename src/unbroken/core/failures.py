@@ -1,0 +1,139 @@
+"""What can go wrong, and what is done about it: the design's failure table as data.
+
+A :class:`Failure` is one way to fail; failures that are treated alike share a :class:`Row`. :data:`TABLE` holds one
+:class:`Verdict` for each row and :class:`Phase`. How often and how soon is the business of
+:mod:`unbroken.core.policy`; carrying it out is that of :mod:`unbroken.core.turn`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+
+
+class Phase(enum.StrEnum):
+    """How far an attempt has come."""
+
+    CONNECT = "connect"
+    """The request has not been sent: connecting, proxy, TLS."""
+    HEADERS = "headers"
+    """The request was sent, no response headers yet."""
+    PRELUDE = "prelude"
+    """Headers came, nothing that the model produced yet; all of it is held back."""
+    OUTPUT = "output"
+    """Output was handed on: from here on nothing is replayed and nothing is altered."""
+    SETTLED = "settled"
+    """The attempt has said how it ended."""
+    COMPLETE = "complete"
+    """The body has ended, or its terminator was seen."""
+
+
+class Verdict(enum.Enum):
+    """What is done about a failure."""
+
+    RETRY = "send again; it was provably not processed (counts in retries)"
+    RETRY_BRIEFLY = "send again, but for a few seconds in all (counts in retries)"
+    REPLAY = "send again; it may have been processed (counts in replays)"
+    REPLAY_WITH_BACKOFF = "send again, after a wait (counts in replays)"
+    CUT = "raise StreamCut"
+    ERROR = "raise at once"
+    HAND_ON = "give the caller what came, unaltered"
+    END = "end the stream normally; the report notes it"
+    NEVER = "cannot happen in this phase"
+
+
+class Row(enum.Enum):
+    """The rows of the table: failures that are treated alike."""
+
+    LOST = "the connection was lost"
+    UNPROCESSED = "the server says that it did not process the request"
+    UNREACHABLE = "nobody answers there, perhaps only now"
+    MISCONFIGURED = "it cannot work until somebody changes something"
+    BUSY = "the server is busy and said so promptly"
+    GATEWAY_GAVE_UP = "the same after a long wait: the work may have been done"
+    REFUSED = "any other status, an exhausted quota"
+    TRANSIENT_ERROR = "an error inside the stream that may pass"
+    PERMANENT_ERROR = "an error inside the stream that will not pass"
+    MALFORMED = "an event that breaks the format"
+    OTHER_CONTENT = "another content type than was asked for"
+    NO_OUTPUT = "no output in time"
+    CANCELLED = "the caller cancelled"
+
+
+class Failure(enum.Enum):
+    """One way to fail: a stable code, the words for a person, and the row of the table it belongs to."""
+
+    RESET = ("reset", "connection reset", Row.LOST)
+    CLOSED = ("closed", "connection closed by the other side", Row.LOST)
+    TRUNCATED = ("truncated", "body cut short", Row.LOST)
+    UNFINISHED = ("unfinished", "the stream ended without saying how the answer ended", Row.LOST)
+    BROKEN_FRAMING = ("broken_framing", "broken HTTP framing", Row.LOST)
+    STREAM_RESET = ("stream_reset", "HTTP/2 stream reset by the server", Row.LOST)
+    DEAD_PATH = ("dead_path", "path dead, no answer to PING", Row.LOST)
+    IDLE_TIMEOUT = ("idle_timeout", "idle timeout", Row.LOST)
+    TLS_FAILED = ("tls_failed", "TLS handshake cut", Row.LOST)
+    NOT_PROCESSED = ("not_processed", "refused by the server before processing", Row.UNPROCESSED)
+    CONNECTION_REFUSED = ("connection_refused", "connection refused", Row.UNREACHABLE)
+    CONNECT_TIMEOUT = ("connect_timeout", "no connection in time", Row.UNREACHABLE)
+    NO_ROUTE = ("no_route", "network unreachable", Row.UNREACHABLE)
+    PROXY_UNREACHABLE = ("proxy_unreachable", "proxy unreachable", Row.UNREACHABLE)
+    DNS_TEMPORARY = ("dns_temporary", "temporary DNS failure", Row.UNREACHABLE)
+    NO_SUCH_HOST = ("no_such_host", "no such host", Row.MISCONFIGURED)
+    CERTIFICATE = ("certificate", "certificate refused", Row.MISCONFIGURED)
+    TLS_MISMATCH = ("tls_mismatch", "TLS cannot be spoken there", Row.MISCONFIGURED)
+    PROXY_AUTH = ("proxy_auth", "proxy authentication required", Row.MISCONFIGURED)
+    PROXY_REFUSED = ("proxy_refused", "refused by the proxy", Row.MISCONFIGURED)
+    PROXY_PROTOCOL = ("proxy_protocol", "the proxy speaks another protocol", Row.MISCONFIGURED)
+    BAD_REQUEST = ("bad_request", "request cannot be sent", Row.MISCONFIGURED)
+    BUSY = ("busy", "server busy", Row.BUSY)
+    GATEWAY_GAVE_UP = ("gateway_gave_up", "gateway gave up waiting", Row.GATEWAY_GAVE_UP)
+    REFUSED = ("refused", "refused by the server", Row.REFUSED)
+    TRANSIENT_ERROR = ("transient_error", "error in the stream, may pass", Row.TRANSIENT_ERROR)
+    PERMANENT_ERROR = ("permanent_error", "error in the stream", Row.PERMANENT_ERROR)
+    MALFORMED = ("malformed", "malformed event", Row.MALFORMED)
+    EVENT_TOO_LARGE = ("event_too_large", "event over the size cap", Row.MALFORMED)
+    OTHER_CONTENT = ("other_content", "another content type than was asked for", Row.OTHER_CONTENT)
+    DEADLINE = ("deadline", "no output in time", Row.NO_OUTPUT)
+    CANCELLED = ("cancelled", "cancelled by the caller", Row.CANCELLED)
+
+    def __init__(self, code: str, phrase: str, row: Row) -> None:
+        self.code = code
+        self.phrase = phrase
+        self.row = row
+
+
+def _table() -> Mapping[tuple[Row, Phase], Verdict]:
+    v = Verdict
+    never = v.NEVER
+    #                        connect          headers    prelude                output     settled
+    rows: dict[Row, tuple[Verdict, ...]] = {
+        Row.LOST:            (v.RETRY,         v.REPLAY,  v.REPLAY,              v.CUT,     v.END),
+        Row.UNPROCESSED:     (v.RETRY,         v.RETRY,   v.RETRY,               v.CUT,     v.END),
+        Row.UNREACHABLE:     (v.RETRY_BRIEFLY, never,     never,                 never,     never),
+        Row.MISCONFIGURED:   (v.ERROR,         v.ERROR,   never,                 never,     never),
+        Row.BUSY:            (never,           v.RETRY,   never,                 never,     never),
+        Row.GATEWAY_GAVE_UP: (never,           v.REPLAY,  never,                 never,     never),
+        Row.REFUSED:         (never,           v.HAND_ON, never,                 never,     never),
+        Row.TRANSIENT_ERROR: (never,           never,     v.REPLAY_WITH_BACKOFF, v.HAND_ON, v.HAND_ON),
+        Row.PERMANENT_ERROR: (never,           never,     v.HAND_ON,             v.HAND_ON, v.HAND_ON),
+        Row.MALFORMED:       (never,           never,     v.ERROR,               v.HAND_ON, v.HAND_ON),
+        Row.OTHER_CONTENT:   (never,           v.HAND_ON, never,                 never,     never),
+        Row.NO_OUTPUT:       (v.ERROR,         v.ERROR,   v.ERROR,               never,     v.END),
+        Row.CANCELLED:       (v.ERROR,         v.ERROR,   v.ERROR,               v.ERROR,   v.ERROR),
+    }  # fmt: skip
+    phases = (Phase.CONNECT, Phase.HEADERS, Phase.PRELUDE, Phase.OUTPUT, Phase.SETTLED)
+    return MappingProxyType(
+        {(row, phase): cell for row, cells in rows.items() for phase, cell in zip(phases, cells, strict=True)}
+    )
+
+
+TABLE = _table()
+"""One verdict for each row and phase, as in the design's section 2, "What each failure does"."""
+
+
+def verdict(failure: Failure, phase: Phase) -> Verdict:
+    """What is done about ``failure`` in ``phase``. After the end (``COMPLETE``) nothing can be lost any more."""
+    if phase is Phase.COMPLETE:
+        return Verdict.END
+    return TABLE[failure.row, phase]

@@ -1,0 +1,127 @@
+"""A request and the head of a response, as every layer passes them on."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from urllib.parse import SplitResult, urlsplit
+
+from unbroken.errors import UsageError
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Header fields in order, names as they were written."""
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+_FORBIDDEN_IN_VALUE = re.compile(rb"[\0\r\n]")  # RFC 9110, section 5.5
+_FORBIDDEN_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One HTTP request with its body in memory, so that it can be sent again.
+
+    Attributes:
+        method: such as ``"POST"``.
+        url: absolute ``http`` or ``https`` URL, already percent-encoded.
+        headers: fields in order; ``Host`` and ``Content-Length`` are added by the wire.
+        body: the whole body.
+
+    Raises:
+        UsageError: a URL that is none, or a field that would inject another one.
+    """
+
+    method: str
+    url: str
+    headers: Headers = ()
+    body: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not _TOKEN.fullmatch(self.method.encode("latin-1", "replace")):
+            raise UsageError(f"{self.method!r} is not an HTTP method")
+        check_url(self.url)
+        for name, value in self.headers:
+            if not _TOKEN.fullmatch(name):
+                raise UsageError(f"{name!r} is not a header name")
+            if _FORBIDDEN_IN_VALUE.search(value):
+                raise UsageError(f"the value of header {name.decode()} contains a line break or NUL")
+
+    @cached_property
+    def parts(self) -> SplitResult:
+        """The URL in its parts."""
+        return urlsplit(self.url)
+
+    @property
+    def path(self) -> str:
+        """The URL's path without the query."""
+        return self.parts.path or "/"
+
+    def with_headers(self, **replaced: str) -> Request:
+        """A copy with these fields set (``accept_encoding="identity"``), replacing all of the same name."""
+        names = {name.replace("_", "-").encode(): value.encode() for name, value in replaced.items()}
+        kept = tuple(field for field in self.headers if field[0].lower() not in names)
+        return dataclasses.replace(self, headers=kept + tuple(names.items()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """Status and headers of a response.
+
+    Attributes:
+        status: HTTP status.
+        headers: fields in order.
+        http_version: ``"HTTP/1.1"`` or ``"HTTP/2"``.
+    """
+
+    status: int
+    headers: Headers = ()
+    http_version: str = "HTTP/1.1"
+
+    @cached_property
+    def fields(self) -> Mapping[str, str]:
+        """The headers by lower-case name, values as Latin-1 text; a repeated field is joined by ``, ``."""
+        fields: dict[str, str] = {}
+        for raw_name, raw_value in self.headers:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            fields[name] = f"{fields[name]}, {value}" if name in fields else value
+        return fields
+
+    @property
+    def content_type(self) -> str:
+        """The media type in lower case, without parameters; ``""`` where there is none."""
+        return self.fields.get("content-type", "").partition(";")[0].strip().lower()
+
+    def without(self, *names: str) -> Head:
+        """A copy without these fields (lower-case names)."""
+        kept = tuple(field for field in self.headers if field[0].decode("latin-1").lower() not in names)
+        return Head(self.status, kept, self.http_version)
+
+
+def check_url(url: str) -> None:
+    """Refuse what cannot be requested.
+
+    Raises:
+        UsageError: not an absolute http(s) URL with a host and a sane port. Credentials in it are not echoed.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as exc:
+        raise UsageError(f"not a valid URL: {exc}") from None
+    if _FORBIDDEN_IN_URL.search(url):
+        raise UsageError("a URL cannot contain spaces or control characters")
+    if not url.isascii():
+        raise UsageError("a URL must be ASCII; percent-encode its path and use the xn-- form of its host")
+    if parts.scheme not in ("http", "https"):
+        raise UsageError(f"{redacted(url)!r} is not an http:// or https:// URL")
+    if not parts.hostname or port == 0:
+        raise UsageError(f"{redacted(url)!r} names no host to connect to")
+
+
+def redacted(url: str) -> str:
+    """The URL without credentials and query, fit for a message."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    shown = scheme + separator + authority.rpartition("@")[2] + slash + path
+    return shown.partition("?")[0].partition("#")[0]

@@ -1,0 +1,113 @@
+"""How often, how soon, how long: the limits of a turn, and the arithmetic of waiting.
+
+The backoff before the n-th wait (n from 0) is::
+
+    delay(n) = min(backoff_max, backoff_initial * 2**n) * (1 - random() / 2)
+
+that is, full growth with the upper half of it jittered: clients that were cut together do not come back together, and
+no wait is shorter than half of its step. ``Retry-After`` replaces it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from unbroken.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The limits of one turn. All durations are float seconds, all sizes bytes.
+
+    Attributes:
+        retries: how often a request may be sent again that was provably not processed (never sent, or refused by a
+            prompt status such as 429).
+        replays: how often a request may be sent again that was sent and lost. Each may have been billed; one counter
+            for the whole turn.
+        give_up_after: no further attempt *starts* later than this after the turn began.
+        connect: limit for name resolution, connection, proxy and TLS together.
+        unreachable_for: how long an unreachable server or proxy is tried again, in all.
+        idle: silence on the wire after which a connection counts as lost. Answers to PING are not silence.
+        first_output: limit from an attempt's start to the model's first output; comments and pings do not extend it.
+        settle: silence after the answer has said how it ended, after which the stream is ended normally.
+        ping: interval of HTTP/2 PING; 0 turns it off. Without HTTP/2 it is the interval of TCP keepalive.
+        ping_timeout: a path that leaves a PING unanswered this long, with no other byte from it, is dead.
+        backoff_initial: the first wait.
+        backoff_max: the longest wait.
+        retry_after_max: a ``Retry-After`` beyond this is not waited for; the response is handed on.
+        late: a retryable status that took longer than this is a gateway's idle timer: the work may have been done.
+        max_prelude: a prelude over this counts as output.
+        max_event: cap of one event.
+        replay_acting: replay even calls whose server-side tools act on the world.
+
+    Raises:
+        UsageError: a negative or absurd limit.
+    """
+
+    retries: int = 10
+    replays: int = 3
+    give_up_after: float = 600.0
+    connect: float = 10.0
+    unreachable_for: float = 10.0
+    idle: float = 600.0
+    first_output: float = 900.0
+    settle: float = 5.0
+    ping: float = 10.0
+    ping_timeout: float = 20.0
+    backoff_initial: float = 0.5
+    backoff_max: float = 15.0
+    retry_after_max: float = 60.0
+    late: float = 30.0
+    max_prelude: int = 1024 * 1024
+    max_event: int = 16 * 1024 * 1024
+    replay_acting: bool = False
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not value >= 0:  # NaN too
+                raise UsageError(f"{field.name} cannot be {value!r}: it must be 0 or more")
+        for name in ("connect", "idle", "first_output", "ping_timeout", "max_event"):
+            if getattr(self, name) == 0:
+                raise UsageError(f"{name} cannot be 0: nothing would ever succeed")
+
+    def once(self) -> Policy:
+        """The policy with a single attempt, for a request that already is somebody else's retry."""
+        return dataclasses.replace(self, retries=0, replays=0)
+
+    def backoff(self, waits: int, random: Callable[[], float]) -> float:
+        """Seconds to wait when ``waits`` waits have already been made; the formula is the module's."""
+        step = self.backoff_initial * 2.0 ** min(waits, 64)
+        return min(self.backoff_max, step) * (1 - random() / 2)
+
+
+def retry_after(headers: Mapping[str, str], wall_clock: float) -> float | None:
+    """Seconds that a response asks to wait, or ``None`` where it does not say.
+
+    Reads ``retry-after-ms`` (milliseconds, sent by OpenAI and Azure) and ``Retry-After`` (RFC 9110, section 10.2.3:
+    seconds or an HTTP date).
+
+    Args:
+        headers: response headers, names in lower case.
+        wall_clock: now, in seconds since the epoch; only a date needs it.
+    """
+    if (milliseconds := _seconds(headers.get("retry-after-ms", ""))) is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after", "").strip()
+    if (seconds := _seconds(value)) is not None or not value:
+        return seconds
+    from email.utils import parsedate_to_datetime  # costs as much to import as the rest of the core; dates are rare
+
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - wall_clock)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _seconds(value: str) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if 0 <= number < float("inf") else None

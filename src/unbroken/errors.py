@@ -1,0 +1,167 @@
+"""The one error tree.
+
+::
+
+    UnbrokenError
+    ├── UsageError            the caller's mistake: a bad URL, an unknown provider, a missing key, a bad proxy
+    ├── WireError             the network failed; raised by the wire, decided upon by the core, never leaves a driver
+    ├── DecodeError           bytes that break the format of the stream
+    │   ├── MalformedEvent    an event that is not what its dialect says
+    │   └── EventTooLarge     an event over the cap
+    └── TurnError             a turn that failed; carries code, phase, retryable and the report
+        ├── StreamCut         the stream was lost: after output, or before it more often than the budget allows
+        ├── Unreachable       no request ever got through: refused, no such name, certificate, proxy
+        ├── FirstOutputTimeout  connected and alive, but no output in time
+        ├── MalformedStream   the stream broke its own format (see DecodeError)
+        ├── UnexpectedResponse  an answer of another kind than was asked for: HTML, JSON, a redirect
+        └── ProviderError     the provider itself said no: a status, or an error inside the stream
+
+``UsageError`` is also a :class:`ValueError`. What a program usually wants to catch is :class:`TurnError`; what must not
+be missed is :class:`StreamCut`: an answer that looks whole without it may not be.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unbroken.core.failures import Failure, Phase
+    from unbroken.core.report import Report
+
+
+class UnbrokenError(Exception):
+    """Base of every error that Unbroken raises."""
+
+
+class UsageError(UnbrokenError, ValueError):
+    """The caller's mistake; the message names it and the next step."""
+
+
+class WireError(UnbrokenError):
+    """The network failed under an exchange.
+
+    Attributes:
+        failure: what kind of failure it is; the core decides by it.
+        detail: one line for a person, without credentials or content.
+    """
+
+    def __init__(self, failure: Failure, detail: str = "") -> None:
+        super().__init__(f"{failure.phrase}: {detail}" if detail else failure.phrase)
+        self.failure = failure
+        self.detail = detail
+
+
+class DecodeError(UnbrokenError):
+    """Bytes that break the format of the stream."""
+
+
+class MalformedEvent(DecodeError):
+    """An event whose data is not what its dialect says (JSON, of an expected shape)."""
+
+
+class EventTooLarge(DecodeError):
+    """An event grew over the cap before it ended.
+
+    Attributes:
+        limit: the cap, in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"an event of the stream grew over {limit} bytes")
+        self.limit = limit
+
+
+class TurnError(UnbrokenError):
+    """A turn that failed.
+
+    Attributes:
+        code: stable machine-readable name of the error, such as ``"stream_cut"``.
+        phase: the phase in which the last attempt failed, or ``None`` where no attempt was made.
+        retryable: whether asking the same again later is likely to help.
+        report: every attempt of the turn and what it lost; ``None`` only before the first attempt.
+    """
+
+    code = "turn_failed"
+
+    def __init__(
+        self, message: str, *, phase: Phase | None = None, retryable: bool = False, report: Report | None = None
+    ) -> None:
+        super().__init__(message)
+        self.phase = phase
+        self.retryable = retryable
+        self.report = report
+
+
+class StreamCut(TurnError):
+    """The stream was lost.
+
+    After output nothing is replayed: what was already handed on is real, the rest is missing. Before output this is
+    raised when the budget of replays is used up. The typed client hangs what arrived on it.
+
+    Attributes:
+        partial: what had arrived, for callers of the typed client
+            (:class:`unbroken.client.Answer`, with ``text``, ``reasoning``, ``tool_calls``); ``None`` elsewhere.
+    """
+
+    code = "stream_cut"
+    partial: object | None = None
+
+
+class Unreachable(TurnError):
+    """No request got through: connection refused, no such host, a refused certificate, a proxy that would not."""
+
+    code = "unreachable"
+
+
+class FirstOutputTimeout(TurnError):
+    """The path was alive but the model produced nothing within ``Policy.first_output`` seconds."""
+
+    code = "first_output_timeout"
+
+
+class MalformedStream(TurnError):
+    """The stream broke its own format; replaying a server's bug does not mend it."""
+
+    code = "malformed_stream"
+    partial: object | None = None
+
+
+class UnexpectedResponse(TurnError):
+    """An answer of another kind than was asked for: an HTML page, a redirect, JSON that is no completion.
+
+    Attributes:
+        status: the HTTP status.
+    """
+
+    code = "unexpected_response"
+
+    def __init__(self, message: str, *, status: int, phase: Phase | None = None, report: Report | None = None) -> None:
+        super().__init__(message, phase=phase, report=report)
+        self.status = status
+
+
+class ProviderError(TurnError):
+    """The provider itself said no, by a status or by an error inside the stream.
+
+    Attributes:
+        status: the HTTP status (200 where the error came inside a stream).
+        kind: the provider's own name of the error (``type`` or ``code``), or ``""``.
+        partial: what had arrived before the error, as in :class:`StreamCut`.
+    """
+
+    code = "provider_error"
+    partial: object | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        kind: str = "",
+        phase: Phase | None = None,
+        retryable: bool = False,
+        report: Report | None = None,
+    ) -> None:
+        super().__init__(message, phase=phase, retryable=retryable, report=report)
+        self.status = status
+        self.kind = kind

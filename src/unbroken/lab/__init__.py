@@ -1,0 +1,34 @@
+"""The server side of the laboratory: breaks connections on purpose, over real sockets.
+
+* `Upstream`: a scripted LLM server (OpenAI chat completions; HTTP/1.1 and HTTP/2, with or without TLS) that breaks
+  where a `Fault` says, and remembers what it was asked and what it sent.
+* `CuttingProxy`: an HTTP and SOCKS5 proxy that cuts connections on which nothing moves.
+
+Both run on a thread and an event loop of their own, so that synchronous and asynchronous tests and the command line
+use them alike::
+
+    with Upstream(faults=[Fault("rst", "after_role")]) as upstream:
+        ...  # talk to upstream.url
+        assert upstream.wait_for(lambda: len(upstream.requests) == 2, timeout=1)
+"""
+
+from unbroken.lab.answer import Answer
+from unbroken.lab.fault import KINDS, POINTS, Fault, Kind, Point, parse_fault
+from unbroken.lab.proxy import CuttingProxy
+from unbroken.lab.record import RecordedRequest
+from unbroken.lab.tunnel import Tunnel
+from unbroken.lab.upstream import Upstream
+
+__all__ = [
+    "KINDS",
+    "POINTS",
+    "Answer",
+    "CuttingProxy",
+    "Fault",
+    "Kind",
+    "Point",
+    "RecordedRequest",
+    "Tunnel",
+    "Upstream",
+    "parse_fault",
+]

@@ -1,0 +1,53 @@
+"""What the upstream says when nothing goes wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Framing = Literal["chunked", "length", "close"]
+"""How an HTTP/1.1 body ends: with a last chunk, after Content-Length bytes, or with the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of the model, and the pace at which it is told.
+
+    Args:
+        text: the tokens of the answer; a plain string is split into words.
+        reasoning: tokens of reasoning, sent before the text as ``reasoning_content`` deltas.
+        tool_calls: tool calls, each as (id, name, fragments of the JSON arguments), sent after the text.
+        think: seconds of silence before the answer.
+        think_at: where that silence lies. "after_headers" means before the comments and the role delta.
+        comments: how many ``: keep-alive`` comments are sent before the role delta, after the silence.
+        gap: seconds between tokens (of reasoning, text and tool calls alike).
+        finish_reason: the reason that the last choice chunk gives.
+        usage: sent in a chunk of its own with empty choices, as with ``stream_options.include_usage``; None: not sent.
+        done: whether ``data: [DONE]`` is sent.
+        framing: how the body ends over HTTP/1.1.
+        model: the name of the model.
+    """
+
+    text: str | Sequence[str] = ("Hello", " from", " the", " lab", ".")
+    reasoning: Sequence[str] = ()
+    tool_calls: Sequence[tuple[str, str, Sequence[str]]] = ()
+    think: float = 0.0
+    think_at: Literal["before_headers", "after_headers", "after_role"] = "after_headers"
+    comments: int = 0
+    gap: float = 0.0
+    finish_reason: str = "stop"
+    usage: Mapping[str, Any] | None = field(
+        default_factory=lambda: {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    )
+    done: bool = True
+    framing: Framing = "chunked"
+    model: str = "lab"
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The text as the tokens that are sent; joined, they are the text."""
+        if isinstance(self.text, str):
+            return tuple(re.findall(r"\s*\S+|\s+$", self.text))
+        return tuple(self.text)

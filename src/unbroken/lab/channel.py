@@ -1,0 +1,269 @@
+"""Bytes to and from one socket, with every way to end a connection at hand: reset, close, close without close_notify.
+
+asyncio's transports hide just these, and they close TLS behind one's back. So the channel reads and writes the socket
+itself, and runs TLS over memory buffers. It needs a selector event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import struct
+from contextlib import suppress
+
+_READ_SIZE = 65_536
+_INBOX_LIMIT = 1_048_576  # bytes that wait to be read before the socket is left alone
+_LINGER = 1.0  # seconds for the other side to close after we have
+_LINGER_OPTION = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+
+
+class Channel:
+    """One TCP connection.
+
+    It always reads, so that it notices at once when the other side leaves.
+
+    Attributes:
+        left: set when the other side has closed or reset the connection.
+        was_reset: whether it was a reset.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.left = asyncio.Event()
+        self.was_reset = False
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._inbox = bytearray()
+        self._news = asyncio.Event()  # something arrived, the other side left, or the channel was ended here
+        self._ended = False
+        self._is_full = False
+        self._sending = asyncio.Lock()
+        sock.setblocking(False)
+        with suppress(OSError):  # the other side may have gone already
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._loop.add_reader(sock, self._on_readable)
+
+    async def read(self) -> bytes:
+        """What has arrived, as soon as there is something; empty when the connection is over, by whichever side."""
+        while not self._ended and not self._inbox and not self.left.is_set():
+            await self._wait_for_news()
+        return b"" if self._ended else self._take(len(self._inbox))
+
+    async def read_exactly(self, count: int) -> bytes:
+        """Exactly `count` bytes.
+
+        Raises:
+            ConnectionError: the connection was over before.
+        """
+        while len(self._inbox) < count:
+            await self._wait_for_more()
+        return self._take(count)
+
+    async def read_until(self, separator: bytes) -> bytes:
+        """The bytes up to `separator`, and with it.
+
+        Raises:
+            ConnectionError: the connection was over before, or the separator did not come within 64 KiB.
+        """
+        while (index := self._inbox.find(separator)) < 0:
+            if len(self._inbox) > _READ_SIZE:
+                raise ConnectionError("no end in sight")
+            await self._wait_for_more()
+        return self._take(index + len(separator))
+
+    async def peek(self) -> int:
+        """The first byte that waits to be read, which stays there.
+
+        Raises:
+            ConnectionError: the connection was over before.
+        """
+        while not self._inbox:
+            await self._wait_for_more()
+        return self._inbox[0]
+
+    async def send(self, data: bytes) -> None:
+        """Send all of `data`.
+
+        Raises:
+            OSError: the connection is over.
+        """
+        async with self._sending:
+            await self._loop.sock_sendall(self._sock, data)
+
+    async def shut(self, *, close_notify: bool = True) -> None:
+        """Send FIN, over TLS after a close_notify or without. `linger` and `close` are to follow."""
+        if self._ended:
+            return
+        self._end()
+        if close_notify:
+            with suppress(OSError):
+                await self._send_close_notify()
+        self.send_eof()
+
+    def send_eof(self) -> None:
+        """Send FIN and go on reading."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    async def linger(self) -> None:
+        """After `shut`: wait for the other side to close too.
+
+        A socket that is closed while bytes arrive answers them with a reset, and the close would not be plain.
+        """
+        if not self.is_closed:
+            await self.wait_until_left(_LINGER)
+
+    async def wait_until_left(self, seconds: float | None) -> None:
+        """Wait until the other side leaves, for at most `seconds`; None: for ever."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.left.wait(), seconds)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the socket is closed here."""
+        return self._sock.fileno() < 0
+
+    def reset(self) -> None:
+        """Close at once with RST."""
+        with suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OPTION)
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket. May be called again."""
+        self._end()
+        if not self.is_closed:
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+            self._sock.close()
+
+    async def _send_close_notify(self) -> None:
+        """Say that nothing more will come; plain TCP has no word for it."""
+
+    def _end(self) -> None:
+        self._ended = True
+        self._news.set()
+
+    def _take(self, count: int) -> bytes:
+        data = bytes(self._inbox[:count])
+        del self._inbox[:count]
+        if self._is_full and not self.is_closed and not self.left.is_set():
+            self._is_full = False
+            self._loop.add_reader(self._sock, self._on_readable)
+        return data
+
+    async def _wait_for_news(self) -> None:
+        self._news.clear()
+        await self._news.wait()
+
+    async def _wait_for_more(self) -> None:
+        if self._ended or self.left.is_set():
+            raise ConnectionError("the connection is over")
+        await self._wait_for_news()
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._sock.recv(_READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.was_reset = True
+            data = b""
+        if data:
+            self._receive(data)
+        else:
+            self._leave()
+        if len(self._inbox) >= _INBOX_LIMIT:
+            self._is_full = True
+            self._loop.remove_reader(self._sock)
+        self._news.set()
+
+    def _receive(self, data: bytes) -> None:
+        if not self._ended:  # else it is drained only
+            self._inbox += data
+
+    def _leave(self) -> None:
+        self._loop.remove_reader(self._sock)
+        self.left.set()
+
+
+class TlsChannel(Channel):
+    """The server's side of one TLS connection; `handshake` comes first."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        super().__init__(sock)
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._is_secure = False
+
+    @property
+    def alpn(self) -> str | None:
+        """The application protocol that the handshake chose."""
+        return self._tls.selected_alpn_protocol()
+
+    async def client_hello(self) -> None:
+        """Wait for the client's first bytes.
+
+        Raises:
+            ConnectionError: the client left without a word.
+        """
+        while not self._incoming.pending:
+            await self._wait_for_more()
+
+    async def handshake(self) -> None:
+        """Shake hands.
+
+        Raises:
+            OSError: the client left, or would not (`ssl.SSLError`).
+        """
+        while not self._is_secure:
+            try:
+                self._tls.do_handshake()
+                self._is_secure = True
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._wait_for_more()
+            except ssl.SSLError:
+                await self._flush()  # the alert
+                raise
+        await self._flush()
+        self._decrypt()  # the first request may have come with the client's last message
+
+    async def send(self, data: bytes) -> None:
+        """Send all of `data`, encrypted once hands have been shaken.
+
+        Raises:
+            OSError: the connection is over.
+        """
+        if not self._is_secure:
+            await super().send(data)
+            return
+        self._tls.write(data)
+        await self._flush()
+
+    async def _send_close_notify(self) -> None:
+        if self._is_secure:
+            with suppress(ssl.SSLError):  # which is also how it says that the client's close_notify is still to come
+                self._tls.unwrap()
+            await self._flush()
+
+    async def _flush(self) -> None:
+        if self._outgoing.pending:
+            await super().send(self._outgoing.read())
+
+    def _receive(self, data: bytes) -> None:
+        self._incoming.write(data)
+        if self._is_secure and not self._ended:
+            self._decrypt()
+
+    def _decrypt(self) -> None:
+        try:
+            while data := self._tls.read(_READ_SIZE):
+                self._inbox += data
+        except ssl.SSLWantReadError:
+            return
+        except ssl.SSLError:
+            self.was_reset = True
+        self._leave()  # a close_notify, or bytes that are no TLS

@@ -1,0 +1,104 @@
+"""One response on its way: performs the steps of a script, whatever the protocol, and notes what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from unbroken.lab.channel import Channel
+from unbroken.lab.fault import Fault
+from unbroken.lab.record import RecordedRequest
+from unbroken.lab.script import Body, Break, End, Head, Silence, Step
+from unbroken.lab.watch import Watch
+
+
+class ClientGoneError(Exception):
+    """The client left before the response was complete."""
+
+
+class Exchange(ABC):
+    """The response to one request. Subclasses know how a protocol writes it.
+
+    Attributes:
+        record: the request.
+        gone: set when the client has left.
+    """
+
+    def __init__(self, channel: Channel, record: RecordedRequest, watch: Watch, gone: asyncio.Event) -> None:
+        self.record = record
+        self.gone = gone
+        self._channel = channel
+        self._watch = watch
+
+    async def perform(self, steps: Iterable[Step]) -> None:
+        """Perform the steps until they end or the client leaves."""
+        try:
+            for step in steps:
+                await self._perform_step(step)
+        except (ClientGoneError, OSError):
+            self.note_gone()
+        else:
+            self.note_done()
+
+    def note_done(self) -> None:
+        """Note that the upstream is through with this request, unless its client has left."""
+        if not self.record.gone and not self.record.done:
+            with self._watch.change():
+                self.record.done_at = time.monotonic()
+
+    def note_gone(self) -> None:
+        """Note that the client has left, unless the upstream was through with the request."""
+        if not self.record.gone and not self.record.done:
+            with self._watch.change():
+                self.record.gone_at = time.monotonic()
+
+    async def _perform_step(self, step: Step) -> None:
+        match step:
+            case Head():
+                await self._send_head(step)
+            case Body():
+                await self._send_body(step.data)
+            case Silence():
+                await self._keep_silent(step.seconds)
+            case End():
+                await self._send_end()
+            case Break():
+                await self._break(step.fault)
+
+    async def _keep_silent(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self.gone.wait(), None if math.isinf(seconds) else seconds)
+        except TimeoutError:
+            return
+        raise ClientGoneError
+
+    def _note_head(self) -> None:
+        with self._watch.change():
+            self.record.head_sent_at = time.monotonic()
+
+    def _note_sent(self, data: bytes) -> None:
+        # Noted before it is sent: a client never holds bytes that the record does not have yet.
+        with self._watch.change():
+            self.record.add_sent(data)
+
+    async def _break(self, fault: Fault) -> None:
+        """Break the connection, in the ways that every protocol knows."""
+        if fault.kind == "rst":
+            self._channel.reset()
+        else:
+            await self._channel.shut(close_notify=fault.close_notify)
+
+    @abstractmethod
+    async def _send_head(self, head: Head) -> None:
+        """Send the status and the headers, and note it."""
+
+    @abstractmethod
+    async def _send_body(self, data: bytes) -> None:
+        """Send a piece of the body, and note it."""
+
+    @abstractmethod
+    async def _send_end(self) -> None:
+        """End the body."""

@@ -1,0 +1,155 @@
+"""One HTTP/1.1 connection of the upstream: h11 reads the requests; the responses, to be breakable, are written here."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import h11
+
+from unbroken.lab.answer import Framing
+from unbroken.lab.channel import Channel
+from unbroken.lab.exchange import ClientGoneError, Exchange
+from unbroken.lab.fault import Fault
+from unbroken.lab.record import RecordedRequest
+from unbroken.lab.script import Head
+from unbroken.lab.stage import Stage
+from unbroken.lab.watch import Watch
+
+_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_BAD_CHUNK = b"this is no chunk size\r\n"
+_TRUNCATED_CHUNK_SIZE = 256  # bytes that the chunk promises
+_TRUNCATED_CHUNK = b'data: {"id": "cut off in the mid'
+
+
+class Http1Connection:
+    """Serves the requests of one connection, one after the other."""
+
+    def __init__(self, channel: Channel, stage: Stage, number: int) -> None:
+        self._channel = channel
+        self._stage = stage
+        self._number = number
+        self._rest = b""  # of the next request, read with the last one
+
+    async def run(self) -> None:
+        """Serve until either side ends the connection.
+
+        Raises:
+            OSError: the client left.
+        """
+        try:
+            while (record := await self._read_request()) is not None:
+                exchange = Http1Exchange(self._channel, record, self._stage.watch)
+                await self._stage.answer(exchange)
+                if not exchange.keeps_connection:
+                    break
+        except h11.RemoteProtocolError:
+            await self._channel.send(_BAD_REQUEST)
+        await self._channel.shut()
+
+    async def _read_request(self) -> RecordedRequest | None:
+        """The next request, or None when there is none to come."""
+        parser = h11.Connection(h11.SERVER)
+        if self._rest:
+            parser.receive_data(self._rest)
+        request: h11.Request | None = None
+        body = bytearray()
+        while True:
+            event = parser.next_event()
+            if event is h11.NEED_DATA:
+                if not await self._feed(parser):
+                    return None
+            elif isinstance(event, h11.Request):
+                request = event
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage) and request is not None:
+                self._rest = parser.trailing_data[0]
+                return self._record(request, bytes(body))
+
+    async def _feed(self, parser: h11.Connection) -> bool:
+        """Hand the parser what arrives next; False when nothing will."""
+        if parser.they_are_waiting_for_100_continue:
+            response = parser.send(h11.InformationalResponse(status_code=100, headers=[]))
+            await self._channel.send(response or b"")
+        data = await self._channel.read()
+        if data:
+            parser.receive_data(data)
+        return bool(data)
+
+    def _record(self, request: h11.Request, body: bytes) -> RecordedRequest:
+        return self._stage.record(
+            self._number,
+            request.http_version.decode(),
+            request.method.decode(),
+            request.target.decode("latin-1"),
+            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers],
+            body,
+        )
+
+
+class Http1Exchange(Exchange):
+    """One response over HTTP/1.1.
+
+    Attributes:
+        keeps_connection: whether another request may follow on the connection.
+    """
+
+    def __init__(self, channel: Channel, record: RecordedRequest, watch: Watch) -> None:
+        super().__init__(channel, record, watch, channel.left)
+        self.keeps_connection = False
+        self._framing: Framing = "close"
+
+    async def _send_head(self, head: Head) -> None:
+        self._framing = "close" if self.record.http_version == "1.0" else head.framing
+        lines = [f"HTTP/1.1 {head.status} {_reason(head.status)}"]
+        lines += [f"{name}: {value}" for name, value in (*head.headers, *self._framing_headers(head))]
+        self._note_head()
+        await self._send("\r\n".join([*lines, "", ""]).encode("latin-1"))
+
+    def _framing_headers(self, head: Head) -> list[tuple[str, str]]:
+        headers: list[tuple[str, str]] = []
+        if self._framing == "chunked":
+            headers.append(("transfer-encoding", "chunked"))
+        elif self._framing == "length":
+            headers.append(("content-length", str(head.length)))
+        if self._must_close():
+            headers.append(("connection", "close"))
+        return headers
+
+    def _must_close(self) -> bool:
+        options = ",".join(value for name, value in self.record.headers if name == "connection").lower()
+        return self._framing == "close" or "close" in [option.strip() for option in options.split(",")]
+
+    async def _send_body(self, data: bytes) -> None:
+        if data:
+            self._note_sent(data)
+            await self._send(_chunk(data) if self._framing == "chunked" else data)
+
+    async def _send_end(self) -> None:
+        if self._framing == "chunked":
+            await self._send(b"0\r\n\r\n")
+        self.keeps_connection = not self._must_close()
+
+    async def _break(self, fault: Fault) -> None:
+        if fault.kind == "bad_chunk":
+            await self._send(_BAD_CHUNK)
+        elif fault.kind == "truncated_chunk":
+            self._note_sent(_TRUNCATED_CHUNK)
+            await self._send(b"%x\r\n%s" % (_TRUNCATED_CHUNK_SIZE, _TRUNCATED_CHUNK))
+        await super()._break(fault)
+
+    async def _send(self, data: bytes) -> None:
+        if self.gone.is_set():
+            raise ClientGoneError
+        await self._channel.send(data)
+
+
+def _reason(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Lab"
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)

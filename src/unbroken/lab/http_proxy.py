@@ -1,0 +1,130 @@
+"""The proxy's side of HTTP: CONNECT (RFC 9110, section 9.3.6) and requests with an absolute target.
+
+A forwarded request is passed on byte for byte but for its head, and so is the response: a framing that was broken on
+purpose arrives as broken as it was. For that, a connection carries one forwarded request; the target is asked to close
+after it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import h11
+
+from unbroken.lab.channel import Channel
+from unbroken.lab.negotiation import Credentials, Refusal
+from unbroken.lab.tunnel import TunnelKind
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization", b"te", b"upgrade"})
+_STATUSES = {Refusal.FORBIDDEN: HTTPStatus.FORBIDDEN, Refusal.UNREACHABLE: HTTPStatus.BAD_GATEWAY}
+
+
+class _Wish(NamedTuple):
+    """What a request asks for."""
+
+    kind: TunnelKind
+    target: tuple[str, int]
+    head: bytes
+
+
+class HttpNegotiation:
+    """An HTTP client that has asked for a tunnel, or for a request to be passed on.
+
+    Args:
+        client: the client.
+        wish: which of the two it has asked for, and where.
+        refuse_with: the status of a refusal on purpose.
+    """
+
+    def __init__(self, client: Channel, wish: _Wish, refuse_with: int) -> None:
+        self.kind = wish.kind
+        self.target = wish.target
+        self.head = wish.head
+        self._client = client
+        self._refuse_with = refuse_with
+
+    async def grant(self) -> None:
+        """Say that the tunnel stands. A forwarded request is answered by its target alone."""
+        if self.kind == "connect":
+            await self._client.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+    async def refuse(self, refusal: Refusal, /) -> None:
+        """Answer with the status that says why."""
+        await _reply(self._client, _STATUSES.get(refusal, self._refuse_with))
+
+
+async def negotiate(client: Channel, credentials: Credentials | None, refuse_with: int) -> HttpNegotiation | None:
+    """Hear what the client wants; None, if it got its refusal already.
+
+    Raises:
+        OSError: the client left.
+    """
+    head = await client.read_until(b"\r\n\r\n")
+    try:
+        request = _parse(head)
+        headers = list(request.headers)
+        if credentials is not None and not _is_authorized(headers, credentials):
+            await _reply(client, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, "proxy-authenticate: Basic realm=lab")
+            return None
+        return HttpNegotiation(client, _understand(request), refuse_with)
+    except (h11.RemoteProtocolError, ValueError):
+        await _reply(client, HTTPStatus.BAD_REQUEST)
+        return None
+
+
+def _parse(head: bytes) -> h11.Request:
+    parser = h11.Connection(h11.SERVER)
+    parser.receive_data(head)
+    request = parser.next_event()
+    if not isinstance(request, h11.Request):
+        raise ValueError("not a request")
+    return request
+
+
+def _is_authorized(headers: Headers, credentials: Credentials) -> bool:
+    wanted = b"Basic " + base64.b64encode(":".join(credentials).encode())
+    return (b"proxy-authorization", wanted) in headers
+
+
+def _understand(request: h11.Request) -> _Wish:
+    """What the request asks for.
+
+    Raises:
+        ValueError: its target is neither a host and a port nor an absolute ``http`` URL.
+    """
+    target = request.target.decode("latin-1")
+    if request.method == b"CONNECT":
+        url = urlsplit(f"//{target}")
+        if url.hostname is None or url.port is None:
+            raise ValueError("CONNECT needs a host and a port")
+        return _Wish("connect", (url.hostname, url.port), b"")
+    url = urlsplit(target)
+    if url.scheme != "http" or url.hostname is None:
+        raise ValueError("not an absolute http URL")
+    origin_form = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    return _Wish("forward", (url.hostname, url.port or 80), _head(request, origin_form))
+
+
+def _head(request: h11.Request, target: str) -> bytes:
+    """The head of a request as it is passed on."""
+    named = b",".join(value for name, value in request.headers if name == b"connection").lower().split(b",")
+    dropped = _HOP_BY_HOP | {name.strip() for name in named}
+    kept = [(name, value) for name, value in request.headers.raw_items() if name.lower() not in dropped]
+    lines = [b"%s %s HTTP/1.1" % (request.method, target.encode("latin-1"))]
+    lines += [b"%s: %s" % header for header in [*kept, (b"Connection", b"close")]]
+    return b"\r\n".join([*lines, b"", b""])
+
+
+async def _reply(client: Channel, status: int, *headers: str) -> None:
+    try:
+        reason = HTTPStatus(status).phrase
+    except ValueError:
+        reason = "Lab"
+    lines = [f"HTTP/1.1 {int(status)} {reason}", "content-length: 0", "connection: close", *headers, "", ""]
+    await client.send("\r\n".join(lines).encode("latin-1"))

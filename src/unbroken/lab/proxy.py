@@ -1,0 +1,135 @@
+"""The proxy that cuts what does not move."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+from unbroken.lab import http_proxy, socks5
+from unbroken.lab.channel import Channel
+from unbroken.lab.dial import ForbiddenTargetError, dial
+from unbroken.lab.negotiation import Credentials, FixedTarget, Negotiation, Refusal
+from unbroken.lab.service import Service
+from unbroken.lab.tunnel import How, Tunnel, TunnelRules, TunnelRun
+
+_DEFAULT_REFUSAL = 502
+
+
+class CuttingProxy(Service):
+    """A proxy that does what proxies, balancers and NAT do to connections on which nothing moves.
+
+    It speaks HTTP (CONNECT, and requests with an absolute ``http`` URL) and SOCKS5 on one port. A reset or a close of
+    one side arrives at the other side as what it was.
+
+    Args:
+        idle: seconds without a byte in either direction after which a connection is cut, on both sides; None: never.
+        how: "rst" for a TCP reset, "fin" for a plain close.
+        cuts: only so many connections are cut, those that go idle first; None: all.
+        auth: user name and password that a client must present (Basic, or SOCKS5's own); None: nothing.
+        refuse: the HTTP status with which every request for a connection is refused (SOCKS5: general failure); None:
+            it is not.
+        black_hole_after: seconds after which a connection stays open but carries nothing any more, in either
+            direction; None: never. What arrives still counts as movement.
+        target: connect everyone with this host and port, and speak no proxy protocol; for programs that know none.
+        allow_remote: whether targets off this machine are dialled.
+        host: the address to bind.
+        port: the port to bind; 0: a free one.
+
+    Attributes:
+        tunnels: every connection that was passed on, in order.
+        cuts_made: how many of them were cut.
+    """
+
+    def __init__(
+        self,
+        *,
+        idle: float | None = None,
+        how: How = "rst",
+        cuts: int | None = None,
+        auth: Credentials | None = None,
+        refuse: int | None = None,
+        black_hole_after: float | None = None,
+        target: tuple[str, int] | None = None,
+        allow_remote: bool = False,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        super().__init__(host, port)
+        self.tunnels: list[Tunnel] = []
+        self.cuts_made = 0
+        self._rules = TunnelRules(idle, how, black_hole_after)
+        self._cuts = cuts
+        self._auth = auth
+        self._refuse = refuse
+        self._target = target
+        self._allow_remote = allow_remote
+
+    @property
+    def url(self) -> str:
+        """The URL for programs that use an HTTP proxy."""
+        return f"http://{self._address}"
+
+    @property
+    def socks_url(self) -> str:
+        """The URL for programs that use a SOCKS5 proxy and leave the resolution of names to it."""
+        return f"socks5h://{self._address}"
+
+    def may_cut(self, tunnel: Tunnel) -> bool:
+        """Whether to cut a tunnel that has gone idle; see `Cutter`."""
+        if self._cuts is not None and self.cuts_made >= self._cuts:
+            return False
+        with self._watch.change():
+            tunnel.cut_at = time.monotonic()
+            self.cuts_made += 1
+        return True
+
+    async def _serve(self, sock: socket.socket) -> None:
+        client = Channel(sock)
+        try:
+            negotiation = await self._negotiate(client)
+            target = await self._open(negotiation) if negotiation else None
+            if negotiation is None or target is None:
+                await client.shut()
+            else:
+                await self._carry(negotiation, client, target)
+            await client.linger()
+        finally:
+            client.close()
+
+    async def _negotiate(self, client: Channel) -> Negotiation | None:
+        """Hear what the client wants; None, if it got its refusal already."""
+        if self._target is not None:
+            return FixedTarget(client, self._target)
+        if await client.peek() == socks5.VERSION:
+            return await socks5.negotiate(client, self._auth)
+        return await http_proxy.negotiate(client, self._auth, self._refuse or _DEFAULT_REFUSAL)
+
+    async def _open(self, negotiation: Negotiation) -> Channel | None:
+        """Connect the target; None, if the client was refused instead."""
+        refusal = Refusal.ON_PURPOSE
+        if self._refuse is None:
+            try:
+                return await dial(*negotiation.target, allow_remote=self._allow_remote)
+            except ForbiddenTargetError:
+                refusal = Refusal.FORBIDDEN
+            except OSError:
+                refusal = Refusal.UNREACHABLE
+        await negotiation.refuse(refusal)
+        return None
+
+    async def _carry(self, negotiation: Negotiation, client: Channel, target: Channel) -> None:
+        """Carry a tunnel from its opening to its end."""
+        tunnel = Tunnel(negotiation.kind, negotiation.target, time.monotonic())
+        try:
+            with self._watch.change():
+                self.tunnels.append(tunnel)
+            await negotiation.grant()
+            if negotiation.head:
+                await target.send(negotiation.head)
+            await TunnelRun(tunnel, client, target, self._rules, self, self._watch).run()
+            with self._watch.change():
+                tunnel.closed_at = time.monotonic()
+            await asyncio.gather(client.linger(), target.linger())
+        finally:
+            target.close()

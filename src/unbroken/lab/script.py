@@ -1,0 +1,189 @@
+"""The script of one response: the steps in which it is told, and how a fault changes them.
+
+A fault that only changes what is said, or when (an early end, an error event, a silence), is an edit of the script,
+and the connection never hears of it. What is left to the connection is `Break`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from unbroken.lab.answer import Framing
+from unbroken.lab.fault import Fault, Point
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Send the status and the headers. `length` is the Content-Length, where the framing is "length"."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    framing: Framing = "length"
+    length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Send bytes of the body."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Send nothing for so many seconds; `math.inf` means until the client leaves."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Do to the connection, or to the stream, what the fault says."""
+
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """End the body as its framing demands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point at which a fault can be put in."""
+
+    point: Point
+
+
+Step = Head | Body | Silence | Break | End
+Draft = Sequence[Step | Mark]
+"""A response in which nothing goes wrong yet, with every point marked at which something could."""
+
+_MALFORMED = b'data: {"id": broken\n\n'
+_DEFAULT_ERROR: Mapping[str, Any] = {
+    "message": "The lab broke this on purpose.",
+    "type": "server_error",
+    "param": None,
+    "code": None,
+}
+
+
+def error_object(members: Mapping[str, Any]) -> bytes:
+    """An error in OpenAI's shape as JSON, with `members` in place of the defaults."""
+    return json.dumps({"error": {**_DEFAULT_ERROR, **members}}).encode()
+
+
+def whole(
+    status: int,
+    body: bytes,
+    *,
+    headers: Mapping[str, str] | None = None,
+    think: Mapping[str, float] | None = None,
+    framing: Framing = "length",
+) -> list[Step | Mark]:
+    """The draft of a response that is one piece of JSON.
+
+    Args:
+        status: the status code.
+        body: the JSON.
+        headers: further headers, and other values for the default ones.
+        think: seconds of silence by place: "before_headers", "after_headers", "after_role" (the middle of the body).
+        framing: how the body ends over HTTP/1.1.
+    """
+    silences = think or {}
+    half = len(body) // 2
+    fields = {"content-type": "application/json", **{name.lower(): value for name, value in (headers or {}).items()}}
+    return [
+        Mark("before_headers"),
+        *silence(silences.get("before_headers")),
+        Head(status, tuple(fields.items()), framing),
+        Mark("after_headers"),
+        *silence(silences.get("after_headers")),
+        Body(body[:half]),
+        Mark("after_comments"),
+        Mark("after_role"),
+        *silence(silences.get("after_role")),
+        Mark("after_reasoning"),
+        Mark("after_token"),
+        Body(body[half:]),
+        Mark("after_finish"),
+        Mark("after_usage"),
+        Mark("after_done"),
+        End(),
+    ]
+
+
+def silence(seconds: float | None) -> list[Silence]:
+    """A silence as steps: none, if it has no length."""
+    return [Silence(seconds)] if seconds else []
+
+
+def compose(draft: Draft, fault: Fault | None) -> list[Step]:
+    """The steps of a response into which `fault` has been put."""
+    if fault is None:
+        return _framed(draft, _size(draft), None)
+    if fault.kind == "status":
+        return [*silence(fault.seconds), *compose(_refusal(fault), None)]
+    index = draft.index(Mark(fault.at))
+    before: Draft = [*draft[:index], *_insertion(fault)]
+    after = draft[index + 1 :]
+    if fault.kind in ("clean_end", "error_event"):
+        steps = [*before, End()]
+    elif fault.kind in ("pause", "raw", "malformed") or (fault.kind == "goaway" and fault.then == "go_on"):
+        steps = [*before, *after]
+    else:
+        return _framed(before, _size(draft), fault)
+    return _framed(steps, _size(steps), None)
+
+
+def _insertion(fault: Fault) -> list[Step]:
+    """The steps that a fault puts in at its point."""
+    close = Break(replace(fault, kind="fin"))
+    forever = math.inf if fault.seconds is None else fault.seconds
+    match fault.kind:
+        case "stall":
+            return [Silence(forever), close]
+        case "no_ping_ack":
+            return [Break(fault), Silence(forever), close]
+        case "short_length":
+            return [*silence(fault.seconds), close]
+        case "pause" | "clean_end":
+            return [*silence(fault.seconds)]
+        case "raw":
+            return [*silence(fault.seconds), Body(fault.body or b"")]
+        case "malformed":
+            return [*silence(fault.seconds), Body(_MALFORMED)]
+        case "error_event":
+            return [*silence(fault.seconds), Body(b"data: " + error_object(fault.error) + b"\n\n")]
+        case _:
+            return [*silence(fault.seconds), Break(fault)]
+
+
+def _refusal(fault: Fault) -> Draft:
+    """The draft of the response that a ``status`` fault puts in the place of the answer."""
+    body = error_object(fault.error) if fault.body is None else fault.body
+    return whole(fault.status, body, headers=fault.headers)
+
+
+def _size(steps: Draft) -> int:
+    return sum(len(step.data) for step in steps if isinstance(step, Body))
+
+
+def _framed(steps: Draft, length: int, fault: Fault | None) -> list[Step]:
+    """The steps without marks, their head with the framing and the length that the fault needs."""
+    steps_only = (step for step in steps if not isinstance(step, Mark))
+    return [_framed_head(step, length, fault) if isinstance(step, Head) else step for step in steps_only]
+
+
+def _framed_head(head: Head, length: int, fault: Fault | None) -> Head:
+    kind = fault.kind if fault else None
+    if kind == "short_length":
+        # One byte too many: so the body is short even where all of the answer was sent.
+        return replace(head, framing="length", length=length + 1)
+    if kind in ("truncated_chunk", "bad_chunk"):
+        return replace(head, framing="chunked")
+    return replace(head, length=length) if head.framing == "length" else head

@@ -1,0 +1,131 @@
+"""Bytes from one connection to another and back, until one side ends it, or until nothing has moved for too long."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from unbroken.lab.channel import Channel
+from unbroken.lab.watch import Watch
+
+TunnelKind = Literal["connect", "forward", "socks5", "fixed"]
+"""How a client asked for its tunnel: CONNECT, an absolute request target, SOCKS5, or not at all."""
+
+How = Literal["rst", "fin"]
+"""How a tunnel is cut."""
+
+
+@dataclass(slots=True, eq=False)
+class Tunnel:
+    """What a proxy remembers of a connection that it has passed on. Times are `time.monotonic()` seconds.
+
+    Attributes:
+        kind: how the client asked for it.
+        target: host and port, as the client named them.
+        opened_at: when the target was connected.
+        cut_at: when the proxy cut it for being idle; None: it has not.
+        closed_at: when it was over, in whichever way; None: it is open.
+        bytes_up: bytes that the client sent through it, without the heads that the proxy itself read.
+        bytes_down: bytes that the target sent through it.
+    """
+
+    kind: TunnelKind
+    target: tuple[str, int]
+    opened_at: float
+    cut_at: float | None = None
+    closed_at: float | None = None
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+class Cutter(Protocol):
+    """Decides over idle tunnels."""
+
+    def may_cut(self, tunnel: Tunnel) -> bool:
+        """Whether to cut a tunnel that has gone idle; if so, it is noted as cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelRules:
+    """What happens to a tunnel; `CuttingProxy` describes them."""
+
+    idle: float | None
+    how: How
+    black_hole_after: float | None
+
+
+class TunnelRun:
+    """Carries one tunnel from its opening to its end."""
+
+    def __init__(
+        self, tunnel: Tunnel, client: Channel, target: Channel, rules: TunnelRules, cutter: Cutter, watch: Watch
+    ) -> None:
+        self._tunnel = tunnel
+        self._client = client
+        self._target = target
+        self._rules = rules
+        self._cutter = cutter
+        self._watch = watch
+        self._loop = asyncio.get_running_loop()
+        self._opened_at = self._moved_at = self._loop.time()
+        self._pumps: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Carry bytes until both directions have ended, or the tunnel was cut."""
+        async with asyncio.TaskGroup() as group:
+            self._pumps = [
+                group.create_task(self._pump(self._client, self._target)),
+                group.create_task(self._pump(self._target, self._client)),
+            ]
+            reaper = group.create_task(self._cut_when_idle())
+            await asyncio.wait(self._pumps)
+            reaper.cancel()
+
+    async def _pump(self, source: Channel, sink: Channel) -> None:
+        """Carry the bytes of one direction, and then the way in which it ended."""
+        try:
+            while data := await source.read():
+                self._note_moved(source, len(data))
+                if not self._is_black_hole:
+                    await sink.send(data)
+        except OSError:
+            source.reset()
+            return
+        if self._is_black_hole:
+            await self._client.wait_until_left(None)
+            self._target.reset()  # which ends the other direction too
+        elif source.was_reset:
+            sink.reset()
+        else:
+            sink.send_eof()
+
+    @property
+    def _is_black_hole(self) -> bool:
+        after = self._rules.black_hole_after
+        return after is not None and self._loop.time() - self._opened_at >= after
+
+    def _note_moved(self, source: Channel, count: int) -> None:
+        self._moved_at = self._loop.time()
+        with self._watch.change():
+            if source is self._client:
+                self._tunnel.bytes_up += count
+            else:
+                self._tunnel.bytes_down += count
+
+    async def _cut_when_idle(self) -> None:
+        if self._rules.idle is None:
+            return
+        while (remaining := self._moved_at + self._rules.idle - self._loop.time()) > 0:
+            await asyncio.sleep(remaining)
+        if self._cutter.may_cut(self._tunnel):
+            await self._cut()
+
+    async def _cut(self) -> None:
+        for channel in (self._client, self._target):
+            if self._rules.how == "rst":
+                channel.reset()
+            else:
+                await channel.shut()
+        for pump in self._pumps:
+            pump.cancel()

@@ -1,0 +1,177 @@
+"""The scripted LLM server."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from unbroken.lab.answer import Answer
+from unbroken.lab.channel import Channel, TlsChannel
+from unbroken.lab.chat import draft_response
+from unbroken.lab.exchange import Exchange
+from unbroken.lab.fault import CONNECTION_POINTS, Fault, Point
+from unbroken.lab.http1 import Http1Connection
+from unbroken.lab.http2 import Http2Connection
+from unbroken.lab.record import RecordedRequest
+from unbroken.lab.script import compose, error_object, whole
+from unbroken.lab.service import Service
+from unbroken.lab.watch import Watch
+
+
+class Upstream(Service):
+    """A server that speaks OpenAI's chat completions and breaks on script.
+
+    ``POST .../chat/completions`` is answered with a stream, or with one object if the request does not say
+    ``"stream": true``; ``GET .../models`` with a list; everything else with an error 404.
+
+    Every request takes the next fault, whatever its path. A fault at ``connect`` or ``handshake`` waits for the next
+    connection to be accepted instead; requests on connections that are open already pass it by.
+
+    Over HTTP/1.1 a client that closes its sending side has left, as far as this server is concerned.
+
+    Args:
+        faults: what goes wrong with the first request, the second, and so on; None, and everything after the last:
+            nothing.
+        answer: what is answered when nothing goes wrong.
+        ssl_context: the server's side of TLS; None: plain TCP. Its list of ALPN protocols is set here.
+        http2: whether HTTP/2 is offered (over TLS only).
+        host: the address to bind.
+        port: the port to bind; 0: a free one.
+
+    Attributes:
+        requests: every request that was read whole, in order.
+        pings: how many HTTP/2 PINGs clients have sent.
+
+    Raises:
+        ValueError: a fault is at ``handshake``, but there is no TLS.
+    """
+
+    def __init__(
+        self,
+        *,
+        faults: Sequence[Fault | None] = (),
+        answer: Answer | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        http2: bool = True,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        super().__init__(host, port)
+        if ssl_context is None and any(fault is not None and fault.at == "handshake" for fault in faults):
+            raise ValueError("a fault at handshake needs an ssl_context")
+        self.requests: list[RecordedRequest] = []
+        self.pings = 0
+        self._connection_numbers = itertools.count(1)
+        self._faults = deque(faults)
+        self._answer = answer or Answer()
+        self._ssl_context = ssl_context
+        self._protocols = ["h2", "http/1.1"] if http2 else ["http/1.1"]
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+        return f"{'https' if self._ssl_context else 'http'}://{self._address}"
+
+    @property
+    def url(self) -> str:
+        """The base URL for an SDK."""
+        return f"{self.origin}/v1"
+
+    @property
+    def watch(self) -> Watch:
+        """Guards everything that connections note; see `Stage`."""
+        return self._watch
+
+    def record(
+        self,
+        connection: int,
+        http_version: str,
+        method: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+    ) -> RecordedRequest:
+        """Remember a request that was read whole, with the fault that it takes; see `Stage`."""
+        with self._watch.change():
+            request = RecordedRequest(
+                len(self.requests) + 1, connection, http_version, method, target, headers, body, time.monotonic()
+            )
+            request.fault = self._take_request_fault()
+            self.requests.append(request)
+        return request
+
+    def count_ping(self) -> None:
+        """Count an HTTP/2 PING of a client; see `Stage`."""
+        with self._watch.change():
+            self.pings += 1
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Perform the response to the exchange's request, or what its fault makes of it; see `Stage`."""
+        request, fault = exchange.record, exchange.record.fault
+        protocol = fault.needs(request.http_version) if fault else None
+        if fault and protocol:
+            message = f"The fault {fault.kind} needs {protocol}."
+            steps = compose(whole(500, error_object({"message": message, "type": "lab_misuse"})), None)
+        else:
+            steps = compose(draft_response(request, self._answer, fault.at if fault else None), fault)
+        await exchange.perform(steps)
+
+    def _take_request_fault(self) -> Fault | None:
+        """The next fault that is not for a connection still to come."""
+        for index, fault in enumerate(self._faults):
+            if fault is None or fault.at not in CONNECTION_POINTS:
+                del self._faults[index]
+                return fault
+        return None
+
+    def _take_connection_fault(self) -> Fault | None:
+        if self._faults and self._faults[0] is not None and self._faults[0].at in CONNECTION_POINTS:
+            return self._faults.popleft()
+        return None
+
+    async def _serve(self, sock: socket.socket) -> None:
+        number = next(self._connection_numbers)
+        fault = self._take_connection_fault()
+        channel = TlsChannel(sock, self._ssl_context) if self._ssl_context else Channel(sock)
+        try:
+            if await _survives(channel, fault, "connect"):
+                await self._converse(channel, fault, number)
+            await channel.linger()
+        finally:
+            channel.close()
+
+    async def _converse(self, channel: Channel, fault: Fault | None, number: int) -> None:
+        """Shake hands, if this is TLS, and serve the connection in the protocol that was chosen."""
+        protocol = None
+        if isinstance(channel, TlsChannel) and self._ssl_context:
+            await channel.client_hello()
+            if not await _survives(channel, fault, "handshake"):
+                return
+            # Only now, because one context may serve several upstreams.
+            self._ssl_context.set_alpn_protocols(self._protocols)
+            await channel.handshake()
+            protocol = channel.alpn
+        connection = Http2Connection if protocol == "h2" else Http1Connection
+        await connection(channel, self, number).run()
+
+
+async def _survives(channel: Channel, fault: Fault | None, at: Point) -> bool:
+    """Do to a connection what the fault says, if it is for this point; whether there is a connection after it."""
+    if fault is None or fault.at != at:
+        return True
+    if fault.kind == "stall" or fault.seconds is not None:
+        await channel.wait_until_left(fault.seconds)
+    match fault.kind:
+        case "rst":
+            channel.reset()
+        case "raw":
+            await channel.send(fault.body or b"")
+        case "fin" | "stall":
+            await channel.shut(close_notify=fault.close_notify)
+        case _:
+            pass
+    return fault.kind in ("pause", "raw")

@@ -1,0 +1,95 @@
+"""What a driver may expect of a wire.
+
+* An exchange ends within 100 ms of being closed or cancelled, in every phase, before the headers too: a request left
+  running is a bill.
+* Bytes reach the caller the moment they are on the wire.
+* Every failure is a :class:`unbroken.errors.WireError`; nothing else is raised but cancellation and Ctrl-C.
+* A turn has its connection to itself; one that ended cleanly is kept for a while and used again.
+* After a failure an exchange stays dead.
+
+``send`` and ``read`` take the limits that hold from now on (:class:`unbroken.core.turn.Limits`).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from unbroken.core.http import Head, Request
+from unbroken.core.turn import Limits
+
+
+class Path(Protocol):
+    """What is known of the path under an exchange."""
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds that the last answered PING took, ``None`` before the first."""
+
+    @property
+    def sent(self) -> bool:
+        """Whether any byte of the request may have left."""
+
+    @property
+    def received(self) -> int:
+        """Bytes received on this connection during the exchange, as HTTP sees them (after TLS)."""
+
+    def silent(self, now: float) -> float:
+        """Seconds since the last byte on the wire, either way."""
+
+
+class Exchange(Protocol):
+    """One request and its response, blocking."""
+
+    path: Path
+
+    def send(self, limits: Limits) -> Head:
+        """Connect, send the request and wait for the headers.
+
+        Raises:
+            WireError: the network failed, or a limit passed.
+        """
+
+    def read(self, limits: Limits) -> bytes:
+        """The next bytes of the body, ``b""`` at its clean end.
+
+        Raises:
+            WireError: the network failed, or a limit passed.
+        """
+
+    def close(self) -> None:
+        """End the exchange now. May be called at any time and more than once."""
+
+
+class Wire(Protocol):
+    """Makes exchanges, blocking."""
+
+    def exchange(self, request: Request) -> Exchange:
+        """A fresh exchange; nothing happens before :meth:`Exchange.send`."""
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+
+
+class AsyncExchange(Protocol):
+    """One request and its response, for asyncio and trio; see :class:`Exchange`."""
+
+    path: Path
+
+    async def send(self, limits: Limits) -> Head:
+        """As :meth:`Exchange.send`."""
+
+    async def read(self, limits: Limits) -> bytes:
+        """As :meth:`Exchange.read`."""
+
+    async def aclose(self) -> None:
+        """As :meth:`Exchange.close`; not itself cancelled."""
+
+
+class AsyncWire(Protocol):
+    """Makes exchanges, for asyncio and trio."""
+
+    def exchange(self, request: Request) -> AsyncExchange:
+        """As :meth:`Wire.exchange`."""
+
+    async def aclose(self) -> None:
+        """As :meth:`Wire.close`."""

@@ -1,0 +1,175 @@
+"""The blocking wire over httpcore2; ``async_http`` is its twin."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpcore2
+
+from unbroken.core.http import Head, Request
+from unbroken.core.turn import Limits
+from unbroken.wire.lines import Line
+from unbroken.wire.mapping import wire_error
+from unbroken.wire.proxies import Proxy, ProxyRules
+from unbroken.wire.requests import KEEP_IDLE, MAX_IDLE, PoolOptions, Route, begins_request, to_head, to_httpcore
+from unbroken.wire.watch import Watch
+
+
+class HttpWire:
+    """A :class:`unbroken.wire.contract.Wire` over TCP and TLS, HTTP/1.1 and HTTP/2, with proxies.
+
+    Args:
+        proxy: URL of a proxy for every host; ``None`` for the environment's proxies, ``""`` for none.
+        verify: ``True`` for the system's trust store, a path to a CA file, an ``SSLContext``, or ``False``.
+        http2: whether to offer HTTP/2, without which there is no PING.
+        environ: where proxies are looked up; by default ``os.environ``.
+
+    Raises:
+        UsageError: the proxy is malformed.
+    """
+
+    def __init__(
+        self,
+        *,
+        proxy: str | None = None,
+        verify: bool | str | Path | ssl.SSLContext = True,
+        http2: bool = True,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        rules = ProxyRules(proxy, os.environ if environ is None else environ)
+        self._options = PoolOptions(rules, verify, http2=http2)
+        self._idle: list[_Lane] = []
+        self._lock = threading.Lock()
+
+    def exchange(self, request: Request) -> HttpExchange:
+        """See :meth:`unbroken.wire.contract.Wire.exchange`."""
+        return HttpExchange(self, request)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for lane in idle:
+            lane.close()
+
+    def take(self, request: Request) -> _Lane:
+        """A lane of the exchange's own: an idle one that is still good, or a fresh one."""
+        route = Route.of(request)
+        while lane := self._take_idle(route):
+            if lane.is_fresh():
+                return lane
+            lane.close()
+        return _Lane(self._options, route, self._options.proxy_for(request))
+
+    def give_back(self, lane: _Lane) -> None:
+        """Keep a lane whose exchange has ended cleanly."""
+        with self._lock:
+            self._idle.append(lane)
+            surplus = self._idle.pop(0) if len(self._idle) > MAX_IDLE else None
+        if surplus:
+            surplus.close()
+
+    def _take_idle(self, route: Route) -> _Lane | None:
+        with self._lock:
+            lane = next((lane for lane in reversed(self._idle) if lane.route == route), None)
+            if lane:
+                self._idle.remove(lane)
+        return lane
+
+
+class _Lane:
+    """One connection, serving one exchange at a time: a pool of one over a line of our own."""
+
+    def __init__(self, options: PoolOptions, route: Route, proxy: Proxy | None) -> None:
+        self.route = route
+        self.proxy = proxy
+        self.line = Line(proxied=proxy is not None)
+        self.pool = httpcore2.ConnectionPool(network_backend=self.line, **options.for_route(route, proxy))
+        self._idle_since = 0.0
+
+    def rest(self) -> bool:
+        """Get ready for another exchange; whether that is possible."""
+        self._idle_since = time.monotonic()
+        return [connection.is_idle() for connection in self.pool.connections] == [True] and self.line.serves_again()
+
+    def is_fresh(self) -> bool:
+        """Whether an idle lane is still good."""
+        return time.monotonic() - self._idle_since < KEEP_IDLE and self.line.serves_again()
+
+    def close(self) -> None:
+        self.line.close()
+        self.pool.close()
+
+
+class HttpExchange:
+    """See :class:`unbroken.wire.contract.Exchange`."""
+
+    def __init__(self, wire: HttpWire, request: Request) -> None:
+        self._wire = wire
+        self._request = request
+        self._lane: _Lane | None = None
+        self._response: httpcore2.Response | None = None
+        self._body: Iterator[bytes] = iter(())
+        self.path = Watch(Limits(0, 0, None, 0, 0), time.monotonic())
+
+    def send(self, limits: Limits) -> Head:
+        """See :meth:`unbroken.wire.contract.Exchange.send`."""
+        lane = self._lane = self._wire.take(self._request)
+        watch = self.path = lane.line.watch = Watch(limits, time.monotonic())
+        if lane.line.frames:
+            watch.speak_http2(lane.line.frames)
+        with self._alive():
+            self._response = lane.pool.handle_request(to_httpcore(self._request, self._trace, lane.proxy))
+            self._body = iter(self._response.iter_stream())
+            return to_head(self._response)
+
+    def read(self, limits: Limits) -> bytes:
+        """See :meth:`unbroken.wire.contract.Exchange.read`."""
+        self.path.limits = limits
+        with self._alive():
+            for chunk in self._body:
+                if chunk:
+                    return chunk
+        self._rest()
+        return b""
+
+    def close(self) -> None:
+        """See :meth:`unbroken.wire.contract.Exchange.close`."""
+        lane, self._lane = self._lane, None
+        self._body = iter(())
+        if lane:
+            lane.close()
+
+    def _trace(self, name: str, info: dict[str, Any]) -> None:
+        if begins_request(name, info):
+            self.path.begin_request(time.monotonic(), info.get("stream_id"))
+
+    def _rest(self) -> None:
+        lane, self._lane = self._lane, None
+        if lane is None or self._response is None:
+            return
+        self._response.close()
+        if lane.rest():
+            self._wire.give_back(lane)
+        else:
+            lane.close()
+
+    @contextlib.contextmanager
+    def _alive(self) -> Iterator[None]:
+        """Whatever is raised inside ends the exchange, and says so in our own terms."""
+        try:
+            yield
+        except Exception as exc:
+            proxied = self._lane is not None and self._lane.proxy is not None
+            self.close()
+            raise wire_error(exc, sent=self.path.sent, proxied=proxied) from exc
+        except BaseException:
+            self.close()
+            raise

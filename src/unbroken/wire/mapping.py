@@ -1,0 +1,140 @@
+"""The one table from other people's exceptions to our own failures."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import ssl
+
+import h2.events
+import h2.exceptions
+import httpcore2
+
+from unbroken.core.failures import Failure
+from unbroken.errors import WireError
+from unbroken.wire.frames import error_name
+
+_ERRNOS = {
+    errno.ECONNREFUSED: Failure.CONNECTION_REFUSED,
+    errno.ENETUNREACH: Failure.NO_ROUTE,
+    errno.EHOSTUNREACH: Failure.NO_ROUTE,
+    errno.EADDRNOTAVAIL: Failure.NO_ROUTE,
+    errno.ENETDOWN: Failure.NO_ROUTE,
+    errno.ETIMEDOUT: Failure.DEAD_PATH,  # TCP keepalive or user timeout
+    errno.EPIPE: Failure.RESET,
+    errno.ECONNRESET: Failure.RESET,
+    errno.ECONNABORTED: Failure.RESET,
+}
+
+_NO_SUCH_HOST = {
+    getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
+}
+
+# RFC 1928, section 6, as httpcore2 words the replies, and HTTP statuses of CONNECT.
+_PROXY_WORDS = (
+    (re.compile(r"^407|username/password|^Requested .* but got"), Failure.PROXY_AUTH),
+    (re.compile(r"not allowed by ruleset|not supported|^4\d\d"), Failure.PROXY_REFUSED),
+    (re.compile(r"could not connect|^5\d\d"), Failure.PROXY_UNREACHABLE),
+)
+
+
+def wire_error(exc: Exception, *, sent: bool, proxied: bool) -> WireError:
+    """What an exception from below means.
+
+    Args:
+        exc: anything that httpcore2, h2, anyio, ssl or a socket has raised.
+        sent: whether the request may have left; before that a strange exception is the proxy's doing.
+        proxied: whether there is a proxy on the way.
+    """
+    if isinstance(exc, WireError):
+        return exc
+    for cause in _causes(exc):
+        if error := _from_cause(cause, sent=sent, proxied=proxied):
+            return error
+    if isinstance(exc, httpcore2.ProxyError):
+        return _proxy_error(str(exc))
+    if not sent and proxied:
+        return WireError(Failure.PROXY_PROTOCOL, type(exc).__name__)
+    if isinstance(exc, httpcore2.LocalProtocolError):
+        return WireError(Failure.BAD_REQUEST, _line(exc))
+    return WireError(Failure.CLOSED if sent else Failure.RESET, type(exc).__name__)
+
+
+def _causes(exc: BaseException | None) -> list[BaseException]:
+    """The exception and what it says it came from, outermost first; a group stands for its first member."""
+    chain: list[BaseException] = []
+    while exc is not None and exc not in chain:
+        chain.append(exc)
+        members = exc.exceptions if isinstance(exc, BaseExceptionGroup) else exc.args
+        inner = members[0] if members and isinstance(members[0], BaseException) else None
+        exc = exc.__cause__ or inner  # never __context__: that may be anything the caller was handling
+    return chain
+
+
+def _from_cause(exc: BaseException, *, sent: bool, proxied: bool) -> WireError | None:
+    match exc:
+        case WireError():
+            return exc
+        case httpcore2.RemoteProtocolError():
+            return _protocol_error(exc)
+        case h2.exceptions.StreamClosedError():
+            return WireError(Failure.STREAM_RESET)
+        case h2.exceptions.ProtocolError():
+            return WireError(_h2_failure(exc), _line(exc))
+        case ssl.SSLCertVerificationError():
+            return WireError(Failure.CERTIFICATE, exc.verify_message)
+        case ssl.SSLError():
+            return _tls_error(exc, sent=sent)
+        case socket.gaierror():
+            return WireError(Failure.NO_SUCH_HOST if exc.errno in _NO_SUCH_HOST else Failure.DNS_TEMPORARY)
+        case OSError() if exc.errno is not None:
+            return _os_error(exc, sent=sent, proxied=proxied)
+    return None
+
+
+def _protocol_error(exc: httpcore2.RemoteProtocolError) -> WireError | None:
+    reason = exc.args[0] if exc.args else ""
+    if isinstance(reason, h2.events.StreamReset):
+        name = error_name(reason.error_code or 0)
+        refused = name == "REFUSED_STREAM"
+        return WireError(Failure.NOT_PROCESSED if refused else Failure.STREAM_RESET, name)
+    words = str(reason)
+    if "disconnected" in words:
+        return WireError(Failure.CLOSED)
+    if "without sending complete" in words:
+        return WireError(Failure.TRUNCATED)
+    if isinstance(reason, h2.exceptions.ProtocolError):
+        return None  # h2's own words are better
+    return WireError(Failure.BROKEN_FRAMING, words)
+
+
+def _h2_failure(exc: h2.exceptions.ProtocolError) -> Failure:
+    return Failure.TRUNCATED if isinstance(exc, h2.exceptions.InvalidBodyLengthError) else Failure.BROKEN_FRAMING
+
+
+def _tls_error(exc: ssl.SSLError, *, sent: bool) -> WireError:
+    if isinstance(exc, ssl.SSLEOFError) or "UNEXPECTED_EOF" in str(exc):
+        detail = "TLS ended without close_notify"
+        return WireError(Failure.CLOSED, detail) if sent else WireError(Failure.TLS_FAILED, "closed by the other side")
+    reason = (exc.reason or type(exc).__name__).replace("_", " ").lower()
+    return WireError(Failure.BROKEN_FRAMING if sent else Failure.TLS_MISMATCH, reason)
+
+
+def _os_error(exc: OSError, *, sent: bool, proxied: bool) -> WireError:
+    failure = _ERRNOS.get(exc.errno or 0, Failure.RESET if sent else Failure.NO_ROUTE)
+    if proxied and not sent and failure in (Failure.CONNECTION_REFUSED, Failure.NO_ROUTE):
+        return WireError(Failure.PROXY_UNREACHABLE, failure.phrase)
+    detail = "" if failure in (Failure.RESET, Failure.CONNECTION_REFUSED) else (exc.strerror or "")
+    return WireError(failure, detail)
+
+
+def _proxy_error(words: str) -> WireError:
+    for pattern, failure in _PROXY_WORDS:
+        if pattern.search(words):
+            return WireError(failure, words)
+    return WireError(Failure.PROXY_PROTOCOL, words)
+
+
+def _line(exc: BaseException) -> str:
+    return str(exc).partition("\n")[0][:200]

@@ -1,0 +1,151 @@
+"""Which proxy a request goes through: an explicit one for every host, or the environment's.
+
+The environment is read as curl and Go read it: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, the
+lower-case name first; ``HTTP_PROXY`` in upper case is ignored in a CGI program, where a client could set it (httpoxy).
+``NO_PROXY`` is a list of hosts (with their subdomains), ``host:port``, addresses, networks in CIDR form, or ``*``. On
+Windows and macOS, where the environment says nothing, the system's settings are used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import sys
+from collections.abc import Mapping
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from unbroken.errors import UsageError
+
+SCHEMES = ("http", "https", "socks5", "socks5h")
+
+_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy, checked.
+
+    Attributes:
+        scheme: one of :data:`SCHEMES`. With both SOCKS schemes the proxy resolves names.
+        host: name or address, without brackets.
+        port: TCP port.
+        auth: user and password, or ``None``. Never shown by ``repr``.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    auth: tuple[str, str] | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        """The proxy's URL without credentials, fit for a message."""
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def parse_proxy(url: str, source: str = "the proxy") -> Proxy:
+    """Read a proxy's URL; ``host:port`` means ``http://host:port``, as curl has it.
+
+    Raises:
+        UsageError: no such scheme, or no host. Never answered by a direct connection: that could leak what the proxy
+            was there to protect.
+    """
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme not in SCHEMES:
+        hint = "; write socks5h:// (names are resolved by the proxy)" if parts.scheme.startswith("socks") else ""
+        raise UsageError(f"{source} has the unknown scheme {parts.scheme}://; use one of {', '.join(SCHEMES)}{hint}")
+    try:
+        port = parts.port or _PORTS[parts.scheme]
+    except ValueError:
+        raise UsageError(f"{source} has a port that is none") from None
+    if not parts.hostname:
+        raise UsageError(f"{source} names no host")
+    auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+    return Proxy(parts.scheme, parts.hostname, port, auth)
+
+
+class ProxyRules:
+    """Chooses the proxy of a URL.
+
+    Args:
+        proxy: an explicit proxy for every host, which wins over the environment and over ``NO_PROXY``; ``None`` to
+            read the environment; ``""`` for none at all.
+        environ: the environment, such as ``os.environ``.
+
+    Raises:
+        UsageError: the explicit proxy is malformed.
+    """
+
+    def __init__(self, proxy: str | None, environ: Mapping[str, str]) -> None:
+        self._explicit = parse_proxy(proxy) if proxy else None
+        self._environ: Mapping[str, str] = {} if proxy is not None else environ
+        self._use_system = proxy is None
+
+    def choose(self, url: str) -> Proxy | None:
+        """The proxy for ``url``, or ``None`` for a direct connection.
+
+        Raises:
+            UsageError: the environment names a malformed proxy.
+        """
+        if self._explicit:
+            return self._explicit
+        parts = urlsplit(url)
+        found = self._from_environ(parts) or (self._from_system(parts) if self._use_system else None)
+        if found is None or self._bypassed(parts):
+            return None
+        name, value = found
+        return parse_proxy(value, name)
+
+    def _from_environ(self, parts: SplitResult) -> tuple[str, str] | None:
+        for name in (f"{parts.scheme}_proxy", "all_proxy"):
+            for spelled in (name, name.upper()):
+                if spelled == "HTTP_PROXY" and "REQUEST_METHOD" in self._environ:
+                    continue
+                if value := self._environ.get(spelled, "").strip():
+                    return spelled, value
+        return None
+
+    def _from_system(self, parts: SplitResult) -> tuple[str, str] | None:
+        if sys.platform not in ("win32", "darwin"):
+            return None
+        from urllib.request import getproxies, proxy_bypass  # slow to import, and only needed there
+
+        value = getproxies().get(parts.scheme)
+        if not value or proxy_bypass(parts.hostname or ""):
+            return None
+        return "the system's proxy setting", value
+
+    def _bypassed(self, parts: SplitResult) -> bool:
+        entries = self._environ.get("no_proxy") or self._environ.get("NO_PROXY") or ""
+        host = (parts.hostname or "").rstrip(".").lower()
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+        return any(_covers(entry.strip().lower(), host, port) for entry in entries.replace(" ", ",").split(","))
+
+
+def _covers(entry: str, host: str, port: int) -> bool:
+    if not entry:
+        return False
+    if entry == "*":
+        return True
+    if (network := _network(entry)) is not None:
+        address = _address(host)
+        return address is not None and address in network
+    name, _, wanted_port = entry.rpartition(":") if entry.count(":") == 1 else (entry, "", "")
+    if wanted_port and wanted_port != str(port):
+        return False
+    name = name.removeprefix("*").lstrip(".").rstrip(".")
+    return bool(name) and (host == name or host.endswith("." + name))
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(text.strip("[]"), strict=False)
+    except ValueError:
+        return None
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None

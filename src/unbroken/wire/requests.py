@@ -1,0 +1,111 @@
+"""How a request is put to httpcore2, the same for sync and async."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpcore2
+
+from unbroken.core.http import Head, Request
+from unbroken.wire.proxies import Proxy, ProxyRules
+from unbroken.wire.tls import client_context
+
+KEEP_IDLE = 15.0
+"""Seconds for which an idle connection is kept. Longer would save little: behind a NAT it might be dead by then."""
+
+MAX_IDLE = 8
+"""How many idle connections are kept."""
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class Route(tuple[str, str, int]):
+    """Where a connection leads: scheme, host and port. Connections with equal routes can stand in for each other."""
+
+    @classmethod
+    def of(cls, request: Request) -> Route:
+        """The route of a request."""
+        parts = request.parts
+        return cls((parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]))
+
+
+class PoolOptions:
+    """What every connection of a wire has in common.
+
+    Args:
+        proxies: which proxy a URL goes through.
+        verify: see :func:`unbroken.wire.tls.client_context`. Loaded when the first https URL comes.
+        http2: whether to offer HTTP/2.
+    """
+
+    def __init__(self, proxies: ProxyRules, verify: bool | str | Path | ssl.SSLContext, *, http2: bool) -> None:
+        self._proxies = proxies
+        self._verify = verify
+        self._http2 = http2
+        self._context: ssl.SSLContext | None = None
+        self._proxy_context: ssl.SSLContext | None = None
+
+    def proxy_for(self, request: Request) -> Proxy | None:
+        """The proxy that a request goes through."""
+        return self._proxies.choose(request.url)
+
+    def for_route(self, route: Route, proxy: Proxy | None) -> dict[str, Any]:
+        """Arguments for a pool of one connection.
+
+        Raises:
+            UsageError: the CA file cannot be used.
+        """
+        options: dict[str, Any] = {"max_connections": 1, "max_keepalive_connections": 1, "http2": self._http2}
+        if route[0] == "https":
+            self._context = self._context or client_context(self._verify)
+            options["ssl_context"] = self._context
+        if proxy:
+            options["proxy"] = self._proxy(proxy)
+        return options
+
+    def _proxy(self, proxy: Proxy) -> httpcore2.Proxy:
+        context = None
+        if proxy.scheme == "https":
+            # A context of its own: httpcore2 sets each context's ALPN protocols before a handshake.
+            context = self._proxy_context = self._proxy_context or client_context(self._verify)
+        auth = tuple(part.encode() for part in proxy.auth) if proxy.auth else None
+        url = httpcore2.URL(scheme=proxy.scheme, host=proxy.host, port=proxy.port, target="/")
+        return httpcore2.Proxy(url, auth=auth, ssl_context=context)  # type: ignore[arg-type]  # a pair, as it asks
+
+
+def to_httpcore(request: Request, trace: Any, proxy: Proxy | None) -> httpcore2.Request:
+    """The request in httpcore2's form, with ``Host`` and ``Content-Length``."""
+    parts = request.parts
+    host = parts.hostname or ""
+    literal = f"[{host}]" if ":" in host else host
+    authority = literal if parts.port in (None, _PORTS[parts.scheme]) else f"{literal}:{parts.port}"
+    names = {name.lower() for name, _ in request.headers}
+    headers = [] if b"host" in names else [(b"Host", authority.encode())]
+    headers += [field for field in request.headers if field[0].lower() != b"content-length"]
+    if request.body or request.method in ("POST", "PUT", "PATCH"):
+        headers.append((b"Content-Length", str(len(request.body)).encode()))
+    # Through an HTTP proxy the host also goes into a request line, where an IPv6 address needs its brackets.
+    through_http = proxy is not None and proxy.scheme in ("http", "https")
+    url = httpcore2.URL(
+        scheme=parts.scheme,
+        host=literal if through_http else host,
+        port=parts.port,
+        target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+    )
+    return httpcore2.Request(request.method, url, headers=headers, content=request.body, extensions={"trace": trace})
+
+
+def to_head(response: httpcore2.Response) -> Head:
+    """Status and headers of httpcore2's response."""
+    version = response.extensions.get("http_version", b"HTTP/1.1").decode("ascii", "replace")
+    return Head(response.status, tuple(response.headers), version)
+
+
+def begins_request(name: str, info: dict[str, Any]) -> bool:
+    """Whether an event of httpcore2's trace says that our request (not the CONNECT before it) is about to be sent."""
+    with contextlib.suppress(KeyError):
+        return name.endswith(".send_request_headers.started") and info["request"].method != b"CONNECT"
+    return False

@@ -1,0 +1,124 @@
+"""What the network stream knows and decides, sans I/O: deadlines, PING, counts, GOAWAY.
+
+A stream asks :meth:`Watch.check` whether a limit has passed, :meth:`Watch.ping` whether to write a PING, and
+:meth:`Watch.wait` how long it may sleep; it tells what moved by :meth:`Watch.heard` and :meth:`Watch.wrote`.
+"""
+
+from __future__ import annotations
+
+from unbroken.core.failures import Failure
+from unbroken.core.turn import Limits
+from unbroken.errors import WireError
+from unbroken.wire.frames import PING_FRAME, Inbound
+
+
+class Watch:
+    """Watches one exchange.
+
+    Args:
+        limits: the limits to begin with; :attr:`limits` may be replaced at any time.
+        now: the present, on the same clock as every other ``now``.
+    """
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self.limits = limits
+        self.sent = False
+        self.round_trip: float | None = None
+        self.received = 0
+        self._started = now
+        self._heard_at = now
+        self._moved_at = now
+        self._pinged_at = now
+        self._awaiting_pong = False
+        self._stream_id: int | None = None
+        self._frames: Inbound | None = None
+
+    # What has happened
+
+    def speak_http2(self, frames: Inbound) -> None:
+        """HTTP/2 was agreed on: PING from now on."""
+        self._frames = frames
+
+    def begin_request(self, now: float, stream_id: int | None) -> None:
+        """The request's headers are about to be written."""
+        self.sent = True
+        self._heard_at = self._moved_at = now
+        self._stream_id = stream_id
+
+    def wrote(self, now: float) -> None:
+        """Bytes of the request were accepted by the network."""
+        self._heard_at = self._moved_at = now
+
+    def heard(self, data: bytes, now: float) -> bytes:
+        """Bytes have come; return those that HTTP shall see.
+
+        Raises:
+            WireError: a GOAWAY that leaves our stream out.
+        """
+        self.received += len(data)
+        self._heard_at = self._moved_at = now
+        if self._frames is None or not data:
+            return data
+        pongs = self._frames.pongs
+        data = self._frames.feed(data)
+        if self._awaiting_pong and self._frames.pongs > pongs:
+            self._awaiting_pong = False
+            self.round_trip = now - self._pinged_at
+        self._obey_goaway(self._frames)
+        return data
+
+    def _obey_goaway(self, frames: Inbound) -> None:
+        goaway = frames.goaway
+        if goaway and (self._stream_id is None or goaway.last_stream < self._stream_id):
+            raise WireError(Failure.NOT_PROCESSED, f"GOAWAY {goaway.error}")
+
+    # What is to be done
+
+    def check(self, now: float) -> None:
+        """Raise what a passed limit means.
+
+        Raises:
+            WireError: ``CONNECT_TIMEOUT``, ``DEADLINE``, ``IDLE_TIMEOUT`` or ``DEAD_PATH``.
+        """
+        limits = self.limits
+        if not self.sent and now - self._started >= limits.connect:
+            raise WireError(Failure.CONNECT_TIMEOUT, f"{limits.connect:g} s")
+        if limits.until is not None and now >= limits.until:
+            raise WireError(Failure.DEADLINE)
+        if self._awaiting_pong and now - self._last_sign() >= limits.ping_timeout:
+            raise WireError(Failure.DEAD_PATH, f"{limits.ping_timeout:g} s")
+        if self.sent and now - self._heard_at >= limits.idle:
+            raise WireError(Failure.IDLE_TIMEOUT, f"nothing for {limits.idle:g} s")
+
+    def ping(self, now: float) -> bytes:
+        """A PING frame to be written now, or ``b""``."""
+        due = self._ping_due()
+        if due is None or now < due:
+            return b""
+        self._awaiting_pong = True
+        self._pinged_at = self._moved_at = now
+        return PING_FRAME
+
+    def wait(self, now: float, *, pinging: bool = True) -> float:
+        """Seconds until :meth:`check` (or, where ``pinging``, :meth:`ping`) must be asked again; at least 1 ms."""
+        limits = self.limits
+        due = [self._heard_at + limits.idle if self.sent else self._started + limits.connect]
+        if limits.until is not None:
+            due.append(limits.until)
+        if self._awaiting_pong:
+            due.append(self._last_sign() + limits.ping_timeout)
+        elif pinging and (ping := self._ping_due()) is not None:
+            due.append(ping)
+        return max(min(due) - now, 0.001)
+
+    def silent(self, now: float) -> float:
+        """Seconds since the last byte on the wire, either way."""
+        return max(0.0, now - self._moved_at)
+
+    def _last_sign(self) -> float:
+        return max(self._pinged_at, self._heard_at)
+
+    def _ping_due(self) -> float | None:
+        if self._frames is None or not self.sent or not self.limits.ping or self._awaiting_pong:
+            return None
+        return max(self._heard_at, self._pinged_at) + self.limits.ping
