@@ -115,6 +115,13 @@ def _read_to_end(sock: socket.socket) -> tuple[bytes, OSError | None]:
     return data, None
 
 
+def is_reset_at_once(port: int) -> bool:
+    """Whether a new connection is."""
+    with RawClient(port) as client:
+        data, error = client.read_to_end()
+    return data == b"" and isinstance(error, ConnectionResetError)
+
+
 def split_head(response: bytes) -> tuple[bytes, bytes]:
     head, _, rest = response.partition(b"\r\n\r\n")
     return head, rest
@@ -189,10 +196,6 @@ class Http2Client(RawClient):
     def body(self, stream_id: int) -> bytes:
         data = [e.data for e in self.events if isinstance(e, h2.events.DataReceived) and e.stream_id == stream_id]
         return b"".join(piece or b"" for piece in data)
-
-    def read_frames_to_end(self) -> tuple[bytes, OSError | None]:
-        """Every byte up to the end, without h2's judgement on it."""
-        return self.read_to_end()
 
 
 class Stopwatch:

@@ -13,8 +13,9 @@ import ssl
 import struct
 from contextlib import suppress
 
-_READ_SIZE = 65_536
+_BLOCK = 65_536  # bytes that are read or encrypted at a time
 _INBOX_LIMIT = 1_048_576  # bytes that wait to be read before the socket is left alone
+_HEARING = 0.05  # seconds for the other side to begin to speak
 _LINGER = 1.0  # seconds for the other side to close after we have
 _LINGER_OPTION = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
@@ -67,8 +68,8 @@ class Channel:
             ConnectionError: the connection was over before, or the separator did not come within 64 KiB.
         """
         while (index := self._inbox.find(separator)) < 0:
-            if len(self._inbox) > _READ_SIZE:
-                raise ConnectionError("no end in sight")
+            if len(self._inbox) > _BLOCK:
+                raise ConnectionError("no separator in sight")
             await self._wait_for_more()
         return self._take(index + len(separator))
 
@@ -82,6 +83,15 @@ class Channel:
             await self._wait_for_more()
         return self._inbox[0]
 
+    async def wait_until_heard(self) -> None:
+        """Wait, for a moment at most, until the other side has sent something.
+
+        It knows by then that it is connected. A reset can overtake that news, and few clients are prepared for it.
+        """
+        if not self._news.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), _HEARING)
+
     async def send(self, data: bytes) -> None:
         """Send all of `data`.
 
@@ -89,7 +99,7 @@ class Channel:
             OSError: the connection is over.
         """
         async with self._sending:
-            await self._loop.sock_sendall(self._sock, data)
+            await self._write(data)
 
     async def shut(self, *, close_notify: bool = True) -> None:
         """Send FIN, over TLS after a close_notify or without. `linger` and `close` are to follow."""
@@ -138,6 +148,9 @@ class Channel:
             self._loop.remove_writer(self._sock)
             self._sock.close()
 
+    async def _write(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self._sock, data)
+
     async def _send_close_notify(self) -> None:
         """Say that nothing more will come; plain TCP has no word for it."""
 
@@ -164,7 +177,7 @@ class Channel:
 
     def _on_readable(self) -> None:
         try:
-            data = self._sock.recv(_READ_SIZE)
+            data = self._sock.recv(_BLOCK)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -231,27 +244,24 @@ class TlsChannel(Channel):
         await self._flush()
         self._decrypt()  # the first request may have come with the client's last message
 
-    async def send(self, data: bytes) -> None:
-        """Send all of `data`, encrypted once hands have been shaken.
-
-        Raises:
-            OSError: the connection is over.
-        """
-        if not self._is_secure:
-            await super().send(data)
+    async def _write(self, data: bytes) -> None:
+        if not self._is_secure:  # a fault breaks the handshake
+            await super()._write(data)
             return
-        self._tls.write(data)
-        await self._flush()
+        for start in range(0, len(data), _BLOCK):
+            self._tls.write(data[start : start + _BLOCK])
+            await self._flush()
 
     async def _send_close_notify(self) -> None:
         if self._is_secure:
-            with suppress(ssl.SSLError):  # which is also how it says that the client's close_notify is still to come
-                self._tls.unwrap()
-            await self._flush()
+            async with self._sending:
+                with suppress(ssl.SSLError):  # which is also how it says that the client has yet to say so too
+                    self._tls.unwrap()
+                await self._flush()
 
     async def _flush(self) -> None:
         if self._outgoing.pending:
-            await super().send(self._outgoing.read())
+            await super()._write(self._outgoing.read())
 
     def _receive(self, data: bytes) -> None:
         self._incoming.write(data)
@@ -260,7 +270,7 @@ class TlsChannel(Channel):
 
     def _decrypt(self) -> None:
         try:
-            while data := self._tls.read(_READ_SIZE):
+            while data := self._tls.read(_BLOCK):
                 self._inbox += data
         except ssl.SSLWantReadError:
             return

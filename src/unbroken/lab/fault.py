@@ -86,7 +86,8 @@ class Fault:
 
     Kinds that end the connection or the stream:
 
-    * ``rst``: a real TCP reset.
+    * ``rst``: a real TCP reset. Over HTTP/2 a PING goes before it, whose answer shows that the client has read what
+      was sent: a reset destroys what has not been read.
     * ``fin``: a plain close. Over TLS without close_notify, unless `close_notify` is set.
     * ``short_length``: the response announces a Content-Length and the connection is closed short of it.
     * ``truncated_chunk``: the connection is closed in the middle of a chunk (HTTP/1.1).
@@ -112,11 +113,12 @@ class Fault:
     * ``malformed``: an event whose data is not JSON; the stream goes on after it.
     * ``raw``: `body` in the middle of the body (on the bare socket, at ``connect`` and ``handshake``); then it goes on.
 
-    Points: ``connect`` (accepted, nothing read), ``handshake`` (TLS: ClientHello read, nothing answered),
-    ``before_headers`` (request read whole), ``after_headers``, ``after_comments`` (at least two), ``after_role``,
-    ``after_reasoning`` (one reasoning delta), ``after_token`` (the first token, or tool call), ``after_finish`` (the
-    chunk with the finish reason), ``after_usage``, ``after_done`` (``[DONE]`` sent, body not ended). Where the answer
-    is one JSON object, the points from ``after_comments`` to ``after_token`` are its middle and the later ones its end.
+    Points: ``connect`` (accepted, nothing read; a reset waits a moment for the client to begin, so that the client
+    knows that it is connected), ``handshake`` (TLS: ClientHello read, nothing answered), ``before_headers`` (request
+    read whole), ``after_headers``, ``after_comments`` (at least two), ``after_role``, ``after_reasoning`` (one delta of
+    it), ``after_token`` (the first token, or tool call), ``after_finish`` (the chunk with the finish reason),
+    ``after_usage``, ``after_done`` (``[DONE]`` sent, body not ended). Where the answer is one JSON object, the points
+    from ``after_comments`` to ``after_token`` are its middle and the later ones its end.
 
     Args:
         kind: what goes wrong.

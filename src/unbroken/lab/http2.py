@@ -19,6 +19,7 @@ from unbroken.lab.script import Head
 from unbroken.lab.stage import Stage
 
 _GOAWAY = 0x7  # the frame's type: RFC 9113, section 6.8
+_PING_WAIT = 0.25  # seconds
 
 
 class Http2Connection:
@@ -32,6 +33,7 @@ class Http2Connection:
         )
         self.window_opened = asyncio.Event()
         self.is_muted = False
+        self._ping_answered = asyncio.Event()
         self._number = number
         self._requests: dict[int, _PartialRequest] = {}
         self._exchanges: dict[int, Http2Exchange] = {}
@@ -61,6 +63,14 @@ class Http2Connection:
         self._last_stream_id = last_stream_id
         header = struct.pack(">I", 8)[1:] + bytes([_GOAWAY, 0]) + struct.pack(">I", 0)
         await self.channel.send(header + struct.pack(">II", last_stream_id, code))
+
+    async def wait_until_read(self) -> None:
+        """Wait until the client has read everything that was sent, as its answer to a PING shows."""
+        self._ping_answered.clear()
+        self.protocol.ping(b"unbroken")
+        await self.flush()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ping_answered.wait(), _PING_WAIT)
 
     async def _converse(self) -> None:
         self.protocol.initiate_connection()
@@ -105,6 +115,8 @@ class Http2Connection:
                 self.window_opened.set()
             case h2.events.PingReceived():
                 self.stage.count_ping()
+            case h2.events.PingAckReceived():
+                self._ping_answered.set()
             case _:
                 pass
 
@@ -192,6 +204,10 @@ class Http2Exchange(Exchange):
                     await self._channel.shut()
             case "no_ping_ack":
                 self._connection.is_muted = True
+            case "rst":
+                # A reset destroys what has not been read; even what has arrived, if the client happens to write first.
+                await self._connection.wait_until_read()
+                await super()._break(fault)
             case _:
                 await super()._break(fault)
 

@@ -57,4 +57,5 @@ class FixedTarget:
 
     async def refuse(self, _: Refusal, /) -> None:
         """Reset the client, for want of words."""
+        await self._client.wait_until_heard()
         self._client.reset()

@@ -167,6 +167,7 @@ async def _survives(channel: Channel, fault: Fault | None, at: Point) -> bool:
         await channel.wait_until_left(fault.seconds)
     match fault.kind:
         case "rst":
+            await channel.wait_until_heard()
             channel.reset()
         case "raw":
             await channel.send(fault.body or b"")

@@ -40,7 +40,9 @@ class Path(Protocol):
 class Exchange(Protocol):
     """One request and its response, blocking."""
 
-    path: Path
+    @property
+    def path(self) -> Path:
+        """What is known of the path; another object after :meth:`send` has begun."""
 
     def send(self, limits: Limits) -> Head:
         """Connect, send the request and wait for the headers.
@@ -73,7 +75,9 @@ class Wire(Protocol):
 class AsyncExchange(Protocol):
     """One request and its response, for asyncio and trio; see :class:`Exchange`."""
 
-    path: Path
+    @property
+    def path(self) -> Path:
+        """As :attr:`Exchange.path`."""
 
     async def send(self, limits: Limits) -> Head:
         """As :meth:`Exchange.send`."""

@@ -1,0 +1,23 @@
+"""The typed client: ask a model, iterate over what it says, and know how it ended.
+
+>>> with unbroken.Client("deepseek").stream("Hello") as turn:
+...     for event in turn:
+...         ...
+...     print(turn.text, turn.usage, turn.report)
+"""
+
+from unbroken.client.answer import Answer, PartialToolCall
+from unbroken.client.asynchronous import AsyncClient, AsyncTurnStream
+from unbroken.client.providers import PROVIDERS, Provider
+from unbroken.client.synchronous import Client, TurnStream
+
+__all__ = [
+    "PROVIDERS",
+    "Answer",
+    "AsyncClient",
+    "AsyncTurnStream",
+    "Client",
+    "PartialToolCall",
+    "Provider",
+    "TurnStream",
+]

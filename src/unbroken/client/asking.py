@@ -1,0 +1,105 @@
+"""From what the caller wants to ask to the request that asks it, the same for sync and async."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from unbroken import __version__
+from unbroken.client.providers import Provider, choose_provider, find_key
+from unbroken.core.dialect import Call
+from unbroken.core.dialects import recognise
+from unbroken.core.http import Request
+from unbroken.core.policy import Policy
+from unbroken.errors import UsageError
+
+Messages: TypeAlias = str | Sequence[Mapping[str, Any]]
+"""A prompt, or a conversation in the dialect's own form (``{"role": ..., "content": ...}``)."""
+
+
+class Asker:
+    """Knows a provider and makes requests to it; arguments as :class:`unbroken.Client`."""
+
+    def __init__(
+        self,
+        provider: str | None,
+        *,
+        api_key: str | None,
+        base_url: str | None,
+        model: str | None,
+        policy: Policy | None,
+        headers: Mapping[str, str] | None,
+        environ: Mapping[str, str] | None = None,
+        key_env: str | None = None,
+    ) -> None:
+        environ = os.environ if environ is None else environ
+        self.provider: Provider = choose_provider(provider, base_url, environ)
+        self.policy = policy or Policy()
+        self._model = model or self.provider.model
+        self._key = api_key if api_key is not None else find_key(self.provider, key_env, environ)
+        self._headers = dict(headers or {})
+
+    def ask(
+        self,
+        messages: Messages,
+        model: str | None,
+        tools: Sequence[Mapping[str, Any]] | None,
+        options: Mapping[str, Any],
+    ) -> tuple[Request, Call]:
+        """The request that asks for a streamed answer.
+
+        Raises:
+            UsageError: no model, an empty prompt, or options that are not JSON.
+        """
+        body: dict[str, Any] = {
+            "model": self._model_for(model),
+            "messages": _messages(messages),
+            "stream": True,
+        }
+        if self.provider.counts:
+            body["stream_options"] = {"include_usage": True}
+        if tools:
+            body["tools"] = list(tools)
+        body.update(options)
+        request = Request("POST", f"{self.provider.base_url}/chat/completions", self._fields(), _json(body))
+        call = recognise(request)
+        assert call is not None, "we speak a dialect of our own list"
+        return request, call
+
+    def _model_for(self, model: str | None) -> str:
+        chosen = model or self._model
+        if not chosen:
+            raise UsageError(f"name a model: {self.provider.name} has no default")
+        return chosen
+
+    def _fields(self) -> tuple[tuple[bytes, bytes], ...]:
+        fields = {
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream, application/json",
+            "User-Agent": f"unbroken/{__version__}",
+        }
+        if self._key:
+            fields["Authorization"] = f"Bearer {self._key}"
+        fields.update(self._headers)
+        try:
+            return tuple((name.encode("ascii"), value.encode("latin-1")) for name, value in fields.items())
+        except UnicodeEncodeError:
+            raise UsageError("the API key or a header holds characters that HTTP cannot carry") from None
+
+
+def _messages(messages: Messages) -> list[Any]:
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    if not messages:
+        raise UsageError("there is nothing to ask: the messages are empty")
+    return list(messages)
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except (TypeError, UnicodeEncodeError, ValueError) as exc:
+        raise UsageError(f"the request is not JSON: {exc}") from None

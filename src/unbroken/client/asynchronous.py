@@ -1,0 +1,200 @@
+"""The client for asyncio and trio; ``synchronous`` is its blocking twin."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unbroken.client.answer import Answer, PartialToolCall
+from unbroken.client.asking import Asker, Messages
+from unbroken.client.providers import Provider
+from unbroken.client.reading import TurnReader
+from unbroken.core.events import ToolCall, TypedEvent, Usage
+from unbroken.core.policy import Policy
+from unbroken.core.report import Report
+from unbroken.drivers.notices import Observer
+from unbroken.drivers.asynchronous import AsyncDriver
+from unbroken.errors import TurnError
+from unbroken.wire.contract import AsyncWire
+from unbroken.wire.async_http import AsyncHttpWire
+
+
+class AsyncClient:
+    """Asks a provider. Use it in an ``async with`` statement, or :meth:`aclose` it.
+
+    Arguments and errors are those of :class:`unbroken.Client`; ``wire`` is an
+    :class:`unbroken.wire.contract.AsyncWire`.
+    """
+
+    def __init__(
+        self,
+        provider: str | None = None,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        model: str | None = None,
+        policy: Policy | None = None,
+        observe: Observer | None = None,
+        proxy: str | None = None,
+        verify: bool | str | Path | ssl.SSLContext = True,
+        headers: Mapping[str, str] | None = None,
+        key_env: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        wire: AsyncWire | None = None,
+    ) -> None:
+        self._asker = Asker(
+            provider,
+            api_key=api_key,
+            base_url=base_url,
+            model=model,
+            policy=policy,
+            headers=headers,
+            environ=environ,
+            key_env=key_env,
+        )
+        self._observe = observe
+        self._wire = wire or AsyncHttpWire(proxy=proxy, verify=verify, environ=environ)
+
+    @property
+    def provider(self) -> Provider:
+        """The provider that is asked."""
+        return self._asker.provider
+
+    def stream(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        policy: Policy | None = None,
+        **options: Any,
+    ) -> AsyncTurnStream:
+        """Ask, and stream the answer. Use it in an ``async with`` statement; the request is sent on entering.
+
+        Args:
+            messages: a prompt or a conversation.
+            model: the model to ask.
+            tools: tools in the dialect's form.
+            policy: limits for this turn alone.
+            options: further fields of the request's body, such as ``temperature``.
+
+        Raises:
+            UsageError: no model, nothing to ask, or options that are not JSON.
+        """
+        request, call = self._asker.ask(messages, model, tools, options)
+        policy = policy or self._asker.policy
+        driver = AsyncDriver(self._wire, request, call, policy, observe=self._observe)
+        return AsyncTurnStream(driver, TurnReader(call, policy))
+
+    async def aclose(self) -> None:
+        """Close kept connections."""
+        await self._wire.aclose()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+
+class AsyncTurnStream:
+    """One turn: an async context manager that iterates over typed events.
+
+    Attributes:
+        answer: what has come so far; its parts are also attributes of the turn.
+    """
+
+    def __init__(self, driver: AsyncDriver, reader: TurnReader) -> None:
+        self.driver = driver
+        self.answer: Answer = reader.answer
+        self._reader = reader
+        self._events = self._read()
+
+    async def __aenter__(self) -> AsyncTurnStream:
+        """Send the request and wait until an attempt speaks.
+
+        Raises:
+            TurnError: none did, within the policy.
+        """
+        async with self._explained():
+            self._reader.open(await self.driver.open())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> AsyncIterator[TypedEvent]:
+        """The events as they come.
+
+        Raises:
+            StreamCut: the stream was lost; what had come hangs on the error as ``partial``.
+            ProviderError: the provider refused, or reported an error.
+            UnexpectedResponse: an answer of another kind than was asked for.
+            MalformedStream: the stream broke its own format.
+        """
+        return self._events
+
+    async def read(self) -> Answer:
+        """Read to the end; return the whole answer. Errors as in :meth:`__aiter__`."""
+        async for _ in self._events:
+            pass
+        return self.answer
+
+    async def aclose(self) -> None:
+        """End the turn now, wherever it is."""
+        await self.driver.aclose()
+
+    async def _read(self) -> AsyncIterator[TypedEvent]:
+        async with self._explained():
+            async for chunk in self.driver:
+                for event in self._reader.feed(chunk, self.driver.phase):
+                    yield event
+            for event in self._reader.end():
+                yield event
+
+    @contextlib.asynccontextmanager
+    async def _explained(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except TurnError as error:
+            await self.driver.aclose()
+            self._reader.explain(error, self.driver.report)
+            raise
+
+    @property
+    def text(self) -> str:
+        """The text of the answer so far."""
+        return self.answer.text
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning so far."""
+        return self.answer.reasoning
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """Complete tool calls."""
+        return self.answer.tool_calls
+
+    @property
+    def partial_tool_calls(self) -> list[PartialToolCall]:
+        """Tool calls that are not complete; not fit to be run."""
+        return self.answer.partial_tool_calls
+
+    @property
+    def finish_reason(self) -> str | None:
+        """How the answer ended, in the provider's word."""
+        return self.answer.finish_reason
+
+    @property
+    def usage(self) -> Usage:
+        """What the provider counted."""
+        return self.answer.usage
+
+    @property
+    def report(self) -> Report:
+        """Every attempt of the turn."""
+        return self.driver.report

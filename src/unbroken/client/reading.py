@@ -1,0 +1,139 @@
+"""From the bytes of a turn to typed events and typed errors, the same for sync and async."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from unbroken.client.answer import Answer
+from unbroken.core.dialect import Call
+from unbroken.core.events import Failed, TypedEvent
+from unbroken.core.failures import Phase
+from unbroken.core.http import Head, redacted
+from unbroken.core.policy import Policy
+from unbroken.core.report import Report
+from unbroken.core.sse import Parser
+from unbroken.errors import DecodeError, MalformedStream, ProviderError, StreamCut, TurnError, UnexpectedResponse
+
+MAX_REFUSAL = 64 * 1024
+"""How many bytes of an error response are read for its message."""
+
+
+class TurnReader:
+    """Reads one turn.
+
+    Args:
+        call: what was asked.
+        policy: whose cap of an event applies.
+
+    Attributes:
+        answer: what has come so far.
+    """
+
+    def __init__(self, call: Call, policy: Policy) -> None:
+        self.answer = Answer()
+        self._call = call
+        self._decoder = call.dialect.decoder()
+        self._parser = Parser(policy.max_event)
+        self._max_document = policy.max_event
+        self._document: bytearray | None = None
+        self._head: Head | None = None
+
+    def open(self, head: Head) -> None:
+        """The head of the attempt that spoke."""
+        self._head = head
+        if not (200 <= head.status < 300 and self._call.streaming and self._call.expects(head)):
+            self._document = bytearray()
+
+    def feed(self, chunk: bytes, phase: Phase) -> Iterator[TypedEvent]:
+        """The typed events of the next bytes.
+
+        Args:
+            chunk: bytes of the body.
+            phase: how far the attempt has come with them.
+
+        Raises:
+            MalformedStream: the bytes are no events of the dialect.
+            ProviderError: the provider reported an error before the answer had settled.
+        """
+        if self._document is not None:
+            self._hold(self._document, chunk)
+            return
+        try:
+            for event in self._parser.feed(chunk):
+                yield from self._collected(self._decoder.decode(event))
+        except DecodeError as exc:
+            raise MalformedStream(f"the stream is broken: {exc}", phase=phase) from exc
+        if phase in (Phase.SETTLED, Phase.COMPLETE):
+            yield from self._complete_tool_calls()
+
+    def end(self) -> Iterator[TypedEvent]:
+        """What is known only at the end of the body: a whole document, where no stream came.
+
+        Raises:
+            ProviderError: an error status.
+            UnexpectedResponse: an answer of another kind than was asked for.
+        """
+        if self._document is None:
+            return
+        head, body = self._opened, bytes(self._document)
+        if head.status >= 400:
+            raise self._refused(head, body)
+        if head.status >= 300:
+            raise self._redirected(head)
+        events = self._decoder.decode_whole(body)
+        if not events:
+            raise self._unexpected(head)
+        yield from self._collected(events)
+        yield from self._complete_tool_calls()
+
+    def explain(self, error: TurnError, report: Report) -> None:
+        """Hang the report on an error, and what had come: nothing that was paid for is lost."""
+        error.report = error.report or report
+        if isinstance(error, StreamCut | MalformedStream | ProviderError):
+            error.partial = self.answer
+
+    def _collected(self, events: Iterable[TypedEvent]) -> Iterator[TypedEvent]:
+        for event in events:
+            if isinstance(event, Failed) and self.answer.finish_reason is None:
+                status = self._opened.status
+                raise ProviderError(event.message, status=status, kind=event.kind, retryable=event.transient)
+            self.answer.add(event)
+            yield event
+
+    def _complete_tool_calls(self) -> Iterator[TypedEvent]:
+        for call in list(self.answer.complete_tool_calls()):
+            self.answer.add(call)
+            yield call
+
+    def _hold(self, document: bytearray, chunk: bytes) -> None:
+        cap = self._max_document if self._opened.status < 300 else MAX_REFUSAL
+        document += chunk[: cap - len(document)]
+
+    @property
+    def _opened(self) -> Head:
+        assert self._head is not None, "the head comes first"
+        return self._head
+
+    def _refused(self, head: Head, body: bytes) -> ProviderError:
+        said = self._call.dialect.refusal(head.status, body)
+        message = said.message if said.message.startswith("HTTP ") else f"HTTP {head.status}: {said.message}"
+        return ProviderError(
+            message, status=head.status, kind=said.kind, phase=Phase.HEADERS, retryable=said.transient
+        )
+
+    def _redirected(self, head: Head) -> UnexpectedResponse:
+        target = redacted(head.fields.get("location", "")) or "nowhere"
+        return UnexpectedResponse(
+            f"HTTP {head.status}: redirected to {target}; redirects are not followed: use that as the base URL",
+            status=head.status,
+            phase=Phase.HEADERS,
+        )
+
+    def _unexpected(self, head: Head) -> UnexpectedResponse:
+        kind = head.content_type or "no content type"
+        return UnexpectedResponse(
+            f"HTTP {head.status} with {kind} instead of an answer: is the base URL right? "
+            "It is the part before /chat/completions and mostly ends in /v1",
+            status=head.status,
+            phase=Phase.HEADERS,
+        )

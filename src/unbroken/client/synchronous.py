@@ -1,0 +1,214 @@
+"""The blocking client; ``asynchronous`` is its twin."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unbroken.client.answer import Answer, PartialToolCall
+from unbroken.client.asking import Asker, Messages
+from unbroken.client.providers import Provider
+from unbroken.client.reading import TurnReader
+from unbroken.core.events import ToolCall, TypedEvent, Usage
+from unbroken.core.policy import Policy
+from unbroken.core.report import Report
+from unbroken.drivers.notices import Observer
+from unbroken.drivers.synchronous import Driver
+from unbroken.errors import TurnError
+from unbroken.wire.contract import Wire
+from unbroken.wire.http import HttpWire
+
+
+class Client:
+    """Asks a provider. Use it in a ``with`` statement, or :meth:`close` it, to close kept connections.
+
+    Args:
+        provider: a preset (``"deepseek"``, ``"openai"``, ``"openrouter"``, ``"groq"``, ``"mistral"``, ``"together"``,
+            ``"xai"``, ``"ollama"``, ``"llama.cpp"``); ``None`` for the base URL alone, or for the first preset whose
+            key is set.
+        api_key: the key; ``None`` to look it up in the variable that the provider's users already set.
+        base_url: replaces the preset's URL; the part before ``/chat/completions``.
+        model: the model to ask where :meth:`stream` names none.
+        policy: the limits of every turn.
+        observe: told of every retry and replay.
+        proxy: a proxy for every host; ``None`` for the environment's, ``""`` for none.
+        verify: ``True``, a path to a CA file, an ``SSLContext``, or ``False``.
+        headers: further headers for every request.
+        key_env: environment variable to look for the key in, instead of the provider's own.
+        environ: the environment; by default ``os.environ``.
+        wire: another wire; ``proxy`` and ``verify`` are then not used.
+
+    Raises:
+        UsageError: an unknown provider, a missing key, a bad URL or proxy.
+    """
+
+    def __init__(
+        self,
+        provider: str | None = None,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        model: str | None = None,
+        policy: Policy | None = None,
+        observe: Observer | None = None,
+        proxy: str | None = None,
+        verify: bool | str | Path | ssl.SSLContext = True,
+        headers: Mapping[str, str] | None = None,
+        key_env: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        wire: Wire | None = None,
+    ) -> None:
+        self._asker = Asker(
+            provider,
+            api_key=api_key,
+            base_url=base_url,
+            model=model,
+            policy=policy,
+            headers=headers,
+            environ=environ,
+            key_env=key_env,
+        )
+        self._observe = observe
+        self._wire = wire or HttpWire(proxy=proxy, verify=verify, environ=environ)
+
+    @property
+    def provider(self) -> Provider:
+        """The provider that is asked."""
+        return self._asker.provider
+
+    def stream(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        policy: Policy | None = None,
+        **options: Any,
+    ) -> TurnStream:
+        """Ask, and stream the answer. Use the result in a ``with`` statement; the request is sent on entering it.
+
+        Args:
+            messages: a prompt or a conversation.
+            model: the model to ask.
+            tools: tools in the dialect's form.
+            policy: limits for this turn alone.
+            options: further fields of the request's body, such as ``temperature``.
+
+        Raises:
+            UsageError: no model, nothing to ask, or options that are not JSON.
+        """
+        request, call = self._asker.ask(messages, model, tools, options)
+        policy = policy or self._asker.policy
+        driver = Driver(self._wire, request, call, policy, observe=self._observe)
+        return TurnStream(driver, TurnReader(call, policy))
+
+    def close(self) -> None:
+        """Close kept connections."""
+        self._wire.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class TurnStream:
+    """One turn: a context manager that iterates over typed events.
+
+    Attributes:
+        answer: what has come so far; its parts are also attributes of the turn.
+    """
+
+    def __init__(self, driver: Driver, reader: TurnReader) -> None:
+        self.driver = driver
+        self.answer: Answer = reader.answer
+        self._reader = reader
+        self._events = self._read()
+
+    def __enter__(self) -> TurnStream:
+        """Send the request and wait until an attempt speaks.
+
+        Raises:
+            TurnError: none did, within the policy.
+        """
+        with self._explained():
+            self._reader.open(self.driver.open())
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[TypedEvent]:
+        """The events as they come.
+
+        Raises:
+            StreamCut: the stream was lost; what had come hangs on the error as ``partial``.
+            ProviderError: the provider refused, or reported an error.
+            UnexpectedResponse: an answer of another kind than was asked for.
+            MalformedStream: the stream broke its own format.
+        """
+        return self._events
+
+    def read(self) -> Answer:
+        """Read to the end; return the whole answer. Errors as in :meth:`__iter__`."""
+        for _ in self._events:
+            pass
+        return self.answer
+
+    def close(self) -> None:
+        """End the turn now, wherever it is."""
+        self.driver.close()
+
+    def _read(self) -> Iterator[TypedEvent]:
+        with self._explained():
+            for chunk in self.driver:
+                yield from self._reader.feed(chunk, self.driver.phase)
+            yield from self._reader.end()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except TurnError as error:
+            self.driver.close()
+            self._reader.explain(error, self.driver.report)
+            raise
+
+    @property
+    def text(self) -> str:
+        """The text of the answer so far."""
+        return self.answer.text
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning so far."""
+        return self.answer.reasoning
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """Complete tool calls."""
+        return self.answer.tool_calls
+
+    @property
+    def partial_tool_calls(self) -> list[PartialToolCall]:
+        """Tool calls that are not complete; not fit to be run."""
+        return self.answer.partial_tool_calls
+
+    @property
+    def finish_reason(self) -> str | None:
+        """How the answer ended, in the provider's word."""
+        return self.answer.finish_reason
+
+    @property
+    def usage(self) -> Usage:
+        """What the provider counted."""
+        return self.answer.usage
+
+    @property
+    def report(self) -> Report:
+        """Every attempt of the turn."""
+        return self.driver.report

@@ -1,0 +1,169 @@
+"""The driver for asyncio and trio; ``synchronous`` is its blocking twin."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import anyio
+
+from unbroken.core.dialect import Call
+from unbroken.core.failures import Phase
+from unbroken.core.http import Head, Request
+from unbroken.core.policy import Policy
+from unbroken.core.report import Report
+from unbroken.core.turn import Drop, Fail, Finish, Give, GiveHead, Limits, Read, Send, Tell, Turn, Wait
+from unbroken.drivers.notices import Observer, tell
+from unbroken.errors import WireError
+from unbroken.wire.contract import AsyncExchange, AsyncWire, Path
+
+
+class AsyncDriver:
+    """One turn: :meth:`open` it, iterate over its bytes, :meth:`aclose` it (or use it in an ``async with`` statement).
+
+    Args:
+        wire: where requests are sent.
+        request: the request; its body is in memory, so it can be sent again.
+        call: the request as its dialect recognised it.
+        policy: the limits.
+        observe: told of every retry and replay.
+        clock: monotonic seconds; must be the wire's clock.
+        wall_clock: seconds since the epoch.
+        uniform: uniform in [0, 1), for jitter.
+        sleep: waits this many seconds.
+    """
+
+    def __init__(
+        self,
+        wire: AsyncWire,
+        request: Request,
+        call: Call,
+        policy: Policy,
+        *,
+        observe: Observer | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        uniform: Callable[[], float] = random.random,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self._wire = wire
+        self._request = request.with_headers(accept_encoding="identity")
+        self._observe = observe
+        self._clock = clock
+        self._sleep = sleep
+        self._exchange: AsyncExchange | None = None
+        self._turn = Turn(call, policy, now=clock(), random=uniform, wall_clock=wall_clock)
+
+    @property
+    def phase(self) -> Phase:
+        """How far the running attempt has come."""
+        return self._turn.phase
+
+    @property
+    def attempt(self) -> int:
+        """Number of the running attempt."""
+        return self._turn.attempt
+
+    @property
+    def path(self) -> Path | None:
+        """What is known of the path under the running attempt; ``None`` between attempts."""
+        return self._exchange.path if self._exchange else None
+
+    @property
+    def report(self) -> Report:
+        """Every attempt that has ended so far; complete once the turn has ended."""
+        return self._turn.report
+
+    async def open(self) -> Head:
+        """Run the turn until an attempt speaks; return the status and headers of that attempt.
+
+        Raises:
+            TurnError: none did, within the policy.
+        """
+        action = await self._advance()
+        assert isinstance(action, GiveHead), "the head comes first"
+        return action.head
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body's bytes as they come. Ending the iteration early ends the exchange.
+
+        Raises:
+            TurnError: the turn failed; mostly :class:`StreamCut`.
+        """
+        try:
+            while isinstance(action := await self._advance(), Give):
+                yield action.data
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the turn now, wherever it is. May be called more than once."""
+        self._turn.cancelled(self._clock(), sent=self._was_sent)
+        await self._drop()
+
+    async def __aenter__(self) -> AsyncDriver:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def _advance(self) -> GiveHead | Give | Finish:
+        """Do what the turn says until there is something for the caller."""
+        try:
+            while True:
+                match self._turn.next():
+                    case Read(limits):
+                        await self._read(limits)
+                    case Give() | GiveHead() | Finish() as action:
+                        return action
+                    case Send(_, limits):
+                        await self._send(limits)
+                    case Wait(seconds):
+                        if seconds:
+                            await self._sleep(seconds)
+                    case Drop():
+                        await self._drop()
+                    case Tell(event):
+                        tell(event, self._observe)
+                    case Fail(error):
+                        raise error
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _send(self, limits: Limits) -> None:
+        self._exchange = self._wire.exchange(self._request)
+        try:
+            head = await self._exchange.send(limits)
+        except WireError as exc:
+            self._lose(exc)
+        else:
+            self._turn.head(head, self._clock())
+
+    async def _read(self, limits: Limits) -> None:
+        assert self._exchange is not None, "a turn sends before it reads"
+        try:
+            chunk = await self._exchange.read(limits)
+        except WireError as exc:
+            self._lose(exc)
+        else:
+            if chunk:
+                self._turn.data(chunk, self._clock())
+            else:
+                self._turn.end(self._clock(), self._exchange.path.silent(self._clock()))
+
+    def _lose(self, error: WireError) -> None:
+        assert self._exchange is not None, "only an exchange can be lost"
+        now = self._clock()
+        path = self._exchange.path
+        self._turn.lost(error.failure, error.detail, now, sent=path.sent, silent=path.silent(now))
+
+    async def _drop(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange:
+            await exchange.aclose()
+
+    @property
+    def _was_sent(self) -> bool:
+        return self._exchange is not None and self._exchange.path.sent

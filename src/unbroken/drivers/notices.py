@@ -1,0 +1,40 @@
+"""What an observer is told, in one line for a person; and the log, for whoever has no observer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from unbroken.core.failures import Phase
+from unbroken.core.turn import Again
+
+Observer = Callable[[Again], None]
+"""Called at every retry and replay, before the wait. It must not block: the turn waits for it."""
+
+logger = logging.getLogger("unbroken")
+
+_WHEN = {
+    Phase.CONNECT: "before the request was sent",
+    Phase.HEADERS: "before any output",
+    Phase.PRELUDE: "before any output",
+}
+
+
+def describe(event: Again) -> str:
+    """One line, such as ``cut after 61.2 s, before any output (connection reset) · replaying, attempt 2 of 4``."""
+    lost = event.lost
+    why = lost.detail if lost.status and lost.status >= 400 else event.failure.phrase
+    lead = "refused" if lost.status and lost.status >= 400 else "cut" if event.action == "replay" else "failed"
+    when = f", {_WHEN.get(lost.phase, '')}" if lead == "cut" else ""
+    again = "replaying" if event.action == "replay" else "retrying"
+    soon = f" in {event.delay:.1f} s" if event.delay else ""
+    return f"{lead} after {lost.elapsed:.1f} s{when} ({why}) · {again}{soon}, attempt {event.attempt + 1} of {event.of}"
+
+
+def tell(event: Again, observe: Observer | None) -> None:
+    """Log the event, and tell the observer if there is one."""
+    logger.warning(describe(event), extra={"unbroken": event})
+    if event.advice:
+        logger.warning(event.advice)
+    if observe:
+        observe(event)
