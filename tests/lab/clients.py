@@ -63,12 +63,12 @@ class RawClient:
 
     def read(self, count: int) -> bytes:
         """Exactly so many bytes."""
-        data = b""
+        data = bytearray()
         while len(data) < count:
             piece = self.socket.recv(count - len(data))
-            assert piece, f"closed after {data!r}"
+            assert piece, f"closed after {bytes(data)!r}"
             data += piece
-        return data
+        return bytes(data)
 
     def read_until(self, marker: bytes) -> bytes:
         data = b""

@@ -248,6 +248,12 @@ def test_a_client_may_leave_at_any_time(start: bytes, capfd: Any) -> None:
     assert capfd.readouterr().err == ""
 
 
+def test_a_head_without_an_end_is_not_waited_for() -> None:
+    with CuttingProxy() as proxy, RawClient(proxy.port) as client:
+        client.send(b"GET http://localhost/ HTTP/1.1\r\nx: " + b"x" * 70_000)
+        client.read_to_end()
+
+
 # -- the cuts
 
 
@@ -381,3 +387,5 @@ def test_a_slow_reader_slows_the_sender_down() -> None:
             assert watch.seconds < 3
         assert proxy.tunnels[0].bytes_down < 25_000_000
         assert not upstream.requests[0].done
+        client.read(30_000_000)
+        assert client.read_until(b"\r\n0\r\n\r\n")

@@ -137,6 +137,16 @@ def test_thinks_where_it_is_told_to(think_at: Any) -> None:
         assert watch.seconds >= 0.15
 
 
+def test_comments_are_spread_over_the_silence() -> None:
+    with Upstream(answer=Answer(think=0.2, comments=2)) as upstream, RawClient(upstream.port) as client:
+        watch = Stopwatch()
+        client.post()
+        client.read_until(b": keep-alive")
+        assert 0.1 <= watch.seconds < 0.18
+        client.read_until(b": keep-alive")
+        assert 0.2 <= watch.seconds < 0.3
+
+
 def test_keeps_gaps_between_tokens() -> None:
     with Upstream(answer=Answer(text=("a", "b", "c"), gap=0.08)) as upstream, RawClient(upstream.port) as client:
         client.post()
@@ -593,6 +603,18 @@ def test_plain_http_is_no_tls(server_tls: ssl.SSLContext, capfd: Any) -> None:
         client.post()
         client.read_to_end()
         assert upstream.wait_for(lambda: upstream.open_connections == 0, 2)
+    assert capfd.readouterr().err == ""
+
+
+def test_garbage_within_tls_is_an_end(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, capfd: Any) -> None:
+    with (
+        Upstream(ssl_context=server_tls, http2=False, answer=Answer(think=60)) as upstream,
+        RawClient(upstream.port, client_tls) as client,
+    ):
+        client.post()
+        client.read_until(b"\r\n\r\n")
+        client.tcp.sendall(b"no TLS record")
+        assert gone(upstream)
     assert capfd.readouterr().err == ""
 
 

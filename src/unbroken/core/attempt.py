@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
+import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import msgspec
 
-from unbroken.core.decoding import decoder_for, identity
+from unbroken.core.decoding import Decoder, decoder_for
 from unbroken.core.dialect import Call, Signal
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.http import Head
@@ -49,22 +50,27 @@ class Attempt:
         self.failure: Failure | None = None
         """A failure that the body itself reported."""
         self.detail = ""
+        self.noted: Failure | None = None
+        """A failure that is the caller's to see as it came: handing it on is no failure of the attempt."""
         self._call = call
         self._policy = policy
         self._reader = call.dialect.reader(call)
         self._parser = Parser(policy.max_event, keep_raw=True)
         self._held = bytearray()
-        self._decode: Callable[[bytes], bytes] = identity
+        self._decoder = Decoder()
+        self._terminator = b""
 
     def open(self, head: Head, mode: Mode) -> None:
         """The headers have come; ``mode`` says how to read what follows."""
-        decode = decoder_for(head)
-        self.mode = mode if decode else Mode.OPAQUE
-        if decode and decode is not identity:
-            self._decode = decode
+        decoder = decoder_for(head)
+        if decoder is None and mode is not Mode.REFUSAL:
+            mode = Mode.OPAQUE
+        if decoder and decoder.changes:
+            self._decoder = decoder
             head = head.without("content-encoding", "content-length")
+        self.mode = mode
         self.head = head
-        self.phase = Phase.OUTPUT if self.mode is Mode.OPAQUE else Phase.PRELUDE
+        self.phase = Phase.OUTPUT if mode is Mode.OPAQUE else Phase.PRELUDE
 
     def data(self, chunk: bytes) -> bytes:
         """Take the next bytes of the body; return those that may be handed on now.
@@ -72,7 +78,7 @@ class Attempt:
         Afterwards :attr:`failure` is set where the body reported one that its phase does not let pass.
         """
         try:
-            chunk = self._decode(chunk)
+            chunk = self._decoder.decode(chunk)
         except zlib.error:
             self.failure, self.detail = Failure.BROKEN_FRAMING, "the content encoding is broken"
             return b""
@@ -88,6 +94,9 @@ class Attempt:
             return self._end_document()
         if self.mode is Mode.STREAM and self.phase in (Phase.PRELUDE, Phase.OUTPUT):
             self.failure = Failure.UNFINISHED
+            return b""
+        if self.mode is Mode.OPAQUE and not self._decoder.whole:
+            self.failure, self.detail = Failure.TRUNCATED, "the compressed body is not whole"
             return b""
         self.phase = Phase.COMPLETE
         return b""
@@ -105,8 +114,9 @@ class Attempt:
         self.mode = Mode.OPAQUE
         return self.release()
 
-    def release_error(self) -> bytes:
+    def release_error(self, error: Failure) -> bytes:
         """Hand on an error that came inside the stream: it is an ending."""
+        self.noted, self.failure = error, None
         held = self.release()
         self.phase = Phase.SETTLED
         return held
@@ -127,9 +137,7 @@ class Attempt:
         return b""
 
     def _end_document(self) -> bytes:
-        try:
-            msgspec.json.decode(self._held)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        if not _is_whole(self._held):
             self.failure, self.detail = Failure.TRUNCATED, "the JSON of the answer is not whole"
             return b""
         held = self.release()
@@ -140,20 +148,13 @@ class Attempt:
 
     def _hold_prelude(self, chunk: bytes) -> bytes:
         try:
-            for event in self._parser.feed(chunk):
-                self._apply(self._read(event))
-                if self.failure:
-                    spoke = self.phase is not Phase.PRELUDE
-                    return self._before_terminator(self.release()) if spoke else b""
+            self._read(self._parser.feed(chunk))
         except DecodeError as exc:
-            if self.phase is Phase.PRELUDE:
-                too_large = isinstance(exc, EventTooLarge)
-                self.failure = Failure.EVENT_TOO_LARGE if too_large else Failure.MALFORMED
-                self.detail = str(exc)
-                return b""
-        if self._parser.held > self._policy.max_prelude and self.phase is Phase.PRELUDE:
-            self.phase = Phase.OUTPUT
-        return b"" if self.phase is Phase.PRELUDE else self.release()
+            self.failure = Failure.EVENT_TOO_LARGE if isinstance(exc, EventTooLarge) else Failure.MALFORMED
+            self.detail = str(exc)
+        if self.phase is Phase.PRELUDE and (self.failure or self._parser.held <= self._policy.max_prelude):
+            return b""
+        return self._up_to_terminator(self.release())
 
     def _hand_on(self, chunk: bytes) -> bytes:
         """The fast path: a copy, and a search for the ending."""
@@ -163,22 +164,32 @@ class Attempt:
             return chunk
         if not whole or not self._call.dialect.notable.search(whole):
             return chunk
-        for event in parse(whole):
-            self._apply(self._read(event))
-        return self._before_terminator(chunk) if self.failure else chunk
+        self._read(parse(whole))
+        return self._up_to_terminator(chunk)
 
-    def _before_terminator(self, chunk: bytes) -> bytes:
+    def _read(self, events: Iterator[Event]) -> None:
+        """Read events, up to one that is a failure in this phase.
+
+        Raises:
+            DecodeError: a broken event, before any output; after it the bytes go through.
+        """
+        while not self.failure:
+            try:
+                if (event := next(events, None)) is None:
+                    return
+                self._apply(self._reader.read(event))
+            except DecodeError:
+                if self.phase is Phase.PRELUDE:
+                    raise
+            else:
+                self._terminator = event.data.strip()
+
+    def _up_to_terminator(self, chunk: bytes) -> bytes:
         """A terminator without an ending would pass a truncated answer off as whole: it is not handed on."""
-        last = max((found.start() for found in self._call.dialect.notable.finditer(chunk)), default=0)
-        return chunk[:last]
-
-    def _read(self, event: Event) -> Signal:
-        try:
-            return self._reader.read(event)
-        except MalformedEvent:
-            if self.phase is Phase.PRELUDE:
-                raise
-            return Signal.SILENT
+        if not self.failure:
+            return chunk
+        line = re.search(rb"(?:\A|(?<=[\r\n]))(?:data: *)?" + re.escape(self._terminator) + rb" *[\r\n]", chunk)
+        return chunk[: line.start()] if line else b""
 
     def _apply(self, signal: Signal) -> None:
         if signal & Signal.ERROR:
@@ -196,8 +207,23 @@ class Attempt:
 
     def _apply_error(self, signal: Signal) -> None:
         """Before output the turn decides; after it the error is handed on and is the ending."""
+        failure = Failure.TRANSIENT_ERROR if signal & Signal.TRANSIENT_ERROR else Failure.PERMANENT_ERROR
         if self.phase is Phase.PRELUDE:
-            transient = bool(signal & Signal.TRANSIENT_ERROR)
-            self.failure = Failure.TRANSIENT_ERROR if transient else Failure.PERMANENT_ERROR
+            self.failure = failure
         elif self.phase is Phase.OUTPUT:
+            self.noted = failure
             self.phase = Phase.SETTLED
+
+
+def _is_whole(document: bytes | bytearray) -> bool:
+    """Whether JSON ends where it ends; Python's reader also takes the ``NaN`` that some servers write."""
+    try:
+        msgspec.json.decode(document, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        import json  # hardly ever needed
+
+        try:
+            json.loads(document)
+        except (ValueError, RecursionError):
+            return False
+    return True

@@ -15,6 +15,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\0\r\n]")  # RFC 9110, section 5.5
+_QUERY = re.compile(r"[?#]")
 _FORBIDDEN_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -34,8 +35,11 @@ class Request:
 
     method: str
     url: str
-    headers: Headers = ()
-    body: bytes = b""
+    headers: Headers = dataclasses.field(default=(), repr=False)
+    body: bytes = dataclasses.field(default=b"", repr=False)
+
+    def __repr__(self) -> str:
+        return f"Request({self.method} {redacted(self.url)})"
 
     def __post_init__(self) -> None:
         if not _TOKEN.fullmatch(self.method.encode("latin-1", "replace")):
@@ -43,7 +47,7 @@ class Request:
         check_url(self.url)
         for name, value in self.headers:
             if not _TOKEN.fullmatch(name):
-                raise UsageError(f"{name!r} is not a header name")
+                raise UsageError("a header has a name with characters that no name may contain")
             if _FORBIDDEN_IN_VALUE.search(value):
                 raise UsageError(f"the value of header {name.decode()} contains a line break or NUL")
 
@@ -107,8 +111,8 @@ def check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as exc:
-        raise UsageError(f"not a valid URL: {exc}") from None
+    except ValueError:  # whose words may quote a password
+        raise UsageError("not a valid URL: its host or port cannot be read") from None
     if _FORBIDDEN_IN_URL.search(url):
         raise UsageError("a URL cannot contain spaces or control characters")
     if not url.isascii():
@@ -120,8 +124,15 @@ def check_url(url: str) -> None:
 
 
 def redacted(url: str) -> str:
-    """The URL without credentials and query, fit for a message."""
-    scheme, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    shown = scheme + separator + authority.rpartition("@")[2] + slash + path
-    return shown.partition("?")[0].partition("#")[0]
+    """The URL without credentials and query, fit for a message; ``"..."`` where they cannot be told from the rest."""
+    shown = _QUERY.split(url, maxsplit=1)[0]
+    if "@" not in url:
+        return shown
+    try:
+        parts = urlsplit(shown)
+        _ = parts.port  # fails where a piece of a password stands in its place
+    except ValueError:
+        return "..."
+    if "@" in shown and not parts.netloc:
+        return "..."
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

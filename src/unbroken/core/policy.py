@@ -22,7 +22,7 @@ class Policy:
 
     Attributes:
         retries: how often a request may be sent again that was provably not processed (never sent, or refused by a
-            prompt status such as 429).
+            prompt status such as 429); counted anew after each replay.
         replays: how often a request may be sent again that was sent and lost. Each may have been billed; one counter
             for the whole turn.
         give_up_after: no further attempt *starts* later than this after the turn began.
@@ -97,10 +97,12 @@ def retry_after(headers: Mapping[str, str], wall_clock: float) -> float | None:
     value = headers.get("retry-after", "").strip()
     if (seconds := _seconds(value)) is not None or not value:
         return seconds
+    from datetime import timezone
     from email.utils import parsedate_to_datetime  # costs as much to import as the rest of the core; dates are rare
 
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - wall_clock)
+        date = parsedate_to_datetime(value)
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - wall_clock)
     except (ValueError, OverflowError):
         return None
 

@@ -80,8 +80,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             return f"{found}, although PING kept them busy: take another path, or have that limit raised"
         if any(cut.http_version == "HTTP/2" for cut in cuts):
             return f"{found}: turn PING on (--ping 10), which keeps the path busy while the model thinks"
+        why = ", and over HTTP/1.1 no PING can prevent it" if any(cut.http_version for cut in cuts) else ""
         return (
-            f"{found}, and over HTTP/1.1 no PING can prevent it: raise that limit (v2ray: policy.levels.0.connIdle), "
+            f"{found}{why}: raise that limit (v2ray: policy.levels.0.connIdle), "
             "bypass the proxy (--no-proxy), or use an https endpoint that speaks HTTP/2"
         )
 

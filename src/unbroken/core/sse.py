@@ -19,6 +19,7 @@ MAX_EVENT = 16 * 1024 * 1024
 """Default cap of one event, in bytes."""
 
 _BOM = b"\xef\xbb\xbf"
+_MAX_DIGITS = 18  # a longer time is nonsense, and Python refuses to read a very long one
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -117,14 +118,12 @@ class Blocks:
 
 def parse(blocks: bytes) -> Iterator[Event]:
     """The events of whole blocks, as :meth:`Blocks.feed` returns them. Comments and empty blocks give none."""
-    for block in blocks.split(b"\n\n"):
-        if block.startswith(b"data: ") and b"\n" not in block:  # nearly every event of a model's stream
-            yield Event(block[6:])
-        elif block and (event := _interpret(block)):
-            yield event
+    return filter(None, map(_interpret, blocks.split(b"\n\n")))
 
 
 def _interpret(block: bytes) -> Event | None:
+    if block.startswith(b"data: ") and b"\n" not in block:  # nearly every event of a model's stream
+        return Event(block[6:])
     data: list[bytes] = []
     event_type = ""
     event_id: str | None = None
@@ -138,7 +137,7 @@ def _interpret(block: bytes) -> Event | None:
             event_type = value.decode("utf-8", "replace")
         elif name == b"id" and b"\0" not in value:
             event_id = value.decode("utf-8", "replace")
-        elif name == b"retry" and value.isdigit():
+        elif name == b"retry" and value.isdigit() and len(value) <= _MAX_DIGITS:
             retry = int(value)
     if not data:
         return None
@@ -165,17 +164,18 @@ class Parser:
         """Take the next bytes; return the events that they complete.
 
         Raises:
-            EventTooLarge: an event outgrew the cap, here or (where it is whole) when the iterator reaches it.
+            EventTooLarge: an event outgrew the cap, here or (where it is whole) when the iterator reaches it. It is
+                dropped; iterating, or feeding, may go on and resumes at the next event.
         """
         if self._keep_raw:
             self._raw += chunk
-        return self._within_cap(self.blocks.feed(chunk))
+        blocks = self.blocks.feed(chunk).split(b"\n\n")
+        return filter(None, map(self._within_cap, blocks))  # unlike a generator, these survive what they raise
 
-    def _within_cap(self, whole: bytes) -> Iterator[Event]:
-        for event in parse(whole):
-            if len(event.data) > self._max_event:
-                raise EventTooLarge(self._max_event)
-            yield event
+    def _within_cap(self, block: bytes) -> Event | None:
+        if len(block) >= self._max_event:  # as Blocks counts, the last line's end belongs to it
+            raise EventTooLarge(self._max_event)
+        return _interpret(block)
 
     @property
     def held(self) -> int:

@@ -21,11 +21,11 @@ and one that is cut after the role::
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal
 
+from unbroken.core.actions import Action, Again, Drop, Fail, Finish, Give, GiveHead, Limits, Read, Send, Tell, Wait
 from unbroken.core.attempt import MAX_REFUSAL, Attempt, Mode
 from unbroken.core.dialect import Call
 from unbroken.core.failures import Failure, Phase, Row, Verdict, verdict
@@ -34,6 +34,22 @@ from unbroken.core.policy import Policy, retry_after
 from unbroken.core.report import AttemptReport, Report
 from unbroken.errors import FirstOutputTimeout, MalformedStream, StreamCut, TurnError, Unreachable
 
+__all__ = [
+    "Action",
+    "Again",
+    "Drop",
+    "Fail",
+    "Finish",
+    "Give",
+    "GiveHead",
+    "Limits",
+    "Read",
+    "Send",
+    "Tell",
+    "Turn",
+    "Wait",
+]
+
 LINGER = 0.5
 """Seconds to wait for the end of the body after its terminator, so that the connection can be used again."""
 
@@ -41,114 +57,6 @@ READ_REFUSAL = 5.0
 """Seconds to wait for the body of an error response before deciding without it."""
 
 RETRYABLE_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)})
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
-    """How long the wire may wait.
-
-    Attributes:
-        connect: seconds until the connection must stand (names, proxy and TLS included).
-        idle: seconds without a byte after which the connection is lost.
-        until: the moment, on the driver's clock, at which waiting ends whatever happens; ``None`` for never.
-        ping: interval of PING in seconds, 0 for none.
-        ping_timeout: seconds a PING may stay unanswered.
-    """
-
-    connect: float
-    idle: float
-    until: float | None
-    ping: float
-    ping_timeout: float
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Again:
-    """An attempt was lost and another one follows: the observable event of every retry and replay.
-
-    Attributes:
-        action: ``"retry"`` where it was provably not processed, ``"replay"`` where it may have been.
-        attempt: number of the lost attempt.
-        of: how many attempts there can be at most, as things stand.
-        failure: what happened.
-        lost: the record of the lost attempt.
-        delay: seconds until the next attempt.
-        advice: what to do about a pattern in the losses so far, or ``""``.
-    """
-
-    action: Literal["retry", "replay"]
-    attempt: int
-    of: int
-    failure: Failure
-    lost: AttemptReport
-    delay: float
-    advice: str
-
-
-# What a driver is asked to do.
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Send:
-    """Send the request on a connection of its own; answer with ``head`` or ``lost``."""
-
-    attempt: int
-    limits: Limits
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Read:
-    """Read the next bytes of the body; answer with ``data``, ``end`` or ``lost``."""
-
-    limits: Limits
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Drop:
-    """Close the exchange at once, whatever it is doing."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Wait:
-    """Wait this many seconds."""
-
-    seconds: float
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Tell:
-    """Tell whoever observes the turn."""
-
-    event: Again
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class GiveHead:
-    """Hand the status and headers on to the caller."""
-
-    head: Head
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Give:
-    """Hand bytes of the body on to the caller."""
-
-    data: bytes
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Finish:
-    """The body has ended, as far as the caller is concerned."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Fail:
-    """Raise this to the caller."""
-
-    error: TurnError
-
-
-Action: TypeAlias = Send | Read | Drop | Wait | Tell | GiveHead | Give | Finish | Fail
 
 
 class Turn:
@@ -177,6 +85,7 @@ class Turn:
         self._wall_clock = wall_clock
         self._started = now
         self._retries = 0
+        self._retries_in_a_row = 0
         self._replays = 0
         self._waits = 0
         self._unreachable_since: float | None = None
@@ -185,13 +94,13 @@ class Turn:
         self._todo: deque[Action] = deque()
         self._over = False
         self._attempt = self._begin(now)
-        self._read = Read(self._limits(now))
+        self._otherwise: Action = Read(self._limits(now))
 
     # What the driver asks
 
     def next(self) -> Action:
-        """What to do next. After :class:`Finish` or :class:`Fail` the turn is over."""
-        return self._todo.popleft() if self._todo else self._read
+        """What to do next. After :class:`Finish` or :class:`Fail` the turn is over, and asking again changes nothing."""
+        return self._todo.popleft() if self._todo else self._otherwise
 
     @property
     def phase(self) -> Phase:
@@ -218,14 +127,17 @@ class Turn:
     def head(self, head: Head, now: float) -> None:
         """The response's headers have come."""
         attempt = self._attempt
-        self._unreachable_since = None
-        if head.status >= 400 and self._worth_asking(head):
-            attempt.open(head, Mode.REFUSAL)
-        elif 200 <= head.status < 300 and self._call.expects(head):
+        if head.status >= 300:
+            late = now - attempt.started > self._policy.late
+            attempt.noted = self._judge(head, Failure.GATEWAY_GAVE_UP if late else Failure.BUSY)
+            again = attempt.noted is not Failure.REFUSED and self._patience(head, attempt.noted, now) is not None
+            attempt.open(head, Mode.REFUSAL if again else Mode.OPAQUE)
+        elif self._call.expects(head):
             attempt.open(head, Mode.STREAM if self._call.streaming else Mode.WHOLE)
         else:
+            attempt.noted = Failure.OTHER_CONTENT
             attempt.open(head, Mode.OPAQUE)
-        self._read = Read(self._limits(now))
+        self._otherwise = Read(self._limits(now))
         if attempt.mode is Mode.OPAQUE:
             self._give_head()
 
@@ -235,12 +147,12 @@ class Turn:
         before = attempt.phase
         self._give(attempt.data(chunk))
         if attempt.failure:
-            self._settle_failure(attempt.failure, attempt.detail, now)
+            self._lose(attempt.failure, attempt.detail, now)
         elif attempt.mode is Mode.REFUSAL:
             if len(attempt.refusal) >= MAX_REFUSAL:
                 self._decide_refusal(now)
         elif attempt.phase is not before or attempt.phase in (Phase.SETTLED, Phase.COMPLETE):
-            self._read = Read(self._limits(now))
+            self._otherwise = Read(self._limits(now))
 
     def end(self, now: float, silent: float = 0.0) -> None:
         """The body has ended cleanly, as far as HTTP is concerned."""
@@ -249,7 +161,7 @@ class Turn:
             return
         self._give(attempt.end())
         if attempt.failure:
-            self._settle_failure(attempt.failure, attempt.detail, now, silent)
+            self._lose(attempt.failure, attempt.detail, now, silent)
         else:
             self._finish(now, silent)
 
@@ -263,25 +175,30 @@ class Turn:
             sent: whether any byte of the request may have left.
             silent: seconds since the last byte on the wire, either way.
         """
-        attempt = self._attempt
-        if attempt.mode is Mode.REFUSAL and self._decide_refusal(now):
-            return
-        if sent and attempt.phase is Phase.CONNECT:
-            attempt.phase = Phase.HEADERS
-        self._settle_failure(failure, detail, now, silent)
+        if sent and self._attempt.phase is Phase.CONNECT:
+            self._attempt.phase = Phase.HEADERS
+        self._lose(failure, detail, now, silent)
 
     def cancelled(self, now: float, *, sent: bool) -> None:
         """The caller has left: nothing more happens; the report says so."""
         if self._over:
             return
-        if sent and self._attempt.phase is Phase.CONNECT:
-            self._attempt.phase = Phase.HEADERS
-        self._record(Failure.CANCELLED, "", now)
+        attempt = self._attempt
+        if sent and attempt.phase is Phase.CONNECT:
+            attempt.phase = Phase.HEADERS
+        self._todo.clear()
+        self._record(attempt.noted if attempt.phase is Phase.COMPLETE else Failure.CANCELLED, "", now)
         self._end_with(Finish())
 
     # Deciding
 
-    def _settle_failure(self, failure: Failure, detail: str, now: float, silent: float = 0.0) -> None:
+    def _lose(self, failure: Failure, detail: str, now: float, silent: float = 0.0) -> None:
+        """The attempt has failed in the phase that it has reached."""
+        if self._attempt.mode is Mode.REFUSAL:
+            if self._decide_refusal(now):
+                return
+            if failure is Failure.DEADLINE:
+                failure, detail = Failure.TRUNCATED, f"the error's body did not come within {READ_REFUSAL:g} s"
         match verdict(failure, self._attempt.phase):
             case Verdict.END:
                 self._finish(now, silent, failure, detail)
@@ -294,39 +211,45 @@ class Turn:
 
     def _go_again(self, again: Verdict, failure: Failure, detail: str, now: float, silent: float) -> None:
         delay = self._delay(again)
-        if refused := self._forbids(again, failure, now + delay):
-            if failure is Failure.TRANSIENT_ERROR:
-                self._hand_on_error(failure, now)
-            else:
-                self._fail(failure, detail, now, silent, refused)
-        else:
+        refused = self._forbids(again, failure, now + delay)
+        if not refused:
             self._repeat(again, failure, detail, now, silent, delay)
+        elif failure is Failure.TRANSIENT_ERROR:
+            self._hand_on_error(failure, now)
+        else:
+            self._fail(failure, detail, now, silent, refused)
+
+    def _judge(self, head: Head, busy: Failure) -> Failure:
+        """Whether a status may pass; the server's own word on it wins (``x-should-retry``, sent by OpenAI)."""
+        said = _should_retry(head)
+        if head.status >= 400 and (head.status in RETRYABLE_STATUSES if said is None else said):
+            return busy
+        return Failure.REFUSED
+
+    def _patience(self, head: Head, failure: Failure, now: float) -> float | None:
+        """How long to wait after an error status before another attempt; ``None`` where there is to be none."""
+        again = verdict(failure, Phase.HEADERS)
+        asked = retry_after(head.fields, self._wall_clock())
+        delay = asked or self._delay(again)
+        too_long = asked is not None and asked > self._policy.retry_after_max
+        return None if too_long or self._forbids(again, failure, now + delay) else delay
 
     def _decide_refusal(self, now: float) -> bool:
         """Wait after an error response and go again, or hand it on; whether another attempt follows."""
         attempt, head = self._attempt, self._head
-        refusal = self._call.dialect.refusal(head.status, attempt.refusal)
-        late = now - attempt.started > self._policy.late
-        failure = Failure.GATEWAY_GAVE_UP if late else Failure.BUSY
-        again = verdict(failure, Phase.HEADERS)
-        asked = retry_after(head.fields, self._wall_clock())
-        delay = self._delay(again) if asked is None else asked
-        hopeless = not refusal.transient and head.fields.get("x-should-retry") != "true"
-        if hopeless or delay > self._policy.retry_after_max or self._forbids(again, failure, now + delay):
-            self._give_head()
-            self._give(attempt.release_refusal())
-            self._read = Read(self._limits(now))
-            return False
-        attempt.phase = Phase.HEADERS
-        self._repeat(again, failure, f"HTTP {head.status}", now, 0.0, delay)
-        return True
-
-    def _worth_asking(self, head: Head) -> bool:
-        """Whether an error status may pass; the server's own word on it wins (``x-should-retry``, sent by OpenAI)."""
-        said = head.fields.get("x-should-retry", "").strip().lower()
-        if said in ("true", "false"):
-            return said == "true"
-        return head.status in RETRYABLE_STATUSES
+        assert attempt.noted is not None, "an error response is noted as such"
+        hopeful = _should_retry(head) or self._call.dialect.refusal(head.status, attempt.refusal).transient
+        delay = self._patience(head, attempt.noted, now) if hopeful else None
+        if delay is not None:
+            attempt.phase = Phase.HEADERS
+            self._repeat(verdict(attempt.noted, Phase.HEADERS), attempt.noted, f"HTTP {head.status}", now, 0.0, delay)
+            return True
+        if not hopeful:
+            attempt.noted = Failure.REFUSED
+        self._give_head()
+        self._give(attempt.release_refusal())
+        self._otherwise = Read(self._limits(now))
+        return False
 
     def _delay(self, again: Verdict) -> float:
         """The first replay goes at once; everything else waits."""
@@ -342,7 +265,7 @@ class Turn:
             return "not replayed: the call acts on the world"
         if counts_as_replay and self._replays >= policy.replays:
             return f"{_times(policy.replays, 'replay')} used up" if policy.replays else "no replays allowed"
-        if not counts_as_replay and self._retries >= policy.retries:
+        if not counts_as_replay and self._retries_in_a_row >= policy.retries:
             return f"{_times(policy.retries, 'retry', 'retries')} used up" if policy.retries else "no retries allowed"
         if start - self._started > policy.give_up_after:
             return f"gave up after {policy.give_up_after:g} s"
@@ -362,12 +285,15 @@ class Turn:
 
     def _repeat(self, again: Verdict, failure: Failure, detail: str, now: float, silent: float, delay: float) -> None:
         replay = again in (Verdict.REPLAY, Verdict.REPLAY_WITH_BACKOFF)
-        left = self._policy.replays - self._replays if replay else self._policy.retries - self._retries
+        left = self._policy.replays - self._replays if replay else self._policy.retries - self._retries_in_a_row
         lost = self._record(failure, detail, now, silent)
-        if failure.row is Row.UNREACHABLE and self._unreachable_since is None:
+        if failure.row is not Row.UNREACHABLE:
+            self._unreachable_since = None
+        elif self._unreachable_since is None:
             self._unreachable_since = self._attempt.started
         self._replays += replay
         self._retries += not replay
+        self._retries_in_a_row = 0 if replay else self._retries_in_a_row + 1
         self._waits += delay > 0
         told = Again(
             "replay" if replay else "retry", lost.number, lost.number + left, failure, lost, delay, self.report.advice
@@ -377,15 +303,12 @@ class Turn:
 
     def _hand_on_error(self, failure: Failure, now: float) -> None:
         """An error inside the stream that is the caller's to see, as it came."""
-        attempt = self._attempt
-        attempt.failure = None
-        attempt.detail = failure.phrase
-        self._give(attempt.release_error())
-        self._read = Read(self._limits(now))
+        self._give(self._attempt.release_error(failure))
+        self._otherwise = Read(self._limits(now))
 
     def _finish(self, now: float, silent: float, failure: Failure | None = None, detail: str = "") -> None:
         self._give_head()
-        self._record(failure, detail or self._attempt.detail, now, silent)
+        self._record(self._attempt.noted or failure, detail, now, silent)
         if failure:
             self._todo.append(Drop())
         self._end_with(Finish())
@@ -397,7 +320,7 @@ class Turn:
 
     def _end_with(self, action: Finish | Fail) -> None:
         self._over = True
-        self._todo.append(action)
+        self._otherwise = action
 
     def _error(self, failure: Failure, record: AttemptReport, refused: str) -> TurnError:
         phase, report = self._attempt.phase, self.report
@@ -411,7 +334,7 @@ class Turn:
         if failure.row is Row.NO_OUTPUT:
             message = f"no output within {self._policy.first_output:g} s; raise the limit if the model may think longer"
             return FirstOutputTimeout(message, phase=phase, retryable=True, report=report)
-        if phase is Phase.CONNECT:
+        if phase is Phase.CONNECT or failure.row is Row.MISCONFIGURED:
             return Unreachable(f"{happened}{because}", phase=phase, retryable=retryable, report=report)
         waiting = phase in (Phase.HEADERS, Phase.PRELUDE)
         when = "before any output" if waiting else "after output: the answer is not whole"
@@ -460,7 +383,7 @@ class Turn:
             failure=failure.code if failure else None,
             detail=detail,
             status=head.status if head else None,
-            elapsed=now - attempt.started,
+            elapsed=max(0.0, now - attempt.started),
             silent=silent,
             http_version=version,
             pinged=version == "HTTP/2" and self._policy.ping > 0,
@@ -471,10 +394,15 @@ class Turn:
 
     def _billed(self, failure: Failure | None) -> Literal["no", "unknown", "yes"]:
         phase = self._attempt.phase
-        if phase is Phase.CONNECT or (failure and failure.row in (Row.UNPROCESSED, Row.BUSY)):
+        if phase is Phase.CONNECT or (failure and failure.row in (Row.UNPROCESSED, Row.BUSY, Row.REFUSED)):
             return "no"
-        spoke = phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE)
-        return "yes" if spoke and self._attempt.mode is not Mode.OPAQUE else "unknown"
+        spoke = phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE) and self._attempt.mode is not Mode.OPAQUE
+        return "yes" if spoke and not self._attempt.noted else "unknown"
+
+
+def _should_retry(head: Head) -> bool | None:
+    """The server's own word; ``None`` where there is none."""
+    return {"true": True, "false": False}.get(head.fields.get("x-should-retry", "").strip().lower())
 
 
 def _times(count: int, one: str, many: str = "") -> str:

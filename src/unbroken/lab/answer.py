@@ -20,8 +20,9 @@ class Answer:
         reasoning: tokens of reasoning, sent before the text as ``reasoning_content`` deltas.
         tool_calls: tool calls, each as (id, name, fragments of the JSON arguments), sent after the text.
         think: seconds of silence before the answer.
-        think_at: where that silence lies. "after_headers" means before the comments and the role delta.
-        comments: how many ``: keep-alive`` comments are sent before the role delta, after the silence.
+        think_at: where that silence lies; "after_headers" is before the role delta.
+        comments: how many ``: keep-alive`` comments are sent before the role delta, spread evenly over the silence if
+            it is there.
         gap: seconds between tokens (of reasoning, text and tool calls alike).
         finish_reason: the reason that the last choice chunk gives.
         usage: sent in a chunk of its own with empty choices, as with ``stream_options.include_usage``; None: not sent.

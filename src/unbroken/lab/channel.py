@@ -1,7 +1,6 @@
 """Bytes to and from one socket, with every way to end a connection at hand: reset, close, close without close_notify.
 
-asyncio's transports hide just these, and they close TLS behind one's back. So the channel reads and writes the socket
-itself, and runs TLS over memory buffers. It needs a selector event loop.
+asyncio's transports hide just these. So the channel reads and writes the socket itself; it needs a selector event loop.
 """
 
 from __future__ import annotations
@@ -9,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 import struct
 from contextlib import suppress
 
-_BLOCK = 65_536  # bytes that are read or encrypted at a time
+BLOCK = 65_536
+"""Bytes that are read, or encrypted, at a time."""
+
 _INBOX_LIMIT = 1_048_576  # bytes that wait to be read before the socket is left alone
 _HEARING = 0.05  # seconds for the other side to begin to speak
 _LINGER = 1.0  # seconds for the other side to close after we have
@@ -68,7 +68,7 @@ class Channel:
             ConnectionError: the connection was over before, or the separator did not come within 64 KiB.
         """
         while (index := self._inbox.find(separator)) < 0:
-            if len(self._inbox) > _BLOCK:
+            if len(self._inbox) > BLOCK:
                 raise ConnectionError("no separator in sight")
             await self._wait_for_more()
         return self._take(index + len(separator))
@@ -177,7 +177,7 @@ class Channel:
 
     def _on_readable(self) -> None:
         try:
-            data = self._sock.recv(_BLOCK)
+            data = self._sock.recv(BLOCK)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -199,81 +199,3 @@ class Channel:
     def _leave(self) -> None:
         self._loop.remove_reader(self._sock)
         self.left.set()
-
-
-class TlsChannel(Channel):
-    """The server's side of one TLS connection; `handshake` comes first."""
-
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
-        super().__init__(sock)
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._is_secure = False
-
-    @property
-    def alpn(self) -> str | None:
-        """The application protocol that the handshake chose."""
-        return self._tls.selected_alpn_protocol()
-
-    async def client_hello(self) -> None:
-        """Wait for the client's first bytes.
-
-        Raises:
-            ConnectionError: the client left without a word.
-        """
-        while not self._incoming.pending:
-            await self._wait_for_more()
-
-    async def handshake(self) -> None:
-        """Shake hands.
-
-        Raises:
-            OSError: the client left, or would not (`ssl.SSLError`).
-        """
-        while not self._is_secure:
-            try:
-                self._tls.do_handshake()
-                self._is_secure = True
-            except ssl.SSLWantReadError:
-                await self._flush()
-                await self._wait_for_more()
-            except ssl.SSLError:
-                await self._flush()  # the alert
-                raise
-        await self._flush()
-        self._decrypt()  # the first request may have come with the client's last message
-
-    async def _write(self, data: bytes) -> None:
-        if not self._is_secure:  # a fault breaks the handshake
-            await super()._write(data)
-            return
-        for start in range(0, len(data), _BLOCK):
-            self._tls.write(data[start : start + _BLOCK])
-            await self._flush()
-
-    async def _send_close_notify(self) -> None:
-        if self._is_secure:
-            async with self._sending:
-                with suppress(ssl.SSLError):  # which is also how it says that the client has yet to say so too
-                    self._tls.unwrap()
-                await self._flush()
-
-    async def _flush(self) -> None:
-        if self._outgoing.pending:
-            await super()._write(self._outgoing.read())
-
-    def _receive(self, data: bytes) -> None:
-        self._incoming.write(data)
-        if self._is_secure and not self._ended:
-            self._decrypt()
-
-    def _decrypt(self) -> None:
-        try:
-            while data := self._tls.read(_BLOCK):
-                self._inbox += data
-        except ssl.SSLWantReadError:
-            return
-        except ssl.SSLError:
-            self.was_reset = True
-        self._leave()  # a close_notify, or bytes that are no TLS

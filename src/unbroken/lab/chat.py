@@ -8,7 +8,7 @@ from typing import Any
 from unbroken.lab.answer import Answer
 from unbroken.lab.fault import Point
 from unbroken.lab.record import RecordedRequest
-from unbroken.lab.script import Body, Draft, End, Head, Mark, Step, error_object, silence, whole
+from unbroken.lab.script import Body, Draft, End, Head, Mark, Silence, Step, error_object, silence, whole
 
 _CREATED = 1_700_000_000  # fixed, so that the same request gives the same bytes
 _COMMENT = b": keep-alive\n\n"
@@ -86,8 +86,7 @@ def _stream(answer: Answer, number: int, at: Point | None) -> Draft:
         *silence(think.get("before_headers")),
         Head(200, tuple(headers.items()), answer.framing),
         Mark("after_headers"),
-        *silence(think.get("after_headers")),
-        *[Body(_COMMENT)] * comments,
+        *_commented(think.get("after_headers", 0.0), comments),
         Mark("after_comments"),
         Body(_delta(answer, number, {"role": "assistant", "content": ""})),
         Mark("after_role"),
@@ -103,6 +102,13 @@ def _stream(answer: Answer, number: int, at: Point | None) -> Draft:
         Mark("after_done"),
         End(),
     ]
+
+
+def _commented(seconds: float, comments: int) -> list[Silence | Body]:
+    """A silence with comments spread evenly over it, the last at its end."""
+    if not comments:
+        return [*silence(seconds)]
+    return [*silence(seconds / comments), Body(_COMMENT)] * comments
 
 
 def _paced(events: list[bytes], point: Point, gap: float) -> list[Step | Mark]:

@@ -193,6 +193,8 @@ class Http2Exchange(Exchange):
         await self._connection.flush()
 
     async def _break(self, fault: Fault) -> None:
+        if self.gone.is_set():
+            raise ClientGoneError
         match fault.kind:
             case "rst_stream" | "refused_stream":
                 self._protocol.reset_stream(self.stream_id, fault.error_code)

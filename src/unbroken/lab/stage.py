@@ -1,20 +1,40 @@
-"""What a connection needs from the upstream that it belongs to."""
+"""What the upstream does with requests and connections, whatever protocol they came by."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import time
+from collections import deque
+from collections.abc import Sequence
 
+from unbroken.lab.answer import Answer
+from unbroken.lab.chat import draft_response
 from unbroken.lab.exchange import Exchange
+from unbroken.lab.fault import CONNECTION_POINTS, Fault
 from unbroken.lab.record import RecordedRequest
+from unbroken.lab.script import compose, error_object, whole
 from unbroken.lab.watch import Watch
 
 
-class Stage(Protocol):
-    """Takes requests and has them answered; `Upstream` is one."""
+class Stage:
+    """Remembers requests, deals out the faults, and has the responses performed.
 
-    @property
-    def watch(self) -> Watch:
-        """Guards everything that connections note."""
+    Args:
+        watch: guards everything that is noted.
+        answer: what is answered when nothing goes wrong.
+        faults: what goes wrong, in order.
+
+    Attributes:
+        watch: as above.
+        requests: every request that was read whole, in order.
+        pings: how many HTTP/2 PINGs clients have sent.
+    """
+
+    def __init__(self, watch: Watch, answer: Answer, faults: Sequence[Fault | None]) -> None:
+        self.watch = watch
+        self.requests: list[RecordedRequest] = []
+        self.pings = 0
+        self._answer = answer
+        self._faults = deque(faults)
 
     def record(
         self,
@@ -25,10 +45,41 @@ class Stage(Protocol):
         headers: list[tuple[str, str]],
         body: bytes,
     ) -> RecordedRequest:
-        """Remember a request that was read whole."""
+        """Remember a request that was read whole, with the fault that it takes."""
+        with self.watch.change():
+            request = RecordedRequest(
+                len(self.requests) + 1, connection, http_version, method, target, headers, body, time.monotonic()
+            )
+            request.fault = self._take_request_fault()
+            self.requests.append(request)
+        return request
 
     def count_ping(self) -> None:
         """Count an HTTP/2 PING of a client."""
+        with self.watch.change():
+            self.pings += 1
 
     async def answer(self, exchange: Exchange) -> None:
         """Perform the response to the exchange's request, or what its fault makes of it."""
+        request, fault = exchange.record, exchange.record.fault
+        protocol = fault.needs(request.http_version) if fault else None
+        if fault and protocol:
+            message = f"The fault {fault.kind} needs {protocol}."
+            steps = compose(whole(500, error_object({"message": message, "type": "lab_misuse"})), None)
+        else:
+            steps = compose(draft_response(request, self._answer, fault.at if fault else None), fault)
+        await exchange.perform(steps)
+
+    def take_connection_fault(self) -> Fault | None:
+        """The fault of a connection that was just accepted, if the next fault is for one."""
+        if self._faults and self._faults[0] is not None and self._faults[0].at in CONNECTION_POINTS:
+            return self._faults.popleft()
+        return None
+
+    def _take_request_fault(self) -> Fault | None:
+        """The next fault that is not for a connection still to come."""
+        for index, fault in enumerate(self._faults):
+            if fault is None or fault.at not in CONNECTION_POINTS:
+                del self._faults[index]
+                return fault
+        return None

@@ -5,21 +5,17 @@ from __future__ import annotations
 import itertools
 import socket
 import ssl
-import time
-from collections import deque
 from collections.abc import Sequence
 
 from unbroken.lab.answer import Answer
-from unbroken.lab.channel import Channel, TlsChannel
-from unbroken.lab.chat import draft_response
-from unbroken.lab.exchange import Exchange
-from unbroken.lab.fault import CONNECTION_POINTS, Fault, Point
+from unbroken.lab.channel import Channel
+from unbroken.lab.fault import Fault, Point
 from unbroken.lab.http1 import Http1Connection
 from unbroken.lab.http2 import Http2Connection
 from unbroken.lab.record import RecordedRequest
-from unbroken.lab.script import compose, error_object, whole
 from unbroken.lab.service import Service
-from unbroken.lab.watch import Watch
+from unbroken.lab.stage import Stage
+from unbroken.lab.tls import TlsChannel
 
 
 class Upstream(Service):
@@ -42,10 +38,6 @@ class Upstream(Service):
         host: the address to bind.
         port: the port to bind; 0: a free one.
 
-    Attributes:
-        requests: every request that was read whole, in order.
-        pings: how many HTTP/2 PINGs clients have sent.
-
     Raises:
         ValueError: a fault is at ``handshake``, but there is no TLS.
     """
@@ -63,11 +55,8 @@ class Upstream(Service):
         super().__init__(host, port)
         if ssl_context is None and any(fault is not None and fault.at == "handshake" for fault in faults):
             raise ValueError("a fault at handshake needs an ssl_context")
-        self.requests: list[RecordedRequest] = []
-        self.pings = 0
         self._connection_numbers = itertools.count(1)
-        self._faults = deque(faults)
-        self._answer = answer or Answer()
+        self._stage = Stage(self._watch, answer or Answer(), faults)
         self._ssl_context = ssl_context
         self._protocols = ["h2", "http/1.1"] if http2 else ["http/1.1"]
 
@@ -82,60 +71,18 @@ class Upstream(Service):
         return f"{self.origin}/v1"
 
     @property
-    def watch(self) -> Watch:
-        """Guards everything that connections note; see `Stage`."""
-        return self._watch
+    def requests(self) -> list[RecordedRequest]:
+        """Every request that was read whole, in order."""
+        return self._stage.requests
 
-    def record(
-        self,
-        connection: int,
-        http_version: str,
-        method: str,
-        target: str,
-        headers: list[tuple[str, str]],
-        body: bytes,
-    ) -> RecordedRequest:
-        """Remember a request that was read whole, with the fault that it takes; see `Stage`."""
-        with self._watch.change():
-            request = RecordedRequest(
-                len(self.requests) + 1, connection, http_version, method, target, headers, body, time.monotonic()
-            )
-            request.fault = self._take_request_fault()
-            self.requests.append(request)
-        return request
-
-    def count_ping(self) -> None:
-        """Count an HTTP/2 PING of a client; see `Stage`."""
-        with self._watch.change():
-            self.pings += 1
-
-    async def answer(self, exchange: Exchange) -> None:
-        """Perform the response to the exchange's request, or what its fault makes of it; see `Stage`."""
-        request, fault = exchange.record, exchange.record.fault
-        protocol = fault.needs(request.http_version) if fault else None
-        if fault and protocol:
-            message = f"The fault {fault.kind} needs {protocol}."
-            steps = compose(whole(500, error_object({"message": message, "type": "lab_misuse"})), None)
-        else:
-            steps = compose(draft_response(request, self._answer, fault.at if fault else None), fault)
-        await exchange.perform(steps)
-
-    def _take_request_fault(self) -> Fault | None:
-        """The next fault that is not for a connection still to come."""
-        for index, fault in enumerate(self._faults):
-            if fault is None or fault.at not in CONNECTION_POINTS:
-                del self._faults[index]
-                return fault
-        return None
-
-    def _take_connection_fault(self) -> Fault | None:
-        if self._faults and self._faults[0] is not None and self._faults[0].at in CONNECTION_POINTS:
-            return self._faults.popleft()
-        return None
+    @property
+    def pings(self) -> int:
+        """How many HTTP/2 PINGs clients have sent."""
+        return self._stage.pings
 
     async def _serve(self, sock: socket.socket) -> None:
         number = next(self._connection_numbers)
-        fault = self._take_connection_fault()
+        fault = self._stage.take_connection_fault()
         channel = TlsChannel(sock, self._ssl_context) if self._ssl_context else Channel(sock)
         try:
             if await _survives(channel, fault, "connect"):
@@ -156,7 +103,7 @@ class Upstream(Service):
             await channel.handshake()
             protocol = channel.alpn
         connection = Http2Connection if protocol == "h2" else Http1Connection
-        await connection(channel, self, number).run()
+        await connection(channel, self._stage, number).run()
 
 
 async def _survives(channel: Channel, fault: Fault | None, at: Point) -> bool:

@@ -6,15 +6,17 @@ import contextlib
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpcore2
 
+from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.core.turn import Limits
+from unbroken.errors import UsageError, WireError
 from unbroken.wire.async_lines import AsyncLine
 from unbroken.wire.mapping import wire_error
 from unbroken.wire.proxies import Proxy, ProxyRules
@@ -45,23 +47,28 @@ class AsyncHttpWire:
         """Close the idle connections."""
         idle, self._idle = self._idle, []
         for lane in idle:
-            await lane.aclose()
+            lane.close()
 
-    async def take(self, request: Request) -> _Lane:
-        """A lane of the exchange's own: an idle one that is still good, or a fresh one."""
-        route = Route.of(request)
-        while lane := next((lane for lane in reversed(self._idle) if lane.route == route), None):
-            self._idle.remove(lane)
+    def take(self, request: Request) -> _Lane:
+        """As :meth:`unbroken.wire.http.HttpWire.take`."""
+        route, proxy = Route.of(request), self._options.proxy_for(request)
+        while lane := self._take_idle(route, proxy):
             if lane.is_fresh():
                 return lane
-            await lane.aclose()
-        return _Lane(self._options, route, self._options.proxy_for(request))
+            lane.close()
+        return _Lane(self._options, route, proxy)
 
-    async def give_back(self, lane: _Lane) -> None:
+    def give_back(self, lane: _Lane) -> None:
         """Keep a lane whose exchange has ended cleanly."""
         self._idle.append(lane)
         if len(self._idle) > MAX_IDLE:
-            await self._idle.pop(0).aclose()
+            self._idle.pop(0).close()
+
+    def _take_idle(self, route: Route, proxy: Proxy | None) -> _Lane | None:
+        lane = next((lane for lane in reversed(self._idle) if (lane.route, lane.proxy) == (route, proxy)), None)
+        if lane:
+            self._idle.remove(lane)
+        return lane
 
 
 class _Lane:
@@ -83,10 +90,8 @@ class _Lane:
         """Whether an idle lane is still good."""
         return time.monotonic() - self._idle_since < KEEP_IDLE and self.line.serves_again()
 
-    async def aclose(self) -> None:
-        with anyio.CancelScope(shield=True):
-            await self.line.aclose()
-            await self.pool.aclose()
+    def close(self, *, abort: bool = False) -> None:
+        self.line.close(abort=abort)  # all that there is to close: httpcore2's part holds nothing but memory
 
 
 class AsyncHttpExchange:
@@ -97,63 +102,75 @@ class AsyncHttpExchange:
         self._request = request
         self._lane: _Lane | None = None
         self._response: httpcore2.Response | None = None
-        self._body: AsyncIterator[bytes] | None = None
+        self._body: AsyncGenerator[bytes] | None = None
+        self._failure: WireError | None = None
         self.path = Watch(Limits(0, 0, None, 0, 0), time.monotonic())
 
     async def send(self, limits: Limits) -> Head:
         """See :meth:`unbroken.wire.contract.AsyncExchange.send`."""
-        lane = self._lane = await self._wire.take(self._request)
-        watch = self.path = lane.line.watch = Watch(limits, time.monotonic())
-        if lane.line.frames:
-            watch.speak_http2(lane.line.frames)
         async with self._alive():
+            lane = self._lane = self._wire.take(self._request)
+            self.path = Watch(limits, time.monotonic())
+            lane.line.serve(self.path)
             self._response = await lane.pool.handle_async_request(to_httpcore(self._request, self._trace, lane.proxy))
             self._body = self._response.aiter_stream()
-            return to_head(self._response)
+            return to_head(self._response, lane.proxy)
 
     async def read(self, limits: Limits) -> bytes:
         """See :meth:`unbroken.wire.contract.AsyncExchange.read`."""
-        self.path.limits = limits
-        if self._body is None:
-            return b""
         async with self._alive():
-            async for chunk in self._body:
-                if chunk:
-                    return chunk
-        await self._rest()
+            self.path.limits = limits
+            if self._body:
+                async for chunk in self._body:
+                    if chunk:
+                        return chunk
+            await self._rest()
         return b""
 
     async def aclose(self) -> None:
         """See :meth:`unbroken.wire.contract.AsyncExchange.aclose`."""
-        lane, self._lane = self._lane, None
-        self._body = None
-        if lane:
-            await lane.aclose()
+        await self._end(WireError(Failure.CANCELLED))
 
     async def _trace(self, name: str, info: dict[str, Any]) -> None:
         if begins_request(name, info):
             self.path.begin_request(time.monotonic(), info.get("stream_id"))
 
     async def _rest(self) -> None:
-        lane, self._lane = self._lane, None
-        self._body = None
-        if lane is None or self._response is None:
+        """The body has ended cleanly."""
+        if self._lane is None or self._response is None:
             return
         await self._response.aclose()
-        if lane.rest():
-            await self._wire.give_back(lane)
+        if self._lane.rest():
+            self._wire.give_back(self._lane)
         else:
-            await lane.aclose()
+            self._lane.close()
+        self._lane = None
+
+    async def _end(self, failure: WireError) -> None:
+        """End the exchange now, unless it has ended; from here on it is dead."""
+        self._failure = self._failure or failure
+        lane, self._lane = self._lane, None
+        if lane:
+            lane.close(abort=True)
+        body, self._body = self._body, None
+        if body:
+            with anyio.CancelScope(shield=True), contextlib.suppress(RuntimeError):
+                await body.aclose()  # unless another task is in it, which will find the socket closed
 
     @contextlib.asynccontextmanager
     async def _alive(self) -> AsyncIterator[None]:
         """Whatever is raised inside ends the exchange, and says so in our own terms."""
+        if self._failure:
+            raise WireError(self._failure.failure, self._failure.detail)
         try:
             yield
+        except UsageError:
+            raise
         except Exception as exc:
             proxied = self._lane is not None and self._lane.proxy is not None
-            await self.aclose()
-            raise wire_error(exc, sent=self.path.sent, proxied=proxied) from exc
+            error = wire_error(exc, sent=self.path.sent, proxied=proxied)
+            await self._end(error)
+            raise self._failure or error from exc
         except BaseException:
             await self.aclose()
             raise

@@ -13,8 +13,10 @@ from typing import Any
 
 import httpcore2
 
+from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.core.turn import Limits
+from unbroken.errors import UsageError, WireError
 from unbroken.wire.lines import Line
 from unbroken.wire.mapping import wire_error
 from unbroken.wire.proxies import Proxy, ProxyRules
@@ -60,13 +62,17 @@ class HttpWire:
             lane.close()
 
     def take(self, request: Request) -> _Lane:
-        """A lane of the exchange's own: an idle one that is still good, or a fresh one."""
-        route = Route.of(request)
-        while lane := self._take_idle(route):
+        """A lane of the exchange's own: an idle one that is still good, or a fresh one.
+
+        Raises:
+            UsageError: the environment names a malformed proxy, or the CA file cannot be used.
+        """
+        route, proxy = Route.of(request), self._options.proxy_for(request)
+        while lane := self._take_idle(route, proxy):
             if lane.is_fresh():
                 return lane
             lane.close()
-        return _Lane(self._options, route, self._options.proxy_for(request))
+        return _Lane(self._options, route, proxy)
 
     def give_back(self, lane: _Lane) -> None:
         """Keep a lane whose exchange has ended cleanly."""
@@ -76,9 +82,9 @@ class HttpWire:
         if surplus:
             surplus.close()
 
-    def _take_idle(self, route: Route) -> _Lane | None:
+    def _take_idle(self, route: Route, proxy: Proxy | None) -> _Lane | None:
         with self._lock:
-            lane = next((lane for lane in reversed(self._idle) if lane.route == route), None)
+            lane = next((lane for lane in reversed(self._idle) if (lane.route, lane.proxy) == (route, proxy)), None)
             if lane:
                 self._idle.remove(lane)
         return lane
@@ -103,9 +109,8 @@ class _Lane:
         """Whether an idle lane is still good."""
         return time.monotonic() - self._idle_since < KEEP_IDLE and self.line.serves_again()
 
-    def close(self) -> None:
-        self.line.close()
-        self.pool.close()
+    def close(self, *, abort: bool = False) -> None:
+        self.line.close(abort=abort)  # all that there is to close: httpcore2's part holds nothing but memory
 
 
 class HttpExchange:
@@ -116,60 +121,71 @@ class HttpExchange:
         self._request = request
         self._lane: _Lane | None = None
         self._response: httpcore2.Response | None = None
-        self._body: Iterator[bytes] = iter(())
+        self._body: Iterator[bytes] | None = None
+        self._failure: WireError | None = None
         self.path = Watch(Limits(0, 0, None, 0, 0), time.monotonic())
 
     def send(self, limits: Limits) -> Head:
         """See :meth:`unbroken.wire.contract.Exchange.send`."""
-        lane = self._lane = self._wire.take(self._request)
-        watch = self.path = lane.line.watch = Watch(limits, time.monotonic())
-        if lane.line.frames:
-            watch.speak_http2(lane.line.frames)
         with self._alive():
+            lane = self._lane = self._wire.take(self._request)
+            self.path = Watch(limits, time.monotonic())
+            lane.line.serve(self.path)
             self._response = lane.pool.handle_request(to_httpcore(self._request, self._trace, lane.proxy))
-            self._body = iter(self._response.iter_stream())
-            return to_head(self._response)
+            self._body = self._response.iter_stream()
+            return to_head(self._response, lane.proxy)
 
     def read(self, limits: Limits) -> bytes:
         """See :meth:`unbroken.wire.contract.Exchange.read`."""
-        self.path.limits = limits
         with self._alive():
-            for chunk in self._body:
+            self.path.limits = limits
+            for chunk in self._body or ():
                 if chunk:
                     return chunk
-        self._rest()
+            self._rest()
         return b""
 
     def close(self) -> None:
         """See :meth:`unbroken.wire.contract.Exchange.close`."""
-        lane, self._lane = self._lane, None
-        self._body = iter(())
-        if lane:
-            lane.close()
+        self._end(WireError(Failure.CANCELLED))
 
     def _trace(self, name: str, info: dict[str, Any]) -> None:
         if begins_request(name, info):
             self.path.begin_request(time.monotonic(), info.get("stream_id"))
 
     def _rest(self) -> None:
-        lane, self._lane = self._lane, None
-        if lane is None or self._response is None:
+        """The body has ended cleanly."""
+        if self._lane is None or self._response is None:
             return
         self._response.close()
-        if lane.rest():
-            self._wire.give_back(lane)
+        if self._lane.rest():
+            self._wire.give_back(self._lane)
         else:
-            lane.close()
+            self._lane.close()
+        self._lane = None
+
+    def _end(self, failure: WireError) -> None:
+        """End the exchange now, unless it has ended; from here on it is dead."""
+        self._failure = self._failure or failure
+        lane, self._lane = self._lane, None
+        if lane:
+            lane.close(abort=True)
+        self._body = None
 
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
         """Whatever is raised inside ends the exchange, and says so in our own terms."""
+        if self._failure:
+            raise WireError(self._failure.failure, self._failure.detail)
         try:
             yield
+        except UsageError:
+            raise
         except Exception as exc:
             proxied = self._lane is not None and self._lane.proxy is not None
-            self.close()
-            raise wire_error(exc, sent=self.path.sent, proxied=proxied) from exc
+            error = wire_error(exc, sent=self.path.sent, proxied=proxied)
+            self._end(error)
+            raise self._failure or error from exc
         except BaseException:
             self.close()
             raise

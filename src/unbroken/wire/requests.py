@@ -9,7 +9,9 @@ from typing import Any
 
 import httpcore2
 
+from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
+from unbroken.errors import WireError
 from unbroken.wire.proxies import Proxy, ProxyRules
 from unbroken.wire.tls import client_context
 
@@ -20,6 +22,7 @@ MAX_IDLE = 8
 """How many idle connections are kept."""
 
 _PORTS = {"http": 80, "https": 443}
+_FRAMING = (b"content-length", b"transfer-encoding")
 
 
 class Route(tuple[str, str, int]):
@@ -84,7 +87,7 @@ def to_httpcore(request: Request, trace: Any, proxy: Proxy | None) -> httpcore2.
     authority = literal if parts.port in (None, _PORTS[parts.scheme]) else f"{literal}:{parts.port}"
     names = {name.lower() for name, _ in request.headers}
     headers = [] if b"host" in names else [(b"Host", authority.encode())]
-    headers += [field for field in request.headers if field[0].lower() != b"content-length"]
+    headers += [field for field in request.headers if field[0].lower() not in _FRAMING]
     if request.body or request.method in ("POST", "PUT", "PATCH"):
         headers.append((b"Content-Length", str(len(request.body)).encode()))
     # Through an HTTP proxy the host also goes into a request line, where an IPv6 address needs its brackets.
@@ -98,8 +101,14 @@ def to_httpcore(request: Request, trace: Any, proxy: Proxy | None) -> httpcore2.
     return httpcore2.Request(request.method, url, headers=headers, content=request.body, extensions={"trace": trace})
 
 
-def to_head(response: httpcore2.Response) -> Head:
-    """Status and headers of httpcore2's response."""
+def to_head(response: httpcore2.Response, proxy: Proxy | None) -> Head:
+    """Status and headers of httpcore2's response.
+
+    Raises:
+        WireError: they are the proxy's, which asks for credentials (RFC 9110, section 15.5.8).
+    """
+    if response.status == 407 and proxy:
+        raise WireError(Failure.PROXY_AUTH, "407")
     version = response.extensions.get("http_version", b"HTTP/1.1").decode("ascii", "replace")
     return Head(response.status, tuple(response.headers), version)
 

@@ -10,14 +10,24 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
 import sys
-from collections.abc import Callable
 from typing import Protocol
 
 CHUNK = 64 * 1024
+"""Bytes that are read, or encrypted, at a time."""
 
-Patience = Callable[[], float]
-"""Says how many seconds may be waited now; raises when it is time to give up."""
+_ABORT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+
+class Pacer(Protocol):
+    """Says how long may be waited, and is told what moves."""
+
+    def patience(self, *, reading: bool = True) -> float:
+        """Seconds that may be waited now; raises when it is time to give up."""
+
+    def wrote(self) -> None:
+        """Bytes were accepted by the network."""
 
 
 class Transport(Protocol):
@@ -37,25 +47,45 @@ class Transport(Protocol):
 class Tcp:
     """A connected TCP socket."""
 
-    def __init__(self, sock: socket.socket, patience: Patience) -> None:
+    def __init__(self, sock: socket.socket, pacer: Pacer) -> None:
         self._sock = sock
-        self._patience = patience
+        self._pacer = pacer
 
     def receive(self, max_bytes: int) -> bytes:
         """See :class:`Transport`."""
-        self._sock.settimeout(self._patience())
+        self._sock.settimeout(self._pacer.patience())
         return self._sock.recv(max_bytes)
 
     def send(self, data: bytes) -> None:
         """See :class:`Transport`."""
         view = memoryview(data)
         while view:
-            self._sock.settimeout(self._patience())
+            self._sock.settimeout(self._pacer.patience(reading=False))
             try:
                 view = view[self._sock.send(view) :]
+                self._pacer.wrote()
             except TimeoutError as exc:
                 if exc.errno is not None:  # the kernel's ETIMEDOUT: the path is dead
                     raise
+
+
+class TlsBuffers:
+    """The part of TLS that does not wait: the state of it, and what has come and is to go."""
+
+    def __init__(self, context: ssl.SSLContext, hostname: str | None) -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.object = context.wrap_bio(self.incoming, self.outgoing, server_hostname=hostname)
+
+    def arrived(self, data: bytes) -> None:
+        """Take encrypted bytes.
+
+        Raises:
+            ssl.SSLEOFError: there are none any more. Asked itself, OpenSSL would call that a polite end, unless the
+                context forbids it (``OP_IGNORE_UNEXPECTED_EOF``), and contexts are also handed in.
+        """
+        if not data:
+            raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "TLS ended without close_notify")
+        self.incoming.write(data)
 
 
 class Tls:
@@ -63,8 +93,8 @@ class Tls:
 
     def __init__(self, below: Transport, context: ssl.SSLContext, hostname: str | None) -> None:
         self._below = below
-        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.object = context.wrap_bio(self._in, self._out, server_hostname=hostname)
+        self._tls = TlsBuffers(context, hostname)
+        self.object = self._tls.object
 
     def handshake(self) -> None:
         """Go on with the handshake; after a :class:`TimeoutError` it may be asked again.
@@ -75,11 +105,13 @@ class Tls:
         while True:
             try:
                 self.object.do_handshake()
+                return self._flush()
             except ssl.SSLWantReadError:
                 self._fill()
-            else:
-                self._flush()
-                return
+            except ssl.SSLError:
+                with contextlib.suppress(OSError):
+                    self._flush()  # the alert that tells the server why
+                raise
 
     def receive(self, max_bytes: int) -> bytes:
         """See :class:`Transport`; an end without close_notify raises :class:`ssl.SSLEOFError`."""
@@ -93,21 +125,17 @@ class Tls:
 
     def send(self, data: bytes) -> None:
         """See :class:`Transport`."""
-        view = memoryview(data)
-        while view:
-            view = view[self.object.write(view) :]
+        for start in range(0, len(data), CHUNK):
+            self.object.write(data[start : start + CHUNK])
             self._flush()
 
     def _fill(self) -> None:
         self._flush()
-        if data := self._below.receive(CHUNK):
-            self._in.write(data)
-        else:
-            self._in.write_eof()
+        self._tls.arrived(self._below.receive(CHUNK))
 
     def _flush(self) -> None:
-        if self._out.pending:
-            self._below.send(self._out.read())
+        if self._tls.outgoing.pending:
+            self._below.send(self._tls.outgoing.read())
 
 
 def tune(sock: socket.socket, interval: float, timeout: float) -> None:
@@ -143,3 +171,18 @@ def readable(sock: socket.socket) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def close(sock: socket.socket, *, abort: bool = False) -> None:
+    """Close a socket, also under a thread that is blocked in it.
+
+    Args:
+        sock: may be closed already.
+        abort: send a reset, and drop what is still to be sent. A FIN alone says only that nothing more will be *sent*:
+            many a proxy would let the answer come, and its cost.
+    """
+    with contextlib.suppress(OSError):
+        if abort:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        sock.shutdown(socket.SHUT_RDWR)  # wakes that thread, which would keep the socket open until then
+    sock.close()

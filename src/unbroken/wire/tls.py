@@ -22,13 +22,6 @@ def client_context(verify: bool | str | Path | ssl.SSLContext = True) -> ssl.SSL
     """
     if isinstance(verify, ssl.SSLContext):
         return verify
-    context = _context(verify)
-    # Without this a cut looks like a polite end: OpenSSL would report a missing close_notify as a clean close.
-    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    return context
-
-
-def _context(verify: bool | str | Path) -> ssl.SSLContext:
     if verify is True:
         return httpcore2.default_ssl_context()
     if verify is False:

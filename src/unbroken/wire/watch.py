@@ -27,6 +27,7 @@ class Watch:
         self.received = 0
         self._started = now
         self._heard_at = now
+        self._listening_since = now
         self._moved_at = now
         self._pinged_at = now
         self._awaiting_pong = False
@@ -44,6 +45,10 @@ class Watch:
         self.sent = True
         self._heard_at = self._moved_at = now
         self._stream_id = stream_id
+
+    def listens(self, now: float) -> None:
+        """Somebody listens from now on. Until then nothing could be heard, so it was no silence."""
+        self._listening_since = now
 
     def wrote(self, now: float) -> None:
         """Bytes of the request were accepted by the network."""
@@ -85,9 +90,9 @@ class Watch:
             raise WireError(Failure.CONNECT_TIMEOUT, f"{limits.connect:g} s")
         if limits.until is not None and now >= limits.until:
             raise WireError(Failure.DEADLINE)
-        if self._awaiting_pong and now - self._last_sign() >= limits.ping_timeout:
+        if self._awaiting_pong and now - max(self._pinged_at, self._quiet_since) >= limits.ping_timeout:
             raise WireError(Failure.DEAD_PATH, f"{limits.ping_timeout:g} s")
-        if self.sent and now - self._heard_at >= limits.idle:
+        if self.sent and now - self._quiet_since >= limits.idle:
             raise WireError(Failure.IDLE_TIMEOUT, f"nothing for {limits.idle:g} s")
 
     def ping(self, now: float) -> bytes:
@@ -102,11 +107,11 @@ class Watch:
     def wait(self, now: float, *, pinging: bool = True) -> float:
         """Seconds until :meth:`check` (or, where ``pinging``, :meth:`ping`) must be asked again; at least 1 ms."""
         limits = self.limits
-        due = [self._heard_at + limits.idle if self.sent else self._started + limits.connect]
+        due = [self._quiet_since + limits.idle if self.sent else self._started + limits.connect]
         if limits.until is not None:
             due.append(limits.until)
         if self._awaiting_pong:
-            due.append(self._last_sign() + limits.ping_timeout)
+            due.append(max(self._pinged_at, self._quiet_since) + limits.ping_timeout)
         elif pinging and (ping := self._ping_due()) is not None:
             due.append(ping)
         return max(min(due) - now, 0.001)
@@ -115,8 +120,9 @@ class Watch:
         """Seconds since the last byte on the wire, either way."""
         return max(0.0, now - self._moved_at)
 
-    def _last_sign(self) -> float:
-        return max(self._pinged_at, self._heard_at)
+    @property
+    def _quiet_since(self) -> float:
+        return max(self._heard_at, self._listening_since)
 
     def _ping_due(self) -> float | None:
         if self._frames is None or not self.sent or not self.limits.ping or self._awaiting_pong:

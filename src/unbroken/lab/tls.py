@@ -1,0 +1,90 @@
+"""The server's side of TLS on a channel.
+
+TLS runs over memory buffers here: a socket of `ssl` would say close_notify, or not, as it likes.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+
+from unbroken.lab.channel import BLOCK, Channel
+
+
+class TlsChannel(Channel):
+    """The server's side of one TLS connection; `handshake` comes first."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        super().__init__(sock)
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._is_secure = False
+
+    @property
+    def alpn(self) -> str | None:
+        """The application protocol that the handshake chose."""
+        return self._tls.selected_alpn_protocol()
+
+    async def client_hello(self) -> None:
+        """Wait for the client's first bytes.
+
+        Raises:
+            ConnectionError: the client left without a word.
+        """
+        while not self._incoming.pending:
+            await self._wait_for_more()
+
+    async def handshake(self) -> None:
+        """Shake hands.
+
+        Raises:
+            OSError: the client left, or would not (`ssl.SSLError`).
+        """
+        while not self._is_secure:
+            try:
+                self._tls.do_handshake()
+                self._is_secure = True
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._wait_for_more()
+            except ssl.SSLError:
+                await self._flush()  # the alert
+                raise
+        await self._flush()
+        self._decrypt()  # the first request may have come with the client's last message
+
+    async def _write(self, data: bytes) -> None:
+        if not self._is_secure:  # a fault breaks the handshake
+            await super()._write(data)
+            return
+        for start in range(0, len(data), BLOCK):
+            self._tls.write(data[start : start + BLOCK])
+            await self._flush()
+
+    async def _send_close_notify(self) -> None:
+        if self._is_secure:
+            async with self._sending:
+                with suppress(ssl.SSLError):  # which is also how it says that the client has yet to say so too
+                    self._tls.unwrap()
+                await self._flush()
+
+    async def _flush(self) -> None:
+        if self._outgoing.pending:
+            await super()._write(self._outgoing.read())
+
+    def _receive(self, data: bytes) -> None:
+        self._incoming.write(data)
+        if self._is_secure and not self._ended:
+            self._decrypt()
+
+    def _decrypt(self) -> None:
+        try:
+            while data := self._tls.read(BLOCK):
+                self._inbox += data
+        except ssl.SSLWantReadError:
+            return
+        except ssl.SSLError:
+            self.was_reset = True
+        self._leave()  # a close_notify, or bytes that are no TLS

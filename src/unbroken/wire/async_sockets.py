@@ -1,0 +1,99 @@
+"""Byte transports for asyncio and trio; ``sockets`` says more, and is the blocking twin.
+
+They wait for the socket and then read it themselves, because asyncio's own transports give up what has arrived when a
+write fails, and with it the answer of a server that refuses a request which is still being sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from typing import Protocol
+
+import anyio
+
+from unbroken.wire.sockets import CHUNK, Pacer, TlsBuffers
+
+
+class AsyncTransport(Protocol):
+    """Moves bytes."""
+
+    async def receive(self, max_bytes: int) -> bytes:
+        """As :meth:`unbroken.wire.sockets.Transport.receive`."""
+
+    async def send(self, data: bytes) -> None:
+        """As :meth:`unbroken.wire.sockets.Transport.send`."""
+
+
+class AsyncTcp:
+    """A connected, non-blocking TCP socket."""
+
+    def __init__(self, sock: socket.socket, pacer: Pacer) -> None:
+        self._sock = sock
+        self._pacer = pacer
+
+    async def receive(self, max_bytes: int) -> bytes:
+        """See :class:`AsyncTransport`."""
+        while True:
+            with anyio.fail_after(self._pacer.patience()):
+                await anyio.wait_readable(self._sock)  # always: it is also where a cancellation is noticed
+            with contextlib.suppress(BlockingIOError):
+                return self._sock.recv(max_bytes)
+
+    async def send(self, data: bytes) -> None:
+        """See :class:`AsyncTransport`."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._sock.send(view) :]
+                self._pacer.wrote()
+            except BlockingIOError:
+                with anyio.move_on_after(self._pacer.patience(reading=False)):
+                    await anyio.wait_writable(self._sock)
+
+
+class AsyncTls:
+    """TLS over another transport. :meth:`handshake` comes first."""
+
+    def __init__(self, below: AsyncTransport, context: ssl.SSLContext, hostname: str | None) -> None:
+        self._below = below
+        self._tls = TlsBuffers(context, hostname)
+        self.object = self._tls.object
+
+    async def handshake(self) -> None:
+        """As :meth:`unbroken.wire.sockets.Tls.handshake`."""
+        while True:
+            try:
+                self.object.do_handshake()
+                return await self._flush()
+            except ssl.SSLWantReadError:
+                await self._fill()
+            except ssl.SSLError:
+                with contextlib.suppress(OSError):
+                    await self._flush()  # the alert that tells the server why
+                raise
+
+    async def receive(self, max_bytes: int) -> bytes:
+        """See :class:`AsyncTransport`; an end without close_notify raises :class:`ssl.SSLEOFError`."""
+        while True:
+            try:
+                return self.object.read(max_bytes)
+            except ssl.SSLWantReadError:
+                await self._fill()
+            except ssl.SSLZeroReturnError:
+                return b""
+
+    async def send(self, data: bytes) -> None:
+        """See :class:`AsyncTransport`."""
+        for start in range(0, len(data), CHUNK):
+            self.object.write(data[start : start + CHUNK])
+            await self._flush()
+
+    async def _fill(self) -> None:
+        await self._flush()
+        self._tls.arrived(await self._below.receive(CHUNK))
+
+    async def _flush(self) -> None:
+        if self._tls.outgoing.pending:
+            await self._below.send(self._tls.outgoing.read())
