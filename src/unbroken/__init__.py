@@ -10,6 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unbroken.client import Answer, AsyncClient, AsyncTurnStream, Client, TurnStream
+    from unbroken.core.events import (
+        Failed,
+        Finish,
+        Reasoning,
+        Refusal,
+        Text,
+        ToolCall,
+        ToolCallArguments,
+        ToolCallStart,
+        TypedEvent,
+        Usage,
+        UsageReport,
+    )
     from unbroken.core.policy import Policy
     from unbroken.core.report import AttemptReport, Report
     from unbroken.core.turn import Again
@@ -34,18 +47,29 @@ _HOMES = {
     "AsyncTurnStream": "client",
     "AttemptReport": "core.report",
     "Client": "client",
+    "Failed": "core.events",
+    "Finish": "core.events",
     "FirstOutputTimeout": "errors",
     "MalformedStream": "errors",
     "Policy": "core.policy",
     "ProviderError": "errors",
+    "Reasoning": "core.events",
+    "Refusal": "core.events",
     "Report": "core.report",
     "StreamCut": "errors",
+    "Text": "core.events",
+    "ToolCall": "core.events",
+    "ToolCallArguments": "core.events",
+    "ToolCallStart": "core.events",
     "TurnError": "errors",
     "TurnStream": "client",
+    "TypedEvent": "core.events",
     "UnbrokenError": "errors",
     "UnexpectedResponse": "errors",
     "Unreachable": "errors",
+    "Usage": "core.events",
     "UsageError": "errors",
+    "UsageReport": "core.events",
 }
 
 __all__ = [
@@ -55,18 +79,29 @@ __all__ = [
     "AsyncTurnStream",
     "AttemptReport",
     "Client",
+    "Failed",
+    "Finish",
     "FirstOutputTimeout",
     "MalformedStream",
     "Policy",
     "ProviderError",
+    "Reasoning",
+    "Refusal",
     "Report",
     "StreamCut",
+    "Text",
+    "ToolCall",
+    "ToolCallArguments",
+    "ToolCallStart",
     "TurnError",
     "TurnStream",
+    "TypedEvent",
     "UnbrokenError",
     "UnexpectedResponse",
     "Unreachable",
+    "Usage",
     "UsageError",
+    "UsageReport",
     "__version__",
 ]
 
