@@ -8,8 +8,30 @@ from types import FrameType
 
 from unbroken.errors import ProviderError, UnbrokenError, UnexpectedResponse, Unreachable, UsageError
 
-USAGE, REFUSED, LOST, UNREACHABLE = 2, 3, 4, 5
-"""A mistake of the user's; refused by the provider; the stream was lost; unreachable or overloaded to the end."""
+UNWRITABLE, USAGE, REFUSED, LOST, UNREACHABLE = 1, 2, 3, 4, 5
+"""The answer could not be written; a mistake of the user's; refused by the provider; the stream was lost; the provider
+was unreachable or overloaded to the end."""
+
+CLOSED = 141
+"""Whoever read stdout has left; what a shell shows for a program that died of SIGPIPE."""
+
+
+class Interrupted(SystemExit):
+    """SIGINT or SIGTERM has come: everything unwinds, so that connections are closed, and the program exits."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+
+
+class OutputError(UnbrokenError):
+    """The answer cannot be written."""
+
+    def __init__(self, cause: OSError) -> None:
+        self.closed = isinstance(cause, BrokenPipeError)
+        reason = (
+            "stdout was closed, so the turn was ended" if self.closed else f"cannot write the answer: {cause.strerror}"
+        )
+        super().__init__(reason)
 
 
 def exit_code(error: UnbrokenError) -> int:
@@ -17,6 +39,8 @@ def exit_code(error: UnbrokenError) -> int:
     match error:
         case UsageError():
             return USAGE
+        case OutputError():
+            return CLOSED if error.closed else UNWRITABLE
         case ProviderError() if error.retryable:
             spoke = bool(getattr(error.partial, "text", ""))
             return LOST if spoke else UNREACHABLE
@@ -27,11 +51,13 @@ def exit_code(error: UnbrokenError) -> int:
     return LOST
 
 
-def on_sigterm() -> None:
-    """Let SIGTERM unwind like Ctrl-C does, so that connections are closed, and exit with 143."""
+def interrupt_on_signals() -> None:
+    """Let SIGINT and SIGTERM raise :class:`Interrupted`, unless whoever started us has them ignored (``nohup``)."""
 
-    def terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal handler's signature
-        raise SystemExit(128 + signum)
+    def interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal handler's signature
+        raise Interrupted(signum)
 
-    with contextlib.suppress(ValueError):  # not the main thread: nobody to signal
-        signal.signal(signal.SIGTERM, terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError):  # not the main thread: nobody to signal
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, interrupt)

@@ -11,24 +11,27 @@ from unbroken.cli.config import config_path, write_config
 from unbroken.errors import UsageError
 
 
-@click.command("init", short_help="Write the configuration file.")
+@click.command("init")
 @click.option("--provider", metavar="NAME", help="Preset to ask by default.")
 @click.option("--model", metavar="NAME", help="Model to ask by default.")
-@click.option("--base-url", metavar="URL", help="URL before /chat/completions, where it is not the preset's.")
+@click.option("--base-url", metavar="URL", help="What stands before /chat/completions, where it is not the preset's.")
 @click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the key.")
 @click.option("--proxy", metavar="URL", help="Proxy for every request.")
-@click.option("--store-key", is_flag=True, help="Ask for the key and store it in the file (mode 0600).")
+@click.option("--store-key", is_flag=True, help="Ask for the key (or read it from stdin) and store it in the file.")
 @click.option("--force", is_flag=True, help="Replace a file that is already there.")
 def command(store_key: bool, force: bool, **settings: Any) -> None:
-    """Write the configuration file of `unbroken run`.
+    """Write the configuration file of unbroken run.
 
     Asks what it needs to know, or takes it from flags. A key is only stored when told to; it is better kept in the
-    environment variable that the provider's other tools already read.
+    environment variable that the provider's other tools already read. Nobody else can read the file.
 
     \b
       unbroken init
       unbroken init --provider deepseek --model deepseek-reasoner
-    """
+      pass show deepseek | unbroken init --provider deepseek --store-key
+
+    Every option of unbroken run can be added to it by hand, with _ for -, such as first_output = 1800.
+    """  # noqa: D301 - click's mark
     path = config_path()
     if path.exists() and not force:
         raise UsageError(f"{path} is already there; edit it, or replace it with --force")
@@ -37,32 +40,50 @@ def command(store_key: bool, force: bool, **settings: Any) -> None:
     config = {key: value for key, value in settings.items() if value}
     _check(config)
     if store_key:
-        config["api_key"] = _read_key()
+        config["api_key"] = _read_key(config)
     write_config(path, config)
     click.echo(f"wrote {path}", err=True)
 
 
 def _ask() -> dict[str, Any]:
-    from unbroken.client.providers import PROVIDERS
-
-    if not sys.stdin.isatty():
+    if not sys.stdin or not sys.stdin.isatty():
         raise UsageError("nobody to ask: give at least --provider or --base-url")
-    name = click.prompt("Provider, or the base URL of a server", type=str, err=True, default="deepseek")
+    name = click.prompt("Provider, or the base URL of a server", value_proc=_somebody, err=True, default="deepseek")
     if "://" in name:
-        model = click.prompt("Model", type=str, default="default", err=True)
-        key_env = click.prompt("Environment variable with its key (empty: none)", default="", err=True)
+        model = click.prompt("Model", default="default", err=True)
+        question = "Environment variable with its key (empty: none)"
+        key_env = click.prompt(question, default="", value_proc=_variable, err=True)
         return {"base_url": name, "model": model, "api_key_env": key_env}
-    preset = PROVIDERS.get(name)
-    model = click.prompt("Model", type=str, default=preset.model if preset else "", err=True)
-    return {"provider": name, "model": model}
+    from unbroken.client.providers import find_provider
+
+    return {"provider": name, "model": click.prompt("Model", default=find_provider(name).model, err=True)}
+
+
+def _somebody(text: str) -> str:
+    return _valid(text, {"base_url" if "://" in text else "provider": text})
+
+
+def _variable(text: str) -> str:
+    return _valid(text, {"base_url": "http://localhost", "api_key_env": text})
+
+
+def _valid(text: str, config: dict[str, Any]) -> str:
+    """An answer to a question; click asks again where it is no good."""
+    try:
+        _check(config)
+    except UsageError as exc:
+        raise click.UsageError(str(exc)) from None
+    return text
 
 
 def _check(config: dict[str, Any]) -> None:
-    """Refuse now what `unbroken run` would refuse later."""
+    """Refuse now what unbroken run would refuse later."""
+    from unbroken.cli.asked import who_is_asked
     from unbroken.client.providers import find_provider
     from unbroken.core.http import check_url
     from unbroken.wire.proxies import parse_proxy
 
+    who_is_asked([config], {})
     if name := config.get("provider"):
         find_provider(name)
     if url := config.get("base_url"):
@@ -71,8 +92,13 @@ def _check(config: dict[str, Any]) -> None:
         parse_proxy(proxy, "--proxy")
 
 
-def _read_key() -> str:
-    key: str = click.prompt("API key", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline()
+def _read_key(config: dict[str, Any]) -> str:
+    if not (config.get("provider") or config.get("base_url")):
+        raise UsageError("--store-key needs --provider or --base-url: whose key is it?")
+    if sys.stdin and sys.stdin.isatty():
+        key: str = click.prompt("API key", hide_input=True, err=True)
+    else:
+        key = sys.stdin.readline() if sys.stdin else ""
     if not key.strip():
         raise UsageError("--store-key was given, but no key")
     return key.strip()

@@ -1,39 +1,28 @@
-"""How a turn is shown: as text, as one JSON object, or as JSON events."""
+"""How a turn is shown to a person: the answer on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-import msgspec
-
-from unbroken.cli.terminal import LiveLine, dimmed, harmless, is_terminal, say
-from unbroken.client import TurnStream
-from unbroken.core.events import Reasoning, Refusal, Text, TypedEvent, Usage
-from unbroken.core.report import AttemptReport, Report
+from unbroken.cli.exits import OutputError
+from unbroken.cli.live import LiveLine
+from unbroken.cli.output import Output
+from unbroken.cli.terminal import dimmed, harmless, is_terminal, say, show
+from unbroken.cli.wording import attempt_line, footer, remarks
+from unbroken.client.synchronous import TurnStream
+from unbroken.core.events import Reasoning, Refusal, Text, TypedEvent
+from unbroken.core.report import Report
 from unbroken.core.turn import Again
 from unbroken.drivers.notices import describe
 from unbroken.drivers.synchronous import Driver
 from unbroken.errors import TurnError
 
 
-def renderer(options: Mapping[str, Any]) -> Renderer:
-    """The renderer that ``--format``, ``--show-reasoning``, ``--quiet`` and ``--verbose`` ask for."""
-    logger = logging.getLogger("unbroken")  # what it would say is said here
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
-    kind = {"text": TextRenderer, "json": JsonRenderer, "jsonl": JsonLinesRenderer}[options["format"]]
-    shows_reasoning = options["show_reasoning"]
-    if shows_reasoning is None:
-        shows_reasoning = is_terminal(sys.stderr) and not options["quiet"]
-    return kind(quiet=options["quiet"], verbose=options["verbose"], shows_reasoning=shows_reasoning)
-
-
 class Renderer:
-    """Shows a turn. What goes to stderr is the same for every format.
+    """Shows a turn; what goes to stderr is the same for every format.
 
     Args:
         quiet: say nothing but errors.
@@ -45,8 +34,12 @@ class Renderer:
         self._quiet = quiet
         self._verbose = verbose
         self._shows_reasoning = shows_reasoning
+        self._stdout = Output(sys.stdout)
         self._live: LiveLine | None = None
-        self._advised = ""
+        self._advice = ""
+        logger = logging.getLogger("unbroken")  # what it would say is said here
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
 
     @contextlib.contextmanager
     def waiting(self, driver: Driver, provider: str) -> Iterator[None]:
@@ -62,26 +55,45 @@ class Renderer:
         """A retry or replay: one line, and advice once there is a pattern."""
         if self._quiet:
             return
-        self._notice(f"↻ {describe(event)}")
-        if event.advice and event.advice != self._advised:
+        self._notice(f"↻ {harmless(describe(event))}")
+        if event.advice and not self._advice:
+            self._advice = event.advice
             self._notice(f"  {event.advice}")
-            self._advised = event.advice
+        if self._live:
+            self._live.pause(event.delay)
 
     def event(self, event: TypedEvent) -> None:
         """Something has come."""
-        if self._live:
-            self._live.stop()
 
     def failed(self, error: TurnError, turn: TurnStream) -> None:
         """The turn has failed."""
-        say(f"unbroken: {harmless(str(error))}")
+        advice = turn.report.advice
+        message = str(error).removesuffix(f"; {advice}") if advice and self._advice else str(error)
+        say(f"unbroken: {harmless(message)}")
         self._attempts(turn.report)
+
+    def interrupted(self, turn: TurnStream) -> None:
+        """SIGINT or SIGTERM has come in the middle of the turn."""
 
     def finished(self, turn: TurnStream) -> None:
         """The turn has ended well: the footer."""
-        if not self._quiet:
-            say(dimmed(footer(turn.usage, turn.report), sys.stderr))
-            self._attempts(turn.report)
+        if self._quiet:
+            return
+        empty = not (turn.text or turn.answer.refusal or turn.tool_calls)
+        for remark in remarks(empty=empty, finish_reason=turn.finish_reason, report=turn.report):
+            say(f"  · {remark}")
+        say(dimmed(footer(turn.usage, turn.report), sys.stderr))
+        self._attempts(turn.report)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._stdout.write_bytes(data)
+        except OSError as exc:
+            raise OutputError(exc) from None
+
+    def _stop_waiting(self) -> None:
+        if self._live:
+            self._live.stop()
 
     def _notice(self, text: str) -> None:
         if self._live:
@@ -102,26 +114,34 @@ class TextRenderer(Renderer):
         super().__init__(**options)
         self._last = "\n"
         self._reasoned = ""
+        self._on_terminal = is_terminal(sys.stdout)
 
     def event(self, event: TypedEvent) -> None:
         """See :meth:`Renderer.event`."""
-        super().event(event)
         match event:
             case Text(text, 0) | Refusal(text, 0):
+                self._stop_waiting()
                 self._end_reasoning()
                 self._answer(text)
             case Reasoning(text, 0) if self._shows_reasoning:
-                sys.stderr.write(dimmed(harmless(text), sys.stderr))
-                sys.stderr.flush()
-                self._reasoned = text
+                self._stop_waiting()
+                self._reason(text)
 
     def failed(self, error: TurnError, turn: TurnStream) -> None:
         """See :meth:`Renderer.failed`; what had come stays, on lines of its own."""
-        self._end_lines()
+        with contextlib.suppress(OutputError):  # what went wrong first is what is told
+            self._end_lines()
         super().failed(error, turn)
+
+    def interrupted(self, turn: TurnStream) -> None:  # noqa: ARG002 - the others need it
+        """See :meth:`Renderer.interrupted`; what had come stays, on lines of its own."""
+        if self._on_terminal or not self._stdout.torn:  # a pipe that nobody reads would hold us up
+            with contextlib.suppress(OutputError):
+                self._end_lines()
 
     def finished(self, turn: TurnStream) -> None:
         """See :meth:`Renderer.finished`."""
+        self._stop_waiting()
         self._end_lines()
         if not self._quiet:
             for call in turn.tool_calls:
@@ -129,9 +149,15 @@ class TextRenderer(Renderer):
         super().finished(turn)
 
     def _answer(self, text: str) -> None:
-        sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
-        sys.stdout.flush()
-        self._last = text[-1:]
+        self._last = text[-1:] or self._last
+        shown = harmless(text) if self._on_terminal else text
+        self._write(shown.encode(self._stdout.encoding, "backslashreplace"))
+
+    def _reason(self, text: str) -> None:
+        if self._last != "\n" and not self._reasoned and self._on_terminal:
+            say("")  # the answer was interrupted by a thought; its own line on the terminal, no byte on stdout
+        show(dimmed(harmless(text), sys.stderr))
+        self._reasoned = text or self._reasoned
 
     def _end_reasoning(self) -> None:
         if self._reasoned:
@@ -142,114 +168,3 @@ class TextRenderer(Renderer):
         self._end_reasoning()
         if self._last != "\n":
             self._answer("\n")
-
-
-class JsonRenderer(Renderer):
-    """One object, once the turn is over."""
-
-    def failed(self, error: TurnError, turn: TurnStream) -> None:
-        """See :meth:`Renderer.failed`."""
-        _print_json(_whole(turn) | {"error": _error(error)})
-        super().failed(error, turn)
-
-    def finished(self, turn: TurnStream) -> None:
-        """See :meth:`Renderer.finished`."""
-        _print_json(_whole(turn))
-        super().finished(turn)
-
-
-class JsonLinesRenderer(Renderer):
-    """One object a line: each event, each retry or replay, and at last ``end`` or ``error``."""
-
-    def event(self, event: TypedEvent) -> None:
-        """See :meth:`Renderer.event`."""
-        super().event(event)
-        _print_json(event)
-
-    def again(self, event: Again) -> None:
-        """See :meth:`Renderer.again`."""
-        _print_json(
-            {
-                "type": event.action,
-                "attempt": event.attempt,
-                "of": event.of,
-                "delay": event.delay,
-                "lost": event.lost,
-                "advice": event.advice,
-            }
-        )
-        super().again(event)
-
-    def failed(self, error: TurnError, turn: TurnStream) -> None:
-        """See :meth:`Renderer.failed`."""
-        _print_json({"type": "failed"} | _error(error) | {"attempts": turn.report.attempts})
-        super().failed(error, turn)
-
-    def finished(self, turn: TurnStream) -> None:
-        """See :meth:`Renderer.finished`."""
-        usage = _usage(turn.usage)
-        _print_json(
-            {"type": "end", "finish_reason": turn.finish_reason, "usage": usage, "attempts": turn.report.attempts}
-        )
-        super().finished(turn)
-
-
-def footer(usage: Usage, report: Report) -> str:
-    """Such as ``  · 10 tok · in 7 (0 cached / 7 new) · out 3``, and what was lost on the way."""
-    parts = ["", "no token count"]
-    if usage.input is not None and usage.output is not None:
-        reasoning = f" ({usage.reasoning} reasoning)" if usage.reasoning else ""
-        parts = [
-            "",
-            f"{usage.total} tok",
-            f"in {usage.input} ({usage.cached or 0} cached / {usage.new} new)",
-            f"out {usage.output}{reasoning}",
-        ]
-    if report.lost:
-        parts.append(f"{report.lost} attempt{'s' * (report.lost > 1)} lost")
-    return " " + " · ".join(parts)
-
-
-def attempt_line(attempt: AttemptReport) -> str:
-    """One attempt, for ``--verbose``."""
-    outcome = attempt.failure or "answered"
-    status = f", HTTP {attempt.status}" if attempt.status else ""
-    over = f" over {attempt.http_version}" if attempt.http_version else ""
-    pinged = ", PING kept up" if attempt.pinged else ""
-    detail = f" ({harmless(attempt.detail)})" if attempt.detail else ""
-    return (
-        f"attempt {attempt.number}: {outcome}{detail} in {attempt.phase} after {attempt.elapsed:.1f} s, "
-        f"{attempt.silent:.1f} s silent{status}{over}{pinged}; billed: {attempt.billed}"
-    )
-
-
-def _whole(turn: TurnStream) -> dict[str, Any]:
-    calls = [{"id": call.id, "name": call.name, "arguments": call.parsed} for call in turn.tool_calls]
-    return {
-        "text": turn.text,
-        "reasoning": turn.reasoning,
-        "tool_calls": calls,
-        "finish_reason": turn.finish_reason,
-        "usage": _usage(turn.usage),
-        "attempts": turn.report.attempts,
-    }
-
-
-def _usage(usage: Usage) -> dict[str, int | None]:
-    return {
-        "in": usage.input,
-        "cached": usage.cached,
-        "new": usage.new,
-        "out": usage.output,
-        "reasoning": usage.reasoning,
-        "total": usage.total,
-    }
-
-
-def _error(error: TurnError) -> dict[str, Any]:
-    return {"code": error.code, "phase": error.phase, "retryable": error.retryable, "message": str(error)}
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
-    sys.stdout.flush()

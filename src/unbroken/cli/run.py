@@ -5,110 +5,166 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from unbroken.cli.config import ConfiguredCommand, who_is_asked
-from unbroken.cli.exits import exit_code
+from unbroken.cli.config import FORMATS
+from unbroken.cli.exits import Interrupted, exit_code
+from unbroken.cli.options import ConfiguredCommand, given, option, rank, seconds
 from unbroken.errors import TurnError, UsageError
 
 if TYPE_CHECKING:
+    from unbroken.cli.render import Renderer
     from unbroken.client import Client
+    from unbroken.core.policy import Policy
     from unbroken.drivers.notices import Observer
 
+PRESETS = ("deepseek", "openai", "openrouter", "groq", "mistral", "together", "xai", "ollama", "llama.cpp")
+"""The client's presets; a copy, because the help shall not import the client."""
 
-def _seconds(name: str, text: str) -> Any:
-    return click.option(f"--{name}", type=float, metavar="SECONDS", envvar=f"UNBROKEN_{_upper(name)}", help=text)
-
-
-def _text(name: str, text: str, metavar: str = "TEXT") -> Any:
-    return click.option(f"--{name}", metavar=metavar, envvar=f"UNBROKEN_{_upper(name)}", help=text)
+_WHO, _SHOWN, _LIMITS, _WAY = "Who is asked", "What is shown", "How long it may take", "The way there"
 
 
-def _upper(name: str) -> str:
-    return name.replace("-", "_").upper()
-
-
-@click.command("run", cls=ConfiguredCommand, short_help="Ask a model and stream its answer.")
+@click.command("run", cls=ConfiguredCommand)
 @click.argument("prompt", required=False)
-@_text("provider", "Preset: deepseek, openai, openrouter, groq, mistral, together, xai, ollama, llama.cpp.", "NAME")
-@_text("model", "Model to ask; by default the provider's usual one.", "NAME")
-@_text("base-url", "URL before /chat/completions, of any server that speaks the dialect.", "URL")
-@_text("api-key-env", "Environment variable that holds the key, instead of the provider's own.", "NAME")
-@_text("system", "System prompt.")
-@click.option("--show-reasoning/--no-show-reasoning", default=None, help="Reasoning on stderr; by default on a terminal.")
-@click.option("--format", "format", type=click.Choice(["text", "json", "jsonl"]), default="text", envvar="UNBROKEN_FORMAT",
-              show_default=True, help="text as it comes, one JSON object, or JSON events as they come.")  # fmt: skip
-@click.option("--replays", type=int, metavar="N", envvar="UNBROKEN_REPLAYS",
-              help="How often a cut before any output is replayed.  [default: 3]")  # fmt: skip
-@_seconds("idle", "Silence on the wire after which the connection is lost.  [default: 600]")
-@_seconds("first-output", "How long the model may think before its first output.  [default: 900]")
-@_seconds("give-up-after", "No attempt starts later than this.  [default: 600]")
-@_seconds("ping", "Interval of HTTP/2 PING, 0 for none.  [default: 10]")
-@_text("proxy", "http, https, socks5 or socks5h URL, for every host; by default the environment's proxies.", "URL")
-@click.option("--no-proxy", is_flag=True, help="Connect directly, whatever the environment says.")
-@_text("ca-file", "PEM file of certificate authorities to trust, instead of the system's.", "FILE")
-@click.option("-q", "--quiet", is_flag=True, help="Only the answer and errors.")
-@click.option("-v", "--verbose", is_flag=True, help="Tell of every attempt.")
+@option(_WHO, "--provider NAME", f"{', '.join(PRESETS)}; without it the first whose key is set.")
+@option(_WHO, "--model NAME", "By default the provider's usual one.")
+@option(
+    _WHO,
+    "--base-url URL",
+    "Any server that speaks the dialect: what stands before /chat/completions. Alone it is sent no key.",
+)
+@option(_WHO, "--api-key-env NAME", "Variable that holds the key, instead of the provider's own.")
+@option(_WHO, "--system TEXT", "System prompt.")
+@option(
+    _SHOWN,
+    "--format FORMAT",
+    "text: the answer as it comes (the default); json: one object at the end; jsonl: events as they come.",
+    type=click.Choice(FORMATS),
+    default="text",
+)
+@option(
+    _SHOWN,
+    "--show-reasoning/--no-show-reasoning",
+    "The model's reasoning, on stderr; by default on a terminal.",
+    default=None,
+)
+@option(_SHOWN, "--quiet -q", "Only the answer and errors.", is_flag=True)
+@option(_SHOWN, "--verbose -v", "Tell of every attempt at the end.", is_flag=True)
+@option(_LIMITS, "--replays N", "How often a turn that was cut before any output is replayed (3).", type=int)
+@option(_LIMITS, "--first-output SECONDS", "How long the model may think before its first output (900).", type=seconds)
+@option(_LIMITS, "--idle SECONDS", "Silence on the wire after which a connection is lost (600).", type=seconds)
+@option(_LIMITS, "--give-up-after SECONDS", "No attempt starts later than this (600).", type=seconds)
+@option(_WAY, "--ping SECONDS", "Interval of HTTP/2 PING, which keeps the path busy (10); 0 for none.", type=seconds)
+@option(
+    _WAY, "--proxy URL", "http, https, socks5 or socks5h, for every host; by default what HTTPS_PROXY and its like say."
+)
+@option(_WAY, "--no-proxy", "Connect directly, whatever the environment says.", is_flag=True)
+@option(_WAY, "--ca-file FILE", "PEM file of certificate authorities, instead of the system's.")
 @click.pass_context
-def command(ctx: click.Context, **options: Any) -> None:
+def command(ctx: click.Context, /, prompt: str | None, **options: Any) -> None:
     """Ask a model and stream its answer.
 
-    PROMPT is an argument, or stdin, or both (stdin first). The answer goes to stdout and nothing else does; reasoning,
-    notices and token counts go to stderr.
+    PROMPT is an argument, or stdin, or both: stdin first, then the argument. Where stdin is a pipe or a file it is read
+    to its end; say < /dev/null to leave it out. The answer goes to stdout and nothing else does; reasoning, notices and
+    token counts go to stderr.
 
     \b
       unbroken run "Why is the sky blue?"
       git diff | unbroken run "Review this change"
       unbroken run --provider llama.cpp --format json "Hello" | jq .usage
-      unbroken run --base-url http://127.0.0.1:8080/v1 --proxy socks5h://127.0.0.1:10808 "Hello"
+      unbroken run --base-url http://127.0.0.1:8080/v1 --replays 5 "Hello"
+      unbroken run --provider deepseek --proxy socks5h://127.0.0.1:10808 "Hello"
 
-    Options may also stand in the configuration file (see `unbroken init`) or in the environment as UNBROKEN_MODEL and
-    so on; flags win over the environment, and that over the file. Keys come from DEEPSEEK_API_KEY, OPENAI_API_KEY, ...
-    """
+    Every option may also stand in the configuration file (unbroken init writes one) or in the environment, as
+    UNBROKEN_MODEL and so on: flags win over the environment, and that over the file. Keys come from the variables that
+    the providers' users already set: DEEPSEEK_API_KEY, OPENAI_API_KEY, ...
+
+    --format json prints one object: text, reasoning, tool_calls, finish_reason, usage, attempts and, on failure, error
+    with code, phase, retryable and message. Exit codes: see unbroken --help.
+    """  # noqa: D301 - click's mark
+    if sys.stdout is None:
+        raise UsageError("stdout is closed: there is nowhere to write the answer")
     from unbroken.cli.prompt import read_prompt
-    from unbroken.cli.render import renderer
 
-    messages = [{"role": "user", "content": read_prompt(options["prompt"])}]
-    if options["system"]:
-        messages.insert(0, {"role": "system", "content": options["system"]})
-    show = renderer(options)
+    show = _renderer(options)
     with _client(ctx, options, show.again) as client:
-        turn = client.stream(messages)
-        try:
-            with show.waiting(turn.driver, client.provider.name), turn:
-                for event in turn:
-                    show.event(event)
-        except TurnError as error:
-            show.failed(error, turn)
-            raise SystemExit(exit_code(error)) from None
-        show.finished(turn)
+        _ask(client, _messages(read_prompt(prompt, quiet=options["quiet"]), options["system"]), show)
 
 
-def _client(ctx: click.Context, options: dict[str, Any], observe: Observer) -> Client:
-    from unbroken.client import Client
-    from unbroken.core.policy import Policy
+def _ask(client: Client, messages: list[dict[str, str]], show: Renderer) -> None:
+    turn = client.stream(messages)
+    try:
+        with show.waiting(turn.driver, client.provider.name), turn:
+            for event in turn:
+                show.event(event)
+    except TurnError as error:
+        show.failed(error, turn)
+        raise SystemExit(exit_code(error)) from None
+    except Interrupted:
+        show.interrupted(turn)
+        raise
+    show.finished(turn)
 
-    if options["proxy"] and options["no_proxy"]:
-        raise UsageError("--proxy and --no-proxy exclude each other")
-    limits = {key: options[key] for key in ("replays", "idle", "first_output", "give_up_after", "ping")}
-    policy = dataclasses.replace(Policy(), **{key: value for key, value in limits.items() if value is not None})
-    who = who_is_asked(ctx)
+
+def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:
+    from unbroken.cli.prompt import as_text
+
+    asked = [{"role": "user", "content": prompt}]
+    return [{"role": "system", "content": as_text("the system prompt", system)}, *asked] if system else asked
+
+
+def _renderer(options: Mapping[str, Any]) -> Renderer:
+    from unbroken.cli.machine import JsonLinesRenderer, JsonRenderer
+    from unbroken.cli.render import TextRenderer
+    from unbroken.cli.terminal import is_terminal
+
+    kinds: dict[str, type[Renderer]] = {"text": TextRenderer, "json": JsonRenderer, "jsonl": JsonLinesRenderer}
+    shows_reasoning = options["show_reasoning"]
+    if shows_reasoning is None:
+        shows_reasoning = is_terminal(sys.stderr) and not options["quiet"]
+    return kinds[options["format"]](quiet=options["quiet"], verbose=options["verbose"], shows_reasoning=shows_reasoning)
+
+
+def _client(ctx: click.Context, options: Mapping[str, Any], observe: Observer) -> Client:
+    from unbroken.cli.asked import WHO, who_is_asked
+    from unbroken.client.synchronous import Client
+
+    environment = {key: os.environ.get(f"UNBROKEN_{key.upper()}") for key in WHO if key != "api_key"}
+    sources = (ctx.default_map or {}, environment, given(ctx, ParameterSource.COMMANDLINE))
+    who = who_is_asked(sources, os.environ)
     return Client(
         who["provider"],
         api_key=who["api_key"],
         base_url=who["base_url"],
         model=who["model"],
         key_env=who["api_key_env"],
-        policy=policy,
+        policy=_policy(options),
         observe=observe,
-        proxy="" if options["no_proxy"] else options["proxy"],
+        proxy=_proxy(ctx, options),
         verify=options["ca_file"] or True,
         environ=os.environ,
     )
 
 
-if sys.platform == "win32":  # pragma: no cover - consoles there default to a code page that lacks the marks we print
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+def _policy(options: Mapping[str, Any]) -> Policy:
+    from unbroken.core.policy import Policy
+
+    limits = {key: options[key] for key in ("replays", "idle", "first_output", "give_up_after", "ping")}
+    try:
+        return dataclasses.replace(Policy(), **{key: value for key, value in limits.items() if value is not None})
+    except UsageError as exc:  # which begins with the limit's name
+        raise UsageError(f"--{str(exc).replace('_', '-')}") from None
+
+
+def _proxy(ctx: click.Context, options: Mapping[str, Any]) -> str | None:
+    """The proxy: ``None`` for the environment's, ``""`` for none. Of ``--proxy`` and ``--no-proxy`` the nearer wins."""
+    proxy: str | None = options["proxy"]
+    if not options["no_proxy"]:
+        return proxy
+    if proxy and rank(ctx, "proxy") == rank(ctx, "no_proxy"):
+        raise UsageError("--proxy and --no-proxy exclude each other")
+    return proxy if proxy and rank(ctx, "proxy") > rank(ctx, "no_proxy") else ""

@@ -21,6 +21,9 @@ from unbroken.core.events import (
     UsageReport,
 )
 
+TRUNCATING = frozenset({"length", "content_filter"})
+"""Finish reasons of an answer that was broken off, perhaps in the middle of a tool call."""
+
 
 @dataclasses.dataclass
 class PartialToolCall:
@@ -86,6 +89,15 @@ class Answer:
             ]
         return message
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the model has said nothing yet."""
+        return not self._texts and not self._pieces
+
+    def has_finished(self, choices: int = 1) -> bool:
+        """Whether so many choices have told how they ended."""
+        return len(self._finishes) >= choices
+
     def text_of(self, choice: int) -> str:
         """The text of another choice, where several were asked for (``n``)."""
         return self._joined(Text, choice)
@@ -109,11 +121,14 @@ class Answer:
     def complete_tool_calls(self) -> Iterator[ToolCall]:
         """The tool calls that are whole. Ask only once the turn has settled: before that none can be."""
         for piece in self.partial_tool_calls:
+            # No arguments at all mean that there are none, unless the answer was broken off before them.
+            broken_off = self._finishes.get(piece.choice) in TRUNCATING
+            arguments = piece.arguments or ("" if broken_off else "{}")
             try:
-                parsed = msgspec.json.decode(piece.arguments or "{}")
+                parsed = msgspec.json.decode(arguments)
             except msgspec.DecodeError:
                 continue
-            yield ToolCall(piece.index, piece.id, piece.name, piece.arguments or "{}", parsed, piece.choice)
+            yield ToolCall(piece.index, piece.id, piece.name, arguments, parsed, piece.choice)
 
     def _joined(self, kind: type, choice: int = 0) -> str:
         return "".join(self._texts.get((kind, choice), ()))

@@ -39,7 +39,7 @@ class Asker:
         self.provider: Provider = choose_provider(provider, base_url, environ)
         self.policy = policy or Policy()
         self._model = model or self.provider.model
-        self._key = api_key if api_key is not None else find_key(self.provider, key_env, environ)
+        self.key = api_key if api_key is not None else find_key(self.provider, key_env, environ)
         self._headers = dict(headers or {})
 
     def ask(
@@ -81,9 +81,10 @@ class Asker:
             "Accept": "text/event-stream, application/json",
             "User-Agent": f"unbroken/{__version__}",
         }
-        if self._key:
-            fields["Authorization"] = f"Bearer {self._key}"
-        fields.update(self._headers)
+        if self.key:
+            fields["Authorization"] = f"Bearer {self.key}"
+        replaced = {name.lower() for name in self._headers}
+        fields = {name: value for name, value in fields.items() if name.lower() not in replaced} | self._headers
         try:
             return tuple((name.encode("ascii"), value.encode("latin-1")) for name, value in fields.items())
         except UnicodeEncodeError:
@@ -91,11 +92,9 @@ class Asker:
 
 
 def _messages(messages: Messages) -> list[Any]:
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
     if not messages:
         raise UsageError("there is nothing to ask: the messages are empty")
-    return list(messages)
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
 
 
 def _json(body: Mapping[str, Any]) -> bytes:

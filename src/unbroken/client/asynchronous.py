@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ from unbroken.client.reading import TurnReader
 from unbroken.core.events import ToolCall, TypedEvent, Usage
 from unbroken.core.policy import Policy
 from unbroken.core.report import Report
-from unbroken.drivers.notices import Observer
 from unbroken.drivers.asynchronous import AsyncDriver
+from unbroken.drivers.notices import Observer
 from unbroken.errors import TurnError
-from unbroken.wire.contract import AsyncWire
 from unbroken.wire.async_http import AsyncHttpWire
+from unbroken.wire.contract import AsyncWire
 
 
 class AsyncClient:
@@ -87,7 +86,7 @@ class AsyncClient:
         request, call = self._asker.ask(messages, model, tools, options)
         policy = policy or self._asker.policy
         driver = AsyncDriver(self._wire, request, call, policy, observe=self._observe)
-        return AsyncTurnStream(driver, TurnReader(call, policy))
+        return AsyncTurnStream(driver, TurnReader(call, policy, self._asker.key))
 
     async def aclose(self) -> None:
         """Close kept connections."""
@@ -111,7 +110,8 @@ class AsyncTurnStream:
         self.driver = driver
         self.answer: Answer = reader.answer
         self._reader = reader
-        self._events = self._read()
+        self._events: Iterator[TypedEvent] = iter(())
+        self._ended = False
 
     async def __aenter__(self) -> AsyncTurnStream:
         """Send the request and wait until an attempt speaks.
@@ -119,27 +119,43 @@ class AsyncTurnStream:
         Raises:
             TurnError: none did, within the policy.
         """
-        async with self._explained():
+        try:
             self._reader.open(await self.driver.open())
+        except TurnError as error:
+            await self._explain(error)
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    def __aiter__(self) -> AsyncIterator[TypedEvent]:
-        """The events as they come.
+    def __aiter__(self) -> AsyncTurnStream:
+        return self
+
+    async def __anext__(self) -> TypedEvent:
+        """The next event, as it comes.
 
         Raises:
             StreamCut: the stream was lost; what had come hangs on the error as ``partial``.
             ProviderError: the provider refused, or reported an error.
             UnexpectedResponse: an answer of another kind than was asked for.
             MalformedStream: the stream broke its own format.
+            UsageError: the turn was not entered, or was closed before its end.
         """
-        return self._events
+        try:
+            while True:
+                for event in self._events:
+                    return event
+                if self._ended:
+                    raise StopAsyncIteration
+                self._events = await self._more()
+        except TurnError as error:
+            await self._explain(error)
+            raise
 
     async def read(self) -> Answer:
-        """Read to the end; return the whole answer. Errors as in :meth:`__aiter__`."""
-        async for _ in self._events:
+        """Read to the end; return the whole answer. Errors as in :meth:`__anext__`."""
+        async for _ in self:
             pass
         return self.answer
 
@@ -147,22 +163,15 @@ class AsyncTurnStream:
         """End the turn now, wherever it is."""
         await self.driver.aclose()
 
-    async def _read(self) -> AsyncIterator[TypedEvent]:
-        async with self._explained():
-            async for chunk in self.driver:
-                for event in self._reader.feed(chunk, self.driver.phase):
-                    yield event
-            for event in self._reader.end():
-                yield event
+    async def _more(self) -> Iterator[TypedEvent]:
+        async for chunk in self.driver:
+            return self._reader.feed(chunk, self.driver.phase)
+        self._ended = True
+        return self._reader.end()
 
-    @contextlib.asynccontextmanager
-    async def _explained(self) -> AsyncIterator[None]:
-        try:
-            yield
-        except TurnError as error:
-            await self.driver.aclose()
-            self._reader.explain(error, self.driver.report)
-            raise
+    async def _explain(self, error: TurnError) -> None:
+        await self.driver.aclose()
+        self._reader.explain(error, self.driver.report)
 
     @property
     def text(self) -> str:

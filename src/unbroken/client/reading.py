@@ -24,14 +24,16 @@ class TurnReader:
     Args:
         call: what was asked.
         policy: whose cap of an event applies.
+        key: the API key, which is not repeated even where the provider repeats it.
 
     Attributes:
         answer: what has come so far.
     """
 
-    def __init__(self, call: Call, policy: Policy) -> None:
+    def __init__(self, call: Call, policy: Policy, key: str | None = None) -> None:
         self.answer = Answer()
         self._call = call
+        self._key = key
         self._decoder = call.dialect.decoder()
         self._parser = Parser(policy.max_event)
         self._max_document = policy.max_event
@@ -94,9 +96,8 @@ class TurnReader:
 
     def _collected(self, events: Iterable[TypedEvent]) -> Iterator[TypedEvent]:
         for event in events:
-            if isinstance(event, Failed) and self.answer.finish_reason is None:
-                status = self._opened.status
-                raise ProviderError(event.message, status=status, kind=event.kind, retryable=event.transient)
+            if isinstance(event, Failed) and not self.answer.has_finished(self._call.choices):
+                raise self._failed(event)
             self.answer.add(event)
             yield event
 
@@ -114,12 +115,28 @@ class TurnReader:
         assert self._head is not None, "the head comes first"
         return self._head
 
+    def _failed(self, said: Failed) -> ProviderError:
+        return ProviderError(
+            self._without_key(said.message),
+            status=self._opened.status,
+            kind=said.kind,
+            phase=Phase.PRELUDE if self.answer.is_empty else Phase.OUTPUT,
+            retryable=said.transient,
+        )
+
     def _refused(self, head: Head, body: bytes) -> ProviderError:
         said = self._call.dialect.refusal(head.status, body)
         message = said.message if said.message.startswith("HTTP ") else f"HTTP {head.status}: {said.message}"
         return ProviderError(
-            message, status=head.status, kind=said.kind, phase=Phase.HEADERS, retryable=said.transient
+            self._without_key(message),
+            status=head.status,
+            kind=said.kind,
+            phase=Phase.HEADERS,
+            retryable=said.transient,
         )
+
+    def _without_key(self, message: str) -> str:
+        return message.replace(self._key, "[the API key]") if self._key else message
 
     def _redirected(self, head: Head) -> UnexpectedResponse:
         target = redacted(head.fields.get("location", "")) or "nowhere"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -103,7 +102,7 @@ class Client:
         request, call = self._asker.ask(messages, model, tools, options)
         policy = policy or self._asker.policy
         driver = Driver(self._wire, request, call, policy, observe=self._observe)
-        return TurnStream(driver, TurnReader(call, policy))
+        return TurnStream(driver, TurnReader(call, policy, self._asker.key))
 
     def close(self) -> None:
         """Close kept connections."""
@@ -127,7 +126,8 @@ class TurnStream:
         self.driver = driver
         self.answer: Answer = reader.answer
         self._reader = reader
-        self._events = self._read()
+        self._events: Iterator[TypedEvent] = iter(())
+        self._ended = False
 
     def __enter__(self) -> TurnStream:
         """Send the request and wait until an attempt speaks.
@@ -135,27 +135,43 @@ class TurnStream:
         Raises:
             TurnError: none did, within the policy.
         """
-        with self._explained():
+        try:
             self._reader.open(self.driver.open())
+        except TurnError as error:
+            self._explain(error)
+            raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[TypedEvent]:
-        """The events as they come.
+    def __iter__(self) -> TurnStream:
+        return self
+
+    def __next__(self) -> TypedEvent:
+        """The next event, as it comes.
 
         Raises:
             StreamCut: the stream was lost; what had come hangs on the error as ``partial``.
             ProviderError: the provider refused, or reported an error.
             UnexpectedResponse: an answer of another kind than was asked for.
             MalformedStream: the stream broke its own format.
+            UsageError: the turn was not entered, or was closed before its end.
         """
-        return self._events
+        try:
+            while True:
+                for event in self._events:
+                    return event
+                if self._ended:
+                    raise StopIteration
+                self._events = self._more()
+        except TurnError as error:
+            self._explain(error)
+            raise
 
     def read(self) -> Answer:
-        """Read to the end; return the whole answer. Errors as in :meth:`__iter__`."""
-        for _ in self._events:
+        """Read to the end; return the whole answer. Errors as in :meth:`__next__`."""
+        for _ in self:
             pass
         return self.answer
 
@@ -163,20 +179,15 @@ class TurnStream:
         """End the turn now, wherever it is."""
         self.driver.close()
 
-    def _read(self) -> Iterator[TypedEvent]:
-        with self._explained():
-            for chunk in self.driver:
-                yield from self._reader.feed(chunk, self.driver.phase)
-            yield from self._reader.end()
+    def _more(self) -> Iterator[TypedEvent]:
+        for chunk in self.driver:
+            return self._reader.feed(chunk, self.driver.phase)
+        self._ended = True
+        return self._reader.end()
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except TurnError as error:
-            self.driver.close()
-            self._reader.explain(error, self.driver.report)
-            raise
+    def _explain(self, error: TurnError) -> None:
+        self.driver.close()
+        self._reader.explain(error, self.driver.report)
 
     @property
     def text(self) -> str:

@@ -15,10 +15,12 @@ from unbroken.core.failures import Failure, Phase
 from unbroken.core.http import Head
 from unbroken.core.policy import Policy
 from unbroken.core.sse import Event, Parser, parse
-from unbroken.errors import DecodeError, EventTooLarge, MalformedEvent
+from unbroken.errors import DecodeError, EventTooLarge
 
 MAX_REFUSAL = 64 * 1024
 """How many bytes of an error response are held to find out whether it is worth waiting."""
+
+_OVERLAP = 64  # longer than anything that a dialect finds notable
 
 
 class Mode(enum.Enum):
@@ -154,18 +156,19 @@ class Attempt:
             self.detail = str(exc)
         if self.phase is Phase.PRELUDE and (self.failure or self._parser.held <= self._policy.max_prelude):
             return b""
-        return self._up_to_terminator(self.release())
+        return self._but_ending(self._up_to_terminator(self.release()))
 
     def _hand_on(self, chunk: bytes) -> bytes:
         """The fast path: a copy, and a search for the ending."""
+        released = self.release() + chunk if self._held else chunk
         try:
             whole = self._parser.blocks.feed(chunk)
         except EventTooLarge:  # the bytes go through; a typed reader raises
-            return chunk
-        if not whole or not self._call.dialect.notable.search(whole):
-            return chunk
-        self._read(parse(whole))
-        return self._up_to_terminator(chunk)
+            return released
+        if whole and self._call.dialect.notable.search(whole):
+            self._read(parse(whole))
+            released = self._up_to_terminator(released)
+        return self._but_ending(released)
 
     def _read(self, events: Iterator[Event]) -> None:
         """Read events, up to one that is a failure in this phase.
@@ -184,12 +187,25 @@ class Attempt:
             else:
                 self._terminator = event.data.strip()
 
-    def _up_to_terminator(self, chunk: bytes) -> bytes:
+    def _up_to_terminator(self, released: bytes) -> bytes:
         """A terminator without an ending would pass a truncated answer off as whole: it is not handed on."""
         if not self.failure:
-            return chunk
-        line = re.search(rb"(?:\A|(?<=[\r\n]))(?:data: *)?" + re.escape(self._terminator) + rb" *[\r\n]", chunk)
-        return chunk[: line.start()] if line else b""
+            return released
+        line = rb"(?:\A|(?<=[\r\n]))(?:data: *)?" + re.escape(self._terminator) + rb" *[\r\n]"
+        found = re.search(line, released)
+        return released[: found.start()] if found else b""
+
+    def _but_ending(self, released: bytes) -> bytes:
+        """Hold an unfinished block back that may be an ending: many readers do not wait for its blank line."""
+        unfinished = self._parser.blocks.unfinished
+        if not unfinished or self.phase is not Phase.OUTPUT or self.failure:
+            return released
+        if not self._call.dialect.notable.search(unfinished, max(0, len(unfinished) - len(released) - _OVERLAP)):
+            return released
+        lines = released.splitlines(keepends=True)
+        whole = max(0, len(lines) - len(unfinished.splitlines()))
+        self._held += b"".join(lines[whole:])
+        return b"".join(lines[:whole])
 
     def _apply(self, signal: Signal) -> None:
         if signal & Signal.ERROR:

@@ -11,7 +11,7 @@ import dataclasses
 import enum
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from unbroken.core.events import Failed, TypedEvent
 from unbroken.core.http import Head, Request
@@ -55,6 +55,13 @@ class Decoder(Protocol):
 
         Raises:
             MalformedEvent: it is not what the dialect says.
+        """
+
+    def messages(self) -> list[dict[str, Any]]:
+        """What has come, in the dialect's own form, to be appended to the conversation so that it can go on.
+
+        Signatures, ids and encrypted reasoning that the provider wants back are in it. Tool calls are in it as far as
+        they are complete.
         """
 
     def decode_whole(self, body: bytes) -> Sequence[TypedEvent]:

@@ -51,6 +51,13 @@ class Reasoning(msgspec.Struct, frozen=True, tag="reasoning"):
     choice: int = 0
 
 
+class Signature(msgspec.Struct, frozen=True, tag="signature"):
+    """An opaque token by which the provider recognises its own reasoning and which it wants back."""
+
+    signature: str
+    choice: int = 0
+
+
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
     """A piece of a refusal, where the dialect tells it apart from text."""
 
@@ -119,5 +126,14 @@ class Failed(msgspec.Struct, frozen=True, tag="error"):
 
 
 TypedEvent: TypeAlias = (
-    Text | Reasoning | Refusal | ToolCallStart | ToolCallArguments | ToolCall | UsageReport | Finish | Failed
+    Text
+    | Reasoning
+    | Signature
+    | Refusal
+    | ToolCallStart
+    | ToolCallArguments
+    | ToolCall
+    | UsageReport
+    | Finish
+    | Failed
 )

@@ -97,12 +97,12 @@ def retry_after(headers: Mapping[str, str], wall_clock: float) -> float | None:
     value = headers.get("retry-after", "").strip()
     if (seconds := _seconds(value)) is not None or not value:
         return seconds
-    from datetime import timezone
+    from datetime import UTC
     from email.utils import parsedate_to_datetime  # costs as much to import as the rest of the core; dates are rare
 
     try:
         date = parsedate_to_datetime(value)
-        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - wall_clock)
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - wall_clock)
     except (ValueError, OverflowError):
         return None
 

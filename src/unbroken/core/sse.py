@@ -85,9 +85,9 @@ class Blocks:
         return whole
 
     @property
-    def pending(self) -> int:
-        """How many bytes of an unfinished block are held."""
-        return len(self._pending)
+    def unfinished(self) -> bytes:
+        """The beginning of a block that is not whole yet."""
+        return bytes(self._pending)
 
     def _guard(self) -> None:
         if self._skipping:

@@ -99,7 +99,7 @@ class Turn:
     # What the driver asks
 
     def next(self) -> Action:
-        """What to do next. After :class:`Finish` or :class:`Fail` the turn is over, and asking again changes nothing."""
+        """What to do next. After :class:`Finish` or :class:`Fail` the turn is over; asking again gives the same."""
         return self._todo.popleft() if self._todo else self._otherwise
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from unbroken.core.failures import Phase
 from unbroken.core.turn import Again
 
 Observer = Callable[[Again], None]
@@ -13,19 +12,14 @@ Observer = Callable[[Again], None]
 
 logger = logging.getLogger("unbroken")
 
-_WHEN = {
-    Phase.CONNECT: "before the request was sent",
-    Phase.HEADERS: "before any output",
-    Phase.PRELUDE: "before any output",
-}
-
 
 def describe(event: Again) -> str:
     """One line, such as ``cut after 61.2 s, before any output (connection reset) · replaying, attempt 2 of 4``."""
     lost = event.lost
-    why = lost.detail if lost.status and lost.status >= 400 else event.failure.phrase
-    lead = "refused" if lost.status and lost.status >= 400 else "cut" if event.action == "replay" else "failed"
-    when = f", {_WHEN.get(lost.phase, '')}" if lead == "cut" else ""
+    refused = lost.status is not None and lost.status >= 400
+    lead = "refused" if refused else "cut" if event.action == "replay" else "failed"
+    when = ", before any output" if lead == "cut" else ""
+    why = lost.detail if refused else event.failure.phrase
     again = "replaying" if event.action == "replay" else "retrying"
     soon = f" in {event.delay:.1f} s" if event.delay else ""
     return f"{lead} after {lost.elapsed:.1f} s{when} ({why}) · {again}{soon}, attempt {event.attempt + 1} of {event.of}"

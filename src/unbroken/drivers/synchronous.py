@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from unbroken.core.dialect import Call
 from unbroken.core.failures import Phase
@@ -13,7 +14,7 @@ from unbroken.core.policy import Policy
 from unbroken.core.report import Report
 from unbroken.core.turn import Drop, Fail, Finish, Give, GiveHead, Limits, Read, Send, Tell, Turn, Wait
 from unbroken.drivers.notices import Observer, tell
-from unbroken.errors import WireError
+from unbroken.errors import UsageError, WireError
 from unbroken.wire.contract import Exchange, Path, Wire
 
 
@@ -51,7 +52,11 @@ class Driver:
         self._clock = clock
         self._sleep = sleep
         self._exchange: Exchange | None = None
-        self._turn = Turn(call, policy, now=clock(), random=uniform, wall_clock=wall_clock)
+        self._begin = functools.partial(Turn, call, policy, random=uniform, wall_clock=wall_clock)
+        self._turn = self._begin(now=clock())
+        self._opened = False
+        self._over = False
+        self._left = False
 
     @property
     def phase(self) -> Phase:
@@ -78,26 +83,39 @@ class Driver:
 
         Raises:
             TurnError: none did, within the policy.
+            UsageError: it was opened before, or closed.
         """
+        if self._opened:
+            raise UsageError("a turn is opened once")
+        self._opened = True
+        self._turn = self._begin(now=self._clock())  # the limits count from here
         action = self._advance()
         assert isinstance(action, GiveHead), "the head comes first"
         return action.head
 
-    def __iter__(self) -> Iterator[bytes]:
-        """The body's bytes as they come. Ending the iteration early ends the exchange.
+    def __iter__(self) -> Driver:
+        return self
+
+    def __next__(self) -> bytes:
+        """The next bytes of the body, as they come. A turn that has raised goes on raising.
 
         Raises:
             TurnError: the turn failed; mostly :class:`StreamCut`.
+            UsageError: it was not opened, or was closed before its end: what came is not the whole.
         """
-        try:
-            while isinstance(action := self._advance(), Give):
-                yield action.data
-        finally:
-            self.close()
+        if not self._opened:
+            raise UsageError("open the turn first")
+        action = self._advance()
+        if isinstance(action, Give):
+            return action.data
+        self._drop()
+        raise StopIteration
 
     def close(self) -> None:
-        """End the turn now, wherever it is. May be called more than once."""
-        self._turn.cancelled(self._clock(), sent=self._was_sent)
+        """End the turn now, wherever it is. May be called more than once, and from another thread."""
+        if not self._over:
+            self._left = self._over = True
+            self._turn.cancelled(self._clock(), sent=self._was_sent)
         self._drop()
 
     def __enter__(self) -> Driver:
@@ -110,10 +128,14 @@ class Driver:
         """Do what the turn says until there is something for the caller."""
         try:
             while True:
+                self._unless_left()
                 match self._turn.next():
                     case Read(limits):
                         self._read(limits)
-                    case Give() | GiveHead() | Finish() as action:
+                    case Give() | GiveHead() as action:
+                        return action
+                    case Finish() as action:
+                        self._over = True
                         return action
                     case Send(_, limits):
                         self._send(limits)
@@ -125,37 +147,46 @@ class Driver:
                     case Tell(event):
                         tell(event, self._observe)
                     case Fail(error):
+                        self._over = True
                         raise error
         except BaseException:
             self.close()
             raise
 
     def _send(self, limits: Limits) -> None:
-        self._exchange = self._wire.exchange(self._request)
+        exchange = self._exchange = self._wire.exchange(self._request)
+        self._unless_left()
         try:
-            head = self._exchange.send(limits)
+            head = exchange.send(limits)
         except WireError as exc:
-            self._lose(exc)
+            self._lose(exchange, exc)
         else:
             self._turn.head(head, self._clock())
 
     def _read(self, limits: Limits) -> None:
-        assert self._exchange is not None, "a turn sends before it reads"
+        exchange = self._exchange
+        assert exchange is not None, "a turn sends before it reads"
         try:
-            chunk = self._exchange.read(limits)
+            chunk = exchange.read(limits)
         except WireError as exc:
-            self._lose(exc)
+            self._lose(exchange, exc)
         else:
             if chunk:
                 self._turn.data(chunk, self._clock())
             else:
-                self._turn.end(self._clock(), self._exchange.path.silent(self._clock()))
+                self._unless_left()
+                now = self._clock()
+                self._turn.end(now, exchange.path.silent(now))
 
-    def _lose(self, error: WireError) -> None:
-        assert self._exchange is not None, "only an exchange can be lost"
-        now = self._clock()
-        path = self._exchange.path
+    def _lose(self, exchange: Exchange, error: WireError) -> None:
+        self._unless_left()
+        now, path = self._clock(), exchange.path
         self._turn.lost(error.failure, error.detail, now, sent=path.sent, silent=path.silent(now))
+
+    def _unless_left(self) -> None:
+        """What a turn meets after it was closed is the closing's doing, and what came of it is not the whole."""
+        if self._left:
+            raise UsageError("the turn was closed before its end")
 
     def _drop(self) -> None:
         exchange, self._exchange = self._exchange, None

@@ -20,7 +20,7 @@ from unbroken.errors import UsageError, WireError
 from unbroken.wire.async_lines import AsyncLine
 from unbroken.wire.mapping import wire_error
 from unbroken.wire.proxies import Proxy, ProxyRules
-from unbroken.wire.requests import KEEP_IDLE, MAX_IDLE, PoolOptions, Route, begins_request, to_head, to_httpcore
+from unbroken.wire.requests import KEEP_IDLE, MAX_IDLE, PoolOptions, Route, begins_request, is_idle, to_head, to_httpcore
 from unbroken.wire.watch import Watch
 
 
@@ -84,7 +84,7 @@ class _Lane:
     def rest(self) -> bool:
         """Get ready for another exchange; whether that is possible."""
         self._idle_since = time.monotonic()
-        return [connection.is_idle() for connection in self.pool.connections] == [True] and self.line.serves_again()
+        return is_idle(list(self.pool.connections)) and self.line.serves_again()
 
     def is_fresh(self) -> bool:
         """Whether an idle lane is still good."""

@@ -25,7 +25,8 @@ async def resolve(host: str, port: int, patience: Patience) -> list[Address]:
     """As :func:`unbroken.wire.resolving.resolve`."""
     if is_address(host):
         return look_up(host, port)
-    with Lookup(host, port) as lookup:
+    with Lookup() as lookup:
+        lookup.start(host, port)
         while True:
             with anyio.move_on_after(min(patience(), SLICE)):
                 await anyio.wait_readable(lookup.bell)

@@ -118,3 +118,17 @@ def begins_request(name: str, info: dict[str, Any]) -> bool:
     with contextlib.suppress(KeyError):
         return name.endswith(".send_request_headers.started") and info["request"].method != b"CONNECT"
     return False
+
+
+def is_idle(connections: list[Any]) -> bool:
+    """Whether a pool's one connection could serve again, going by HTTP.
+
+    It must not where more has come than the answer: httpcore2 would take that for the answer to the next request.
+    """
+    if [connection.is_idle() for connection in connections] != [True]:
+        return False
+    connection = connections[0]
+    while (inner := getattr(connection, "_connection", None)) is not None:
+        connection = inner
+    parser = getattr(connection, "_h11_state", None)
+    return parser is None or parser.trailing_data == (b"", False)

@@ -24,7 +24,7 @@ from typing import Any, Self
 STAGGER = 0.25
 """Seconds between attempts on different addresses (RFC 8305, section 5)."""
 
-SLICE = 0.05
+SLICE = 0.02
 """Longest wait in one go, in seconds, so that a close from another thread is noticed."""
 
 Address = tuple[socket.AddressFamily, Any]
@@ -60,7 +60,8 @@ def resolve(host: str, port: int, patience: Patience) -> list[Address]:
     """
     if is_address(host):
         return look_up(host, port)
-    with Lookup(host, port) as lookup:
+    with Lookup() as lookup:
+        lookup.start(host, port)
         while not select.select([lookup.bell], [], [], min(patience(), SLICE))[0]:
             pass
         return lookup.result()
@@ -95,10 +96,13 @@ class Lookup:
         bell: becomes readable when the result is there.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self) -> None:
         self.bell, self._rope = socket.socketpair()
         self._lock = threading.Lock()
         self._outcome: list[Address] | OSError = OSError("not looked up yet")
+
+    def start(self, host: str, port: int) -> None:
+        """Begin. Starting a thread takes a while, so it is done inside the context, where a Ctrl-C leaves nothing."""
         threading.Thread(target=self._run, args=(host, port), name="unbroken-resolve", daemon=True).start()
 
     def result(self) -> list[Address]:

@@ -17,6 +17,9 @@ from typing import Protocol
 CHUNK = 64 * 1024
 """Bytes that are read, or encrypted, at a time."""
 
+_ONE_WAIT = 0.05 if sys.platform == "win32" else float("inf")
+"""Longest blocking wait, in seconds: on Windows a socket that waits is deaf to Ctrl-C."""
+
 _ABORT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
@@ -53,14 +56,14 @@ class Tcp:
 
     def receive(self, max_bytes: int) -> bytes:
         """See :class:`Transport`."""
-        self._sock.settimeout(self._pacer.patience())
+        self._sock.settimeout(min(self._pacer.patience(), _ONE_WAIT))
         return self._sock.recv(max_bytes)
 
     def send(self, data: bytes) -> None:
         """See :class:`Transport`."""
         view = memoryview(data)
         while view:
-            self._sock.settimeout(self._pacer.patience(reading=False))
+            self._sock.settimeout(min(self._pacer.patience(reading=False), _ONE_WAIT))
             try:
                 view = view[self._sock.send(view) :]
                 self._pacer.wrote()

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from unbroken.core.dialect import Call, Signal, is_sdk_retry
+from unbroken.core.dialects.openai_errors import UNREADABLE, error_of, error_of_choice, failed, parsed, severity
 from unbroken.core.events import (
     Failed,
     Finish,
@@ -32,23 +33,6 @@ from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
 
 DONE = b"[DONE]"
-
-FAILED_FINISHES = frozenset({"error", "insufficient_system_resource"})
-"""Finish reasons that report a failure of the provider (OpenRouter, DeepSeek), both worth another try."""
-
-EXHAUSTED = frozenset(
-    {"insufficient_quota", "insufficient_balance", "billing_hard_limit_reached", "billing_not_active"}
-)
-"""Error types and codes that mean an exhausted quota or balance, whatever the status."""
-
-_EXHAUSTED_WORDS = re.compile(r"insufficient (balance|quota|credit)|not enough credits", re.I)
-
-_TRANSIENT_KINDS = re.compile(
-    r"overloaded|rate.?limit|too.?many.?requests|server.?error|internal|unavailable|timeout|timed.?out|capacity"
-    r"|try.?again|bad.?gateway|upstream|engine|provider.?(error|disconnect)",
-    re.I,
-)
-_TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
 
 
 class Function(msgspec.Struct):
@@ -84,6 +68,7 @@ class Choice(msgspec.Struct):
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: str | None = None
+    error: Any = None
 
 
 class PromptDetails(msgspec.Struct):
@@ -103,6 +88,7 @@ class UsageFields(msgspec.Struct):
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    total_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
     prompt_cache_hit_tokens: int | None = None
@@ -113,13 +99,12 @@ class UsageFields(msgspec.Struct):
         cached = self.prompt_cache_hit_tokens
         if cached is None and details is not None:
             cached = details.cached_tokens
+        output = self.completion_tokens
+        if self.total_tokens is not None and self.prompt_tokens is not None:
+            output = self.total_tokens - self.prompt_tokens  # xAI and Gemini leave reasoning out of the completion
         completion = self.completion_tokens_details
-        return Usage(
-            input=self.prompt_tokens,
-            cached=cached,
-            output=self.completion_tokens,
-            reasoning=completion.reasoning_tokens if completion else None,
-        )
+        reasoning = completion.reasoning_tokens if completion else None
+        return Usage(input=self.prompt_tokens, cached=cached, output=output, reasoning=reasoning)
 
 
 class Groq(msgspec.Struct):
@@ -131,6 +116,7 @@ class Groq(msgspec.Struct):
 class Chunk(msgspec.Struct):
     """One event of the stream, or a whole answer."""
 
+    object: str | None = None
     choices: list[Choice] | None = None
     usage: UsageFields | None = None
     error: Any = None
@@ -140,14 +126,20 @@ class Chunk(msgspec.Struct):
 _decode_chunk = msgspec.json.Decoder(Chunk, strict=False).decode
 
 
+# In a JSON string a quotation mark is escaped, so these match keys, never the model's words. JSON may be broken over
+# several `data` lines. The indexes tell how many choices there are, which matters where more than one was asked for.
+_COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
+_NOTABLE = re.compile(
+    rb'"(?:finish_reason"%(c)s"|error"%(c)s[^n]|object"%(c)s"error"|detail"%(c)s|expires_at"%(c)s|index"%(c)s[1-9])'
+    rb"|\[DONE\]|event: ?error" % {b"c": _COLON}
+)
+
+
 class OpenAIChat:
     """The dialect; see :class:`unbroken.core.dialect.Dialect`."""
 
     name = "openai-chat"
-    # In a JSON string a quotation mark is escaped, so these match keys, never the model's words.
-    notable = re.compile(
-        rb'"finish_reason"\s*:\s*"|\[DONE\]|"error"\s*:\s*[^n\s]|"object"\s*:\s*"error"|"detail"\s*:|event: ?error'
-    )
+    notable = _NOTABLE
 
     def recognise(self, request: Request) -> Call | None:
         """A POST to ``.../chat/completions`` with a JSON object as its body (Azure's deployment paths included)."""
@@ -155,7 +147,7 @@ class OpenAIChat:
             return None
         try:
             body = msgspec.json.decode(request.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return None
         if not isinstance(body, dict):
             return None
@@ -179,10 +171,10 @@ class OpenAIChat:
         """What an error response says, in OpenAI's shape or near it; any other body is not quoted."""
         try:
             answer = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             answer = None
-        error = _error_of(answer) if isinstance(answer, Mapping) else None
-        return _failed(error or {}, status)
+        error = error_of(answer) if isinstance(answer, Mapping) else None
+        return failed(error or {}, status)
 
 
 OPENAI_CHAT = OpenAIChat()
@@ -199,48 +191,46 @@ class ChatReader:
         self._asked = choices
         self._seen: set[int] = set()
         self._finished: set[int] = set()
+        self._settled = False
 
     def read(self, event: Event) -> Signal:
         """See :meth:`unbroken.core.dialect.Reader.read`."""
         data = event.data.strip()
-        if not data:
+        if not data or event.type == "ping":
             return Signal.SILENT
         if data == DONE:
-            return self._done()
-        chunk = _json(data)
+            return Signal.ENDS | self._settle(len(self._seen))  # some servers ignore how many choices were asked for
+        chunk = parsed(data, event.type)
         if not isinstance(chunk, dict):
             return Signal.OUTPUT
-        if error := _error_of(chunk, event.type):
-            return Signal.TRANSIENT_ERROR if _failed(error).transient else Signal.PERMANENT_ERROR
+        if (error := error_of(chunk, event.type)) is not None:
+            return severity(error)
         choices = chunk.get("choices") or []
         if not isinstance(choices, list):
             return Signal.OUTPUT
         signal = Signal.SILENT if choices or chunk.keys() <= _BOOKKEEPING else Signal.OUTPUT
         for choice in choices:
             signal |= self._choice(choice)
-        if signal & Signal.ERROR:
-            return signal & Signal.ERROR
-        return signal
+        return signal & Signal.ERROR or signal
 
     def _choice(self, choice: object) -> Signal:
         if not isinstance(choice, dict):
             return Signal.OUTPUT
-        signal = Signal.OUTPUT if _speaks(choice) else Signal.SILENT
-        index = choice.get("index") or 0
+        if (error := error_of_choice(choice)) is not None:
+            return severity(error)
+        index = choice.get("index")
+        index = index if isinstance(index, int) else 0
         self._seen.add(index)
-        if reason := choice.get("finish_reason"):
-            if reason in FAILED_FINISHES:
-                return Signal.TRANSIENT_ERROR
+        if _finishes(choice):
             self._finished.add(index)
-            if len(self._finished) >= self._asked:
-                signal |= Signal.SETTLES
-        return signal
+        return (Signal.OUTPUT if _speaks(choice) else Signal.SILENT) | self._settle(self._asked)
 
-    def _done(self) -> Signal:
-        """The terminator settles too where every choice that came has finished: some servers ignore ``n``."""
-        if self._finished and self._finished == self._seen:
-            return Signal.ENDS | Signal.SETTLES
-        return Signal.ENDS
+    def _settle(self, choices: int) -> Signal:
+        """The one event with which the last of the choices has finished."""
+        if self._settled or not self._finished or len(self._finished) < choices:
+            return Signal.SILENT
+        self._settled = True
+        return Signal.SETTLES
 
 
 class ChatDecoder:
@@ -248,50 +238,47 @@ class ChatDecoder:
 
     def __init__(self) -> None:
         self._started: set[tuple[int, int]] = set()
+        self._unnumbered: dict[int, list[str]] = {}
 
     def decode(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`unbroken.core.dialect.Decoder.decode`."""
         data = event.data.strip()
-        if not data or data == DONE:
+        if not data or data == DONE or event.type == "ping":
             return ()
-        chunk = self._chunk(data)
-        if chunk.error or event.type == "error":
-            raw = _json(data)
-            return [_failed(_error_of(raw, event.type) or {})]
-        return list(self._events(chunk))
+        return self._decode(data, event.type)
 
     def decode_whole(self, body: bytes) -> Sequence[TypedEvent]:
         """See :meth:`unbroken.core.dialect.Decoder.decode_whole`."""
         try:
-            chunk = self._chunk(body)
+            return self._decode(body, "message")
         except MalformedEvent:
             return ()
-        if chunk.error:
-            return [_failed(_error_of(_json(body)) or {})]
-        return list(self._events(chunk))
 
-    def _chunk(self, data: bytes) -> Chunk:
+    def _decode(self, data: bytes, event_type: str) -> Sequence[TypedEvent]:
         try:
-            return _decode_chunk(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            pass
-        try:
-            return msgspec.convert(_json(data), Chunk, strict=False)
-        except msgspec.ValidationError as exc:
-            raise MalformedEvent(f"not a chat completion chunk: {exc}") from None
+            chunk = _decode_chunk(data)
+        except UNREADABLE:
+            chunk = None
+        error: Mapping[str, Any] | None = None
+        if chunk is None or chunk.error or chunk.choices is None or chunk.object == "error" or event_type == "error":
+            raw = parsed(data, event_type)
+            error = error_of(raw, event_type) if isinstance(raw, dict) else None
+            chunk = chunk or (Chunk() if error is not None else _chunk(raw))
+        return list(self._events(chunk, error))
 
-    def _events(self, chunk: Chunk) -> Iterator[TypedEvent]:
+    def _events(self, chunk: Chunk, error: Mapping[str, Any] | None) -> Iterator[TypedEvent]:
         for choice in chunk.choices or ():
             index = choice.index or 0
             if delta := choice.delta or choice.message:
                 yield from self._delta(delta, index)
-            if choice.finish_reason in FAILED_FINISHES:
-                yield Failed(f"the provider ended the answer with {choice.finish_reason}", choice.finish_reason, True)
-            elif choice.finish_reason:
+            if error is None:
+                error = error_of_choice({"error": choice.error, "finish_reason": choice.finish_reason})
+            if choice.finish_reason and error is None:
                 yield Finish(choice.finish_reason, index)
-        usage = chunk.usage or (chunk.x_groq and chunk.x_groq.usage)
-        if usage:
+        if usage := chunk.usage or (chunk.x_groq and chunk.x_groq.usage):
             yield UsageReport(usage.normalised())
+        if error is not None:
+            yield failed(error)
 
     def _delta(self, delta: Delta, choice: int) -> Iterator[TypedEvent]:
         reasoning = delta.reasoning_content or (delta.reasoning if isinstance(delta.reasoning, str) else "")
@@ -300,22 +287,38 @@ class ChatDecoder:
         yield from _content(delta.content, choice)
         if delta.refusal:
             yield Refusal(delta.refusal, choice)
-        for position, piece in enumerate(delta.tool_calls or ()):
-            yield from self._tool_call(piece, position, choice)
+        for piece in delta.tool_calls or ():
+            yield from self._tool_call(piece, choice)
         if delta.function_call:
-            yield from self._tool_call(ToolCallPiece(0, "", delta.function_call), 0, choice)
+            yield from self._tool_call(ToolCallPiece(0, "", delta.function_call), choice)
 
-    def _tool_call(self, piece: ToolCallPiece, position: int, choice: int) -> Iterator[TypedEvent]:
-        index = position if piece.index is None else piece.index
+    def _tool_call(self, piece: ToolCallPiece, choice: int) -> Iterator[TypedEvent]:
+        index = self._number(piece, choice) if piece.index is None else piece.index
         function = piece.function or Function()
         if (choice, index) not in self._started:
             self._started.add((choice, index))
             yield ToolCallStart(index, piece.id or "", function.name or "", choice)
-        if function.arguments:
-            arguments = function.arguments
-            if not isinstance(arguments, str):  # Ollama has sent an object here
-                arguments = msgspec.json.encode(arguments).decode()
+        arguments = function.arguments
+        if arguments is not None and not isinstance(arguments, str):  # Ollama has sent an object here
+            arguments = msgspec.json.encode(arguments).decode()
+        if arguments:
             yield ToolCallArguments(index, arguments, choice)
+
+    def _number(self, piece: ToolCallPiece, choice: int) -> int:
+        """Gemini numbers no calls: an id that is new begins one, and so does a name without an id."""
+        ids = self._unnumbered.setdefault(choice, [])
+        if piece.id and piece.id in ids:
+            return ids.index(piece.id)
+        if piece.id or (piece.function and piece.function.name) or not ids:
+            ids.append(piece.id or "")
+        return len(ids) - 1
+
+
+def _chunk(raw: object) -> Chunk:
+    try:
+        return msgspec.convert(raw, Chunk, strict=False)
+    except msgspec.ValidationError as exc:
+        raise MalformedEvent(f"not a chat completion chunk: {exc}") from None
 
 
 def _content(content: object, choice: int) -> Iterator[TypedEvent]:
@@ -323,15 +326,25 @@ def _content(content: object, choice: int) -> Iterator[TypedEvent]:
     if isinstance(content, str):
         if content:
             yield Text(content, choice)
-    elif isinstance(content, list):
-        for piece in content:
-            if not isinstance(piece, dict):
-                continue
-            if isinstance(text := piece.get("text"), str) and text:
-                yield Text(text, choice)
-            for thought in piece.get("thinking") or ():
-                if isinstance(thought, dict) and thought.get("text"):
-                    yield Reasoning(str(thought["text"]), choice)
+        return
+    for piece in _dicts(content):
+        if isinstance(text := piece.get("text"), str) and text:
+            yield Text(text, choice)
+        for thought in _dicts(piece.get("thinking")):
+            if isinstance(text := thought.get("text"), str) and text:
+                yield Reasoning(text, choice)
+
+
+def _dicts(value: object) -> Iterator[dict[str, Any]]:
+    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
+
+
+def _finishes(choice: dict[str, Any]) -> bool:
+    """Whether a choice says that it has ended. OpenAI's audio has no finish reason: its last delta only dates it."""
+    reason = choice.get("finish_reason")
+    delta = choice.get("delta")
+    audio = delta.get("audio") if isinstance(delta, dict) else None
+    return bool(reason and isinstance(reason, str)) or (isinstance(audio, dict) and audio.keys() == {"expires_at"})
 
 
 def _speaks(choice: dict[str, Any]) -> bool:
@@ -353,51 +366,6 @@ def _filled(value: object) -> bool:
 
 _BOOKKEEPING = frozenset(
     {"id", "object", "created", "model", "usage", "system_fingerprint", "service_tier", "timings", "provider"}
-    | {"prompt_filter_results", "x_groq", "prompt_progress", "obfuscation", "choices"}
+    | {"prompt_filter_results", "x_groq", "prompt_progress", "obfuscation", "moderation", "choices"}
 )
 """Fields of a chunk without choices that say nothing of the answer; any other makes it unknown, hence output."""
-
-
-def _json(data: bytes) -> Any:
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        pass
-    try:  # invalid UTF-8 inside is replaced, not refused, as the event stream's format asks
-        return msgspec.json.decode(data.decode("utf-8", "replace"))
-    except msgspec.DecodeError:
-        raise MalformedEvent("an event's data is not JSON") from None
-
-
-def _error_of(answer: Mapping[str, Any], event_type: str = "message") -> Mapping[str, Any] | None:
-    """The error that an object reports, in the shapes seen: nested, flat with ``object: error``, or a bare string."""
-    error = answer.get("error")
-    if isinstance(error, Mapping):
-        return error
-    if error:
-        return {"message": str(error)}
-    if answer.get("object") == "error" or event_type == "error" or ("detail" in answer and "choices" not in answer):
-        return answer
-    return None
-
-
-def _failed(error: Mapping[str, Any], status: int | None = None) -> Failed:
-    message = _text(error.get("message")) or _text(error.get("detail"))
-    names = [name for key in ("type", "code", "status") if (name := _text(error.get(key)))]
-    kind = next((name for name in names if not name.isdigit()), names[0] if names else "")
-    codes = [int(name) for name in names if name.isdigit()] + ([status] if status else [])
-    exhausted = not EXHAUSTED.isdisjoint(name.lower() for name in names) or bool(_EXHAUSTED_WORDS.search(message))
-    transient = not exhausted and _may_pass(codes, names, message)
-    return Failed(message or (f"HTTP {status}" if status else "the provider reported an error"), kind, transient)
-
-
-def _may_pass(codes: Sequence[int], names: Sequence[str], message: str) -> bool:
-    if codes:
-        return any(code in _TRANSIENT_STATUSES or 500 <= code <= 599 for code in codes)
-    if any(_TRANSIENT_KINDS.search(name) for name in names):
-        return True
-    return not names and bool(_TRANSIENT_KINDS.search(message))
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else str(value) if isinstance(value, int) else ""

@@ -1,0 +1,85 @@
+"""The commands by name."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from unbroken import __version__
+
+_COMMANDS = {
+    "run": "Ask a model and stream its answer, whatever the connection does.",
+    "init": "Write the configuration file.",
+    "demo": "Watch a real model's turn survive a cut connection. No key, no network.",
+    "lab": "Break connections on purpose: a scripted upstream, a cutting proxy.",
+}
+
+
+class _Commands(click.Group):
+    """Knows its commands by name and imports only the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"unbroken.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """As click does it; but say what was probably meant."""
+        name = args[0]
+        if name in _COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        raise click.UsageError(f"there is no command {name!r}; {_meant(name)}", ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+def _meant(name: str) -> str:
+    from difflib import get_close_matches
+
+    if close := get_close_matches(name, _COMMANDS, n=1):
+        return f"did you mean '{close[0]}'?"
+    if " " in name:
+        return "to ask a model, say: unbroken run ..."
+    return f"there are {', '.join(_COMMANDS)}"
+
+
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Keep streaming LLM turns alive.
+
+    A reasoning model is silent for a long time before its first token; something on the way takes the connection for
+    idle and cuts it. Unbroken prevents the cut (HTTP/2 PING), replays what was cut before the first token, and never
+    passes a truncated answer off as a whole one.
+
+    \b
+      unbroken demo                        see it work; no key, no network
+      unbroken run "Why is the sky blue?"
+      git diff | unbroken run "Review this change"
+
+    \b
+    Exit codes:
+      0  answered
+      1  the answer could not be written (disk full)
+      2  usage: an option, the configuration, a missing key or prompt
+      3  refused by the provider: key, quota, bad request, no model there
+      4  the stream was lost, or no output came in time
+      5  the provider was unreachable or overloaded to the end of the budget
+      130, 143  interrupted by Ctrl-C, by SIGTERM
+      141  whoever read stdout has left
+    """  # noqa: D301 - click's mark
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

@@ -1,0 +1,117 @@
+"""The live line: what is being waited for, on a terminal, while nothing comes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from unbroken.cli.terminal import dimmed, say, show
+from unbroken.core.failures import Phase
+from unbroken.drivers.synchronous import Driver
+
+REFRESH = 0.2
+"""Seconds between two paintings of the live line."""
+
+_PATIENCE = 0.5
+"""Seconds before the live line first appears: a quick answer needs none."""
+
+_CLEAR = "\r\x1b[2K"
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+class LiveLine:
+    """A line on stderr that is painted again and again until it is cleared.
+
+    Args:
+        driver: the turn that is waited for.
+        provider: whom it was asked of.
+    """
+
+    def __init__(self, driver: Driver, provider: str) -> None:
+        self._driver = driver
+        self._provider = provider
+        self._started = time.monotonic()
+        self._pause_ends = 0.0
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._painted = False
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show it while the block runs, or until :meth:`stop`."""
+        threading.Thread(target=self._paint, name="unbroken-live-line", daemon=True).start()
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Clear it for good."""
+        if not self._stopped.is_set():
+            with self._lock:
+                self._stopped.set()
+                self._clear()
+
+    def interrupt(self, text: str) -> None:
+        """Print a line of its own in the place of the live line, which then goes on."""
+        with self._lock:
+            self._clear()
+            say(text)
+
+    def pause(self, seconds: float) -> None:
+        """The next attempt is made in so many seconds."""
+        self._pause_ends = time.monotonic() + seconds
+
+    def text(self, now: float) -> str:
+        """What it says: what is waited for, how long, and whether the path answers."""
+        waited = now - self._started
+        parts = [f"{_SPINNER[int(waited / REFRESH) % len(_SPINNER)]} {self._waits_for(now)}", f"{waited:.0f} s"]
+        if self._driver.attempt > 1:
+            parts.append(f"attempt {self._driver.attempt}")
+        return " · ".join(parts + self._path(now))
+
+    def _waits_for(self, now: float) -> str:
+        if now < self._pause_ends:
+            return f"next attempt in {self._pause_ends - now:.0f} s"
+        path = self._driver.path
+        if path is None or not path.sent:
+            return f"connecting to {self._provider}"
+        waiting = self._driver.phase in (Phase.CONNECT, Phase.HEADERS, Phase.PRELUDE)
+        return f"waiting for {self._provider} to speak" if waiting else f"{self._provider} is answering"
+
+    def _path(self, now: float) -> list[str]:
+        """What is known of the path: the last PING's round trip, or else how long ago a byte moved."""
+        path = self._driver.path
+        if path is None or not path.sent:
+            return []
+        if path.round_trip is not None:
+            return [f"path answers in {path.round_trip * 1000:.0f} ms"]
+        silent = path.silent(now)
+        return [f"silent for {silent:.0f} s"] if silent >= 1 else []
+
+    def _paint(self) -> None:
+        self._stopped.wait(_PATIENCE)
+        while not self._stopped.is_set():
+            with self._lock:
+                if not self._stopped.is_set():
+                    show(_CLEAR + dimmed(_fitting(self.text(time.monotonic())), sys.stderr))
+                    self._painted = True
+            self._stopped.wait(REFRESH)
+
+    def _clear(self) -> None:
+        if self._painted:
+            show(_CLEAR)
+            self._painted = False
+
+
+def _fitting(text: str) -> str:
+    """As much as fits: a line that wraps could not be cleared."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        columns = 0
+    return text[: (columns or 80) - 1]

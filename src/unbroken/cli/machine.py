@@ -1,0 +1,105 @@
+"""How a turn is shown to a program: as one JSON object, or as JSON events; in UTF-8, whatever the locale."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from unbroken.cli.render import Renderer
+from unbroken.client.synchronous import TurnStream
+from unbroken.core.events import TypedEvent, Usage
+from unbroken.core.turn import Again
+from unbroken.errors import TurnError
+
+
+class JsonRenderer(Renderer):
+    """One object, once the turn is over, however it ended."""
+
+    def failed(self, error: TurnError, turn: TurnStream) -> None:
+        """See :meth:`Renderer.failed`."""
+        self._end(turn, {"error": _error(error)})
+        super().failed(error, turn)
+
+    def interrupted(self, turn: TurnStream) -> None:
+        """See :meth:`Renderer.interrupted`."""
+        self._end(turn, {"error": _interruption(turn)})
+
+    def finished(self, turn: TurnStream) -> None:
+        """See :meth:`Renderer.finished`."""
+        self._end(turn, {})
+        super().finished(turn)
+
+    def _end(self, turn: TurnStream, error: dict[str, Any]) -> None:
+        self._stop_waiting()
+        said = {"text": turn.text, "reasoning": turn.reasoning, "tool_calls": _tool_calls(turn)}
+        self._write(encoded(said | _ending(turn) | error))
+
+
+class JsonLinesRenderer(Renderer):
+    """One object a line: each event, each retry or replay, and at last ``end`` or ``failed``."""
+
+    def event(self, event: TypedEvent) -> None:
+        """See :meth:`Renderer.event`."""
+        self._line(event)
+
+    def again(self, event: Again) -> None:
+        """See :meth:`Renderer.again`."""
+        told = {"attempt": event.attempt, "of": event.of, "delay": event.delay, "lost": event.lost}
+        self._line({"type": event.action} | told | {"advice": event.advice})
+        super().again(event)
+
+    def failed(self, error: TurnError, turn: TurnStream) -> None:
+        """See :meth:`Renderer.failed`."""
+        self._line({"type": "failed"} | _error(error) | _ending(turn))
+        super().failed(error, turn)
+
+    def interrupted(self, turn: TurnStream) -> None:
+        """See :meth:`Renderer.interrupted`; half a line cannot be followed by another."""
+        if not self._stdout.torn:
+            self._line({"type": "failed"} | _interruption(turn) | _ending(turn))
+
+    def finished(self, turn: TurnStream) -> None:
+        """See :meth:`Renderer.finished`."""
+        self._line({"type": "end"} | _ending(turn))
+        super().finished(turn)
+
+    def _line(self, value: Any) -> None:
+        self._stop_waiting()
+        self._write(encoded(value))
+
+
+def encoded(value: Any) -> bytes:
+    """One line of JSON. Half of a surrogate pair, which UTF-8 cannot carry, is written as its escape."""
+    try:
+        return msgspec.json.encode(value) + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(value)).encode() + b"\n"
+
+
+def _ending(turn: TurnStream) -> dict[str, Any]:
+    return {"finish_reason": turn.finish_reason, "usage": _usage(turn.usage), "attempts": turn.report.attempts}
+
+
+def _tool_calls(turn: TurnStream) -> list[dict[str, Any]]:
+    return [{"id": call.id, "name": call.name, "arguments": call.parsed} for call in turn.tool_calls]
+
+
+def _usage(usage: Usage) -> dict[str, int | None]:
+    return {
+        "in": usage.input,
+        "cached": usage.cached,
+        "new": usage.new,
+        "out": usage.output,
+        "reasoning": usage.reasoning,
+        "total": usage.total,
+    }
+
+
+def _error(error: TurnError) -> dict[str, Any]:
+    return {"code": error.code, "phase": error.phase, "retryable": error.retryable, "message": str(error)}
+
+
+def _interruption(turn: TurnStream) -> dict[str, Any]:
+    return {"code": "cancelled", "phase": turn.driver.phase, "retryable": True, "message": "interrupted by a signal"}

@@ -1,0 +1,92 @@
+"""Options that may stand on the command line, in the environment or in the configuration file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from unbroken.cli.config import config_path, read_config
+
+_YEAR = 365 * 24 * 3600.0
+
+_COLUMN = 26
+"""Width of the names of most options, so that the sections of the help line up."""
+
+_RANKS = {ParameterSource.DEFAULT_MAP: 1, ParameterSource.ENVIRONMENT: 2, ParameterSource.COMMANDLINE: 3}
+
+
+def seconds(value: Any) -> float:
+    """Convert a duration. More than a year, or infinity, is more than a socket can be told.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    try:
+        duration = float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a number of seconds") from None
+    if not 0 <= duration <= _YEAR:  # which NaN is not either
+        raise click.BadParameter(f"{value} is not between 0 and a year, in seconds")
+    return duration
+
+
+class _Option(click.Option):
+    """An option in a section of the help."""
+
+    def __init__(self, *args: Any, section: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.section = section
+
+
+def option(section: str, spelled: str, text: str, **settings: Any) -> Callable[[Any], Any]:
+    """An option of :class:`ConfiguredCommand`, which may also be given as ``UNBROKEN_<ITS NAME>``.
+
+    Args:
+        section: heading of the help under which it stands.
+        spelled: its names, the longest first, and what its value is called, as in ``"--model NAME"``.
+        text: its help.
+        settings: further ones of :class:`click.Option`.
+    """
+    names = [word for word in spelled.split() if word.startswith("-")]
+    metavar = spelled.split()[-1]
+    if metavar not in names:
+        settings["metavar"] = metavar
+    variable = "UNBROKEN_" + names[0].partition("/")[0].removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, cls=_Option, section=section, envvar=variable, help=text, **settings)
+
+
+class ConfiguredCommand(click.Command):
+    """A command whose defaults come from the configuration file; environment and flags win over it."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the file before the arguments are parsed, but not for ``--help``, nor to complete a word."""
+        if not extra.get("resilient_parsing") and not {"-h", "--help"} & set(args):
+            extra["default_map"] = read_config(config_path())
+        return super().make_context(info_name, args, parent, **extra)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options, section by section."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record and isinstance(param, click.Option):
+                sections.setdefault(getattr(param, "section", "Other"), []).append(record)
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl([(names.ljust(_COLUMN), text) for names, text in records], col_max=_COLUMN)
+
+
+def rank(ctx: click.Context, name: str) -> int:
+    """How near the source of a setting is: 3 for a flag, 2 for the environment, 1 for the file, 0 for none."""
+    source = ctx.get_parameter_source(name)
+    return _RANKS.get(source, 0) if source else 0
+
+
+def given(ctx: click.Context, source: ParameterSource) -> dict[str, Any]:
+    """The settings that come from one source."""
+    return {name: value for name, value in ctx.params.items() if ctx.get_parameter_source(name) is source}

@@ -1,0 +1,62 @@
+"""The standard streams, written without a buffer.
+
+What was written is out, what failed has failed, and nothing is left for the interpreter to write, and to complain
+about, while it exits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+from typing import TextIO
+
+
+class Output:
+    """One of the standard streams.
+
+    Args:
+        stream: ``sys.stdout`` or ``sys.stderr``, which are ``None`` where they were closed from the start.
+
+    Attributes:
+        torn: whether a write was broken off, so that nothing sensible can follow.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        buffer = getattr(stream, "buffer", None)
+        self._raw = getattr(buffer, "raw", buffer)  # a test's stream has a buffer and nothing below it
+        # Consoles of Windows are written in UTF-8; what Python says there is a code page without our marks.
+        self.encoding = "utf-8" if sys.platform == "win32" else getattr(stream, "encoding", None) or "utf-8"
+        self.torn = False
+
+    def write(self, text: str) -> None:
+        """Write text; what the encoding lacks, half of a surrogate pair too, is written as an escape.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.write_bytes(text.encode(self.encoding, "backslashreplace"))
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        if self._raw is None:
+            return
+        left = memoryview(data)
+        self.torn = True
+        while left:
+            if written := self._raw.write(left):
+                left = left[written:]
+            else:  # somebody has made our stdout non-blocking, and it is full
+                select.select([], [self._raw], [])
+        self.torn = False
+
+
+def abandon_stdout() -> None:
+    """What is still buffered goes nowhere, so that the interpreter does not try it again while it exits."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,394 @@
+"""The one code path of all transports: httpx2 and httpx have the same shape, and are handed in.
+
+A request that is a generation call of a known dialect, with its body in memory, gets the rule. Everything else goes
+through the library's own transport, untouched.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any, ClassVar
+
+from unbroken.core.dialect import Call
+from unbroken.core.dialects import recognise
+from unbroken.core.http import Head, Request
+from unbroken.core.policy import Policy
+from unbroken.core.report import Report
+from unbroken.core.turn import CallerTimeouts
+from unbroken.drivers.asynchronous import AsyncDriver
+from unbroken.drivers.notices import Observer
+from unbroken.drivers.synchronous import Driver
+from unbroken.errors import (
+    CallerTimeout,
+    FirstOutputTimeout,
+    MalformedStream,
+    StreamCut,
+    TurnError,
+    Unreachable,
+    UsageError,
+)
+from unbroken.wire.inner import AsyncInnerWire, InnerWire
+from unbroken.wire.async_http import AsyncHttpWire
+from unbroken.wire.contract import AsyncWire, Wire
+from unbroken.wire.http import HttpWire
+from unbroken.wire.proxies import ProxyRules
+from unbroken.wire.tls import client_context
+
+EXTENSION = "unbroken"
+"""Where the report hangs on a response: ``response.extensions["unbroken"]``."""
+
+
+class LiveReport:
+    """The report of a turn that may still be running; complete once the response has been read or closed."""
+
+    def __init__(self, driver: Driver | AsyncDriver) -> None:
+        self._driver = driver
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver.report, name)
+
+    @property
+    def now(self) -> Report:
+        """The report as it stands."""
+        return self._driver.report
+
+    def __repr__(self) -> str:
+        return repr(self._driver.report)
+
+
+class Rule:
+    """What the transports of one library share.
+
+    Args:
+        library: the module, ``httpx2`` or ``httpx``.
+        policy: the limits.
+        observe: told of every retry and replay.
+    """
+
+    def __init__(self, library: ModuleType, policy: Policy | None, observe: Observer | None) -> None:
+        self.library = library
+        self.policy = policy or Policy()
+        self.observe = observe
+
+    def read(self, request: Any) -> tuple[Request, Call] | None:
+        """The generation call that a request makes, or ``None``: then it is not ours."""
+        try:
+            body = request.content
+        except self.library.RequestNotRead:
+            return None
+        if request.url.scheme not in ("http", "https"):
+            return None
+        try:
+            ours = Request(request.method, str(request.url), tuple(request.headers.raw), body)
+        except UsageError:
+            return None  # the library's own transport says what is wrong with it
+        call = recognise(ours)
+        return (ours, call) if call else None
+
+    def timeouts(self, request: Any) -> CallerTimeouts:
+        """The caller's own timeouts, which keep their meaning."""
+        given: Mapping[str, float | None] = request.extensions.get("timeout", {})
+        return CallerTimeouts(connect=given.get("connect"), read=given.get("read"), write=given.get("write"))
+
+    def response(self, head: Head, stream: Any, driver: Driver | AsyncDriver) -> Any:
+        """The library's response."""
+        return self.library.Response(
+            head.status,
+            headers=list(head.headers),
+            stream=stream,
+            extensions={"http_version": head.http_version.encode(), EXTENSION: LiveReport(driver)},
+        )
+
+    def error(self, error: TurnError, request: Any) -> Exception:
+        """The same failure in the library's own tree, so that an SDK treats it as what it is."""
+        library = self.library
+        kind: type[Exception] = library.NetworkError
+        match error:
+            case CallerTimeout():
+                kind = {"connect": library.ConnectTimeout, "write": library.WriteTimeout}.get(
+                    error.which, library.ReadTimeout
+                )
+            case FirstOutputTimeout():
+                kind = library.ReadTimeout
+            case Unreachable():
+                kind = library.ConnectError
+            case StreamCut():
+                kind = library.ReadError
+            case MalformedStream():
+                kind = library.RemoteProtocolError
+        return kind(str(error), request=request)  # type: ignore[call-arg]  # the libraries' errors take it
+
+
+class SyncBody:
+    """The body of a response: bytes of one attempt, errors in the library's tree."""
+
+    def __init__(self, rule: Rule, driver: Driver, request: Any) -> None:
+        self._rule = rule
+        self._driver = driver
+        self._request = request
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._driver
+        except TurnError as exc:
+            raise self._rule.error(exc, self._request) from exc
+
+    def close(self) -> None:
+        """End the exchange now."""
+        self._driver.close()
+
+
+class AsyncBody:
+    """The body of a response; see :class:`SyncBody`."""
+
+    def __init__(self, rule: Rule, driver: AsyncDriver, request: Any) -> None:
+        self._rule = rule
+        self._driver = driver
+        self._request = request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._driver:
+                yield chunk
+        except TurnError as exc:
+            raise self._rule.error(exc, self._request) from exc
+
+    async def aclose(self) -> None:
+        """End the exchange now."""
+        await self._driver.aclose()
+
+
+class Plain:
+    """The library's own transports, for whatever is not a generation call: one for each proxy in use.
+
+    Args:
+        make: ``HTTPTransport`` or ``AsyncHTTPTransport``.
+        options: its options but the proxy.
+        proxies: which proxy a URL goes through.
+    """
+
+    def __init__(self, make: Callable[..., Any], options: Mapping[str, Any], proxies: ProxyRules) -> None:
+        self._make = make
+        self._options = options
+        self._proxies = proxies
+        self._made: dict[str, Any] = {}
+
+    def choose(self, request: Any) -> Any:
+        """The transport for a request."""
+        proxy = self._proxies.choose(str(request.url))
+        url = proxy.url_with_credentials if proxy else ""
+        if url not in self._made:
+            self._made[url] = self._make(proxy=url or None, **self._options)
+        return self._made[url]
+
+    @property
+    def all(self) -> list[Any]:
+        """Every transport made so far."""
+        return list(self._made.values())
+
+
+class SyncTransport:
+    """Under this transport generation calls survive a cut; everything else passes through untouched.
+
+    Takes what the library's ``HTTPTransport`` takes, as far as Unbroken's wire can honour it, and refuses the rest.
+    HTTP/2 is offered by default, because PING needs it.
+
+    Args:
+        verify: ``True`` for the system's trust store, a path to a CA file, an ``SSLContext``, or ``False``.
+        cert: client certificate: a file, or files of certificate, key and password.
+        trust_env: use the environment's proxies.
+        http1: must be true.
+        http2: offer HTTP/2.
+        limits: limits of the pool for requests that are not generation calls; a generation call has a connection of
+            its own.
+        proxy: a proxy for every host.
+        uds: refused, as are ``local_address``, ``retries`` and ``socket_options``.
+        local_address: refused.
+        retries: refused: ``policy`` says how often.
+        socket_options: refused.
+        policy: the limits of a turn.
+        observe: told of every retry and replay.
+        inner: a transport that does the sending instead of Unbroken's wire. There is no PING then.
+
+    Raises:
+        UsageError: an option that cannot be honoured.
+    """
+
+    library: ClassVar[ModuleType]
+    body: ClassVar[type[SyncBody]]
+
+    def __init__(
+        self,
+        verify: ssl.SSLContext | str | bool = True,
+        cert: Any = None,
+        trust_env: bool = True,
+        http1: bool = True,
+        http2: bool = True,
+        limits: Any = None,
+        proxy: Any = None,
+        uds: str | None = None,
+        local_address: str | None = None,
+        retries: int = 0,
+        socket_options: Any = None,
+        *,
+        policy: Policy | None = None,
+        observe: Observer | None = None,
+        inner: Any = None,
+    ) -> None:
+        refuse(uds=uds, local_address=local_address, retries=retries, socket_options=socket_options, http1=not http1)
+        self._rule = Rule(self.library, policy, observe)
+        self._inner = inner
+        self._wire: Wire
+        if inner is not None:
+            self._wire = InnerWire(self.library, inner)
+            return
+        options = wire_options(verify, cert, trust_env, http2, proxy)
+        self._wire = HttpWire(**options)
+        self._plain = Plain(self.library.HTTPTransport, *plain_options(options, limits))
+
+    def handle_request(self, request: Any) -> Any:
+        """See the library. Raises its errors; where a turn failed, the cause is Unbroken's."""
+        ours = self._rule.read(request)
+        if ours is None:
+            return (self._inner or self._plain.choose(request)).handle_request(request)
+        rule = self._rule
+        driver = Driver(self._wire, *ours, rule.policy, observe=rule.observe, timeouts=rule.timeouts(request))
+        try:
+            head = driver.open()
+        except TurnError as exc:
+            raise rule.error(exc, request) from exc
+        return rule.response(head, self.body(rule, driver, request), driver)
+
+    def close(self) -> None:
+        """Close kept connections."""
+        self._wire.close()
+        for transport in [self._inner] if self._inner else self._plain.all:
+            transport.close()
+
+
+class AsyncTransport:
+    """As :class:`SyncTransport`, for asyncio and trio."""
+
+    library: ClassVar[ModuleType]
+    body: ClassVar[type[AsyncBody]]
+
+    def __init__(
+        self,
+        verify: ssl.SSLContext | str | bool = True,
+        cert: Any = None,
+        trust_env: bool = True,
+        http1: bool = True,
+        http2: bool = True,
+        limits: Any = None,
+        proxy: Any = None,
+        uds: str | None = None,
+        local_address: str | None = None,
+        retries: int = 0,
+        socket_options: Any = None,
+        *,
+        policy: Policy | None = None,
+        observe: Observer | None = None,
+        inner: Any = None,
+    ) -> None:
+        refuse(uds=uds, local_address=local_address, retries=retries, socket_options=socket_options, http1=not http1)
+        self._rule = Rule(self.library, policy, observe)
+        self._inner = inner
+        self._wire: AsyncWire
+        if inner is not None:
+            self._wire = AsyncInnerWire(self.library, inner)
+            return
+        options = wire_options(verify, cert, trust_env, http2, proxy)
+        self._wire = AsyncHttpWire(**options)
+        self._plain = Plain(self.library.AsyncHTTPTransport, *plain_options(options, limits))
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """As :meth:`SyncTransport.handle_request`."""
+        ours = self._rule.read(request)
+        if ours is None:
+            return await (self._inner or self._plain.choose(request)).handle_async_request(request)
+        rule = self._rule
+        driver = AsyncDriver(self._wire, *ours, rule.policy, observe=rule.observe, timeouts=rule.timeouts(request))
+        try:
+            head = await driver.open()
+        except TurnError as exc:
+            raise rule.error(exc, request) from exc
+        return rule.response(head, self.body(rule, driver, request), driver)
+
+    async def aclose(self) -> None:
+        """Close kept connections."""
+        await self._wire.aclose()
+        for transport in [self._inner] if self._inner else self._plain.all:
+            await transport.aclose()
+
+
+def wire_options(
+    verify: ssl.SSLContext | str | bool,
+    cert: Any,
+    trust_env: bool,
+    http2: bool,
+    proxy: Any,
+) -> dict[str, Any]:
+    """A transport's options as our wire takes them.
+
+    Raises:
+        UsageError: an option that our wire cannot honour.
+    """
+    options: dict[str, Any] = {"verify": _with_certificate(verify, cert), "http2": http2}
+    if proxy is not None:
+        options["proxy"] = _proxy_url(proxy)
+    elif not trust_env:
+        options["proxy"] = ""
+    return options
+
+
+def plain_options(options: Mapping[str, Any], limits: Any) -> tuple[dict[str, Any], ProxyRules]:
+    """The same options for the library's own transport, and the proxies it is to use."""
+    plain = {"verify": client_context(options["verify"]), "http2": options["http2"]}
+    if limits is not None:
+        plain["limits"] = limits
+    return plain, ProxyRules(options.get("proxy"), os.environ)
+
+
+def _with_certificate(verify: ssl.SSLContext | str | bool, cert: Any) -> ssl.SSLContext | str | bool:
+    if cert is None:
+        return verify
+    context = client_context(verify)
+    files = (cert,) if isinstance(cert, str) else tuple(cert)
+    try:
+        context.load_cert_chain(*files)
+    except (OSError, ssl.SSLError) as exc:
+        raise UsageError(f"cannot use the client certificate: {exc}") from None
+    return context
+
+
+def _proxy_url(proxy: Any) -> str:
+    """The URL of a proxy given as text, as the library's URL or as its ``Proxy``; credentials inside."""
+    url = getattr(proxy, "url", proxy)
+    if getattr(proxy, "headers", None):
+        raise UsageError("proxy headers cannot be sent: give credentials in the proxy's URL")
+    if getattr(proxy, "ssl_context", None):
+        raise UsageError("a proxy's own ssl_context is not supported: give verify, which holds for the proxy too")
+    text = str(url)
+    auth = getattr(proxy, "raw_auth", None)
+    if auth and "@" not in text:
+        from urllib.parse import quote
+
+        user, password = (quote(part.decode(), safe="") for part in auth)
+        text = text.replace("://", f"://{user}:{password}@", 1)
+    return text
+
+
+def refuse(**unsupported: Any) -> None:
+    """Refuse options that our wire cannot honour, rather than ignore them.
+
+    Raises:
+        UsageError: one of them was given.
+    """
+    for name, value in unsupported.items():
+        if value:
+            raise UsageError(
+                f"{name} is not supported by Unbroken's transport: hand a transport of your own in, as inner="
+            )

@@ -1,0 +1,232 @@
+"""A second wire: over any transport of httpx2 or httpx that is handed in.
+
+The sockets are the transport's own. So there is no PING, and blocking code can be held up in it as long as its read
+timeout lasts; that is set from the limits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
+from typing import Any
+
+import anyio
+
+from unbroken.core.failures import Failure
+from unbroken.core.http import Head, Request
+from unbroken.core.turn import Limits
+from unbroken.errors import WireError
+
+
+class InnerPath:
+    """What can be known of the path under a transport that is handed in; see :class:`unbroken.wire.contract.Path`."""
+
+    round_trip: float | None = None
+
+    def __init__(self) -> None:
+        self.sent = False
+        self.received = 0
+        self._heard_at = time.monotonic()
+
+    def silent(self, now: float) -> float:
+        """Seconds since the last bytes that the transport handed on."""
+        return max(0.0, now - self._heard_at)
+
+    def heard(self, chunk: bytes) -> None:
+        """Bytes have come."""
+        self.received += len(chunk)
+        self._heard_at = time.monotonic()
+
+
+class _Exchange:
+    """What both exchanges share."""
+
+    def __init__(self, library: ModuleType, inner: Any, request: Request) -> None:
+        self.path = InnerPath()
+        self._library = library
+        self._inner = inner
+        self._request = request
+        self._response: Any = None
+
+    def _outgoing(self, limits: Limits) -> Any:
+        request = self._request
+        self.path.sent = True  # what the transport does is not seen from here: it may have been sent
+        return self._library.Request(
+            request.method,
+            request.url,
+            headers=list(request.headers),
+            content=request.body,
+            extensions={"timeout": self._timeouts(limits)},
+        )
+
+    def _timeouts(self, limits: Limits) -> dict[str, float | None]:
+        caller = limits.caller
+        return {
+            "connect": _shorter(limits.connect, caller.connect),
+            "read": _shorter(self._patience(limits), caller.read),
+            "write": _shorter(limits.idle, caller.write),
+            "pool": limits.connect,
+        }
+
+    def _patience(self, limits: Limits) -> float:
+        until = limits.until
+        return limits.idle if until is None else max(0.001, min(limits.idle, until - time.monotonic()))
+
+    def _head(self, response: Any) -> Head:
+        self._response = response
+        version = response.extensions.get("http_version", b"HTTP/1.1").decode("ascii", "replace")
+        return Head(response.status_code, tuple(response.headers.raw), version)
+
+    def _error(self, exc: Exception, limits: Limits) -> WireError:
+        """What an error of the library means."""
+        library = self._library
+        if isinstance(exc, WireError):
+            return exc
+        if isinstance(exc, library.ConnectTimeout | library.ConnectError | library.PoolTimeout):
+            self.path.sent = False
+        if isinstance(exc, library.TimeoutException):
+            return self._timeout(exc, limits)
+        failure = next((found for name, found in _FAILURES if isinstance(exc, getattr(library, name))), Failure.RESET)
+        return WireError(failure, str(exc).partition("\n")[0])
+
+    def _timeout(self, exc: Exception, limits: Limits) -> WireError:
+        caller = limits.caller
+        if isinstance(exc, self._library.ConnectTimeout | self._library.PoolTimeout):
+            is_callers = caller.connect is not None and caller.connect <= limits.connect
+            return WireError(Failure.CALLER_TIMEOUT, "connect") if is_callers else WireError(Failure.CONNECT_TIMEOUT)
+        if limits.until is not None and time.monotonic() >= limits.until:
+            return WireError(Failure.DEADLINE)
+        if caller.read is not None and caller.read <= limits.idle:
+            return WireError(Failure.CALLER_TIMEOUT, "read")
+        return WireError(Failure.IDLE_TIMEOUT)
+
+
+_FAILURES = (
+    ("ConnectError", Failure.CONNECTION_REFUSED),
+    ("ProxyError", Failure.PROXY_REFUSED),
+    ("UnsupportedProtocol", Failure.BAD_REQUEST),
+    ("LocalProtocolError", Failure.BAD_REQUEST),
+    ("RemoteProtocolError", Failure.TRUNCATED),
+    ("NetworkError", Failure.RESET),
+)
+"""The library's errors, the first that fits."""
+
+
+class InnerExchange(_Exchange):
+    """See :class:`unbroken.wire.contract.Exchange`."""
+
+    def send(self, limits: Limits) -> Head:
+        """See :meth:`unbroken.wire.contract.Exchange.send`."""
+        try:
+            head = self._head(self._inner.handle_request(self._outgoing(limits)))
+        except Exception as exc:
+            raise self._error(exc, limits) from exc
+        self._body: Iterator[bytes] = iter(self._response.stream)
+        return head
+
+    def read(self, limits: Limits) -> bytes:
+        """See :meth:`unbroken.wire.contract.Exchange.read`."""
+        try:
+            for chunk in self._body:
+                if chunk:
+                    self.path.heard(chunk)
+                    return chunk
+        except Exception as exc:
+            self.close()
+            raise self._error(exc, limits) from exc
+        self.close()
+        return b""
+
+    def close(self) -> None:
+        """See :meth:`unbroken.wire.contract.Exchange.close`."""
+        response, self._response = self._response, None
+        self._body = iter(())
+        if response is not None:
+            response.close()
+
+
+class AsyncInnerExchange(_Exchange):
+    """See :class:`unbroken.wire.contract.AsyncExchange`."""
+
+    _body: AsyncIterator[bytes] | None = None
+
+    async def send(self, limits: Limits) -> Head:
+        """See :meth:`unbroken.wire.contract.AsyncExchange.send`."""
+        try:
+            with anyio.move_on_after(self._patience(limits)):
+                head = self._head(await self._inner.handle_async_request(self._outgoing(limits)))
+                self._body = aiter(self._response.stream)
+                return head
+        except Exception as exc:
+            raise self._error(exc, limits) from exc
+        raise self._over(limits)
+
+    async def read(self, limits: Limits) -> bytes:
+        """See :meth:`unbroken.wire.contract.AsyncExchange.read`."""
+        if self._body is None:
+            return b""
+        try:
+            with anyio.move_on_after(self._patience(limits)) as scope:
+                async for chunk in self._body:
+                    if chunk:
+                        self.path.heard(chunk)
+                        return chunk
+        except Exception as exc:
+            await self.aclose()
+            raise self._error(exc, limits) from exc
+        await self.aclose()
+        if scope.cancelled_caught:
+            raise self._over(limits)
+        return b""
+
+    async def aclose(self) -> None:
+        """See :meth:`unbroken.wire.contract.AsyncExchange.aclose`."""
+        response, self._response = self._response, None
+        self._body = None
+        if response is not None:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+
+    def _over(self, limits: Limits) -> WireError:
+        over = limits.until is not None and time.monotonic() >= limits.until
+        return WireError(Failure.DEADLINE if over else Failure.IDLE_TIMEOUT)
+
+
+class InnerWire:
+    """See :class:`unbroken.wire.contract.Wire`; the transport is closed by whoever handed it in.
+
+    Args:
+        library: ``httpx2`` or ``httpx``.
+        inner: a transport of that library.
+    """
+
+    def __init__(self, library: ModuleType, inner: Any) -> None:
+        self._library = library
+        self._inner = inner
+
+    def exchange(self, request: Request) -> InnerExchange:
+        """See :meth:`unbroken.wire.contract.Wire.exchange`."""
+        return InnerExchange(self._library, self._inner, request)
+
+    def close(self) -> None:
+        """Nothing is kept here."""
+
+
+class AsyncInnerWire:
+    """See :class:`unbroken.wire.contract.AsyncWire`."""
+
+    def __init__(self, library: ModuleType, inner: Any) -> None:
+        self._library = library
+        self._inner = inner
+
+    def exchange(self, request: Request) -> AsyncInnerExchange:
+        """See :meth:`unbroken.wire.contract.AsyncWire.exchange`."""
+        return AsyncInnerExchange(self._library, self._inner, request)
+
+    async def aclose(self) -> None:
+        """Nothing is kept here."""
+
+
+def _shorter(ours: float, callers: float | None) -> float:
+    return ours if callers is None else min(ours, callers)

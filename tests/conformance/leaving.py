@@ -1,0 +1,254 @@
+"""Every way to leave a turn that is under way, and how long it takes until the server knows."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import trio
+
+from conformance.faces import PROMPT, Ask
+from unbroken.client import AsyncClient, Client
+from unbroken.core.report import Report
+from unbroken.core.turn import Again
+from unbroken.drivers.asynchronous import AsyncDriver
+from unbroken.drivers.synchronous import Driver
+from unbroken.errors import UsageError
+from unbroken.wire.async_http import AsyncHttpWire
+from unbroken.wire.http import HttpWire
+
+When = Callable[[], bool]
+"""Blocks until it is time to leave."""
+
+Tell = Callable[[], None]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Left:
+    """How a turn was left.
+
+    Attributes:
+        at: when the caller left, by ``time.monotonic``.
+        back_at: when control was back with the caller.
+        report: the turn's.
+        told: what the observer was told.
+    """
+
+    at: float
+    back_at: float
+    report: Report
+    told: list[Again]
+
+
+class Caller:
+    """Leaves when it is time; ``tell`` is called when a wait begins."""
+
+    def __init__(self, when: When, tell: Tell) -> None:
+        self._when = when
+        self._tell = tell
+        self.at = 0.0
+        self.told: list[Again] = []
+
+    def observe(self, event: Again) -> None:
+        self.told.append(event)
+        self._tell()
+
+    def wait(self) -> None:
+        assert self._when(), "it never came to that"
+        self.at = time.monotonic()
+
+    def left(self, report: Report) -> Left:
+        return Left(at=self.at, back_at=time.monotonic(), report=report, told=self.told)
+
+
+# Blocking
+
+
+def _with_ctrl_c(caller: Caller, run: Callable[[], None]) -> None:
+    """Run until Ctrl-C comes.
+
+    A signal that comes just before a system call does not end that call. Nobody presses at that very moment; here it
+    happens, and so it is pressed again.
+    """
+    main = threading.get_ident()
+    assert main == threading.main_thread().ident
+    over = threading.Event()
+
+    def press() -> None:
+        caller.wait()
+        signal.pthread_kill(main, signal.SIGINT)
+        while not over.wait(1):
+            caller.at = time.monotonic()
+            signal.pthread_kill(main, signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    try:
+        run()
+    except KeyboardInterrupt:
+        pass
+    else:
+        raise AssertionError("Ctrl-C did nothing")
+    finally:
+        over.set()
+        presser.join()
+
+
+def driver_by_ctrl_c(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
+    caller = Caller(when, tell)
+    wire = HttpWire(verify=ask.tls, environ={})
+    driver = Driver(wire, *ask.request(), ask.policy, observe=caller.observe)
+
+    def run() -> None:
+        driver.open()
+        for _ in driver:
+            pass
+
+    _with_ctrl_c(caller, run)
+    wire.close()
+    return caller.left(driver.report)
+
+
+def driver_by_another_thread(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
+    caller = Caller(when, tell)
+    wire = HttpWire(verify=ask.tls, environ={})
+    driver = Driver(wire, *ask.request(), ask.policy, observe=caller.observe)
+
+    def leave() -> None:
+        caller.wait()
+        driver.close()
+
+    leaver = threading.Thread(target=leave)
+    leaver.start()
+    try:
+        driver.open()
+        for _ in driver:
+            pass
+    except UsageError:
+        pass
+    else:
+        raise AssertionError("what was closed looked whole")
+    finally:
+        leaver.join()
+        wire.close()
+    return caller.left(driver.report)
+
+
+def client_by_ctrl_c(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
+    caller = Caller(when, tell)
+    with Client(**ask.client_arguments(), observe=caller.observe) as client:
+        turn = client.stream(PROMPT, **ask.options)
+
+        def run() -> None:
+            with turn:
+                turn.read()
+
+        _with_ctrl_c(caller, run)
+        return caller.left(turn.report)
+
+
+# Asynchronous
+
+
+async def _driver_by_scope(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
+    caller = Caller(when, tell)
+    wire = AsyncHttpWire(verify=ask.tls, environ={})
+    driver = AsyncDriver(wire, *ask.request(), ask.policy, observe=caller.observe)
+
+    async def run() -> None:
+        await driver.open()
+        async for _ in driver:
+            pass
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await anyio.to_thread.run_sync(caller.wait)
+        group.cancel_scope.cancel()
+    left = caller.left(driver.report)
+    await wire.aclose()
+    return left
+
+
+async def _driver_by_another_task(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
+    caller = Caller(when, tell)
+    wire = AsyncHttpWire(verify=ask.tls, environ={})
+    driver = AsyncDriver(wire, *ask.request(), ask.policy, observe=caller.observe)
+
+    async def leave() -> None:
+        await anyio.to_thread.run_sync(caller.wait)
+        await driver.aclose()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(leave)
+        try:
+            await driver.open()
+            async for _ in driver:
+                pass
+        except UsageError:
+            pass
+        else:
+            raise AssertionError("what was closed looked whole")
+    left = caller.left(driver.report)
+    await wire.aclose()
+    return left
+
+
+async def _client_by_task(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
+    caller = Caller(when, tell)
+    async with AsyncClient(**ask.client_arguments(), observe=caller.observe) as client:
+        turn = client.stream(PROMPT, **ask.options)
+
+        async def run() -> None:
+            async with turn:
+                await turn.read()
+
+        task = asyncio.create_task(run())
+        await asyncio.to_thread(caller.wait)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        return caller.left(turn.report)
+
+
+async def _client_by_scope(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
+    caller = Caller(when, tell)
+    async with AsyncClient(**ask.client_arguments(), observe=caller.observe) as client:
+        turn = client.stream(PROMPT, **ask.options)
+
+        async def run() -> None:
+            async with turn:
+                await turn.read()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await trio.to_thread.run_sync(caller.wait)
+            nursery.cancel_scope.cancel()
+        return caller.left(turn.report)
+
+
+def _on(backend: str, function: Callable[..., Any]) -> Callable[..., Left]:
+    def run(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
+        left: Left = anyio.run(function, ask, when, tell, backend=backend)
+        return left
+
+    return run
+
+
+WAYS: dict[str, Callable[..., Left]] = {
+    "driver-ctrl-c": driver_by_ctrl_c,
+    "driver-thread": driver_by_another_thread,
+    "driver-asyncio-scope": _on("asyncio", _driver_by_scope),
+    "driver-trio-scope": _on("trio", _driver_by_scope),
+    "driver-asyncio-task": _on("asyncio", _driver_by_another_task),
+    "driver-trio-task": _on("trio", _driver_by_another_task),
+    "client-ctrl-c": client_by_ctrl_c,
+    "client-asyncio": _on("asyncio", _client_by_task),
+    "client-trio": _on("trio", _client_by_scope),
+}

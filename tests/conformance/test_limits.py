@@ -1,0 +1,229 @@
+"""How often, how soon, how long: the budget, the timeouts, and PING."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import time
+
+import pytest
+
+from conformance.expectations import LOST, fails, has_ended, is_cut, is_replayed
+from conformance.faces import DRIVERS, POLICY, Face
+from conformance.fixtures import Setting
+from unbroken.core.failures import Phase
+from unbroken.errors import FirstOutputTimeout, StreamCut, Unreachable
+from unbroken.lab import Answer, Fault
+
+
+@pytest.fixture
+def plain(settings) -> Setting:
+    return settings("http1")
+
+
+class TestTheFirstOutput:
+    POLICY = dataclasses.replace(POLICY, first_output=0.3)
+
+    @pytest.mark.parametrize("at", ["before_headers", "after_role"])
+    def test_must_come_in_time(self, face: Face, setting: Setting, at: str) -> None:
+        upstream = setting.serve(Fault("stall", at))
+        outcome = face.run(setting.ask(upstream, policy=self.POLICY))
+        fails(outcome, upstream, FirstOutputTimeout, requests=1)
+        assert outcome.error is not None
+        assert outcome.error.phase is (Phase.HEADERS if at == "before_headers" else Phase.PRELUDE)
+        assert outcome.error.retryable
+
+    def test_is_not_put_off_by_comments(self, face: Face, plain: Setting) -> None:
+        upstream = plain.serve(answer=Answer(think=5, comments=100))
+        outcome = face.run(plain.ask(upstream, policy=self.POLICY))
+        fails(outcome, upstream, FirstOutputTimeout, requests=1)
+
+    def test_is_not_put_off_by_ping(self, face: Face, settings) -> None:
+        setting = settings("http2")
+        upstream = setting.serve(Fault("stall", "after_role"))
+        policy = dataclasses.replace(self.POLICY, ping=0.05, ping_timeout=2)
+        outcome = face.run(setting.ask(upstream, policy=policy))
+        fails(outcome, upstream, FirstOutputTimeout, requests=1)
+        assert upstream.pings > 1
+
+    def test_ends_the_limit(self, face: Face, plain: Setting) -> None:
+        upstream = plain.serve(Fault("pause", "after_reasoning", seconds=0.5))
+        outcome = face.run(plain.ask(upstream, policy=self.POLICY))
+        has_ended(outcome, upstream)
+
+
+class TestTheIdleLimit:
+    POLICY = dataclasses.replace(POLICY, idle=0.3)
+
+    def test_is_put_off_by_comments(self, face: Face, plain: Setting) -> None:
+        upstream = plain.serve(answer=Answer(think=0.6, comments=12))
+        has_ended(face.run(plain.ask(upstream, policy=self.POLICY)), upstream)
+
+    def test_is_put_off_by_ping(self, face: Face, settings) -> None:
+        setting = settings("http2")
+        upstream = setting.serve(answer=Answer(think=0.7, think_at="before_headers"))
+        policy = dataclasses.replace(self.POLICY, ping=0.05, ping_timeout=2)
+        outcome = face.run(setting.ask(upstream, policy=policy))
+        has_ended(outcome, upstream)
+        assert outcome.report.attempts[0].pinged
+        assert upstream.pings > 3
+
+
+@pytest.mark.parametrize("at", ["before_headers", "after_role", "after_token"])
+def test_a_dead_path_is_found_by_ping(face: Face, settings, at: str) -> None:
+    setting = settings("http2")
+    upstream = setting.serve(Fault("no_ping_ack", at))
+    outcome = face.run(setting.ask(upstream, policy=dataclasses.replace(POLICY, ping=0.1, ping_timeout=0.2)))
+    if at == "after_token":
+        is_cut(outcome, upstream, codes={"dead_path"})
+    else:
+        is_replayed(outcome, upstream, codes={"dead_path"})
+
+
+class TestTheBudget:
+    @pytest.mark.parametrize("replays", [0, 1, 3])
+    def test_so_many_replays_and_no_more(self, face: Face, plain: Setting, replays: int) -> None:
+        upstream = plain.serve(*[Fault("fin", "after_headers")] * 9)
+        outcome = face.run(plain.ask(upstream, policy=dataclasses.replace(POLICY, replays=replays)))
+        fails(outcome, upstream, StreamCut, requests=replays + 1)
+        assert outcome.error is not None
+        assert outcome.error.phase is Phase.PRELUDE
+        assert outcome.error.retryable
+
+    def test_it_is_one_for_the_whole_turn_whatever_is_lost(self, face: Face, plain: Setting) -> None:
+        lost = [Fault("fin", "before_headers"), Fault("error_event", "after_role"), Fault("clean_end", "after_role")]
+        upstream = plain.serve(*lost, *lost)
+        outcome = face.run(plain.ask(upstream))
+        fails(outcome, upstream, StreamCut, requests=4)
+        assert [attempt.failure for attempt in outcome.report.attempts[1:3]] == ["transient_error", "unfinished"]
+
+    def test_refusals_do_not_use_up_replays(self, face: Face, plain: Setting) -> None:
+        busy = Fault("status", "before_headers", status=503)
+        upstream = plain.serve(busy, Fault("fin", "after_role"), busy, Fault("fin", "after_role"), busy)
+        outcome = face.run(plain.ask(upstream))
+        assert outcome.error is None
+        assert (outcome.report.retries, outcome.report.replays) == (3, 2)
+        assert len(upstream.requests) == 6
+
+    def test_the_first_replay_goes_at_once_and_later_ones_wait(self, face: Face, plain: Setting) -> None:
+        upstream = plain.serve(*[Fault("fin", "after_role")] * 3)
+        outcome = face.run(plain.ask(upstream))
+        delays = [told.delay for told in outcome.told]
+        assert delays[0] == 0
+        assert 0.005 <= delays[1] <= 0.01
+        assert 0.01 <= delays[2] <= 0.02
+        assert [(told.attempt, told.of) for told in outcome.told] == [(1, 4), (2, 4), (3, 4)]
+
+    def test_no_attempt_starts_once_it_was_given_up(self, face: Face, plain: Setting) -> None:
+        upstream = plain.serve(Fault("fin", "after_role", seconds=0.2), Fault("fin", "after_role", seconds=0.2))
+        outcome = face.run(plain.ask(upstream, policy=dataclasses.replace(POLICY, give_up_after=0.1)))
+        fails(outcome, upstream, StreamCut, requests=1)
+        assert "gave up" in str(outcome.error)
+
+
+class TestBeforeTheRequestIsSent:
+    def test_a_refused_connection_is_tried_again_but_not_for_long(self, face: Face, plain: Setting) -> None:
+        upstream = plain.serve()
+        upstream.close()
+        began = time.monotonic()
+        outcome = face.run(plain.ask(upstream))
+        fails(outcome, upstream, Unreachable, requests=0, attempts=len(outcome.report.attempts))
+        assert time.monotonic() - began < 3
+        assert outcome.error is not None
+        assert outcome.error.retryable
+        assert 3 <= len(outcome.report.attempts) <= 11
+        for attempt in outcome.report.attempts:
+            assert (attempt.phase, attempt.failure, attempt.billed) == (Phase.CONNECT, "connection_refused", "no")
+
+    def test_a_server_that_comes_back_is_found(self, face: Face, plain: Setting) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        policy = dataclasses.replace(POLICY, backoff_initial=0.1, backoff_max=0.1, unreachable_for=5)
+        upstream = plain.serve()
+        ask = dataclasses.replace(plain.ask(upstream, policy=policy), url=f"http://127.0.0.1:{port}/v1")
+        import threading
+
+        back = threading.Timer(0.15, lambda: plain.serve(port=port))
+        back.start()
+        outcome = face.run(ask)
+        back.join()
+        assert outcome.error is None
+        assert outcome.report.replays == 0
+        assert outcome.report.retries > 0
+        assert {told.action for told in outcome.told} == {"retry"}
+
+    @pytest.mark.parametrize(
+        ("transports", "fault"),
+        [
+            (("http1-tls", "http2"), Fault("rst", "connect")),
+            (("http1-tls", "http2"), Fault("fin", "connect")),
+            (("http1-tls", "http2"), Fault("rst", "handshake")),
+            (("http1-tls", "http2"), Fault("fin", "handshake")),
+        ],
+        ids=lambda value: f"{value.kind}-{value.at}" if isinstance(value, Fault) else "",
+    )
+    def test_a_connection_that_is_lost_is_tried_again(
+        self, face: Face, settings, transports: tuple[str, ...], fault: Fault
+    ) -> None:
+        for transport in transports:
+            setting = settings(transport)
+            upstream = setting.serve(fault)
+            outcome = face.run(setting.ask(upstream))
+            assert outcome.error is None
+            assert len(upstream.requests) == 1
+            assert (outcome.report.retries, outcome.report.replays) == (1, 0)
+            lost = outcome.report.attempts[0]
+            assert lost.failure in LOST
+            assert (lost.phase, lost.billed) == (Phase.CONNECT, "no")
+
+    def test_a_certificate_that_is_refused_is_an_error_at_once(self, face: Face, settings) -> None:
+        import ssl
+
+        setting = settings("http2")
+        upstream = setting.serve()
+        ask = dataclasses.replace(setting.ask(upstream), tls=ssl.create_default_context())
+        outcome = face.run(ask)
+        fails(outcome, upstream, Unreachable, requests=0, attempts=1)
+        assert outcome.error is not None
+        assert not outcome.error.retryable
+        assert outcome.report.attempts[0].failure == "certificate"
+
+    def test_a_connection_that_does_not_come_about_is_given_up(self, face: Face, settings) -> None:
+        setting = settings("http2")
+        upstream = setting.serve(*[Fault("stall", "handshake")] * 9)
+        policy = dataclasses.replace(POLICY, connect=0.2, unreachable_for=0.1)
+        outcome = face.run(setting.ask(upstream, policy=policy))
+        fails(outcome, upstream, Unreachable, requests=0, attempts=len(outcome.report.attempts))
+        assert {attempt.failure for attempt in outcome.report.attempts} == {"connect_timeout"}
+
+
+class TestACallThatActs:
+    """Server-side tools that act on the world must not act twice."""
+
+    @pytest.fixture(params=DRIVERS, ids=str)
+    def driver(self, request: pytest.FixtureRequest) -> Face:
+        chosen: Face = request.param
+        return chosen
+
+    @pytest.mark.parametrize("at", ["before_headers", "after_headers", "after_role"])
+    def test_is_not_replayed_once_it_was_sent(self, driver: Face, setting: Setting, at: str) -> None:
+        upstream = setting.serve(Fault("fin", at))
+        outcome = driver.run(setting.ask(upstream, acts=True))
+        fails(outcome, upstream, StreamCut, requests=1)
+        assert "acts on the world" in str(outcome.error)
+
+    def test_is_sent_again_where_it_was_not_processed(self, driver: Face, settings) -> None:
+        setting = settings("http2")
+        upstream = setting.serve(
+            Fault("rst", "handshake"),
+            Fault("refused_stream", "before_headers"),
+            Fault("status", "before_headers", status=429),
+        )
+        outcome = driver.run(setting.ask(upstream, acts=True))
+        assert outcome.error is None
+        assert (outcome.report.retries, outcome.report.replays) == (3, 0)
+
+    def test_is_replayed_if_the_policy_says_so(self, driver: Face, plain: Setting) -> None:
+        upstream = plain.serve(Fault("fin", "after_role"))
+        policy = dataclasses.replace(POLICY, replay_acting=True)
+        is_replayed(driver.run(plain.ask(upstream, acts=True, policy=policy)), upstream)

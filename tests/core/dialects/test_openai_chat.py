@@ -1,0 +1,606 @@
+"""The chat dialect against recorded streams, and against what nobody has recorded yet."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.corpus import Recording, recordings
+from unbroken.core.attempt import Attempt, Mode
+from unbroken.core.dialect import Signal
+from unbroken.core.dialects.openai_chat import OPENAI_CHAT, ChatDecoder, ChatReader
+from unbroken.core.dialects.openai_errors import FAILED_FINISHES
+from unbroken.core.events import (
+    Failed,
+    Finish,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCallArguments,
+    ToolCallStart,
+    TypedEvent,
+    Usage,
+    UsageReport,
+)
+from unbroken.core.failures import Phase
+from unbroken.core.http import Head, Request
+from unbroken.core.policy import Policy
+from unbroken.core.sse import Event, Parser, encode, parse
+from unbroken.errors import MalformedEvent
+
+URL = "https://api.example.com/v1/chat/completions"
+STREAMS = recordings("openai_chat")
+REFUSALS = recordings("openai_chat_refused", "body")
+
+LABELS = {
+    Signal.SILENT: "silent",
+    Signal.OUTPUT: "output",
+    Signal.SETTLES: "settles",
+    Signal.OUTPUT | Signal.SETTLES: "output+settles",
+    Signal.ENDS: "ends",
+    Signal.TRANSIENT_ERROR: "error:transient",
+    Signal.PERMANENT_ERROR: "error:permanent",
+}
+
+Cutter = Callable[[Recording], Iterable[bytes]]
+CUTS: dict[str, Cutter] = {
+    "whole": lambda recording: [recording.body],
+    "as it arrived": lambda recording: recording.pieces(),
+    "byte by byte": lambda recording: (recording.body[i : i + 1] for i in range(len(recording.body))),
+}
+
+
+def chunk(choices: list[dict[str, Any]] | None = None, **fields: Any) -> Event:
+    body = fields if choices is None else {"choices": choices, **fields}
+    return Event(json.dumps(body).encode())
+
+
+def delta(index: int = 0, finish_reason: str | None = None, **fields: Any) -> Event:
+    return chunk([{"index": index, "delta": fields, "finish_reason": finish_reason}])
+
+
+# The corpus
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("recording", STREAMS, ids=str)
+class TestRecordedStreams:
+    def test_what_each_event_means(self, recording: Recording, cut: Cutter) -> None:
+        reader = OPENAI_CHAT.reader(recording.call(OPENAI_CHAT, URL))
+        parser = Parser()
+        labels = [LABELS[reader.read(event)] for piece in cut(recording) for event in parser.feed(piece)]
+        assert labels == recording.labels
+
+    def test_whether_the_attempt_is_complete(self, recording: Recording, cut: Cutter) -> None:
+        attempt = Attempt(1, recording.call(OPENAI_CHAT, URL), Policy(), 0.0)
+        attempt.open(Head(200, ((b"content-type", b"text/event-stream"),)), Mode.STREAM)
+        for piece in cut(recording):
+            attempt.data(piece)
+            if attempt.failure:
+                break
+        else:
+            attempt.end()
+        settled_by_its_finish = attempt.phase is Phase.COMPLETE and not attempt.noted and not attempt.failure
+        assert settled_by_its_finish is recording.expect["complete"]
+
+    def test_what_was_answered(self, recording: Recording, cut: Cutter) -> None:
+        decoder, parser = OPENAI_CHAT.decoder(), Parser()
+        answer = Collected()
+        for piece in cut(recording):
+            for event in parser.feed(piece):
+                answer.add(decoder.decode(event))
+        answer.check(recording.expect)
+
+
+class Collected:
+    """The answer of a stream, put together in the plainest way."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[tuple[type, int], str] = defaultdict(str)
+        self.finishes: list[str] = []
+        self.failures: list[Failed] = []
+        self.usage: Usage | None = None
+        self.calls: dict[tuple[int, int], dict[str, str]] = {}
+
+    def add(self, events: Iterable[TypedEvent]) -> None:
+        for event in events:
+            match event:
+                case Text(text, choice) | Reasoning(text, choice) | Refusal(text, choice):
+                    self.pieces[type(event), choice] += text
+                case ToolCallStart(index, call_id, name, choice):
+                    assert (choice, index) not in self.calls
+                    self.calls[choice, index] = {"id": call_id, "name": name, "arguments": ""}
+                case ToolCallArguments(index, arguments, choice):
+                    self.calls[choice, index]["arguments"] += arguments
+                case Finish(reason, 0):
+                    self.finishes.append(reason)
+                case UsageReport(usage):
+                    self.usage = usage
+                case Failed():
+                    self.failures.append(event)
+
+    def check(self, expect: dict[str, Any]) -> None:
+        assert self.pieces[Text, 0] == expect.get("text", "")
+        assert self.pieces[Reasoning, 0] == expect.get("reasoning", "")
+        assert self.pieces[Refusal, 0] == expect.get("refusal", "")
+        calls = [call for (choice, _), call in sorted(self.calls.items()) if choice == 0]
+        assert calls == [{"id": "", **call} for call in expect.get("tool_calls", [])]
+        self.check_usage(expect.get("usage"))
+        self.check_end(expect.get("finish_reason"), expect.get("error"))
+
+    def check_usage(self, expected: dict[str, int] | None) -> None:
+        if expected is None:
+            assert self.usage is None
+            return
+        assert self.usage is not None
+        known = msgspec.structs.asdict(self.usage) | {"new": self.usage.new if self.usage.cached is not None else None}
+        assert {name: value for name, value in known.items() if value is not None and name in expected} == expected
+
+    def check_end(self, finish_reason: str | None, error: dict[str, Any] | None) -> None:
+        failed = finish_reason in FAILED_FINISHES
+        assert self.finishes[:1] == ([finish_reason] if finish_reason and not failed else [])
+        assert bool(self.failures) is (error is not None or failed)
+        if error:
+            assert self.failures[0].message == error["message"]
+            assert self.failures[0].kind in {str(error.get("type", "")), str(error.get("code", "")), "UNAVAILABLE"}
+
+
+@pytest.mark.parametrize("recording", STREAMS, ids=str)
+class TestTheNeedle:
+    """After the first output only blocks that contain something notable are parsed. None may be missed."""
+
+    def test_it_finds_every_block_that_settles_ends_or_is_an_error(self, recording: Recording) -> None:
+        for block, label in blocks(recording):
+            if label not in ("silent", "output"):
+                assert OPENAI_CHAT.notable.search(block), (label, block)
+
+    def test_it_finds_them_however_their_json_is_written(self, recording: Recording) -> None:
+        for block, label in blocks(recording):
+            [event] = parse(block)
+            if label in ("silent", "output", "ends"):
+                continue
+            for style in ({"indent": 1}, {"separators": (" : ", " , ")[::-1]}, {"indent": 0}):
+                text = json.dumps(json.loads(event.data), **style)
+                assert OPENAI_CHAT.notable.search(encode(text, event=event.type)), (label, text)
+            broken_everywhere = json.dumps(json.loads(event.data), separators=("\n,\n", "\n:\n"))
+            assert OPENAI_CHAT.notable.search(encode(broken_everywhere, event=event.type)), label
+
+    def test_it_passes_over_what_models_say(self, recording: Recording) -> None:
+        for block, label in blocks(recording):
+            plain = label == "output" and recording.call(OPENAI_CHAT, URL).choices == 1 and b"tool_calls" not in block
+            if plain and not recording.name.startswith("vllm-error"):
+                assert not OPENAI_CHAT.notable.search(block), block
+
+
+def blocks(recording: Recording) -> list[tuple[bytes, str]]:
+    """Each event's block, in the form that the needle is shown, and its label."""
+    whole = Parser().blocks.feed(recording.body).split(b"\n\n")
+    dispatched = [block + b"\n\n" for block in whole if list(parse(block))]
+    return list(zip(dispatched, recording.labels, strict=True))
+
+
+@pytest.mark.parametrize("text", ['"finish_reason": "stop"', '{"error": {"code": 500}}', '"index": 1', "it's over"])
+def test_the_needle_is_not_fooled_by_quotations(text: str) -> None:
+    assert not OPENAI_CHAT.notable.search(encode(delta(content=text).text))
+
+
+@pytest.mark.parametrize("recording", REFUSALS, ids=str)
+def test_recorded_refusals(recording: Recording) -> None:
+    refusal = OPENAI_CHAT.refusal(recording.facts["status"], recording.body)
+    assert refusal.transient is (recording.facts["means"] == "transient")
+    assert refusal.message == json.loads(recording.body)["error"]["message"]
+    assert refusal.kind == json.loads(recording.body)["error"]["type"]
+
+
+# Recognising
+
+
+class TestRecognising:
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/v1/chat/completions",
+            "/chat/completions/",
+            "/openai/deployments/gpt/chat/completions?api-version=2024-10-21",
+            "/api/v1/chat/completions",
+        ],
+    )
+    def test_any_path_that_ends_so(self, path: str) -> None:
+        call = OPENAI_CHAT.recognise(Request("POST", "http://host" + path, body=b'{"stream": true}'))
+        assert call is not None
+        assert (call.dialect, call.streaming, call.choices) == (OPENAI_CHAT, True, 1)
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body"),
+        [
+            ("GET", "/v1/chat/completions", b"{}"),
+            ("POST", "/v1/completions", b"{}"),
+            ("POST", "/v1/chat/completions/abc/cancel", b"{}"),
+            ("POST", "/v1/chat/completions", b""),
+            ("POST", "/v1/chat/completions", b"[]"),
+            ("POST", "/v1/chat/completions", b"not JSON"),
+            ("POST", "/v1/chat/completions", b'{"a": "\xff"}'),
+            ("POST", "/v1/chat/completions", b"[" * 100_000),
+        ],
+    )
+    def test_nothing_else(self, method: str, path: str, body: bytes) -> None:
+        assert OPENAI_CHAT.recognise(Request(method, "http://host" + path, body=body)) is None
+
+    @pytest.mark.parametrize(
+        ("body", "streaming", "choices"),
+        [
+            (b'{"stream": false}', False, 1),
+            (b"{}", False, 1),
+            (b'{"stream": 1}', False, 1),
+            (b'{"stream": true, "n": 3}', True, 3),
+            (b'{"n": 0}', False, 1),
+            (b'{"n": null}', False, 1),
+            (b'{"n": "2"}', False, 1),
+        ],
+    )
+    def test_what_is_asked_for(self, body: bytes, streaming: bool, choices: int) -> None:
+        call = OPENAI_CHAT.recognise(Request("POST", URL, body=body))
+        assert call is not None
+        assert (call.streaming, call.choices) == (streaming, choices)
+
+    @pytest.mark.parametrize(("count", "single"), [(b"0", False), (b"", False), (b"1", True), (b" 2", True)])
+    def test_an_sdks_retry_gets_one_attempt(self, count: bytes, single: bool) -> None:
+        call = OPENAI_CHAT.recognise(Request("POST", URL, ((b"X-Stainless-Retry-Count", count),), b"{}"))
+        assert call is not None
+        assert call.single_attempt is single
+
+    def test_the_content_type_that_is_expected(self) -> None:
+        stream = OPENAI_CHAT.recognise(Request("POST", URL, body=b'{"stream": true}'))
+        document = OPENAI_CHAT.recognise(Request("POST", URL, body=b"{}"))
+        assert stream
+        assert document
+        events = Head(200, ((b"Content-Type", b"Text/Event-Stream; charset=utf-8"),))
+        json_ = Head(200, ((b"content-type", b"application/json"),))
+        assert (stream.expects(events), stream.expects(json_), stream.expects(Head(200))) == (True, False, False)
+        assert (document.expects(events), document.expects(json_)) == (False, True)
+
+
+# What an event means, case by case
+
+
+class TestMeanings:
+    @pytest.mark.parametrize(
+        "event",
+        [
+            Event(b""),
+            Event(b"  "),
+            chunk(),
+            chunk([]),
+            chunk([], prompt_filter_results=[{"prompt_index": 0}], model=""),
+            chunk([], usage={"prompt_tokens": 1}),
+            chunk(None, usage={"prompt_tokens": 1}, model="m"),
+            delta(role="assistant"),
+            delta(role="assistant", content="", refusal=None, tool_calls=[], reasoning_details=[]),
+            delta(function_call={"arguments": ""}),
+            delta(finish_reason="", content=""),
+            chunk([{"index": 0, "content_filter_results": {"hate": {"filtered": False}}}]),
+            chunk([{"index": 0, "delta": None}]),
+            Event(b'{"type": "ping"}', "ping"),
+            Event(b"", "error"),
+        ],
+        ids=lambda event: event.text,
+    )
+    def test_silent(self, event: Event) -> None:
+        assert ChatReader().read(event) == Signal.SILENT
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            delta(content="Hi"),
+            delta(content=" "),
+            delta(content=[{"type": "text", "text": "Hi"}]),
+            delta(reasoning_content="Hm"),
+            delta(reasoning="Hm"),
+            delta(reasoning_details=[{"type": "reasoning.encrypted", "data": "xyz"}]),
+            delta(refusal="I"),
+            delta(tool_calls=[{"index": 0, "id": "call_1", "function": {"name": "f", "arguments": ""}}]),
+            delta(tool_calls=[{"index": 0, "function": {"arguments": "{"}}]),
+            delta(function_call={"name": "f", "arguments": ""}),
+            delta(audio={"data": "AAAA"}),
+            delta(audio={"id": "audio_1", "expires_at": 1}),
+            delta(images=[{"image_url": {"url": "data:"}}]),
+            delta(annotations=[{"type": "url_citation"}]),
+            delta(something_new={"a": 1}),
+            chunk([{"index": 0, "text": "Hi"}]),
+            chunk([{"index": 0, "message": {"content": "Hi"}}]),
+            chunk([], something_new=1),
+            chunk(type="response.created"),
+            chunk({"not": "a list"}),  # type: ignore[arg-type]
+            chunk(["not an object"]),  # type: ignore[list-item]
+            chunk([{"index": 0, "delta": "not an object"}]),
+            Event(b"42"),
+            Event(b'"text"'),
+            Event(b"[]"),
+            Event(b"null"),
+        ],
+        ids=lambda event: event.text,
+    )
+    def test_output_and_whatever_is_not_known(self, event: Event) -> None:
+        assert ChatReader().read(event) == Signal.OUTPUT
+
+    @pytest.mark.parametrize("reason", ["stop", "length", "tool_calls", "content_filter", "something_new"])
+    def test_any_finish_reason_settles_once(self, reason: str) -> None:
+        reader = ChatReader()
+        assert reader.read(delta(finish_reason=reason)) == Signal.SETTLES
+        assert reader.read(delta(finish_reason=reason)) == Signal.SILENT
+        assert reader.read(Event(b"[DONE]")) == Signal.ENDS
+
+    def test_done_alone_settles_nothing(self) -> None:
+        reader = ChatReader()
+        reader.read(delta(content="Hi"))
+        assert reader.read(Event(b" [DONE] ")) == Signal.ENDS
+
+    def test_every_choice_that_was_asked_for_must_finish(self) -> None:
+        reader = ChatReader(choices=2)
+        assert reader.read(delta(0, "stop")) == Signal.SILENT
+        assert reader.read(delta(0, "stop")) == Signal.SILENT
+        assert reader.read(delta(1, "stop", content="!")) == Signal.OUTPUT | Signal.SETTLES
+
+    def test_a_server_that_ignores_n_settles_with_its_terminator(self) -> None:
+        reader = ChatReader(choices=2)
+        reader.read(delta(0, "stop", content="all there is"))
+        assert reader.read(Event(b"[DONE]")) == Signal.ENDS | Signal.SETTLES
+
+    def test_but_not_while_a_choice_that_has_begun_is_open(self) -> None:
+        reader = ChatReader(choices=2)
+        reader.read(delta(1, content="begun"))
+        reader.read(delta(0, "stop"))
+        assert reader.read(Event(b"[DONE]")) == Signal.ENDS
+
+    def test_audio_ends_with_a_date(self) -> None:
+        reader = ChatReader()
+        assert reader.read(delta(audio={"expires_at": 1})) == Signal.OUTPUT | Signal.SETTLES
+        assert reader.read(delta(finish_reason="stop")) == Signal.SILENT
+
+    @pytest.mark.parametrize(
+        "data", [b"{", b"pong", b"{'a': 1}", b"[" * 100_000], ids=["cut", "word", "quotes", "deep"]
+    )
+    def test_malformed(self, data: bytes) -> None:
+        with pytest.raises(MalformedEvent, match="not JSON"):
+            ChatReader().read(Event(data))
+        with pytest.raises(MalformedEvent, match="not JSON"):
+            ChatDecoder().decode(Event(data))
+
+    def test_invalid_utf8_inside_json_is_not_malformed(self) -> None:
+        event = Event(b'{"choices":[{"index":0,"delta":{"content":"Z\xc3rich"}}]}')
+        assert ChatReader().read(event) == Signal.OUTPUT
+        assert ChatDecoder().decode(event) == [Text("Z\ufffdrich")]
+
+
+class TestErrors:
+    """In the stream, and as the body of an error status."""
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            {"error": {"message": "Overloaded", "type": "overloaded_error"}},
+            {"error": {"message": "slow down", "code": "rate_limit_exceeded", "type": "tokens"}},
+            {"error": {"code": 503, "status": "UNAVAILABLE"}},
+            {"error": {"code": "429"}},
+            {"error": {"message": "Internal server error"}},
+            {"error": "upstream timed out"},
+            {"object": "error", "message": "worker died", "type": "InternalServerError", "code": 500},
+            {"detail": "Service Unavailable"},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "insufficient_system_resource"}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "error", "error": {"code": 502}}]},
+            {"error": {"code": 500, "message": "x"}, "choices": [{"index": 0, "delta": {"content": "Hi"}}]},
+        ],
+        ids=str,
+    )
+    def test_transient(self, error: dict[str, Any]) -> None:
+        assert ChatReader().read(chunk(**error)) == Signal.TRANSIENT_ERROR
+        assert self.decoded(error).transient
+        assert OPENAI_CHAT.notable.search(encode(json.dumps(error)))
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            {"error": {"message": "no", "type": "invalid_request_error"}},
+            {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}},
+            {"error": {"message": "Insufficient Balance", "code": 503}},
+            {"error": {"code": 402, "message": "Insufficient credits"}},
+            {"error": {"code": 400, "type": "server_error"}},
+            {"error": "no such model"},
+            {"detail": [{"loc": ["body"], "msg": "field required"}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "error", "error": {"code": 400}}]},
+            {"error": True},
+        ],
+        ids=str,
+    )
+    def test_permanent(self, error: dict[str, Any]) -> None:
+        assert ChatReader().read(chunk(**error)) == Signal.PERMANENT_ERROR
+        assert not self.decoded(error).transient
+        assert OPENAI_CHAT.notable.search(encode(json.dumps(error)))
+
+    @pytest.mark.parametrize("error", [{"error": None}, {"error": ""}, {"error": {}}, {"error": False}], ids=str)
+    def test_none_at_all(self, error: dict[str, Any]) -> None:
+        event = chunk([{"index": 0, "delta": {"content": "Hi"}}], **error)
+        assert ChatReader().read(event) == Signal.OUTPUT
+        assert ChatDecoder().decode(event) == [Text("Hi")]
+
+    @pytest.mark.parametrize(
+        ("data", "transient"),
+        [
+            (b"Internal Server Error", True),
+            (b'"model overloaded"', True),
+            (b"no", False),
+            (b"{}", False),
+            (b"7", False),
+        ],
+    )
+    def test_an_error_event_may_say_anything(self, data: bytes, transient: bool) -> None:
+        event = Event(data, "error")
+        signal = Signal.TRANSIENT_ERROR if transient else Signal.PERMANENT_ERROR
+        assert ChatReader().read(event) == signal
+        [failed] = ChatDecoder().decode(event)
+        assert isinstance(failed, Failed)
+        assert failed.transient is transient
+
+    def test_what_came_with_an_error_is_not_lost(self) -> None:
+        event = chunk(
+            [{"index": 0, "delta": {"content": "last words"}, "finish_reason": "error"}],
+            error={"code": 502, "message": "Provider returned error"},
+            usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+        )
+        assert ChatDecoder().decode(event) == [
+            Text("last words"),
+            UsageReport(Usage(input=3, output=2)),
+            Failed("Provider returned error", "502", True),
+        ]
+
+    @pytest.mark.parametrize(
+        ("status", "body", "transient"),
+        [
+            (429, b"", True),
+            (500, b"<html>", True),
+            (503, b"\xff\xfe", True),
+            (529, b"[]", True),
+            (500, b"[" * 100_000, True),
+            (429, b'{"error": {"code": "insufficient_quota"}}', False),
+            (429, b'{"error": {"type": "insufficient_quota", "code": null}}', False),
+            (503, b'{"error": {"message": "Insufficient balance"}}', False),
+            (401, b'{"error": {"message": "bad key"}}', False),
+            (400, b"", False),
+        ],
+    )
+    def test_refusals(self, status: int, body: bytes, transient: bool) -> None:
+        refusal = OPENAI_CHAT.refusal(status, body)
+        assert refusal.transient is transient
+        assert refusal.message
+
+    def test_a_body_that_is_not_in_the_shape_is_not_quoted(self) -> None:
+        assert OPENAI_CHAT.refusal(502, b"<html>secret</html>").message == "HTTP 502"
+
+    @staticmethod
+    def decoded(error: dict[str, Any]) -> Failed:
+        failed = ChatDecoder().decode(chunk(**error))[-1]
+        assert isinstance(failed, Failed)
+        return failed
+
+
+class TestToolCalls:
+    def test_calls_without_an_index_are_told_apart_by_id(self) -> None:
+        decoder = ChatDecoder()
+        first = decoder.decode(delta(tool_calls=[{"id": "a", "function": {"name": "f", "arguments": "{"}}]))
+        second = decoder.decode(delta(tool_calls=[{"id": "b", "function": {"name": "f", "arguments": "{}"}}]))
+        again = decoder.decode(delta(tool_calls=[{"id": "a", "function": {"arguments": "}"}}]))
+        assert first == [ToolCallStart(0, "a", "f"), ToolCallArguments(0, "{")]
+        assert second == [ToolCallStart(1, "b", "f"), ToolCallArguments(1, "{}")]
+        assert again == [ToolCallArguments(0, "}")]
+
+    def test_without_an_id_either_a_name_begins_a_call_and_the_rest_goes_on_with_it(self) -> None:
+        decoder = ChatDecoder()
+        calls = [{"function": {"name": "f"}}, {"function": {"arguments": "{}"}}, {"function": {"name": "g"}}]
+        assert decoder.decode(delta(tool_calls=calls)) == [
+            ToolCallStart(0, "", "f"),
+            ToolCallArguments(0, "{}"),
+            ToolCallStart(1, "", "g"),
+        ]
+
+    def test_arguments_that_came_as_an_object_become_json(self) -> None:
+        calls = [{"index": 0, "id": "a", "function": {"name": "f", "arguments": {"city": "Paris"}}}]
+        calls += [{"index": 1, "id": "b", "function": {"name": "g", "arguments": {}}}]
+        assert ChatDecoder().decode(delta(tool_calls=calls)) == [
+            ToolCallStart(0, "a", "f"),
+            ToolCallArguments(0, '{"city":"Paris"}'),
+            ToolCallStart(1, "b", "g"),
+            ToolCallArguments(1, "{}"),
+        ]
+
+    def test_calls_of_two_choices(self) -> None:
+        call = {"index": 0, "id": "a", "function": {"name": "f"}}
+        event = chunk([{"index": i, "delta": {"tool_calls": [call]}} for i in (0, 1)])
+        assert ChatDecoder().decode(event) == [ToolCallStart(0, "a", "f", 0), ToolCallStart(0, "a", "f", 1)]
+
+
+class TestWholeAnswers:
+    def test_an_answer(self) -> None:
+        body = {
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 2},
+        }
+        assert ChatDecoder().decode_whole(json.dumps(body).encode()) == [
+            Text("Hi"),
+            Finish("stop"),
+            UsageReport(Usage(input=1, output=2)),
+        ]
+
+    def test_an_error_with_status_200(self) -> None:
+        [failed] = ChatDecoder().decode_whole(b'{"error": {"code": 500}}')
+        assert failed == Failed("the provider reported an error", "500", transient=True)
+
+    @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'"text"', b"\xff"])
+    def test_no_answer(self, body: bytes) -> None:
+        assert not ChatDecoder().decode_whole(body)
+
+
+# Anything at all
+
+WORDS = st.sampled_from(
+    [
+        "choices",
+        "delta",
+        "index",
+        "finish_reason",
+        "error",
+        "content",
+        "tool_calls",
+        "function",
+        "arguments",
+        "audio",
+        "expires_at",
+        "message",
+        "code",
+        "type",
+        "detail",
+        "object",
+        "usage",
+        "thinking",
+        "text",
+        "stop",
+        "id",
+        "name",
+    ]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)
+CHOICES = st.fixed_dictionaries({"choices": st.lists(st.dictionaries(WORDS, JSON, max_size=4), max_size=2)})
+EVENTS = st.builds(
+    Event,
+    (JSON | CHOICES).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=20),
+    st.sampled_from(["message", "error", "ping"]),
+)
+
+
+@given(st.lists(EVENTS, max_size=4), st.integers(1, 2))
+def test_nothing_that_a_server_may_send_breaks_the_reader_or_the_decoder(events: list[Event], choices: int) -> None:
+    reader, decoder = ChatReader(choices), ChatDecoder()
+    for event in events:
+        try:
+            signal = reader.read(event)
+        except MalformedEvent:
+            signal = None
+        try:
+            decoded = decoder.decode(event)
+        except MalformedEvent:
+            continue
+        failed = any(isinstance(item, Failed) for item in decoded)
+        assert failed is bool(signal and signal & Signal.ERROR)
+        if signal and signal & (Signal.SETTLES | Signal.ERROR):
+            assert OPENAI_CHAT.notable.search(encode(event.text, event=event.type))

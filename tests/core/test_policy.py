@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unbroken.core.policy import Policy, retry_after
+from unbroken.errors import UsageError
+
+UNIFORM = st.floats(0, 1, exclude_max=True)
+
+
+class TestDefaults:
+    def test_they_are_the_designs(self) -> None:
+        policy = Policy()
+        assert (policy.retries, policy.replays, policy.give_up_after) == (10, 3, 600)
+        assert (policy.connect, policy.unreachable_for, policy.idle, policy.first_output) == (10, 10, 600, 900)
+        assert (policy.settle, policy.ping, policy.ping_timeout) == (5, 10, 20)
+        assert (policy.backoff_initial, policy.backoff_max) == (0.5, 15)
+        assert (policy.retry_after_max, policy.late) == (60, 30)
+        assert (policy.max_prelude, policy.max_event) == (2**20, 2**24)
+        assert policy.replay_acting is False
+
+    def test_once_is_one_attempt_and_nothing_else(self) -> None:
+        policy = Policy(idle=7, retries=5)
+        assert policy.once() == Policy(idle=7, retries=0, replays=0)
+
+
+class TestValidation:
+    @pytest.mark.parametrize("value", [-1, -0.001, math.nan, -math.inf])
+    def test_a_negative_limit(self, value: float) -> None:
+        with pytest.raises(UsageError, match=r"idle cannot be .*: it must be 0 or more"):
+            Policy(idle=value)
+
+    @pytest.mark.parametrize("name", ["connect", "idle", "first_output", "ping_timeout", "max_event"])
+    def test_a_limit_under_which_nothing_would_ever_succeed(self, name: str) -> None:
+        with pytest.raises(UsageError, match=f"{name} cannot be 0: nothing would ever succeed"):
+            Policy(**{name: 0})  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("name", ["retries", "replays", "give_up_after", "ping", "settle", "max_prelude"])
+    def test_zero_turns_the_rest_off(self, name: str) -> None:
+        Policy(**{name: 0})  # type: ignore[arg-type]
+
+    def test_no_limit_at_all(self) -> None:
+        Policy(give_up_after=math.inf, idle=math.inf, first_output=math.inf)
+
+    def test_it_is_a_value_error_too(self) -> None:
+        with pytest.raises(ValueError, match="retries cannot be -1"):
+            Policy(retries=-1)
+
+
+class TestBackoff:
+    @pytest.mark.parametrize(
+        ("waits", "step"), [(0, 0.5), (1, 1), (2, 2), (3, 4), (4, 8), (5, 15), (6, 15), (9999, 15)]
+    )
+    def test_it_doubles_up_to_its_limit(self, waits: int, step: float) -> None:
+        assert Policy().backoff(waits, lambda: 0.0) == step
+
+    @given(st.integers(0, 10_000), UNIFORM)
+    def test_the_upper_half_is_jittered(self, waits: int, uniform: float) -> None:
+        step = Policy().backoff(waits, lambda: 0.0)
+        delay = Policy().backoff(waits, lambda: uniform)
+        assert delay == pytest.approx(step * (1 - uniform / 2))
+        assert step / 2 <= delay <= step
+
+    @given(UNIFORM)
+    def test_it_can_be_turned_off(self, uniform: float) -> None:
+        assert Policy(backoff_initial=0).backoff(5, lambda: uniform) == 0
+        assert Policy(backoff_max=0).backoff(5, lambda: uniform) == 0
+
+
+NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
+
+
+class TestRetryAfter:
+    @pytest.mark.parametrize(
+        ("headers", "seconds"),
+        [
+            ({}, None),
+            ({"retry-after": "7"}, 7.0),
+            ({"retry-after": " 7 "}, 7.0),
+            ({"retry-after": "0"}, 0.0),
+            ({"retry-after": "1.5"}, 1.5),
+            ({"retry-after": "3600"}, 3600.0),
+            ({"retry-after-ms": "1500"}, 1.5),
+            ({"retry-after-ms": "1500", "retry-after": "7"}, 1.5),
+            ({"retry-after-ms": "soon", "retry-after": "7"}, 7.0),
+            ({"retry-after": "Fri, 15 Jan 2027 08:00:30 GMT"}, 30.0),
+            ({"retry-after": "Fri, 15 Jan 2027 08:00:30 -0000"}, 30.0),
+            ({"retry-after": "Fri, 15 Jan 2027 09:00:30 +0100"}, 30.0),
+            ({"retry-after": "Friday, 15-Jan-27 08:00:30 GMT"}, 30.0),
+            ({"retry-after": "Fri Jan 15 08:00:30 2027"}, 30.0),
+            ({"retry-after": "Fri, 15 Jan 2027 07:59:00 GMT"}, 0.0),
+            ({"retry-after": "Fri, 45 Jan 2027 07:59:00 GMT"}, None),
+            ({"retry-after": "Fri, 15 Jan 99999 07:59:00 GMT"}, None),
+        ],
+        ids=str,
+    )
+    def test_seconds_milliseconds_or_a_date(self, headers: Mapping[str, str], seconds: float | None) -> None:
+        assert retry_after(headers, NOW) == seconds
+
+    @pytest.mark.parametrize(
+        "value", ["", " ", "soon", "-1", "nan", "inf", "-inf", "1e999", "7, 7", "７", "0x10", "None"]
+    )
+    def test_garbage_is_no_answer(self, value: str) -> None:
+        found = retry_after({"retry-after": value}, NOW)
+        assert found is None or value == "７"  # full-width digits are digits to Python; harmless
+
+    @given(st.text(), st.text())
+    def test_nothing_breaks_it(self, seconds: str, milliseconds: str) -> None:
+        found = retry_after({"retry-after": seconds, "retry-after-ms": milliseconds}, NOW)
+        assert found is None or 0 <= found < math.inf

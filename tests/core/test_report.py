@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from unbroken.core.failures import Phase
+from unbroken.core.report import AttemptReport, Report
+
+
+def cut(silent: float, **fields: Any) -> AttemptReport:
+    facts = {"number": 1, "phase": Phase.PRELUDE, "failure": "reset", "http_version": "HTTP/1.1", **fields}
+    return AttemptReport(silent=silent, **facts)
+
+
+def advice(*attempts: AttemptReport) -> str:
+    return Report(attempts=attempts).advice
+
+
+class TestAdvice:
+    def test_three_similar_cuts_are_an_idle_timer(self) -> None:
+        assert advice(cut(60.1), cut(60.3), cut(59.8)).startswith(
+            "something on the way cuts idle connections after about 60 s"
+        )
+
+    def test_a_stranger_among_them_does_not_hide_it(self) -> None:
+        assert "about 60 s" in advice(cut(60.1), cut(7), cut(60.3), cut(59.8))
+
+    @pytest.mark.parametrize(
+        "attempts",
+        [
+            [],
+            [cut(60), cut(60)],
+            [cut(10), cut(60), cut(300)],
+            [cut(0.2), cut(0.1), cut(0.3)],
+            [cut(60, phase=Phase.OUTPUT)] * 3,
+            [cut(60, phase=Phase.SETTLED)] * 3,
+            [cut(60, failure="busy")] * 3,
+            [cut(60, failure="connection_refused", phase=Phase.CONNECT)] * 3,
+            [cut(60, failure=None)] * 3,
+        ],
+        ids=["none", "two", "unlike", "not silent", "output", "settled", "statuses", "unreachable", "answered"],
+    )
+    def test_no_pattern_no_advice(self, attempts: list[AttemptReport]) -> None:
+        assert advice(*attempts) == ""
+
+    def test_over_http1_no_ping_can_help(self) -> None:
+        found = advice(*[cut(60)] * 3)
+        assert "over HTTP/1.1 no PING can prevent it" in found
+        assert "connIdle" in found
+        assert "--no-proxy" in found
+
+    def test_over_http2_ping_is_to_be_turned_on(self) -> None:
+        assert "--ping 10" in advice(*[cut(60, http_version="HTTP/2")] * 3)
+
+    def test_with_ping_another_path_is_needed(self) -> None:
+        assert "although PING kept them busy" in advice(*[cut(60, http_version="HTTP/2", pinged=True)] * 3)
+
+    def test_before_the_headers_the_version_is_not_known_and_nothing_is_claimed_of_it(self) -> None:
+        found = advice(*[cut(60, phase=Phase.HEADERS, http_version="")] * 3)
+        assert "HTTP/1.1" not in found
+        assert "raise that limit" in found
+
+
+class TestCounting:
+    def test_lost_attempts(self) -> None:
+        assert Report(retries=2, replays=1).lost == 3
+
+    def test_what_may_have_been_billed(self) -> None:
+        attempts = (cut(1, billed="unknown"), cut(1, billed="no"), cut(1, billed="unknown"), cut(1, billed="yes"))
+        assert Report(attempts=attempts).possibly_billed == 2
+
+    def test_it_travels_as_json(self) -> None:
+        report = Report(attempts=(cut(1.5, status=200, billed="unknown"),), replays=1, dialect="openai-chat")
+        assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report

@@ -1,0 +1,725 @@
+"""The failure table, the budget and the report, as playbooks in virtual time.
+
+Read ``>>`` as *this happens* and ``<<`` as *then that is done*; see :mod:`core.playbook`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from core.playbook import (
+    ANSWER,
+    BROKEN,
+    COMMENT,
+    DONE,
+    INVALID,
+    OVERLOADED,
+    ROLE,
+    START,
+    STOP,
+    USAGE,
+    Playbook,
+    again,
+    answers,
+    brings,
+    done,
+    ends,
+    fails,
+    gives_head,
+    is_cancelled,
+    is_lost,
+    is_unreachable,
+    reads,
+    sends,
+    speaks,
+    text,
+)
+from unbroken.core.attempt import MAX_REFUSAL
+from unbroken.core.failures import Failure, Phase, Row
+from unbroken.core.turn import LINGER, READ_REFUSAL, Drop, Fail, Finish, Give, Limits, Send
+from unbroken.errors import FirstOutputTimeout, MalformedStream, StreamCut, Unreachable
+
+LOST = [failure for failure in Failure if failure.row is Row.LOST]
+MISCONFIGURED = [failure for failure in Failure if failure.row is Row.MISCONFIGURED]
+UNREACHABLE = [failure for failure in Failure if failure.row is Row.UNREACHABLE]
+BUSY = [408, 409, 425, 429, 500, 502, 503, 504, 520, 529, 599]
+REFUSED = [400, 401, 402, 403, 404, 405, 410, 413, 422, 451]
+
+QUOTA = json.dumps({"error": {"code": "insufficient_quota", "message": "You exceeded your quota"}}).encode()
+
+
+def spoken(**arguments: Any) -> Playbook:
+    """A turn whose attempt has just spoken."""
+    play = Playbook(**arguments)
+    play >> answers() >> brings(ROLE + text("Hi")) << speaks(ROLE + text("Hi"))
+    return play
+
+
+def settled(**arguments: Any) -> Playbook:
+    """A turn whose attempt has just told how it ended."""
+    play = spoken(**arguments)
+    play >> brings(STOP) << Give(STOP)
+    return play
+
+
+def finish(play: Playbook) -> Playbook:
+    """The next attempt goes well."""
+    return play >> answers() >> brings(ANSWER) << speaks(ANSWER) >> ends() << Finish()
+
+
+class TestATurnThatGoesWell:
+    def test_step_by_step(self) -> None:
+        play = Playbook()
+        play << sends(1, until=900)
+        play >> answers(after=1) << reads(until=900)
+        play >> brings(COMMENT, after=1) << reads(until=900)
+        play >> brings(ROLE, after=20) << reads(until=900)
+        play >> brings(text("Hel"), after=1) << speaks(COMMENT + ROLE + text("Hel")) << reads(until=None)
+        play >> brings(text("lo"), after=1) << Give(text("lo")) << reads(until=None)
+        play >> brings(STOP, after=1) << Give(STOP) << reads(until=25 + 5)
+        play >> brings(USAGE, after=1) << Give(USAGE) << reads(until=26 + 5)
+        play >> brings(DONE, after=1) << Give(DONE) << reads(until=27 + LINGER)
+        play >> ends() << Finish()
+        [attempt] = play.attempts
+        assert (attempt.number, attempt.phase, attempt.failure, attempt.status) == (1, Phase.COMPLETE, None, 200)
+        assert (attempt.elapsed, attempt.billed, attempt.http_version, attempt.pinged) == (27, "yes", "HTTP/2", True)
+        assert (play.report.retries, play.report.replays, play.report.dialect) == (0, 0, "openai-chat")
+
+    def test_the_wires_limits_are_the_policys(self) -> None:
+        play = Playbook(connect=1, idle=2, ping=3, ping_timeout=4, first_output=5)
+        play << done(Send(1, Limits(connect=1, idle=2, until=START + 5, ping=3, ping_timeout=4)))
+
+    def test_the_head_is_handed_on_as_it_came(self) -> None:
+        play = Playbook() >> answers(x_request_id="req_1", content_length="5") >> brings(ANSWER) << speaks(ANSWER)
+        assert play.head is not None
+        assert play.head.fields == {"content-type": "text/event-stream", "x-request-id": "req_1", "content-length": "5"}
+
+    def test_an_empty_answer(self) -> None:
+        Playbook() >> answers() >> brings(ROLE) >> brings(STOP) << speaks(ROLE + STOP) >> ends() << Finish()
+
+    def test_empty_pieces_change_nothing(self) -> None:
+        play = Playbook() >> answers() >> brings(b"") >> brings(ROLE + text("Hi")) << speaks(ROLE + text("Hi"))
+        play >> brings(b"") << reads(until=None)
+
+    def test_what_is_where_while_it_runs(self) -> None:
+        play = Playbook()
+        assert (play.turn.phase, play.turn.attempt) == (Phase.CONNECT, 1)
+        play >> answers() >> brings(ROLE)
+        assert play.turn.phase is Phase.PRELUDE
+        play >> is_lost(Failure.RESET) << again("replay", delay=0)
+        assert (play.turn.phase, play.turn.attempt) == (Phase.CONNECT, 2)
+
+
+@pytest.mark.parametrize("failure", LOST)
+class TestTheConnectionIsLost:
+    """Row 1: reset, EOF, truncated body, broken framing, dead path, reset stream, idle timeout."""
+
+    def test_before_the_request_is_sent(self, failure: Failure) -> None:
+        play = Playbook() >> is_lost(failure, sent=False) << again("retry", delay=0.5, of=11, failure=failure)
+        finish(play)
+        assert (play.report.retries, play.report.replays) == (1, 0)
+        assert (play.attempts[0].phase, play.attempts[0].billed) == (Phase.CONNECT, "no")
+
+    def test_while_waiting_for_headers(self, failure: Failure) -> None:
+        play = Playbook() >> is_lost(failure) << again("replay", delay=0, of=4, failure=failure)
+        finish(play)
+        assert (play.report.retries, play.report.replays) == (0, 1)
+        assert (play.attempts[0].phase, play.attempts[0].billed) == (Phase.HEADERS, "unknown")
+
+    def test_in_the_prelude_which_nobody_ever_sees(self, failure: Failure) -> None:
+        play = Playbook() >> answers(after=1) >> brings(COMMENT + ROLE) >> is_lost(failure, after=60, detail="why")
+        play << again("replay", delay=0, attempt=1, of=4, failure=failure)
+        finish(play)
+        lost = play.attempts[0]
+        assert (lost.phase, lost.billed, lost.status, lost.detail) == (Phase.PRELUDE, "unknown", 200, "why")
+        assert (lost.elapsed, lost.silent) == (61, 60)
+        assert play.report.possibly_billed == 1
+
+    def test_after_output(self, failure: Failure) -> None:
+        play = spoken() >> brings(text("more"), after=3) << Give(text("more")) >> is_lost(failure, after=4)
+        play << fails(StreamCut, "cut after 7.0 s, after output: the answer is not whole", retryable=True)
+        assert (play.attempts[0].phase, play.attempts[0].failure) == (Phase.OUTPUT, failure.code)
+        assert play.attempts[0].billed == "yes"
+
+    def test_after_settling(self, failure: Failure) -> None:
+        play = settled() >> is_lost(failure) << Drop() << Finish()
+        assert (play.attempts[0].phase, play.attempts[0].failure) == (Phase.SETTLED, failure.code)
+        assert play.attempts[0].billed == "yes"
+
+    def test_after_the_terminator(self, failure: Failure) -> None:
+        settled() >> brings(DONE) << Give(DONE) >> is_lost(failure) << Drop() << Finish()
+
+
+class TestNotProcessed:
+    """A stream that the server names as refused goes again, and costs nothing."""
+
+    @pytest.mark.parametrize("phase", [Phase.CONNECT, Phase.HEADERS])
+    def test_it_is_a_retry_in_any_phase_before_output(self, phase: Phase) -> None:
+        play = Playbook() >> is_lost(Failure.NOT_PROCESSED, sent=phase is Phase.HEADERS) << again("retry", delay=0.5)
+        assert (play.attempts[0].phase, play.attempts[0].billed) == (phase, "no")
+
+    def test_after_output_it_is_a_cut(self) -> None:
+        spoken() >> is_lost(Failure.NOT_PROCESSED) << fails(StreamCut)
+
+
+class TestNobodyAnswers:
+    """Row 2: retried for about 10 s in all."""
+
+    @pytest.mark.parametrize("failure", UNREACHABLE)
+    def test_then_somebody_does(self, failure: Failure) -> None:
+        play = Playbook() >> is_unreachable(failure) << again("retry", delay=0.5, failure=failure)
+        play >> is_unreachable(failure) << again("retry", delay=1.0)
+        finish(play)
+        assert (play.report.retries, play.attempts[0].billed) == (2, "no")
+
+    @pytest.mark.parametrize("failure", UNREACHABLE)
+    def test_for_ten_seconds_in_all(self, failure: Failure) -> None:
+        play = Playbook()
+        for delay in (0.5, 1, 2, 4):
+            play >> is_unreachable(failure) << again("retry", delay=delay)
+        play >> is_unreachable(failure) << fails(Unreachable, "(tried for 10 s; 5 attempts in all)", retryable=True)
+        assert play.elapsed == 7.5
+
+    def test_the_time_that_a_try_takes_counts(self) -> None:
+        play = Playbook() >> is_unreachable(after=6) << again("retry", delay=0.5)
+        play >> is_unreachable(after=3) << fails(Unreachable, "tried for 10 s")
+
+    def test_each_outage_has_its_own_ten_seconds(self) -> None:
+        play = Playbook() >> is_unreachable() << again("retry", delay=0.5)
+        play >> answers() >> is_lost(Failure.RESET, after=300) << again("replay", delay=0)
+        play >> is_unreachable() << again("retry", delay=1)
+
+
+@pytest.mark.parametrize("failure", MISCONFIGURED)
+class TestMisconfigured:
+    """Row 3: an error at once."""
+
+    def test_before_the_request_is_sent(self, failure: Failure) -> None:
+        play = Playbook() >> is_lost(failure, sent=False, detail="the detail")
+        play << fails(Unreachable, f"{failure.phrase} (the detail)", retryable=False)
+        assert (play.attempts[0].phase, play.attempts[0].billed) == (Phase.CONNECT, "no")
+
+    def test_while_it_is_being_sent(self, failure: Failure) -> None:
+        Playbook() >> is_lost(failure) << fails(Unreachable, failure.phrase, retryable=False)
+
+
+class TestStatusesThatMayPass:
+    """Row 4: 408, 409, 425, 429, 5xx and 529, answered within 30 s."""
+
+    @pytest.mark.parametrize("status", BUSY)
+    def test_retried_after_a_wait(self, status: int) -> None:
+        play = Playbook() >> answers(status, "text/html", after=2) >> brings(b"<html>") >> ends()
+        play << again("retry", delay=0.5, of=11, failure=Failure.BUSY)
+        finish(play)
+        refused = play.attempts[0]
+        assert (refused.status, refused.phase, refused.billed) == (status, Phase.HEADERS, "no")
+        assert refused.detail == f"HTTP {status}"
+
+    def test_retry_after_is_honoured(self) -> None:
+        play = Playbook() >> answers(429, retry_after="7") >> ends() << again("retry", delay=7)
+        play >> answers(429, retry_after_ms="1500") >> ends() << again("retry", delay=1.5)
+        play >> answers(503, retry_after="Fri, 15 Jan 2027 08:00:20 GMT") >> ends() << again("retry", delay=11.5)
+        assert play.elapsed == 20
+
+    @pytest.mark.parametrize("value", ["0", "soon", "Fri, 15 Jan 2027 07:00:00 GMT"])
+    def test_a_retry_after_that_says_nothing_leaves_the_usual_wait(self, value: str) -> None:
+        Playbook() >> answers(429, retry_after=value) >> ends() << again("retry", delay=0.5)
+
+    def test_up_to_sixty_seconds(self) -> None:
+        Playbook() >> answers(429, retry_after="60") >> ends() << again("retry", delay=60)
+
+    def test_beyond_that_the_response_is_handed_on_at_once(self) -> None:
+        play = Playbook() >> answers(429, "application/json", retry_after="61") << gives_head(429)
+        play >> brings(b"{}") << Give(b"{}") >> ends() << Finish()
+        assert (play.attempts[0].failure, play.attempts[0].billed) == ("busy", "no")
+
+    def test_a_longest_wait_of_ones_own_is_no_retry_after(self) -> None:
+        Playbook(backoff_initial=90, backoff_max=90) >> answers(429) >> ends() << again("retry", delay=90)
+
+    @pytest.mark.parametrize("body", [b"", b"not JSON", b'{"error": {"type": "overloaded_error"}}'])
+    def test_whatever_its_body_says(self, body: bytes) -> None:
+        Playbook() >> answers(503) >> brings(body) >> ends() << again("retry", delay=0.5)
+
+    def test_a_long_body_is_not_waited_for(self) -> None:
+        Playbook() >> answers(503) >> brings(b"x" * MAX_REFUSAL) << again("retry", delay=0.5)
+
+    def test_nor_a_slow_one(self) -> None:
+        play = Playbook() >> answers(503, after=2) << reads(until=2 + READ_REFUSAL)
+        play >> brings(b"x", after=1) << reads(until=2 + READ_REFUSAL)
+        play >> is_lost(Failure.DEADLINE, after=4) << again("retry", delay=0.5)
+
+    @pytest.mark.parametrize("failure", LOST)
+    def test_a_cut_body_changes_nothing(self, failure: Failure) -> None:
+        (
+            Playbook()
+            >> answers(503)
+            >> brings(b"x")
+            >> is_lost(failure)
+            << again("retry", delay=0.5, failure=Failure.BUSY)
+        )
+
+    def test_nor_does_one_in_a_broken_encoding(self) -> None:
+        Playbook() >> answers(503, content_encoding="gzip") >> brings(b"x" * 99) << again("retry", delay=0.5)
+
+    def test_or_in_one_that_cannot_be_read(self) -> None:
+        Playbook() >> answers(503, content_encoding="br") >> brings(b"x" * 99) >> ends() << again("retry", delay=0.5)
+
+    def test_ten_times_and_then_handed_on_at_once(self) -> None:
+        play = Playbook()
+        for delay in (0.5, 1, 2, 4, 8, 15, 15, 15, 15, 15):
+            play >> answers(529) >> ends() << again("retry", delay=delay)
+        play >> answers(529) << gives_head(529) >> brings(b"why") << Give(b"why") >> ends() << Finish()
+        assert (play.report.retries, len(play.attempts)) == (10, 11)
+
+    def test_an_answer_that_comes_in_the_end_is_all_that_is_seen(self) -> None:
+        finish(Playbook() >> answers(500) >> brings(b"oops") >> ends() << again("retry", delay=0.5))
+
+
+class TestShouldRetry:
+    """The server's own word on it."""
+
+    @pytest.mark.parametrize("word", ["false", " False "])
+    def test_false_is_handed_on_at_once(self, word: str) -> None:
+        play = Playbook() >> answers(500, x_should_retry=word) << gives_head(500)
+        play >> brings(b"x") << Give(b"x") >> ends() << Finish()
+
+    @pytest.mark.parametrize("word", ["true", " TRUE "])
+    @pytest.mark.parametrize("status", [400, 404, 429])
+    def test_true_is_retried_whatever_else_is_said(self, status: int, word: str) -> None:
+        Playbook() >> answers(status, x_should_retry=word) >> brings(QUOTA) >> ends() << again("retry", delay=0.5)
+
+    def test_any_other_word_is_none(self) -> None:
+        Playbook() >> answers(500, x_should_retry="maybe") >> ends() << again("retry", delay=0.5)
+        Playbook() >> answers(400, x_should_retry="maybe") << gives_head(400)
+
+    def test_it_is_not_asked_where_nothing_went_wrong(self) -> None:
+        Playbook() >> answers(302, x_should_retry="true") << gives_head(302)
+
+
+class TestStatusesThatComeLate:
+    """Row 5: after more than 30 s it is a gateway's idle timer, and the work may have been done."""
+
+    @pytest.mark.parametrize("status", BUSY)
+    def test_they_count_as_replays(self, status: int) -> None:
+        play = Playbook() >> answers(status, after=30.1) >> ends()
+        play << again("replay", delay=0, of=4, failure=Failure.GATEWAY_GAVE_UP)
+        assert (play.report.replays, play.report.retries) == (1, 0)
+        assert (play.attempts[0].billed, play.attempts[0].phase) == ("unknown", Phase.HEADERS)
+
+    def test_thirty_seconds_are_not_late(self) -> None:
+        Playbook() >> answers(504, after=30) >> ends() << again("retry", delay=0.5, failure=Failure.BUSY)
+
+    def test_it_is_the_answer_that_is_late_and_not_its_body(self) -> None:
+        Playbook() >> answers(504, after=28) >> ends(after=4) << again("retry", delay=0.5, failure=Failure.BUSY)
+
+    def test_late_after_the_start_of_its_own_attempt(self) -> None:
+        play = Playbook() >> answers(504, after=29) >> ends() << again("retry", delay=0.5)
+        play >> answers(504, after=29) >> ends() << again("retry", delay=1, failure=Failure.BUSY)
+
+    def test_three_times_and_then_handed_on(self) -> None:
+        play = Playbook()
+        for delay in (0, 0.5, 1):
+            play >> answers(504, after=60) >> ends() << again("replay", delay=delay)
+        play >> answers(504, after=60) << gives_head(504)
+
+    def test_handed_on_it_may_have_been_billed(self) -> None:
+        play = Playbook(replays=0) >> answers(504, after=60) << gives_head(504) >> ends() << Finish()
+        assert (play.attempts[0].failure, play.attempts[0].billed) == ("gateway_gave_up", "unknown")
+
+
+class TestRefusals:
+    """Row 6: exhausted quotas and every other status are handed on at once."""
+
+    @pytest.mark.parametrize("status", REFUSED)
+    def test_any_other_status(self, status: int) -> None:
+        play = Playbook() >> answers(status, "application/json") << gives_head(status)
+        play >> brings(b'{"error"') << Give(b'{"error"') >> brings(b": {}}") << Give(b": {}}") >> ends() << Finish()
+        [attempt] = play.attempts
+        assert (attempt.status, attempt.failure, attempt.billed) == (status, "refused", "no")
+        assert play.report.possibly_billed == 0
+
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_an_exhausted_quota(self, status: int) -> None:
+        play = Playbook() >> answers(status, "application/json", retry_after="1") >> brings(QUOTA) >> ends()
+        play << speaks(QUOTA, status) << Finish()
+        assert (play.attempts[0].failure, play.attempts[0].billed) == ("refused", "no")
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
+    def test_redirects_are_not_followed(self, status: int) -> None:
+        play = Playbook() >> answers(status, location="https://elsewhere/") << gives_head(status) >> ends() << Finish()
+        assert play.head is not None
+        assert play.head.fields["location"] == "https://elsewhere/"
+
+    def test_a_body_that_is_cut_is_no_whole_one(self) -> None:
+        play = Playbook() >> answers(400) << gives_head(400) >> brings(b"{") << Give(b"{")
+        play >> is_lost(Failure.RESET) << fails(StreamCut, "after output")
+
+    def test_nor_is_one_that_was_held(self) -> None:
+        play = Playbook() >> answers(429) >> brings(QUOTA) >> is_lost(Failure.DEADLINE, after=5)
+        play << speaks(QUOTA, 429) << fails(StreamCut, "the error's body did not come within 5 s")
+
+
+class TestTransientErrorInTheStream:
+    """Row 7."""
+
+    def test_before_output_it_is_replayed_after_a_wait(self) -> None:
+        play = Playbook() >> answers() >> brings(ROLE + OVERLOADED)
+        play << again("replay", delay=0.5, failure=Failure.TRANSIENT_ERROR)
+        play >> answers() >> brings(OVERLOADED) << again("replay", delay=1)
+        play >> answers() >> brings(OVERLOADED) << again("replay", delay=2)
+        finish(play)
+        assert [attempt.billed for attempt in play.attempts] == ["unknown"] * 3 + ["yes"]
+
+    def test_when_the_budget_is_used_up_it_is_handed_on_as_it_came(self) -> None:
+        play = Playbook(replays=1) >> answers() >> brings(OVERLOADED) << again("replay", delay=0.5)
+        play >> answers() >> brings(ROLE + OVERLOADED + DONE) << speaks(ROLE + OVERLOADED + DONE)
+        play >> ends() << Finish()
+        assert (play.attempts[1].failure, play.attempts[1].billed) == ("transient_error", "unknown")
+
+    def test_a_call_that_acts_is_not_replayed(self) -> None:
+        Playbook(acts=True) >> answers() >> brings(OVERLOADED) << speaks(OVERLOADED) >> ends() << Finish()
+
+    def test_after_output_it_is_handed_on(self) -> None:
+        play = spoken() >> brings(OVERLOADED, after=1) << Give(OVERLOADED) << reads(until=1 + 5) >> ends() << Finish()
+        assert play.attempts[0].failure == "transient_error"
+
+    def test_and_is_the_ending(self) -> None:
+        spoken() >> brings(OVERLOADED) << Give(OVERLOADED) >> is_lost(Failure.RESET) << Drop() << Finish()
+
+    def test_after_settling_it_costs_nothing(self) -> None:
+        play = settled() >> brings(OVERLOADED) << Give(OVERLOADED) >> ends() << Finish()
+        assert (play.attempts[0].failure, play.attempts[0].billed) == (None, "yes")
+
+
+class TestPermanentErrorInTheStream:
+    """Row 8."""
+
+    def test_before_output_it_is_handed_on_as_it_came(self) -> None:
+        play = Playbook() >> answers() >> brings(ROLE) >> brings(INVALID + DONE) << speaks(ROLE + INVALID + DONE)
+        play >> ends() << Finish()
+        assert (play.attempts[0].failure, play.attempts[0].billed) == ("permanent_error", "unknown")
+
+    def test_after_output_too(self) -> None:
+        play = spoken() >> brings(INVALID) << Give(INVALID) >> brings(DONE) << Give(DONE) >> ends() << Finish()
+        assert play.attempts[0].failure == "permanent_error"
+
+
+class TestBrokenEvents:
+    """Row 9: malformed, or over the cap."""
+
+    def test_malformed_before_output_is_an_error_without_replay(self) -> None:
+        play = Playbook() >> answers() >> brings(ROLE + BROKEN)
+        play << fails(MalformedStream, "the stream is broken: malformed event", retryable=False)
+        assert play.attempts[0].phase is Phase.PRELUDE
+
+    def test_malformed_after_output_goes_through(self) -> None:
+        play = spoken() >> brings(BROKEN) << Give(BROKEN) >> brings(STOP + DONE) << Give(STOP + DONE)
+        play >> ends() << Finish()
+
+    def test_over_the_cap_before_output_is_an_error_without_replay(self) -> None:
+        play = Playbook(max_event=300) >> answers() >> brings(text("x" * 300))
+        play << fails(MalformedStream, "event over the size cap (an event of the stream grew over 300 bytes)")
+
+    def test_over_the_cap_after_output_goes_through(self) -> None:
+        play = spoken(max_event=300)
+        play >> brings(text("x" * 300)[:350]) << Give(text("x" * 300)[:350])
+        play >> brings(text("x" * 300)[350:]) << Give(text("x" * 300)[350:]) >> brings(STOP) << Give(STOP)
+        play >> ends() << Finish()
+
+    def test_a_prelude_over_its_cap_counts_as_output(self) -> None:
+        play = Playbook(max_prelude=500) >> answers() >> brings(COMMENT * 50) << speaks(COMMENT * 50)
+        play >> is_lost(Failure.RESET) << fails(StreamCut, "after output")
+
+
+class TestOtherContent:
+    """Row 10: handed on unread."""
+
+    @pytest.mark.parametrize("content_type", ["text/html", "application/json", ""])
+    def test_instead_of_a_stream(self, content_type: str) -> None:
+        play = Playbook() >> answers(200, content_type) << gives_head() << reads(until=None)
+        play >> brings(b"anything") << Give(b"anything") >> ends() << Finish()
+        assert (play.attempts[0].failure, play.attempts[0].billed) == ("other_content", "unknown")
+
+    def test_instead_of_a_document(self) -> None:
+        Playbook(streaming=False) >> answers() << gives_head() >> brings(ANSWER) << Give(ANSWER) >> ends() << Finish()
+
+    @pytest.mark.parametrize("status", [101, 204, 205])
+    def test_no_content_at_all(self, status: int) -> None:
+        Playbook() >> answers(status, "") << gives_head(status) >> ends() << Finish()
+
+    def test_cut_it_is_not_whole(self) -> None:
+        play = Playbook() >> answers(200, "text/html") << gives_head() >> is_lost(Failure.TRUNCATED)
+        play << fails(StreamCut, "after output")
+
+    def test_an_encoding_that_nobody_asked_for_and_that_cannot_be_read(self) -> None:
+        play = Playbook() >> answers(content_encoding="br") << gives_head() >> brings(b"\x8b") << Give(b"\x8b")
+        play >> ends() << Finish()
+        assert play.head is not None
+        assert play.head.fields["content-encoding"] == "br"
+
+    def test_an_encoding_that_can_be_read_is_not_seen(self) -> None:
+        play = Playbook() >> answers(content_encoding="gzip", content_length="5") >> brings(gzip.compress(ANSWER))
+        play << speaks(ANSWER) >> ends() << Finish()
+        assert play.head is not None
+        assert play.head.fields == {"content-type": "text/event-stream"}
+
+
+class TestNoOutputInTime:
+    """Row 11."""
+
+    def test_no_headers(self) -> None:
+        play = Playbook() << sends(1, until=900)
+        (
+            play
+            >> is_lost(Failure.DEADLINE, after=900)
+            << fails(FirstOutputTimeout, "no output within 900 s", retryable=True)
+        )
+        assert (play.attempts[0].phase, play.attempts[0].billed) == (Phase.HEADERS, "unknown")
+
+    def test_no_output_and_comments_and_pings_do_not_feed_it(self) -> None:
+        play = Playbook(first_output=30) >> answers(after=10) >> brings(COMMENT, after=10) << reads(until=30)
+        play >> brings(ROLE, after=9) << reads(until=30)
+        (
+            play
+            >> is_lost(Failure.DEADLINE, after=1)
+            << fails(FirstOutputTimeout, "no output within 30 s; raise the limit")
+        )
+
+    def test_not_even_a_connection(self) -> None:
+        Playbook(first_output=5) >> is_lost(Failure.DEADLINE, after=5, sent=False) << fails(FirstOutputTimeout)
+
+    def test_each_attempt_has_its_own(self) -> None:
+        play = Playbook() >> answers() >> is_lost(Failure.RESET, after=300) << again("replay", delay=0)
+        play >> answers() << reads(until=300 + 900)
+
+
+class TestTheCallerLeaves:
+    """Row 12: it ends at once, never a retry or a replay."""
+
+    def test_before_the_request_is_sent(self) -> None:
+        play = Playbook() >> is_cancelled(sent=False) << Finish()
+        assert (play.attempts[0].failure, play.attempts[0].phase) == ("cancelled", Phase.CONNECT)
+        assert play.attempts[0].billed == "no"
+
+    def test_while_waiting_for_headers(self) -> None:
+        play = Playbook() >> is_cancelled() << Finish()
+        assert (play.attempts[0].phase, play.attempts[0].billed) == (Phase.HEADERS, "unknown")
+
+    def test_in_the_prelude(self) -> None:
+        play = Playbook() >> answers() >> brings(ROLE) >> is_cancelled(after=3) << Finish()
+        assert (play.attempts[0].phase, play.attempts[0].elapsed) == (Phase.PRELUDE, 3)
+
+    def test_in_the_output(self) -> None:
+        assert (spoken() >> is_cancelled() << Finish()).attempts[0].failure == "cancelled"
+
+    def test_after_settling(self) -> None:
+        assert (settled() >> is_cancelled() << Finish()).attempts[0].failure == "cancelled"
+
+    def test_after_the_terminator_nothing_was_left_to_cancel(self) -> None:
+        play = settled() >> brings(DONE) << Give(DONE) >> is_cancelled() << Finish()
+        assert (play.attempts[0].failure, play.attempts[0].billed) == (None, "yes")
+
+    def test_in_a_refusal(self) -> None:
+        assert (Playbook() >> answers(429) >> is_cancelled() << Finish()).attempts[0].status == 429
+
+    def test_before_another_attempt_has_begun(self) -> None:
+        play = Playbook() >> answers(503) >> ends() >> is_cancelled(sent=False) << Finish()
+        assert [attempt.failure for attempt in play.attempts] == ["busy", "cancelled"]
+        assert play.attempts[1].elapsed == 0
+
+    def test_what_was_not_taken_yet_is_not_handed_on_any_more(self) -> None:
+        Playbook() >> answers() >> brings(ANSWER) >> is_cancelled() << Finish()
+
+    def test_after_the_end_it_changes_nothing(self) -> None:
+        play = settled() >> ends() << Finish() >> is_cancelled() << Finish()
+        assert len(play.attempts) == 1
+        assert play.attempts[0].failure is None
+
+
+class TestEndings:
+    @pytest.mark.parametrize("said", [b"", COMMENT, ROLE, COMMENT + ROLE])
+    def test_a_clean_end_before_output_is_a_cut_and_is_replayed(self, said: bytes) -> None:
+        play = Playbook() >> answers() >> brings(said) >> ends(silent=60)
+        finish(play << again("replay", delay=0, failure=Failure.UNFINISHED))
+        assert play.attempts[0].silent == 60
+
+    def test_a_clean_end_after_output_is_a_cut(self) -> None:
+        spoken() >> ends() << fails(StreamCut, "the stream ended without saying how the answer ended")
+
+    def test_a_terminator_without_a_finish_reason_is_a_cut_and_is_not_handed_on(self) -> None:
+        play = spoken() >> brings(text("more") + DONE) << Give(text("more")) << fails(StreamCut)
+        assert play.attempts[0].failure == "unfinished"
+
+    def test_before_output_it_is_replayed(self) -> None:
+        Playbook() >> answers() >> brings(ROLE + DONE) << again("replay", delay=0, failure=Failure.UNFINISHED)
+
+    def test_a_missing_terminator_is_none_of_our_business(self) -> None:
+        play = settled() >> ends() << Finish()
+        assert play.attempts[0].failure is None
+
+    def test_five_silent_seconds_after_settling_end_the_stream(self) -> None:
+        play = settled() << reads(until=5) >> is_lost(Failure.DEADLINE, after=5) << Drop() << Finish()
+        assert (play.attempts[0].failure, play.attempts[0].phase) == ("deadline", Phase.SETTLED)
+
+    def test_whatever_comes_in_between_starts_them_anew(self) -> None:
+        settled() >> brings(USAGE, after=4) << Give(USAGE) << reads(until=4 + 5)
+
+    def test_the_end_of_the_body_is_not_waited_for_for_long(self) -> None:
+        play = settled() >> brings(DONE) << Give(DONE) << reads(until=LINGER)
+        play >> is_lost(Failure.DEADLINE, after=LINGER) << Drop() << Finish()
+
+
+class TestDocuments:
+    """A call that does not stream is held until its body is whole."""
+
+    BODY = b'{"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}'
+
+    def asked(self) -> Playbook:
+        return Playbook(streaming=False) >> answers(200, "application/json; charset=utf-8")
+
+    def test_handed_on_when_whole(self) -> None:
+        play = self.asked() >> brings(self.BODY[:9]) >> brings(self.BODY[9:], after=60) << reads(until=900)
+        play >> ends() << speaks(self.BODY) << Finish()
+        assert (play.attempts[0].phase, play.attempts[0].billed) == (Phase.COMPLETE, "yes")
+
+    @pytest.mark.parametrize("failure", LOST)
+    def test_cut_it_is_replayed(self, failure: Failure) -> None:
+        play = self.asked() >> brings(self.BODY[:9]) >> is_lost(failure) << again("replay", delay=0)
+        play >> answers(200, "application/json") >> brings(self.BODY) >> ends() << speaks(self.BODY) << Finish()
+
+    @pytest.mark.parametrize("size", [0, 9, 30])
+    def test_a_clean_end_in_the_middle_is_a_cut(self, size: int) -> None:
+        play = self.asked() >> brings(self.BODY[:size]) >> ends() << again("replay", delay=0, failure=Failure.TRUNCATED)
+        assert play.attempts[0].detail == "the JSON of the answer is not whole"
+
+    def test_refusals_are_the_same(self) -> None:
+        Playbook(streaming=False) >> answers(429) >> ends() << again("retry", delay=0.5)
+
+    def test_too_long_to_be_held(self) -> None:
+        play = Playbook(streaming=False, max_event=10) >> answers(200, "application/json") >> brings(self.BODY)
+        play << speaks(self.BODY) << reads(until=None) >> is_lost(Failure.RESET) << fails(StreamCut)
+
+
+class TestTheBudget:
+    def cut(self, play: Playbook, after: float = 60) -> Playbook:
+        return play >> answers() >> brings(ROLE) >> is_lost(Failure.RESET, after=after)
+
+    def test_three_replays_the_first_at_once(self) -> None:
+        play = Playbook()
+        for delay in (0, 0.5, 1):
+            self.cut(play) << again("replay", delay=delay, of=4)
+        self.cut(play) << fails(StreamCut, "before any output: connection reset (3 replays used up; 4 attempts in all)")
+        assert (play.report.replays, play.report.possibly_billed) == (3, 4)
+        assert play.error is not None
+        assert play.error.retryable
+
+    def test_one_counter_whatever_was_lost(self) -> None:
+        play = Playbook()
+        self.cut(play) << again("replay", delay=0)
+        play >> answers(504, after=60) >> ends() << again("replay", delay=0.5)
+        play >> answers() >> brings(OVERLOADED) << again("replay", delay=1)
+        play >> is_lost(Failure.DEAD_PATH) << fails(StreamCut, "3 replays used up")
+
+    def test_only_the_first_replay_goes_at_once(self) -> None:
+        play = Playbook() >> answers() >> brings(OVERLOADED) << again("replay", delay=0.5)
+        self.cut(play) << again("replay", delay=1)
+
+    def test_retries_are_counted_for_each_attempt_anew(self) -> None:
+        play = Playbook(retries=1) >> answers(429) >> ends() << again("retry", delay=0.5, attempt=1, of=2)
+        self.cut(play) << again("replay", delay=0, attempt=2, of=5)
+        play >> answers(429) >> ends() << again("retry", delay=1, attempt=3, of=4)
+        play >> answers(429) << gives_head(429)
+        assert (play.report.retries, play.report.replays, play.report.lost) == (2, 1, 3)
+
+    def test_waits_are_jittered(self) -> None:
+        Playbook(jitter=0.5) >> answers(429) >> ends() << again("retry", delay=0.375)
+        Playbook(jitter=0.5) >> answers(429, retry_after="7") >> ends() << again("retry", delay=7)
+
+    def test_after_ten_minutes_no_attempt_starts_any_more(self) -> None:
+        play = self.cut(Playbook(), after=600) << again("replay", delay=0)
+        self.cut(play, after=1) << fails(StreamCut, "(gave up after 600 s; 2 attempts in all)")
+
+    def test_but_one_that_runs_may_go_on(self) -> None:
+        play = Playbook() >> answers() >> brings(ROLE) >> brings(text("Hi"), after=899) << speaks(ROLE + text("Hi"))
+        play >> brings(STOP, after=9999) << Give(STOP) >> ends() << Finish()
+
+    def test_the_wait_before_it_counts(self) -> None:
+        play = Playbook() >> answers(429, after=25, retry_after="60") >> ends() << again("retry", delay=60)
+        for _ in range(8):
+            play >> answers(429, retry_after="60") >> ends() << again("retry", delay=60)
+        play >> answers(429, retry_after="60") << gives_head(429)
+        assert play.elapsed == 565
+
+    def test_none_allowed(self) -> None:
+        self.cut(Playbook(replays=0)) << fails(StreamCut, "connection reset (no replays allowed)")
+        Playbook(retries=0) >> is_lost(Failure.RESET, sent=False) << fails(Unreachable, "(no retries allowed)")
+        Playbook(retries=0) >> answers(429) << gives_head(429)
+
+    def test_an_sdks_retry_gets_one_attempt(self) -> None:
+        self.cut(Playbook(single_attempt=True)) << fails(StreamCut)
+        Playbook(single_attempt=True) >> is_unreachable() << fails(Unreachable)
+        Playbook(single_attempt=True) >> answers(429) << gives_head(429)
+
+    def test_a_call_that_acts_on_the_world_is_never_replayed_once_sent(self) -> None:
+        self.cut(Playbook(acts=True)) << fails(StreamCut, "(not replayed: the call acts on the world)")
+        Playbook(acts=True) >> is_lost(Failure.RESET) << fails(StreamCut)
+        Playbook(acts=True) >> answers(504, after=60) << gives_head(504)
+
+    def test_but_may_be_retried_where_nothing_was_done(self) -> None:
+        Playbook(acts=True) >> is_lost(Failure.RESET, sent=False) << again("retry", delay=0.5)
+        Playbook(acts=True) >> answers(429) >> ends() << again("retry", delay=0.5)
+
+    def test_and_replayed_if_the_policy_says_so(self) -> None:
+        self.cut(Playbook(acts=True, replay_acting=True)) << again("replay", delay=0)
+
+
+class TestWhatIsTold:
+    def test_three_similar_cuts_bring_advice(self) -> None:
+        play = Playbook()
+        for delay, advice in ((0, ""), (0.5, ""), (1, "cuts idle connections after about 60 s")):
+            play >> answers(http_version="HTTP/1.1") >> is_lost(Failure.RESET, after=60)
+            play << again("replay", delay=delay, advice=advice)
+            assert bool(play.report.advice) is bool(advice)
+        play >> answers(http_version="HTTP/1.1") >> is_lost(Failure.RESET, after=60)
+        play << fails(StreamCut, "4 attempts in all); something on the way cuts idle connections after about 60 s")
+
+    def test_one_record_for_each_attempt_in_order(self) -> None:
+        play = Playbook() >> is_unreachable() << again("retry", delay=0.5)
+        play >> answers(503, after=1, http_version="HTTP/1.1") >> ends() << again("retry", delay=1)
+        play >> answers(after=2) >> brings(ROLE) >> is_lost(Failure.STREAM_RESET, after=3) << again("replay", delay=0)
+        finish(play)
+        facts = [(a.number, a.phase, a.failure, a.status, a.elapsed, a.http_version, a.billed) for a in play.attempts]
+        assert facts == [
+            (1, Phase.CONNECT, "connection_refused", None, 0, "", "no"),
+            (2, Phase.HEADERS, "busy", 503, 1, "HTTP/1.1", "no"),
+            (3, Phase.PRELUDE, "stream_reset", 200, 5, "HTTP/2", "unknown"),
+            (4, Phase.COMPLETE, None, 200, 0, "HTTP/2", "yes"),
+        ]
+        assert [attempt.pinged for attempt in play.attempts] == [False, False, True, True]
+
+    def test_without_ping_nothing_is_pinged(self) -> None:
+        assert not finish(Playbook(ping=0)).attempts[0].pinged
+
+    @pytest.mark.parametrize(
+        "play",
+        [
+            lambda: spoken() >> brings(text("secret") + DONE),
+            lambda: Playbook() >> answers() >> brings(text("secret")[:90] + b"\n\n"),
+            lambda: Playbook(max_event=9) >> answers() >> brings(text("secret")),
+            lambda: Playbook(replays=0) >> answers() >> brings(ROLE) >> is_lost(Failure.RESET),
+            lambda: Playbook() >> answers(503) >> brings(b"secret") >> ends(),
+            lambda: Playbook() >> answers() >> brings(OVERLOADED + text("secret")),
+        ],
+    )
+    def test_messages_contain_nothing_that_the_model_or_the_provider_said(self, play: Callable[[], Playbook]) -> None:
+        stage = play()
+        messages = [action.error for action in stage.rest() if isinstance(action, Fail)]
+        assert messages or stage.attempts
+        said = " ".join([*map(str, messages), *map(str, stage.attempts)])
+        assert "secret" not in said
+        assert "the provider's words" not in said
