@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from unbroken.core.report import AttemptReport, Report
     from unbroken.core.turn import Again
     from unbroken.errors import (
+        CallerTimeout,
         FirstOutputTimeout,
         MalformedStream,
         ProviderError,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
         Unreachable,
         UsageError,
     )
+    from unbroken.transports.httpx2 import AsyncTransport, Transport
+    from unbroken.transports.wrapping import wrap
 
 __version__ = "0.1.0"
 
@@ -44,6 +47,8 @@ _HOMES = {
     "Again": "core.turn",
     "Answer": "client",
     "AsyncClient": "client",
+    "AsyncTransport": "transports.httpx2",
+    "CallerTimeout": "errors",
     "AsyncTurnStream": "client",
     "AttemptReport": "core.report",
     "Client": "client",
@@ -61,6 +66,7 @@ _HOMES = {
     "ToolCall": "core.events",
     "ToolCallArguments": "core.events",
     "ToolCallStart": "core.events",
+    "Transport": "transports.httpx2",
     "TurnError": "errors",
     "TurnStream": "client",
     "TypedEvent": "core.events",
@@ -70,14 +76,17 @@ _HOMES = {
     "Usage": "core.events",
     "UsageError": "errors",
     "UsageReport": "core.events",
+    "wrap": "transports.wrapping",
 }
 
 __all__ = [
     "Again",
     "Answer",
     "AsyncClient",
+    "AsyncTransport",
     "AsyncTurnStream",
     "AttemptReport",
+    "CallerTimeout",
     "Client",
     "Failed",
     "Finish",
@@ -93,6 +102,7 @@ __all__ = [
     "ToolCall",
     "ToolCallArguments",
     "ToolCallStart",
+    "Transport",
     "TurnError",
     "TurnStream",
     "TypedEvent",
@@ -103,6 +113,7 @@ __all__ = [
     "UsageError",
     "UsageReport",
     "__version__",
+    "wrap",
 ]
 
 

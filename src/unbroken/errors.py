@@ -12,6 +12,7 @@
         ├── StreamCut         the stream was lost: after output, or before it more often than the budget allows
         ├── Unreachable       no request ever got through: refused, no such name, certificate, proxy
         ├── FirstOutputTimeout  connected and alive, but no output in time
+        ├── CallerTimeout     a timeout of the caller's own expired
         ├── MalformedStream   the stream broke its own format (see DecodeError)
         ├── UnexpectedResponse  an answer of another kind than was asked for: HTML, JSON, a redirect
         └── ProviderError     the provider itself said no: a status, or an error inside the stream
@@ -117,6 +118,20 @@ class FirstOutputTimeout(TurnError):
     """The path was alive but the model produced nothing within ``Policy.first_output`` seconds."""
 
     code = "first_output_timeout"
+
+
+class CallerTimeout(TurnError):
+    """A timeout of the caller's own expired, such as httpx's; it keeps its meaning and is never replayed.
+
+    Attributes:
+        which: ``"connect"``, ``"read"`` or ``"write"``.
+    """
+
+    code = "caller_timeout"
+
+    def __init__(self, which: str, *, phase: Phase | None = None, report: Report | None = None) -> None:
+        super().__init__(f"the {which} timeout expired", phase=phase, retryable=True, report=report)
+        self.which = which
 
 
 class MalformedStream(TurnError):

@@ -66,20 +66,18 @@ def test_a_key_is_stored_from_stdin_when_told(path: Path, env: dict[str, str]) -
         (["--model", "m", "--store-key"], "whose key is it?"),
     ],
 )
-def test_what_run_would_refuse_is_refused_now(
-    flags: list[str], said: str, path: Path, env: dict[str, str], cli: Cli
-) -> None:
+def test_what_run_would_refuse_is_refused_now(flags: list[str], said: str, path: Path, cli: Cli) -> None:
     ended = cli("init", *flags, UNBROKEN_CONFIG=str(path))
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
     assert not path.exists()
 
 
-def test_a_folder_that_cannot_be_made_is_told(env: dict[str, str], cli: Cli, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_told(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    env["UNBROKEN_CONFIG"] = str(tmp_path / "file" / "config.toml")
+    path = tmp_path / "file" / "config.toml"
     ended = cli("init", "--provider", "deepseek", UNBROKEN_CONFIG=str(path))
-    assert (ended.code, ended.err) == (2, f"unbroken: cannot write {env['UNBROKEN_CONFIG']}: File exists\n")
+    assert (ended.code, ended.err) == (2, f"unbroken: cannot write {path}: File exists\n")
 
 
 def test_it_asks_on_a_terminal(path: Path, env: dict[str, str]) -> None:

@@ -17,8 +17,8 @@ NASTY = "\x1b]0;owned\x07\x1b[2Jred\x9b31m\rover\r\nnext\ttab"
 SHOWN = "�]0;owned��[2Jred�31mover\nnext\ttab"
 
 
-def run_on_terminal(upstream: Upstream, *args: str, env: dict[str, str], **settings: int) -> tuple[int, str]:
-    with Terminal("run", "--base-url", upstream.url, *args, "hi", env=env, **settings) as terminal:
+def run_on_terminal(upstream: Upstream, *args: str, env: dict[str, str]) -> tuple[int, str]:
+    with Terminal("run", "--base-url", upstream.url, *args, "hi", env=env) as terminal:
         return terminal.end()
 
 

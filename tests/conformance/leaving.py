@@ -247,7 +247,6 @@ WAYS: dict[str, Callable[..., Left]] = {
     "driver-asyncio-scope": _on("asyncio", _driver_by_scope),
     "driver-trio-scope": _on("trio", _driver_by_scope),
     "driver-asyncio-task": _on("asyncio", _driver_by_another_task),
-    "driver-trio-task": _on("trio", _driver_by_another_task),
     "client-ctrl-c": client_by_ctrl_c,
     "client-asyncio": _on("asyncio", _client_by_task),
     "client-trio": _on("trio", _client_by_scope),

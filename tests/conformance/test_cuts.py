@@ -10,9 +10,9 @@ from conformance.expectations import LOST, has_ended, is_cut, is_replayed, is_re
 from conformance.faces import POLICY, Face
 from conformance.fixtures import Setting
 from unbroken.core.failures import Phase
-from unbroken.lab import Fault
+from unbroken.lab import Answer, Fault
 
-IDLE = 0.3
+IDLE = 0.2
 """Seconds: what the idle limit is where a stall is awaited."""
 
 POINTS = (
@@ -119,8 +119,6 @@ def test_a_graceful_goaway_lets_the_stream_end(face: Face, settings, point: str)
 
 @pytest.mark.parametrize("framing", ["close", "length", "chunked"])
 def test_every_framing_is_read_to_its_end(face: Face, settings, framing: str) -> None:
-    from unbroken.lab import Answer
-
     setting: Setting = settings("http1")
     upstream = setting.serve(answer=Answer(framing=framing))
     is_whole(face.run(setting.ask(upstream)), upstream, requests=1)

@@ -53,9 +53,10 @@ def test_an_end_that_looks_clean_is_seen_through(face: Face, settings, framing: 
     assert outcome.report.attempts[0].failure == "truncated"
 
 
-def test_a_silent_server_is_given_up(face: Face, setting: Setting) -> None:
+def test_a_silent_server_is_given_up(face: Face, settings) -> None:
+    setting: Setting = settings("http1")
     upstream = setting.serve(Fault("stall", "after_role"))
-    outcome = face.run(setting.ask(upstream, options=WHOLE, policy=dataclasses.replace(POLICY, idle=0.3)))
+    outcome = face.run(setting.ask(upstream, options=WHOLE, policy=dataclasses.replace(POLICY, idle=0.2)))
     is_one_whole_document(outcome, upstream, requests=2)
     assert outcome.report.attempts[0].failure == "idle_timeout"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 from email.utils import formatdate
 
@@ -186,8 +187,6 @@ class TestAnotherAnswerThanWasAskedFor:
 
 
 def test_an_error_that_is_compressed_is_read(face: Face, plain: Setting) -> None:
-    import gzip
-
     body = gzip.compress(json.dumps({"error": {"message": "No.", "type": "insufficient_quota"}}).encode())
     headers = {"content-encoding": "gzip"}
     upstream = plain.serve(Fault("status", "before_headers", status=429, headers=headers, body=body))

@@ -40,8 +40,8 @@ INDEX = st.integers(0, 1)
 SILENT = st.sampled_from(
     [
         Token(b": keep-alive\n\n", "silent"),
-        Token(b":\n", "silent"),
-        Token(b"\n", "silent"),
+        Token(b":\n: two\n\n", "silent"),
+        Token(b"\n\n", "silent"),
         Token(b"event: note\n\n", "silent"),
         Token(b"data:\n\n", "silent"),
         Token(b'data: {"choices": [], "usage": {"total_tokens": 1}}\n\n', "silent"),
@@ -173,10 +173,10 @@ class Heard:
         self._finished: set[int] = set()
         for token in script.tokens:
             end = self.whole + len(script.written(token))
-            if token.kind == "done" and not self.settled and not self._all_finished() and self.too_early is None:
+            if token.kind == "done" and not self.settled and not self._all_finished():
                 self.too_early = self.whole
-            if end > received:
-                return
+            if end > received or self.too_early is not None:
+                return  # nothing counts after a terminator
             self.whole = end
             self._hear(token)
 
@@ -185,8 +185,7 @@ class Heard:
             self._seen.add(token.index)
         if token.kind == "stop":
             self._finished.add(token.index)
-        if token.kind in ("broken", "transient") or (token.kind == "done" and self.too_early is not None):
-            self._trouble = True
+        self._trouble |= token.kind in ("broken", "transient")
         settles = token.kind in ("transient", "permanent") or len(self._finished) >= self._choices
         self.settled |= settles or (token.kind == "done" and self._all_finished())
         self.may_speak |= self.settled or token.kind == "output"

@@ -16,7 +16,7 @@ from unbroken.lab.upstream import Upstream
 
 @click.group("lab")
 def command() -> None:
-    """Break connections on purpose, so that you can see what your own program does then.
+    r"""Break connections on purpose, so that you can see what your own program does then.
 
     Both servers listen on 127.0.0.1 and run until Ctrl-C.
 
@@ -34,7 +34,7 @@ def command() -> None:
 @click.option("--text", default="Hello from the lab.", show_default=True, help="What is answered afterwards.")
 @click.option("--think", type=float, default=0.0, metavar="SECONDS", help="Silence before the answer.")
 def upstream(port: int, faults: tuple[str, ...], times: int, text: str, think: float) -> None:
-    """A server that speaks OpenAI's chat completions, and breaks on script.
+    r"""A server that speaks OpenAI's chat completions, and breaks on script.
 
     Faults are met in the order in which they are given; when all are used up, requests are answered well.
 

@@ -12,6 +12,21 @@ from unbroken.errors import TurnError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class CallerTimeouts:
+    """Timeouts of the caller's own, such as httpx's. One that expires is raised, never replayed.
+
+    Attributes:
+        connect: seconds until the connection must stand.
+        read: seconds without a byte of the response; answers to PING are none.
+        write: seconds without a byte of the request being taken.
+    """
+
+    connect: float | None = None
+    read: float | None = None
+    write: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
     """How long the wire may wait.
 
@@ -21,6 +36,7 @@ class Limits:
         until: the moment, on the driver's clock, at which waiting ends whatever happens; ``None`` for never.
         ping: interval of PING in seconds, 0 for none.
         ping_timeout: seconds a PING may stay unanswered.
+        caller: the caller's own timeouts, which hold besides.
     """
 
     connect: float
@@ -28,6 +44,7 @@ class Limits:
     until: float | None
     ping: float
     ping_timeout: float
+    caller: CallerTimeouts = CallerTimeouts()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ class Row(enum.Enum):
     MALFORMED = "an event that breaks the format"
     OTHER_CONTENT = "another content type than was asked for"
     NO_OUTPUT = "no output in time"
+    CALLER_TIMEOUT = "a timeout of the caller's own expired"
     CANCELLED = "the caller cancelled"
 
 
@@ -95,6 +96,7 @@ class Failure(enum.Enum):
     EVENT_TOO_LARGE = ("event_too_large", "event over the size cap", Row.MALFORMED)
     OTHER_CONTENT = ("other_content", "another content type than was asked for", Row.OTHER_CONTENT)
     DEADLINE = ("deadline", "no output in time", Row.NO_OUTPUT)
+    CALLER_TIMEOUT = ("caller_timeout", "the caller's own timeout expired", Row.CALLER_TIMEOUT)
     CANCELLED = ("cancelled", "cancelled by the caller", Row.CANCELLED)
 
     def __init__(self, code: str, phrase: str, row: Row) -> None:
@@ -120,6 +122,7 @@ def _table() -> Mapping[tuple[Row, Phase], Verdict]:
         Row.MALFORMED:       (never,           never,     v.ERROR,               v.HAND_ON, v.HAND_ON),
         Row.OTHER_CONTENT:   (never,           v.HAND_ON, never,                 never,     never),
         Row.NO_OUTPUT:       (v.ERROR,         v.ERROR,   v.ERROR,               never,     v.END),
+        Row.CALLER_TIMEOUT:  (v.ERROR,         v.ERROR,   v.ERROR,               v.ERROR,   v.END),
         Row.CANCELLED:       (v.ERROR,         v.ERROR,   v.ERROR,               v.ERROR,   v.ERROR),
     }  # fmt: skip
     phases = (Phase.CONNECT, Phase.HEADERS, Phase.PRELUDE, Phase.OUTPUT, Phase.SETTLED)

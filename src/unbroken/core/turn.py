@@ -25,14 +25,28 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from unbroken.core.actions import Action, Again, Drop, Fail, Finish, Give, GiveHead, Limits, Read, Send, Tell, Wait
+from unbroken.core.actions import (
+    Action,
+    Again,
+    CallerTimeouts,
+    Drop,
+    Fail,
+    Finish,
+    Give,
+    GiveHead,
+    Limits,
+    Read,
+    Send,
+    Tell,
+    Wait,
+)
 from unbroken.core.attempt import MAX_REFUSAL, Attempt, Mode
 from unbroken.core.dialect import Call
 from unbroken.core.failures import Failure, Phase, Row, Verdict, verdict
 from unbroken.core.http import Head
 from unbroken.core.policy import Policy, retry_after
 from unbroken.core.report import AttemptReport, Report
-from unbroken.errors import FirstOutputTimeout, MalformedStream, StreamCut, TurnError, Unreachable
+from unbroken.errors import CallerTimeout, FirstOutputTimeout, MalformedStream, StreamCut, TurnError, Unreachable
 
 __all__ = [
     "Action",
@@ -68,6 +82,7 @@ class Turn:
         now: the present on the driver's clock, a monotonic one, in seconds.
         random: uniform in [0, 1), for jitter.
         wall_clock: seconds since the epoch, for ``Retry-After`` dates.
+        timeouts: the caller's own, which hold besides the policy.
     """
 
     def __init__(
@@ -78,11 +93,13 @@ class Turn:
         now: float,
         random: Callable[[], float],
         wall_clock: Callable[[], float],
+        timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
     ) -> None:
         self._call = call
         self._policy = policy.once() if call.single_attempt else policy
         self._random = random
         self._wall_clock = wall_clock
+        self._timeouts = timeouts
         self._started = now
         self._retries = 0
         self._retries_in_a_row = 0
@@ -331,6 +348,8 @@ class Turn:
         retryable = failure.row in (Row.LOST, Row.UNPROCESSED, Row.UNREACHABLE)
         if failure.row is Row.MALFORMED:
             return MalformedStream(f"the stream is broken: {happened}", phase=phase, report=report)
+        if failure is Failure.CALLER_TIMEOUT:
+            return CallerTimeout(record.detail, phase=phase, report=report)
         if failure.row is Row.NO_OUTPUT:
             message = f"no output within {self._policy.first_output:g} s; raise the limit if the model may think longer"
             return FirstOutputTimeout(message, phase=phase, retryable=True, report=report)
@@ -371,7 +390,7 @@ class Turn:
             until = now + policy.settle
         elif attempt.phase is not Phase.OUTPUT:
             until = attempt.started + policy.first_output
-        return Limits(policy.connect, policy.idle, until, policy.ping, policy.ping_timeout)
+        return Limits(policy.connect, policy.idle, until, policy.ping, policy.ping_timeout, self._timeouts)
 
     def _record(self, failure: Failure | None, detail: str, now: float, silent: float = 0.0) -> AttemptReport:
         attempt = self._attempt

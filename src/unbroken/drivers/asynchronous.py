@@ -9,12 +9,25 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
+from unbroken.core.actions import (
+    CallerTimeouts,
+    Drop,
+    Fail,
+    Finish,
+    Give,
+    GiveHead,
+    Limits,
+    Read,
+    Send,
+    Tell,
+    Wait,
+)
 from unbroken.core.dialect import Call
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.report import Report
-from unbroken.core.turn import Drop, Fail, Finish, Give, GiveHead, Limits, Read, Send, Tell, Turn, Wait
+from unbroken.core.turn import Turn
 from unbroken.drivers.notices import Observer, tell
 from unbroken.errors import UsageError, WireError
 from unbroken.wire.contract import AsyncExchange, AsyncWire, Path
@@ -29,6 +42,7 @@ class AsyncDriver:
         call: the request as its dialect recognised it.
         policy: the limits.
         observe: told of every retry and replay.
+        timeouts: the caller's own, which hold besides the policy.
         clock: monotonic seconds; must be the wire's clock.
         wall_clock: seconds since the epoch.
         uniform: uniform in [0, 1), for jitter.
@@ -43,6 +57,7 @@ class AsyncDriver:
         policy: Policy,
         *,
         observe: Observer | None = None,
+        timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         uniform: Callable[[], float] = random.random,
@@ -54,7 +69,7 @@ class AsyncDriver:
         self._clock = clock
         self._sleep = sleep
         self._exchange: AsyncExchange | None = None
-        self._begin = functools.partial(Turn, call, policy, random=uniform, wall_clock=wall_clock)
+        self._begin = functools.partial(Turn, call, policy, random=uniform, wall_clock=wall_clock, timeouts=timeouts)
         self._turn = self._begin(now=clock())
         self._opened = False
         self._over = False

@@ -7,12 +7,25 @@ import random
 import time
 from collections.abc import Callable
 
+from unbroken.core.actions import (
+    CallerTimeouts,
+    Drop,
+    Fail,
+    Finish,
+    Give,
+    GiveHead,
+    Limits,
+    Read,
+    Send,
+    Tell,
+    Wait,
+)
 from unbroken.core.dialect import Call
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.report import Report
-from unbroken.core.turn import Drop, Fail, Finish, Give, GiveHead, Limits, Read, Send, Tell, Turn, Wait
+from unbroken.core.turn import Turn
 from unbroken.drivers.notices import Observer, tell
 from unbroken.errors import UsageError, WireError
 from unbroken.wire.contract import Exchange, Path, Wire
@@ -27,6 +40,7 @@ class Driver:
         call: the request as its dialect recognised it.
         policy: the limits.
         observe: told of every retry and replay.
+        timeouts: the caller's own, which hold besides the policy.
         clock: monotonic seconds; must be the wire's clock.
         wall_clock: seconds since the epoch.
         uniform: uniform in [0, 1), for jitter.
@@ -41,6 +55,7 @@ class Driver:
         policy: Policy,
         *,
         observe: Observer | None = None,
+        timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         uniform: Callable[[], float] = random.random,
@@ -52,7 +67,7 @@ class Driver:
         self._clock = clock
         self._sleep = sleep
         self._exchange: Exchange | None = None
-        self._begin = functools.partial(Turn, call, policy, random=uniform, wall_clock=wall_clock)
+        self._begin = functools.partial(Turn, call, policy, random=uniform, wall_clock=wall_clock, timeouts=timeouts)
         self._turn = self._begin(now=clock())
         self._opened = False
         self._over = False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import ClassVar
+
 import httpx
 
 from unbroken.transports import shared
@@ -17,11 +20,11 @@ class _AsyncBody(shared.AsyncBody, httpx.AsyncByteStream):
 
 class Transport(shared.SyncTransport, httpx.BaseTransport):
     __doc__ = shared.SyncTransport.__doc__
-    library = httpx
-    body = _Body
+    library: ClassVar[ModuleType] = httpx
+    body: ClassVar[type[shared.SyncBody]] = _Body
 
 
 class AsyncTransport(shared.AsyncTransport, httpx.AsyncBaseTransport):
     __doc__ = shared.AsyncTransport.__doc__
-    library = httpx
-    body = _AsyncBody
+    library: ClassVar[ModuleType] = httpx
+    body: ClassVar[type[shared.AsyncBody]] = _AsyncBody

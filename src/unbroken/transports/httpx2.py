@@ -1,6 +1,11 @@
-"""Transports for httpx2, on which openai 3, anthropic 2, google-genai, mistralai, pydantic-ai and openai-agents are built."""
+"""Transports for httpx2, on which openai 3, anthropic 2, google-genai, mistralai
+and others are built.
+"""
 
 from __future__ import annotations
+
+from types import ModuleType
+from typing import ClassVar
 
 import httpx2
 
@@ -17,11 +22,11 @@ class _AsyncBody(shared.AsyncBody, httpx2.AsyncByteStream):
 
 class Transport(shared.SyncTransport, httpx2.BaseTransport):
     __doc__ = shared.SyncTransport.__doc__
-    library = httpx2
-    body = _Body
+    library: ClassVar[ModuleType] = httpx2
+    body: ClassVar[type[shared.SyncBody]] = _Body
 
 
 class AsyncTransport(shared.AsyncTransport, httpx2.AsyncBaseTransport):
     __doc__ = shared.AsyncTransport.__doc__
-    library = httpx2
-    body = _AsyncBody
+    library: ClassVar[ModuleType] = httpx2
+    body: ClassVar[type[shared.AsyncBody]] = _AsyncBody

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, ClassVar
 
+from unbroken.core.actions import CallerTimeouts
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import recognise
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.report import Report
-from unbroken.core.turn import CallerTimeouts
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.notices import Observer
 from unbroken.drivers.synchronous import Driver
@@ -30,10 +30,10 @@ from unbroken.errors import (
     Unreachable,
     UsageError,
 )
-from unbroken.wire.inner import AsyncInnerWire, InnerWire
 from unbroken.wire.async_http import AsyncHttpWire
 from unbroken.wire.contract import AsyncWire, Wire
 from unbroken.wire.http import HttpWire
+from unbroken.wire.inner import AsyncInnerWire, InnerWire
 from unbroken.wire.proxies import ProxyRules
 from unbroken.wire.tls import client_context
 

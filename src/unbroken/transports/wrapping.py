@@ -27,7 +27,7 @@ def wrap(client: ClientT, *, policy: Policy | None = None, observe: Observer | N
     Raises:
         UsageError: the client cannot be copied with another transport; the docs have a line for each such SDK.
     """
-    http_client = getattr(client, "_client", None)
+    http_client: Any = getattr(client, "_client", None)
     library_name = type(http_client).__mro__[-2].__module__.partition(".")[0] if http_client is not None else ""
     if library_name not in ("httpx", "httpx2") or not hasattr(client, "copy"):
         raise UsageError(

@@ -20,7 +20,16 @@ from unbroken.errors import UsageError, WireError
 from unbroken.wire.lines import Line
 from unbroken.wire.mapping import wire_error
 from unbroken.wire.proxies import Proxy, ProxyRules
-from unbroken.wire.requests import KEEP_IDLE, MAX_IDLE, PoolOptions, Route, begins_request, is_idle, to_head, to_httpcore
+from unbroken.wire.requests import (
+    KEEP_IDLE,
+    MAX_IDLE,
+    PoolOptions,
+    Route,
+    begins_request,
+    is_idle,
+    to_head,
+    to_httpcore,
+)
 from unbroken.wire.watch import Watch
 
 

@@ -69,8 +69,8 @@ class BaseLine:
         if self.closed:
             raise WireError(Failure.CANCELLED)
         now = time.monotonic()
-        self._watch.check(now)
-        return self._watch.wait(now, pinging=reading)
+        self._watch.check(now, reading=reading)
+        return self._watch.wait(now, reading=reading)
 
     def listens(self) -> None:
         """Somebody listens from now on."""

@@ -51,6 +51,8 @@ def wire_error(exc: Exception, *, sent: bool, proxied: bool) -> WireError:
         return exc
     for cause in _causes(exc):
         if error := _from_cause(cause, sent=sent, proxied=proxied):
+            if error.failure is Failure.BROKEN_FRAMING and proxied and not sent:
+                return WireError(Failure.PROXY_PROTOCOL, error.detail)
             return error
     if isinstance(exc, httpcore2.ProxyError):
         return _proxy_error(str(exc))

@@ -12,7 +12,7 @@ import dataclasses
 import ipaddress
 import sys
 from collections.abc import Mapping
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from unbroken.errors import UsageError
 
@@ -42,6 +42,12 @@ class Proxy:
         """The proxy's URL without credentials, fit for a message."""
         return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
+    @property
+    def url_with_credentials(self) -> str:
+        """The whole URL; for handing on to another library, never for a message."""
+        credentials = f"{quote(self.auth[0], safe='')}:{quote(self.auth[1], safe='')}@" if self.auth else ""
+        return self.url.replace("://", f"://{credentials}", 1)
+
 
 def parse_proxy(url: str, source: str = "the proxy") -> Proxy:
     """Read a proxy's URL; ``host:port`` means ``http://host:port``, as curl has it.
@@ -50,7 +56,10 @@ def parse_proxy(url: str, source: str = "the proxy") -> Proxy:
         UsageError: no such scheme, or no host. Never answered by a direct connection: that could leak what the proxy
             was there to protect.
     """
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+    except ValueError:
+        raise UsageError(f"{source} is no URL") from None
     if parts.scheme not in SCHEMES:
         hint = "; write socks5h:// (names are resolved by the proxy)" if parts.scheme.startswith("socks") else ""
         raise UsageError(f"{source} has the unknown scheme {parts.scheme}://; use one of {', '.join(SCHEMES)}{hint}")
@@ -130,9 +139,9 @@ def _covers(entry: str, host: str, port: int) -> bool:
     if (network := _network(entry)) is not None:
         address = _address(host)
         return address is not None and address in network
-    name, _, wanted_port = entry.rpartition(":") if entry.count(":") == 1 else (entry, "", "")
-    if wanted_port and wanted_port != str(port):
-        return False
+    name, _, wanted_port = entry.rpartition(":") if entry.count(":") == 1 or "]:" in entry else (entry, "", "")
+    if wanted_port:
+        return wanted_port == str(port) and _covers(name, host, port)
     name = name.removeprefix("*").lstrip(".").rstrip(".")
     return bool(name) and (host == name or host.endswith("." + name))
 

@@ -27,6 +27,7 @@ class Watch:
         self.received = 0
         self._started = now
         self._heard_at = now
+        self._progress_at = now
         self._listening_since = now
         self._moved_at = now
         self._pinged_at = now
@@ -43,7 +44,7 @@ class Watch:
     def begin_request(self, now: float, stream_id: int | None) -> None:
         """The request's headers are about to be written."""
         self.sent = True
-        self._heard_at = self._moved_at = now
+        self._heard_at = self._moved_at = self._progress_at = now
         self._stream_id = stream_id
 
     def listens(self, now: float) -> None:
@@ -52,7 +53,7 @@ class Watch:
 
     def wrote(self, now: float) -> None:
         """Bytes of the request were accepted by the network."""
-        self._heard_at = self._moved_at = now
+        self._heard_at = self._moved_at = self._progress_at = now
 
     def heard(self, data: bytes, now: float) -> bytes:
         """Bytes have come; return those that HTTP shall see.
@@ -62,7 +63,8 @@ class Watch:
         """
         self.received += len(data)
         self._heard_at = self._moved_at = now
-        if self._frames is None or not data:
+        if self._frames is None:
+            self._progress_at = now
             return data
         pongs = self._frames.pongs
         data = self._frames.feed(data)
@@ -70,6 +72,8 @@ class Watch:
             self._awaiting_pong = False
             self.round_trip = now - self._pinged_at
         self._obey_goaway(self._frames)
+        if data:
+            self._progress_at = now
         return data
 
     def _obey_goaway(self, frames: Inbound) -> None:
@@ -79,13 +83,16 @@ class Watch:
 
     # What is to be done
 
-    def check(self, now: float) -> None:
+    def check(self, now: float, *, reading: bool = True) -> None:
         """Raise what a passed limit means.
 
         Raises:
-            WireError: ``CONNECT_TIMEOUT``, ``DEADLINE``, ``IDLE_TIMEOUT`` or ``DEAD_PATH``.
+            WireError: ``CALLER_TIMEOUT``, ``CONNECT_TIMEOUT``, ``DEADLINE``, ``IDLE_TIMEOUT`` or ``DEAD_PATH``.
         """
         limits = self.limits
+        which, due = self._caller_due(reading)
+        if due is not None and now >= due:
+            raise WireError(Failure.CALLER_TIMEOUT, which)
         if not self.sent and now - self._started >= limits.connect:
             raise WireError(Failure.CONNECT_TIMEOUT, f"{limits.connect:g} s")
         if limits.until is not None and now >= limits.until:
@@ -104,16 +111,18 @@ class Watch:
         self._pinged_at = self._moved_at = now
         return PING_FRAME
 
-    def wait(self, now: float, *, pinging: bool = True) -> float:
-        """Seconds until :meth:`check` (or, where ``pinging``, :meth:`ping`) must be asked again; at least 1 ms."""
+    def wait(self, now: float, *, reading: bool = True) -> float:
+        """Seconds until :meth:`check` (or, where ``reading``, :meth:`ping`) must be asked again; at least 1 ms."""
         limits = self.limits
         due = [self._quiet_since + limits.idle if self.sent else self._started + limits.connect]
         if limits.until is not None:
             due.append(limits.until)
         if self._awaiting_pong:
             due.append(max(self._pinged_at, self._quiet_since) + limits.ping_timeout)
-        elif pinging and (ping := self._ping_due()) is not None:
+        elif reading and (ping := self._ping_due()) is not None:
             due.append(ping)
+        if (callers := self._caller_due(reading)[1]) is not None:
+            due.append(callers)
         return max(min(due) - now, 0.001)
 
     def silent(self, now: float) -> float:
@@ -123,6 +132,14 @@ class Watch:
     @property
     def _quiet_since(self) -> float:
         return max(self._heard_at, self._listening_since)
+
+    def _caller_due(self, reading: bool) -> tuple[str, float | None]:
+        """Which of the caller's timeouts runs at present, and when it expires."""
+        caller = self.limits.caller
+        if not self.sent:
+            return "connect", None if caller.connect is None else self._started + caller.connect
+        which, limit = ("read", caller.read) if reading else ("write", caller.write)
+        return which, None if limit is None else max(self._progress_at, self._listening_since) + limit
 
     def _ping_due(self) -> float | None:
         if self._frames is None or not self.sent or not self.limits.ping or self._awaiting_pong:

@@ -1,0 +1,167 @@
+"""What is shown of single events, without a server."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from unbroken.cli import prompt
+from unbroken.cli.live import LiveLine
+from unbroken.cli.machine import JsonLinesRenderer, JsonRenderer, encoded
+from unbroken.cli.prompt import as_text
+from unbroken.cli.render import TextRenderer
+from unbroken.cli.terminal import harmless
+from unbroken.client.answer import Answer
+from unbroken.core.events import Reasoning, Refusal, Text, TypedEvent
+from unbroken.core.failures import Phase
+from unbroken.core.report import Report
+from unbroken.errors import StreamCut, UsageError
+
+HALVES = ("\ud83d", "\ude00")
+
+
+@dataclass
+class Path:
+    sent: bool = True
+    round_trip: float | None = None
+    received: int = 0
+    silence: float = 0.0
+
+    def silent(self, now: float) -> float:
+        return self.silence
+
+
+@dataclass
+class Driver:
+    phase: Phase = Phase.HEADERS
+    attempt: int = 1
+    path: Path | None = field(default_factory=Path)
+
+
+@dataclass
+class Turn:
+    """As much of a turn as a renderer looks at."""
+
+    answer: Answer = field(default_factory=Answer)
+    driver: Driver = field(default_factory=Driver)
+    report: Report = field(default_factory=Report)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.answer, name)
+
+
+def show(kind: Any, *events: TypedEvent, end: str = "finished", **options: bool) -> None:
+    settings = {"quiet": True, "verbose": False, "shows_reasoning": False} | options
+    renderer, turn = kind(**settings), Turn()
+    for event in events:
+        turn.answer.add(event)
+        renderer.event(event)
+    if end == "failed":
+        renderer.failed(StreamCut("cut", phase=Phase.OUTPUT, retryable=True), turn)
+    else:
+        getattr(renderer, end)(turn)
+
+
+def test_the_answer_ends_its_last_line(capfd: pytest.CaptureFixture[str]) -> None:
+    show(TextRenderer, Text("a"), Text("b"))
+    show(TextRenderer, Text("a\n"))
+    show(TextRenderer)
+    assert capfd.readouterr().out == "ab\na\n"
+
+
+def test_other_choices_are_not_mixed_in(capfd: pytest.CaptureFixture[str]) -> None:
+    show(TextRenderer, Text("a", 0), Text("b", 1), Refusal("c", 0))
+    assert capfd.readouterr().out == "ac\n"
+
+
+def test_reasoning_stands_on_lines_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    show(TextRenderer, Reasoning("hm"), Text("a"), Reasoning("hm\n"), Text("b"), shows_reasoning=True)
+    out, err = capfd.readouterr()
+    assert out == "ab\n"
+    assert err == "hm\n\nhm\n\n"
+
+
+def test_what_had_come_stays_when_the_turn_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    show(TextRenderer, Text("half an"), end="failed")
+    assert capfd.readouterr() == ("half an\n", "unbroken: cut\n")
+
+
+def test_half_a_surrogate_pair_is_shown_as_an_escape(capfd: pytest.CaptureFixture[str]) -> None:
+    show(TextRenderer, *map(Text, HALVES))
+    assert capfd.readouterr().out == "\\ud83d\\ude00\n"
+
+
+def test_two_halves_of_a_surrogate_pair_are_whole_again_in_json(capfd: pytest.CaptureFixture[str]) -> None:
+    show(JsonRenderer, *map(Text, HALVES))
+    assert json.loads(capfd.readouterr().out)["text"] == "😀"
+
+
+def test_every_line_of_jsonl_is_json_whatever_it_holds(capfd: pytest.CaptureFixture[str]) -> None:
+    show(JsonLinesRenderer, Text(HALVES[0]), Text("\x00\n\u2028\x85"), end="failed")
+    lines = capfd.readouterr().out.removesuffix("\n").split("\n")
+    assert [json.loads(line)["type"] for line in lines] == ["text", "text", "failed"]
+
+
+@pytest.mark.parametrize(("kind", "types"), [(JsonRenderer, [None]), (JsonLinesRenderer, ["text", "failed"])])
+def test_an_interrupted_turn_keeps_what_had_come(
+    kind: Any, types: list[str | None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    show(kind, Text("half an"), end="interrupted")
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [line.get("type") for line in lines] == types
+    assert lines[0]["text"] == "half an"
+    assert lines[-1].get("error", lines[-1])["code"] == "cancelled"
+
+
+def test_json_is_one_line_of_utf8() -> None:
+    assert encoded({"a": "Grüße\n"}) == '{"a":"Grüße\\n"}\n'.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\tb\nc", "a\tb\nc"),
+        ("a\r\nb\r", "a\nb"),
+        ("\x1b[31m\x07\x9b\x7f\x00", "�[31m����"),
+        ("Grüße 😀 שלום", "Grüße 😀 שלום"),
+    ],
+)
+def test_control_characters_are_made_harmless(text: str, shown: str) -> None:
+    assert harmless(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("driver", "said"),
+    [
+        (Driver(Phase.CONNECT, 1, None), "connecting to deepseek · 12 s"),
+        (Driver(Phase.CONNECT, 2, Path(sent=False)), "connecting to deepseek · 12 s · attempt 2"),
+        (Driver(Phase.HEADERS), "waiting for deepseek to speak · 12 s"),
+        (Driver(Phase.PRELUDE, 1, Path(silence=7.2)), "waiting for deepseek to speak · 12 s · silent for 7 s"),
+        (Driver(Phase.PRELUDE, 3, Path(round_trip=0.0214, silence=7)),
+         "waiting for deepseek to speak · 12 s · attempt 3 · path answers in 21 ms"),
+        (Driver(Phase.OUTPUT), "deepseek is answering · 12 s"),
+    ],
+)  # fmt: skip
+def test_the_live_line_says_what_is_waited_for(driver: Any, said: str) -> None:
+    line = LiveLine(driver, "deepseek")
+    assert line.text(line._started + 12)[2:] == said
+
+
+def test_an_argument_that_the_locale_could_not_decode_may_be_utf8_all_the_same() -> None:
+    assert as_text("the prompt", os.fsencode("Grüße").decode("ascii", "surrogateescape")) == "Grüße"
+
+
+def test_an_argument_that_is_no_text_is_refused() -> None:
+    with pytest.raises(UsageError, match="the prompt is not UTF-8 text"):
+        as_text("the prompt", "\udcff")
+
+
+def test_stdin_without_a_terminal_needs_no_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert prompt.read_prompt("hi") == "hi"
+    with pytest.raises(UsageError, match="no prompt"):
+        prompt.read_prompt(None)
