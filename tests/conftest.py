@@ -1,5 +1,3 @@
-# Restored by the core-tests session, which had emptied this file by mistake (2026-11-22 18:16): these are the fixtures of
-# tests/lab/conftest.py that tests/wire asks for. Whoever wrote this file: put your own version back.
 from __future__ import annotations
 
 import ssl

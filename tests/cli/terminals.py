@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -65,6 +66,13 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
+
+    def wait_until_reading(self) -> None:
+        """Wait until the program sleeps. A signal that comes between a prompt and the read would wait for a key: no
+        Python can help that."""
+        give_up = time.monotonic() + PATIENCE
+        while Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < give_up, "it never came to rest"
 
     def end(self) -> tuple[int, str]:
         """Wait for the end; return the exit code and everything that was written to the terminal."""

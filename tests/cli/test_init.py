@@ -114,6 +114,7 @@ def test_it_asks_about_a_server_of_ones_own_and_for_its_key(path: Path, env: dic
 def test_leaving_in_the_middle_writes_nothing(typed: str, code: int, path: Path, env: dict[str, str]) -> None:
     with Terminal("init", env=env) as terminal:
         terminal.seen.wait_for("[deepseek]: ")
+        terminal.wait_until_reading()
         terminal.type(typed)
         ended, seen = terminal.end()
     assert ended == code

@@ -302,3 +302,10 @@ def test_an_installed_script_would_do_the_same(env: dict[str, str], tmp_path: Pa
     script = [sys.executable, "-c", "from unbroken.cli import main; main()", "--version"]
     ran = subprocess.run(script, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert ran.stdout == "unbroken 0.1.0\n"
+
+
+def test_half_a_surrogate_pair_is_no_crash(cli: Cli) -> None:
+    with Upstream(answer=Answer(text=["a", "\ud83d", "\ude00"])) as upstream:
+        ended = cli("run", "--base-url", upstream.url, "hi")
+    assert ended.out.startswith("a")
+    assert "Traceback" not in ended.err

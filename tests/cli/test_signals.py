@@ -100,6 +100,15 @@ def test_json_is_ended_by_an_error(form: str, env: dict[str, str]) -> None:
     assert [attempt["failure"] for attempt in said["attempts"]] == ["cancelled"]
 
 
+def test_a_second_signal_exits_without_a_word(env: dict[str, str]) -> None:
+    with stalled("after_role", env) as program:
+        program.send(signal.SIGINT)
+        program.send(signal.SIGTERM)
+        ended = program.end()
+    assert ended.code in (130, 143)  # they may arrive together, in any order
+    assert ended.err == ""
+
+
 def test_an_ignored_signal_stays_ignored(env: dict[str, str]) -> None:
     """As under nohup, or in the background of a shell without job control."""
     with Upstream(faults=[Fault("pause", "before_headers", seconds=0.5)]) as upstream:

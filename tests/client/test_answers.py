@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 from client.asking import DONE, JSON, Asking, answer, chunk, event, piece
-from unbroken.client import Answer, PartialToolCall
+from unbroken.client import Answer, AsyncClient, AsyncTurnStream, Client, PartialToolCall, TurnStream
 from unbroken.core.events import (
     Finish,
     Reasoning,
@@ -90,14 +91,31 @@ def test_usage_by_any_providers_fields(asking: Asking, serve: Serve, fields: dic
 
 
 def test_what_is_known_is_known_at_once(serve: Serve) -> None:
-    from client.asking import KEY
-    from unbroken.client import Client
-
     upstream = serve(Fault("stall", "after_token"))
-    with Client(base_url=upstream.url, api_key=KEY, environ={}) as client, client.stream("Hi") as turn:
+    with Client(base_url=upstream.url, environ={}) as client, client.stream("Hi") as turn:
         assert next(turn) == Text("Hello")
         assert (turn.text, turn.reasoning, turn.finish_reason, turn.usage) == ("Hello", "", None, Usage())
-        assert turn.tool_calls == []
+        assert turn.tool_calls == turn.partial_tool_calls == []
+
+
+def test_what_is_known_is_known_at_once_to_the_asynchronous_client(serve: Serve) -> None:
+    upstream = serve(Fault("stall", "after_token"))
+
+    async def main() -> None:
+        async with AsyncClient(base_url=upstream.url, environ={}) as client, client.stream("Hi") as turn:
+            assert await anext(turn) == Text("Hello")
+            assert (turn.text, turn.reasoning, turn.finish_reason, turn.usage) == ("Hello", "", None, Usage())
+            assert turn.tool_calls == turn.partial_tool_calls == []
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize(("blocking", "twin"), [(Client, AsyncClient), (TurnStream, AsyncTurnStream)])
+def test_the_twins_have_the_same_names(blocking: type, twin: type) -> None:
+    def names(kind: type) -> set[str]:
+        return {name.replace("aclose", "close") for name in vars(kind) if not name.startswith("_")}
+
+    assert names(blocking) == names(twin)
 
 
 class TestSeveralChoices:

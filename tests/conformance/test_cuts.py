@@ -28,7 +28,7 @@ TABLE = """
     http1 http1-tls http2    fin       replay  replay  replay    replay  cut        cut    end     end    end
     http1-tls                notified  replay  replay  replay    replay  cut        cut    end     end    end
     http1 http1-tls http2    clean_end -       replay  replay    replay  cut        cut    end     end    end
-    http1 http2              stall     replay  -       replay    replay  -          cut    end     -      end
+    http1 http2              stall     replay  -       replay    replay  -          cut    end     -      -
     http1 http1-tls http2    short     -       replay  replay    replay  cut        cut    end     end    end
     http1                    truncated -       replay  replay    replay  cut        cut    end     end    end
     http1                    bad_chunk -       replay  replay    replay  cut        cut    end     end    end

@@ -57,15 +57,15 @@ class TestTheFirstOutput:
 
 
 class TestTheIdleLimit:
-    POLICY = dataclasses.replace(POLICY, idle=0.3)
+    POLICY = dataclasses.replace(POLICY, idle=0.25)
 
     def test_is_put_off_by_comments(self, face: Face, plain: Setting) -> None:
-        upstream = plain.serve(answer=Answer(think=0.6, comments=12))
+        upstream = plain.serve(answer=Answer(think=0.4, comments=8))
         has_ended(face.run(plain.ask(upstream, policy=self.POLICY)), upstream)
 
     def test_is_put_off_by_ping(self, face: Face, settings) -> None:
         setting = settings("http2")
-        upstream = setting.serve(answer=Answer(think=0.7, think_at="before_headers"))
+        upstream = setting.serve(answer=Answer(think=0.5, think_at="before_headers"))
         policy = dataclasses.replace(self.POLICY, ping=0.05, ping_timeout=2)
         outcome = face.run(setting.ask(upstream, policy=policy))
         has_ended(outcome, upstream)
@@ -77,7 +77,7 @@ class TestTheIdleLimit:
 def test_a_dead_path_is_found_by_ping(face: Face, settings, at: str) -> None:
     setting = settings("http2")
     upstream = setting.serve(Fault("no_ping_ack", at))
-    outcome = face.run(setting.ask(upstream, policy=dataclasses.replace(POLICY, ping=0.1, ping_timeout=0.2)))
+    outcome = face.run(setting.ask(upstream, policy=dataclasses.replace(POLICY, ping=0.05, ping_timeout=0.15)))
     if at == "after_token":
         is_cut(outcome, upstream, codes={"dead_path"})
     else:

@@ -76,7 +76,7 @@ class Driver:
 
     def run(self) -> Fail | Finish:
         """The whole turn."""
-        for step in range(5000):
+        for step in range(20_000):
             if step == self.leaves_at:
                 recorded = len(self.turn.report.attempts)
                 self.turn.cancelled(self.now, sent=self.exchange.step > 0)
@@ -231,9 +231,9 @@ class Driver:
             assert not self.under_the_rule or self.heard.settled, "an answer that ends has said so"
 
 
-@settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=700, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
-    plan=st.lists(scripts(), min_size=1, max_size=6),
+    plan=st.lists(scripts(), min_size=1, max_size=4),
     retries=st.integers(0, 2),
     replays=st.integers(0, 2),
     give_up_after=st.sampled_from([600.0, 600.0, 600.0, 40.0, 0.0]),

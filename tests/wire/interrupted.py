@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from unbroken.core.actions import Limits
 from unbroken.core.http import Request
-from unbroken.core.turn import Limits
 from unbroken.wire.http import HttpWire
 
 LIMITS = Limits(5, 5, None, 0, 5)
@@ -55,7 +55,7 @@ CA = sys.argv[1]
 for line in sys.stdin:
     try:
         get_stuck(**json.loads(line))
-    except BaseException as exc:
+    except BaseException as exc:  # noqa: BLE001
         names = ", ".join(sorted({thread.name for thread in threading.enumerate()}))
         tell(f"{type(exc).__name__}, {len(list(sockets()))} sockets, threads: {names}")
         answered.set()

@@ -18,9 +18,9 @@ from typing import Any
 import anyio.from_thread
 import trio.lowlevel
 
+from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
-from unbroken.core.turn import Limits
 from unbroken.errors import WireError
 from unbroken.wire.async_http import AsyncHttpWire
 from unbroken.wire.http import HttpWire
@@ -35,6 +35,9 @@ def limits(
 ) -> Limits:
     """Limits that do not pass within a test, but for those given."""
     return Limits(connect, idle, until, ping, ping_timeout)
+
+
+PATIENT = limits()
 
 
 def chat(base_url: str, body: bytes = b"", **headers: str) -> Request:
@@ -54,13 +57,13 @@ class Talk:
     def path(self) -> Any:
         return self._exchange.path
 
-    def send(self, limits: Limits = limits()) -> Head:
+    def send(self, limits: Limits = PATIENT) -> Head:
         return self._side.run(self._exchange.send, limits)
 
-    def read(self, limits: Limits = limits()) -> bytes:
+    def read(self, limits: Limits = PATIENT) -> bytes:
         return self._side.run(self._exchange.read, limits)
 
-    def read_until(self, marker: bytes, limits: Limits = limits()) -> bytes:
+    def read_until(self, marker: bytes, limits: Limits = PATIENT) -> bytes:
         """The body up to and with the piece that contains ``marker``."""
         body = b""
         while marker not in body:
@@ -69,17 +72,17 @@ class Talk:
             body += piece
         return body
 
-    def read_all(self, limits: Limits = limits()) -> bytes:
+    def read_all(self, limits: Limits = PATIENT) -> bytes:
         return b"".join(iter(lambda: self.read(limits), b""))
 
     def close(self) -> None:
         self._side.run(getattr(self._exchange, "aclose", None) or self._exchange.close)
 
-    def start_sending(self, limits: Limits = limits()) -> Pending:
+    def start_sending(self, limits: Limits = PATIENT) -> Pending:
         """Send in the background."""
         return self._start(self._exchange.send, limits)
 
-    def start_reading(self, limits: Limits = limits()) -> Pending:
+    def start_reading(self, limits: Limits = PATIENT) -> Pending:
         """Read in the background."""
         return self._start(self._exchange.read, limits)
 
@@ -118,7 +121,7 @@ class Pending:
     def _run(self, work: Callable[..., Any], *args: Any) -> None:
         try:
             self._future.set_result(work(*args))
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001
             self._future.set_exception(exc)
         finally:
             self._ended.set()

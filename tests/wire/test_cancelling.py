@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.servers import RawServer, black_hole, wait_until_connecting, wait_until_no_connecting
-from wire.sides import Side, Talk, chat
 
 from unbroken.core.http import Request
 from unbroken.lab import CuttingProxy, Fault, Point, Upstream
+from wire.servers import RawServer, black_hole, wait_until_connecting, wait_until_no_connecting
+from wire.sides import Side, Talk, chat
 
 PROMPTLY = 0.1
 
@@ -210,7 +210,7 @@ def test_closed_by_another_thread_or_task(
 
 
 class InterruptedProgram:
-    """A program that blocks in the wire, and can be interrupted as by Ctrl-C. It lives on: what is closed, it closes."""
+    """A program that blocks in the wire and is interrupted as by Ctrl-C. It lives on: what is closed, it has closed."""
 
     def __init__(self, ca: Path) -> None:
         program = Path(__file__).with_name("interrupted.py")

@@ -10,12 +10,12 @@ import time
 from typing import Any
 
 import pytest
-from wire.servers import RawServer, read_head, silence
-from wire.sides import Side, Talk, chat, failure_of, limits
 
 import unbroken.wire.async_http
 import unbroken.wire.http
 from unbroken.lab import Answer, CuttingProxy, Fault, Upstream
+from wire.servers import RawServer, read_head, silence
+from wire.sides import Side, Talk, chat, failure_of, limits
 
 protocols = pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
 
@@ -40,14 +40,16 @@ def test_a_connection_that_ended_cleanly_is_used_again(
 def test_turns_at_the_same_time_have_a_connection_each(
     side: Side, http2: bool, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    with Upstream(answer=Answer(gap=0.01), ssl_context=server_tls, http2=http2) as upstream:
-        with side.wire(verify=client_tls) as exchange:
-            first, second = exchange(chat(upstream.url)), exchange(chat(upstream.url))
-            first.send()
-            second.send()
-            assert upstream.connections == 2
-            first.close()  # which kills one turn, and no other
-            assert second.read_all() == upstream.requests[1].sent
+    with (
+        Upstream(answer=Answer(gap=0.01), ssl_context=server_tls, http2=http2) as upstream,
+        side.wire(verify=client_tls) as exchange,
+    ):
+        first, second = exchange(chat(upstream.url)), exchange(chat(upstream.url))
+        first.send()
+        second.send()
+        assert upstream.connections == 2
+        first.close()  # which kills one turn, and no other
+        assert second.read_all() == upstream.requests[1].sent
 
 
 @protocols
@@ -142,13 +144,16 @@ def test_the_kernel_looks_after_the_path_too(side: Side, proxied: bool, monkeypa
             options[level, name] = value
             super().setsockopt(level, name, value)
 
-    with Upstream() as upstream, CuttingProxy() as proxy:
-        with side.wire(proxy=proxy.socks_url if proxied else "") as exchange:
-            monkeypatch.setattr(socket, "socket", Noting)
-            talk = exchange(chat(upstream.url))
-            talk.send(limits(ping=7, ping_timeout=15))
-            monkeypatch.undo()
-            talk.read_all()
+    with (
+        Upstream() as upstream,
+        CuttingProxy() as proxy,
+        side.wire(proxy=proxy.socks_url if proxied else "") as exchange,
+    ):
+        monkeypatch.setattr(socket, "socket", Noting)
+        talk = exchange(chat(upstream.url))
+        talk.send(limits(ping=7, ping_timeout=15))
+        monkeypatch.undo()
+        talk.read_all()
     assert options[socket.SOL_SOCKET, socket.SO_KEEPALIVE] == 1
     assert options[socket.IPPROTO_TCP, socket.TCP_NODELAY] == 1
     assert options[socket.IPPROTO_TCP, socket.TCP_KEEPIDLE] == 7
@@ -162,18 +167,20 @@ def test_three_hundred_turns_that_were_left_leave_nothing(
     side: Side, http2: bool, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     answer = Answer(think=60, think_at="before_headers")
-    with Upstream(answer=answer, ssl_context=server_tls if http2 else None) as upstream:
-        with side.wire(verify=client_tls) as exchange:
-            before = _resources(side)
-            for number in range(300):
-                talk, seen = exchange(chat(upstream.url)), upstream.connections
-                pending = talk.start_sending()
-                if number % 3:
-                    assert upstream.wait_for(lambda seen=seen: upstream.connections > seen, timeout=5)
-                talk.close() if number % 2 else pending.cancel()
-                pending.wait_until_ended()
-            assert upstream.wait_for(lambda: upstream.open_connections == 0, timeout=5)
-            assert _resources(side) == before
+    with (
+        Upstream(answer=answer, ssl_context=server_tls if http2 else None) as upstream,
+        side.wire(verify=client_tls) as exchange,
+    ):
+        before = _resources(side)
+        for number in range(300):
+            talk, seen = exchange(chat(upstream.url)), upstream.connections
+            pending = talk.start_sending()
+            if number % 3:
+                assert upstream.wait_for(lambda seen=seen: upstream.connections > seen, timeout=5)
+            talk.close() if number % 2 else pending.cancel()
+            pending.wait_until_ended()
+        assert upstream.wait_for(lambda: upstream.open_connections == 0, timeout=5)
+        assert _resources(side) == before
 
 
 @pytest.mark.parametrize("at", ["connect", "handshake", "before_headers", "after_token"])

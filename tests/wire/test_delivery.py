@@ -7,10 +7,10 @@ import ssl
 from typing import Any
 
 import pytest
-from wire.servers import RawServer, saying
-from wire.sides import Side, chat
 
 from unbroken.lab import Answer, Fault, Upstream
+from wire.servers import RawServer, saying
+from wire.sides import Side, chat
 
 protocols = pytest.mark.parametrize(
     ("encrypted", "http2", "version"),
@@ -24,14 +24,16 @@ def test_an_event_is_delivered_before_the_next_one_is_sent(
     side: Side, encrypted: bool, http2: bool, version: str, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     tls = server_tls if encrypted else None
-    with Upstream(faults=[Fault("stall", "after_token")], ssl_context=tls, http2=http2) as upstream:
-        with side.wire(verify=client_tls) as exchange:
-            talk = exchange(chat(upstream.url))
-            head = talk.send()
-            assert (head.status, head.http_version) == (200, version)
-            assert talk.read_until(b"Hello") == upstream.requests[0].sent
-            assert not upstream.requests[0].done
-            talk.close()
+    with (
+        Upstream(faults=[Fault("stall", "after_token")], ssl_context=tls, http2=http2) as upstream,
+        side.wire(verify=client_tls) as exchange,
+    ):
+        talk = exchange(chat(upstream.url))
+        head = talk.send()
+        assert (head.status, head.http_version) == (200, version)
+        assert talk.read_until(b"Hello") == upstream.requests[0].sent
+        assert not upstream.requests[0].done
+        talk.close()
 
 
 @protocols
@@ -46,15 +48,17 @@ def test_a_body_is_delivered_whole(
     client_tls: ssl.SSLContext,
 ) -> None:
     tls = server_tls if encrypted else None
-    with Upstream(answer=Answer(text=["word " * 2000] * 100, framing=framing), ssl_context=tls, http2=http2) as upstream:
-        with side.wire(verify=client_tls) as exchange:
-            talk = exchange(chat(upstream.url))
-            talk.send()
-            body = talk.read_all()
-            assert len(body) > 1_000_000
-            assert body == upstream.requests[0].sent
-            assert talk.path.received >= len(body)
-            assert talk.read() == b""
+    with (
+        Upstream(answer=Answer(text=["word " * 2000] * 100, framing=framing), ssl_context=tls, http2=http2) as upstream,
+        side.wire(verify=client_tls) as exchange,
+    ):
+        talk = exchange(chat(upstream.url))
+        talk.send()
+        body = talk.read_all()
+        assert len(body) > 1_000_000
+        assert body == upstream.requests[0].sent
+        assert talk.path.received >= len(body)
+        assert talk.read() == b""
 
 
 def test_large_request_bodies_arrive_whole(side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:

@@ -95,13 +95,9 @@ def test_before_the_request_is_sent_it_is_the_proxy_s_doing(exc: Exception, fail
 
 
 def test_what_was_being_handled_when_it_happened_is_not_its_cause() -> None:
-    try:
-        try:
-            raise os_error(errno.ECONNREFUSED)
-        except OSError:
-            raise RuntimeError
-    except RuntimeError as exc:
-        assert wire_error(exc, sent=True, proxied=False).failure is Failure.CLOSED
+    exc = RuntimeError()
+    exc.__context__ = os_error(errno.ECONNREFUSED)
+    assert wire_error(exc, sent=True, proxied=False).failure is Failure.CLOSED
 
 
 @pytest.mark.parametrize("code", sorted(errno.errorcode))

@@ -8,16 +8,16 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import trustme
-from wire.servers import RawServer, Script, black_hole, closed_port, read_head, reset, saying, silence
-from wire.sides import Side, Talk, chat, failure_of, limits
 
+from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
-from unbroken.core.turn import Limits
 from unbroken.lab import Answer, CuttingProxy, Fault, Upstream
+from wire.servers import RawServer, Script, black_hole, closed_port, read_head, reset, saying, silence
+from wire.sides import PATIENT, Side, Talk, chat, failure_of, limits
 
 Scene = tuple[str, dict[str, Any]]
 """A base URL, and options of the wire."""
@@ -93,9 +93,11 @@ def unresolvable(code: int) -> Staging:
 
 @contextmanager
 def path_that_dies(context: ssl.SSLContext) -> Iterator[Scene]:
-    with Upstream(ssl_context=context, answer=Answer(think=60)) as upstream:
-        with CuttingProxy(black_hole_after=0.2) as proxy:
-            yield upstream.url, {"proxy": proxy.url}
+    with (
+        Upstream(ssl_context=context, answer=Answer(think=60)) as upstream,
+        CuttingProxy(black_hole_after=0.2) as proxy,
+    ):
+        yield upstream.url, {"proxy": proxy.url}
 
 
 def certificate(
@@ -121,70 +123,78 @@ TO_THE_CLOSE = Answer(framing="close")
 PING = limits(ping=0.1, ping_timeout=0.3)
 F = Failure
 
-CASES: dict[str, tuple[Staging, Limits, Failure, str, bool]] = {
-    # name: what happens, the limits, what it is called, its detail, whether the request was sent
-    "refused": (nobody, limits(), F.CONNECTION_REFUSED, "", False),
-    "no such name": (unresolvable(socket.EAI_NONAME), limits(), F.NO_SUCH_HOST, "", False),
-    "resolver down": (unresolvable(socket.EAI_AGAIN), limits(), F.DNS_TEMPORARY, "", False),
-    "connect: black hole": (syn_black_hole, limits(connect=0.2), F.CONNECT_TIMEOUT, "0.2 s", False),
-    "handshake: silence": (raw(silence, "https"), limits(connect=0.2), F.CONNECT_TIMEOUT, "0.2 s", False),
-    "handshake: RST": (in_the_handshake(reset), limits(), F.RESET, "", False),
-    "handshake: FIN": (in_the_handshake(shut), limits(), F.TLS_FAILED, "closed by the other side", False),
-    "handshake: not TLS": (in_the_handshake(lambda sock: sock.sendall(EMPTY)), limits(), F.TLS_MISMATCH, "wrong version number", False),
-    "not HTTP": (raw(saying(b"220 mail.test ESMTP\r\n\r\n")), limits(), F.BROKEN_FRAMING, "illegal status line", True),
-    "headers: RST": (plain(Fault("rst", "before_headers")), limits(), F.RESET, "", True),
-    "headers: RST, TLS": (tls(Fault("rst", "before_headers")), limits(), F.RESET, "", True),
-    "headers: RST, HTTP/2": (h2(Fault("rst", "before_headers")), limits(), F.RESET, "", True),
-    "headers: FIN": (plain(Fault("fin", "before_headers")), limits(), F.CLOSED, "", True),
-    "headers: FIN, TLS": (tls(Fault("fin", "before_headers")), limits(), F.CLOSED, "TLS ended without close_notify", True),
-    "headers: FIN, HTTP/2": (h2(Fault("fin", "before_headers")), limits(), F.CLOSED, "TLS ended without close_notify", True),
-    "headers: half": (raw(saying(b"HTTP/1.1 200 OK\r\ncontent-")), limits(), F.CLOSED, "", True),
-    "headers: two lengths": (
+
+class Case(NamedTuple):
+    """What happens, what it is called, and a part of the detail that is told."""
+
+    stage: Staging
+    failure: Failure
+    detail: str = ""
+    limits: Limits = PATIENT
+    sent: bool = True
+
+
+CASES = {
+    "refused": Case(nobody, F.CONNECTION_REFUSED, sent=False),
+    "no such name": Case(unresolvable(socket.EAI_NONAME), F.NO_SUCH_HOST, sent=False),
+    "resolver down": Case(unresolvable(socket.EAI_AGAIN), F.DNS_TEMPORARY, sent=False),
+    "connect: black hole": Case(syn_black_hole, F.CONNECT_TIMEOUT, "0.2 s", limits=limits(connect=0.2), sent=False),
+    "handshake: silence": Case(
+        raw(silence, "https"), F.CONNECT_TIMEOUT, "0.2 s", limits=limits(connect=0.2), sent=False
+    ),
+    "handshake: RST": Case(in_the_handshake(reset), F.RESET, sent=False),
+    "handshake: FIN": Case(in_the_handshake(shut), F.TLS_FAILED, "closed by the other side", sent=False),
+    "handshake: not TLS": Case(
+        in_the_handshake(lambda sock: sock.sendall(EMPTY)), F.TLS_MISMATCH, "wrong version number", sent=False
+    ),
+    "not HTTP": Case(raw(saying(b"220 mail.test ESMTP\r\n\r\n")), F.BROKEN_FRAMING, "illegal status line"),
+    "headers: RST": Case(plain(Fault("rst", "before_headers")), F.RESET),
+    "headers: RST, TLS": Case(tls(Fault("rst", "before_headers")), F.RESET),
+    "headers: RST, HTTP/2": Case(h2(Fault("rst", "before_headers")), F.RESET),
+    "headers: FIN": Case(plain(Fault("fin", "before_headers")), F.CLOSED),
+    "headers: FIN, TLS": Case(tls(Fault("fin", "before_headers")), F.CLOSED, "without close_notify"),
+    "headers: FIN, HTTP/2": Case(h2(Fault("fin", "before_headers")), F.CLOSED, "without close_notify"),
+    "headers: half": Case(raw(saying(b"HTTP/1.1 200 OK\r\ncontent-")), F.CLOSED),
+    "headers: two lengths": Case(
         raw(saying(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab")),
-        limits(),
         F.BROKEN_FRAMING,
         "conflicting Content-Length headers",
-        True,
     ),
-    "headers: silence": (plain(Fault("stall", "before_headers")), limits(idle=0.2), F.IDLE_TIMEOUT, "0.2 s", True),
-    "body: RST at once": (plain(Fault("rst", "after_headers")), limits(), F.RESET, "", True),
-    "body: RST": (plain(Fault("rst", "after_token")), limits(), F.RESET, "", True),
-    "body: RST, TLS": (tls(Fault("rst", "after_token")), limits(), F.RESET, "", True),
-    "body: RST, HTTP/2": (h2(Fault("rst", "after_token")), limits(), F.RESET, "", True),
-    "body: truncated chunk": (plain(Fault("truncated_chunk", "after_token")), limits(), F.TRUNCATED, "", True),
-    "body: short of its length": (plain(Fault("short_length", "after_token")), limits(), F.TRUNCATED, "", True),
-    "body: FIN between chunks": (plain(Fault("fin", "after_token")), limits(), F.TRUNCATED, "", True),
-    "body: FIN, TLS": (tls(Fault("fin", "after_token")), limits(), F.CLOSED, "TLS ended without close_notify", True),
-    "body: FIN, HTTP/2": (h2(Fault("fin", "after_token", close_notify=True)), limits(), F.CLOSED, "", True),
-    "body: to the close, no close_notify": (
-        tls(Fault("fin", "after_done"), TO_THE_CLOSE), limits(), F.CLOSED, "TLS ended without close_notify", True
+    "headers: silence": Case(plain(Fault("stall", "before_headers")), F.IDLE_TIMEOUT, "0.2 s", limits=limits(idle=0.2)),
+    "body: RST at once": Case(plain(Fault("rst", "after_headers")), F.RESET),
+    "body: RST": Case(plain(Fault("rst", "after_token")), F.RESET),
+    "body: RST, TLS": Case(tls(Fault("rst", "after_token")), F.RESET),
+    "body: RST, HTTP/2": Case(h2(Fault("rst", "after_token")), F.RESET),
+    "body: truncated chunk": Case(plain(Fault("truncated_chunk", "after_token")), F.TRUNCATED),
+    "body: short of its length": Case(plain(Fault("short_length", "after_token")), F.TRUNCATED),
+    "body: FIN between chunks": Case(plain(Fault("fin", "after_token")), F.TRUNCATED),
+    "body: FIN, TLS": Case(tls(Fault("fin", "after_token")), F.CLOSED, "without close_notify"),
+    "body: FIN, HTTP/2": Case(h2(Fault("fin", "after_token", close_notify=True)), F.CLOSED),
+    "body: to the close, no close_notify": Case(
+        tls(Fault("fin", "after_done"), TO_THE_CLOSE), F.CLOSED, "without close_notify"
     ),
-    "body: bad chunk": (plain(Fault("bad_chunk", "after_token")), limits(), F.BROKEN_FRAMING, "illegal chunk header", True),
-    "body: silence": (plain(Fault("stall", "after_token")), limits(idle=0.2), F.IDLE_TIMEOUT, "0.2 s", True),
-    "body: silence, HTTP/2": (h2(Fault("stall", "after_token")), limits(idle=0.2), F.IDLE_TIMEOUT, "0.2 s", True),
-    "stream: INTERNAL_ERROR": (h2(Fault("rst_stream", "after_token")), limits(), F.STREAM_RESET, "INTERNAL_ERROR", True),
-    "stream: NO_ERROR": (h2(Fault("rst_stream", "after_token", code=0)), limits(), F.STREAM_RESET, "NO_ERROR", True),
-    "stream: refused": (h2(Fault("refused_stream", "before_headers")), limits(), F.NOT_PROCESSED, "REFUSED_STREAM", True),
-    "GOAWAY that leaves us out": (
-        h2(Fault("goaway", "before_headers", last_stream_id=0)), limits(), F.NOT_PROCESSED, "GOAWAY NO_ERROR", True
+    "body: bad chunk": Case(plain(Fault("bad_chunk", "after_token")), F.BROKEN_FRAMING, "illegal chunk header"),
+    "body: silence": Case(plain(Fault("stall", "after_token")), F.IDLE_TIMEOUT, "0.2 s", limits=limits(idle=0.2)),
+    "body: silence, HTTP/2": Case(h2(Fault("stall", "after_token")), F.IDLE_TIMEOUT, "0.2 s", limits=limits(idle=0.2)),
+    "stream: INTERNAL_ERROR": Case(h2(Fault("rst_stream", "after_token")), F.STREAM_RESET, "INTERNAL_ERROR"),
+    "stream: NO_ERROR": Case(h2(Fault("rst_stream", "after_token", code=0)), F.STREAM_RESET, "NO_ERROR"),
+    "stream: refused": Case(h2(Fault("refused_stream", "before_headers")), F.NOT_PROCESSED, "REFUSED_STREAM"),
+    "GOAWAY that leaves us out": Case(
+        h2(Fault("goaway", "before_headers", last_stream_id=0)), F.NOT_PROCESSED, "GOAWAY NO_ERROR"
     ),
-    "GOAWAY and close": (
-        h2(Fault("goaway", "after_token", code=11, then="close")),
-        limits(),
-        F.CLOSED,
-        "after GOAWAY ENHANCE_YOUR_CALM",
-        True,
+    "GOAWAY and close": Case(
+        h2(Fault("goaway", "after_token", code=11, then="close")), F.CLOSED, "after GOAWAY ENHANCE_YOUR_CALM"
     ),
-    "PING unanswered": (h2(Fault("no_ping_ack", "after_role")), PING, F.DEAD_PATH, "0.3 s", True),
-    "PING into a black hole": (path_that_dies, PING, F.DEAD_PATH, "0.3 s", True),
-    "certificate: other authority": (certificate(), limits(), F.CERTIFICATE, "unable to get local issuer", False),
-    "certificate: other host": (
-        certificate("other.test", authority=trustme.CA()), limits(), F.CERTIFICATE, "IP address mismatch", False
+    "PING unanswered": Case(h2(Fault("no_ping_ack", "after_role")), F.DEAD_PATH, "0.3 s", limits=PING),
+    "PING into a black hole": Case(path_that_dies, F.DEAD_PATH, "0.3 s", limits=PING),
+    "certificate: other authority": Case(certificate(), F.CERTIFICATE, "unable to get local issuer", sent=False),
+    "certificate: other host": Case(
+        certificate("other.test", authority=trustme.CA()), F.CERTIFICATE, "IP address mismatch", sent=False
     ),
-    "certificate: expired": (
-        certificate(expired=True, authority=trustme.CA()), limits(), F.CERTIFICATE, "certificate has expired", False
+    "certificate: expired": Case(
+        certificate(expired=True, authority=trustme.CA()), F.CERTIFICATE, "certificate has expired", sent=False
     ),
-}  # fmt: skip
+}
 
 
 def play(talk: Talk, limits: Limits) -> bytes:
@@ -192,24 +202,17 @@ def play(talk: Talk, limits: Limits) -> bytes:
     return talk.read_all(limits)
 
 
-@pytest.mark.parametrize(("stage", "limits", "failure", "detail", "sent"), CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_is_called_what_it_is_and_leaves_the_exchange_dead(
-    side: Side,
-    stage: Staging,
-    limits: Limits,
-    failure: Failure,
-    detail: str,
-    sent: bool,
-    server_tls: ssl.SSLContext,
-    client_tls: ssl.SSLContext,
+    side: Side, case: Case, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    with stage(server_tls) as (url, options), side.wire(**{"verify": client_tls, **options}) as exchange:
+    with case.stage(server_tls) as (url, options), side.wire(**{"verify": client_tls, **options}) as exchange:
         talk = exchange(chat(url))
-        called, told = failure_of(play, talk, limits)
-        assert called is failure
-        assert detail in told
-        assert bool(detail) == bool(told)
-        assert talk.path.sent is sent
+        called, told = failure_of(play, talk, case.limits)
+        assert called is case.failure
+        assert case.detail in told
+        assert bool(case.detail) == bool(told)
+        assert talk.path.sent is case.sent
         assert failure_of(talk.read) == (called, told)
         talk.close()
         talk.close()
@@ -234,41 +237,49 @@ def test_a_body_to_the_close_ends_cleanly_after_close_notify(
     side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     fault = Fault("fin", "after_done", close_notify=True)
-    with Upstream(faults=[fault], answer=TO_THE_CLOSE, ssl_context=server_tls, http2=False) as upstream:
-        with side.wire(verify=client_tls) as exchange:
-            assert play(exchange(chat(upstream.url)), limits()) == upstream.requests[0].sent
+    with (
+        Upstream(faults=[fault], answer=TO_THE_CLOSE, ssl_context=server_tls, http2=False) as upstream,
+        side.wire(verify=client_tls) as exchange,
+    ):
+        assert play(exchange(chat(upstream.url)), limits()) == upstream.requests[0].sent
 
 
 def test_a_context_that_takes_a_cut_for_an_end_is_not_believed(
     side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     client_tls.options |= ssl.OP_IGNORE_UNEXPECTED_EOF  # as Python sets it by default
-    with Upstream(
-        faults=[Fault("fin", "after_token")], answer=TO_THE_CLOSE, ssl_context=server_tls, http2=False
-    ) as upstream:
-        with side.wire(verify=client_tls) as exchange:
-            assert failure_of(play, exchange(chat(upstream.url)), limits())[0] is Failure.CLOSED
+    with (
+        Upstream(
+            faults=[Fault("fin", "after_token")], answer=TO_THE_CLOSE, ssl_context=server_tls, http2=False
+        ) as upstream,
+        side.wire(verify=client_tls) as exchange,
+    ):
+        assert failure_of(play, exchange(chat(upstream.url)), limits())[0] is Failure.CLOSED
 
 
 def test_answered_pings_tell_the_round_trip_and_keep_the_idle_limit_from_passing(
     side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    with Upstream(answer=Answer(think=1.0), ssl_context=server_tls) as upstream:
-        with side.wire(verify=client_tls) as exchange:
-            talk = exchange(chat(upstream.url))
-            assert talk.path.round_trip is None
-            assert play(talk, limits(idle=0.4, ping=0.1)) == upstream.requests[0].sent
-            assert 0 < talk.path.round_trip < 0.1
+    with (
+        Upstream(answer=Answer(think=1.0), ssl_context=server_tls) as upstream,
+        side.wire(verify=client_tls) as exchange,
+    ):
+        talk = exchange(chat(upstream.url))
+        assert talk.path.round_trip is None
+        assert play(talk, limits(idle=0.4, ping=0.1)) == upstream.requests[0].sent
+        assert 0 < talk.path.round_trip < 0.1
     assert upstream.pings >= 5
 
 
 def test_a_graceful_goaway_lets_the_running_turn_finish_and_ends_the_connection_after_it(
     side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    with Upstream(faults=[Fault("goaway", "after_token")], ssl_context=server_tls) as upstream:
-        with side.wire(verify=client_tls) as exchange:
-            for number in range(2):
-                assert play(exchange(chat(upstream.url)), limits()) == upstream.requests[number].sent
+    with (
+        Upstream(faults=[Fault("goaway", "after_token")], ssl_context=server_tls) as upstream,
+        side.wire(verify=client_tls) as exchange,
+    ):
+        for number in range(2):
+            assert play(exchange(chat(upstream.url)), limits()) == upstream.requests[number].sent
     assert upstream.connections == 2
 
 
@@ -277,14 +288,16 @@ def test_a_pause_of_the_reader_is_no_silence_of_the_network(
 ) -> None:
     """Whoever takes long over an event finds the next one there, and no limit passed."""
     hasty = limits(idle=0.2, ping=0.05, ping_timeout=0.1)
-    with Upstream(answer=Answer(think=0.1, think_at="after_role"), ssl_context=server_tls) as upstream:
-        with side.wire(verify=client_tls) as exchange:
-            talk = exchange(chat(upstream.url))
-            talk.send(hasty)
-            talk.read_until(b"Hello", hasty)
-            assert upstream.wait_for(lambda: upstream.requests[0].done, timeout=5)
-            time.sleep(0.3)  # the pause that is meant
-            talk.read_all(hasty)
+    with (
+        Upstream(answer=Answer(think=0.1, think_at="after_role"), ssl_context=server_tls) as upstream,
+        side.wire(verify=client_tls) as exchange,
+    ):
+        talk = exchange(chat(upstream.url))
+        talk.send(hasty)
+        talk.read_until(b"Hello", hasty)
+        assert upstream.wait_for(lambda: upstream.requests[0].done, timeout=5)
+        time.sleep(0.3)  # the pause that is meant
+        talk.read_all(hasty)
 
 
 def test_a_stranger_who_reads_the_head_and_leaves(side: Side) -> None:

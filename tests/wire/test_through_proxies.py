@@ -9,18 +9,19 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
-from wire.servers import RawServer, Script, closed_port, read_head, relaying_to, reset, silence
-from wire.sides import Side, Talk, chat, failure_of, limits
 
+from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.errors import UsageError
 from unbroken.lab import Answer, CuttingProxy, Upstream
+from wire.servers import RawServer, Script, closed_port, read_head, relaying_to, reset, silence
+from wire.sides import PATIENT, Side, Talk, chat, failure_of, limits
 
 AUTH = ("user", "s3cret:/@")
 QUOTED = "user:s3cret%3A%2F%40"
 
 
-def play(talk: Talk, limits: Any = limits()) -> bytes:
+def play(talk: Talk, limits: Limits = PATIENT) -> bytes:
     assert talk.send(limits).status == 200
     return talk.read_all(limits)
 
@@ -223,9 +224,12 @@ def test_a_proxy_s_failure_is_called_what_it_is(
 def test_certificates_are_checked_of_the_proxy_and_of_the_target(
     side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    with Upstream(ssl_context=server_tls) as upstream, CuttingProxy() as proxy:
-        with RawServer(relaying_to(proxy.port), server_tls) as front:
-            for url in (proxy.url, proxy.socks_url, front.url):
-                with side.wire(proxy=url, verify=ssl.create_default_context()) as exchange:
-                    assert failure_of(exchange(chat(upstream.url)).send)[0] is Failure.CERTIFICATE
+    with (
+        Upstream(ssl_context=server_tls) as upstream,
+        CuttingProxy() as proxy,
+        RawServer(relaying_to(proxy.port), server_tls) as front,
+    ):
+        for url in (proxy.url, proxy.socks_url, front.url):
+            with side.wire(proxy=url, verify=ssl.create_default_context()) as exchange:
+                assert failure_of(exchange(chat(upstream.url)).send)[0] is Failure.CERTIFICATE
     assert not upstream.requests

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from unbroken.cli.exits import interrupt_on_signals
+from unbroken.cli.exits import exit_on_signals, interrupt_on_signals
 
 
 def main() -> NoReturn:
@@ -18,6 +18,8 @@ def main() -> NoReturn:
         code = execute(sys.argv[1:])
     except KeyboardInterrupt:  # before the signals were ours
         code = 130
+    finally:
+        exit_on_signals()
     sys.exit(code)
 
 

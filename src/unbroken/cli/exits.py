@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 from unbroken.errors import ProviderError, UnbrokenError, UnexpectedResponse, Unreachable, UsageError
@@ -52,12 +54,22 @@ def exit_code(error: UnbrokenError) -> int:
 
 
 def interrupt_on_signals() -> None:
-    """Let SIGINT and SIGTERM raise :class:`Interrupted`, unless whoever started us has them ignored (``nohup``)."""
+    """Let SIGINT and SIGTERM raise :class:`Interrupted`; a second one exits without unwinding anything."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal handler's signature
+        exit_on_signals()
         raise Interrupted(signum)
 
+    _on_signals(interrupt)
+
+
+def exit_on_signals() -> None:
+    """From here on there is nothing to unwind, or nobody wants to wait for it."""
+    _on_signals(lambda signum, frame: os._exit(128 + signum))  # noqa: ARG005 - the signal handler's signature
+
+
+def _on_signals(action: Callable[[int, FrameType | None], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(ValueError):  # not the main thread: nobody to signal
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, interrupt)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # which whoever started us wanted (nohup)
+                signal.signal(number, action)

@@ -35,7 +35,7 @@ _WHO, _SHOWN, _LIMITS, _WAY = "Who is asked", "What is shown", "How long it may 
 @option(
     _WHO,
     "--base-url URL",
-    "Any server that speaks the dialect: what stands before /chat/completions. Alone it is sent no key.",
+    "Any server that speaks chat completions: its URL up to /chat/completions. Alone it is sent no key.",
 )
 @option(_WHO, "--api-key-env NAME", "Variable that holds the key, instead of the provider's own.")
 @option(_WHO, "--system TEXT", "System prompt.")
@@ -68,9 +68,9 @@ _WHO, _SHOWN, _LIMITS, _WAY = "Who is asked", "What is shown", "How long it may 
 def command(ctx: click.Context, /, prompt: str | None, **options: Any) -> None:
     """Ask a model and stream its answer.
 
-    PROMPT is an argument, or stdin, or both: stdin first, then the argument. Where stdin is a pipe or a file it is read
-    to its end; say < /dev/null to leave it out. The answer goes to stdout and nothing else does; reasoning, notices and
-    token counts go to stderr.
+    PROMPT is an argument, or stdin (-), or both: stdin first, then the argument. Where stdin is a pipe or a file it is
+    read to its end; say </dev/null to leave it out. The answer goes to stdout and nothing else does; reasoning,
+    notices and token counts go to stderr.
 
     \b
       unbroken run "Why is the sky blue?"

@@ -412,11 +412,13 @@ class Turn:
         return record
 
     def _billed(self, failure: Failure | None) -> Literal["no", "unknown", "yes"]:
-        phase = self._attempt.phase
+        phase, noted = self._attempt.phase, self._attempt.noted
+        spoke = phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE) and self._attempt.mode is not Mode.OPAQUE
+        if spoke and not noted:
+            return "yes"  # whatever the server said afterwards
         if phase is Phase.CONNECT or (failure and failure.row in (Row.UNPROCESSED, Row.BUSY, Row.REFUSED)):
             return "no"
-        spoke = phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE) and self._attempt.mode is not Mode.OPAQUE
-        return "yes" if spoke and not self._attempt.noted else "unknown"
+        return "unknown"
 
 
 def _should_retry(head: Head) -> bool | None:

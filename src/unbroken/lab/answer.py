@@ -17,16 +17,17 @@ class Answer:
 
     Args:
         text: the tokens of the answer; a plain string is split into words.
-        reasoning: tokens of reasoning, sent before the text as ``reasoning_content`` deltas.
+        reasoning: tokens of reasoning, sent before the text.
         tool_calls: tool calls, each as (id, name, fragments of the JSON arguments), sent after the text.
         think: seconds of silence before the answer.
-        think_at: where that silence lies; "after_headers" is before the role delta.
-        comments: how many ``: keep-alive`` comments are sent before the role delta, spread evenly over the silence if
-            it is there.
+        think_at: where that silence lies; "after_headers" is before the prelude.
+        comments: how many heartbeats (``: keep-alive`` comments, Anthropic's pings; Gemini has none) are sent before
+            the prelude, spread evenly over the silence if it is there.
         gap: seconds between tokens (of reasoning, text and tool calls alike).
-        finish_reason: the reason that the last choice chunk gives.
-        usage: sent in a chunk of its own with empty choices, as with ``stream_options.include_usage``; None: not sent.
-        done: whether ``data: [DONE]`` is sent.
+        finish_reason: how the answer ended, in OpenAI's words; other dialects translate them.
+        usage: OpenAI's ``usage``; in a chat it is sent in a chunk of its own with empty choices, as with
+            ``stream_options.include_usage``; None: not sent (or zero, where a dialect cannot do without).
+        done: whether the terminator (``[DONE]``, ``message_stop``) is sent, in the dialects that have one.
         framing: how the body ends over HTTP/1.1.
         model: the name of the model.
     """

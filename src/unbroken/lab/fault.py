@@ -109,16 +109,18 @@ class Fault:
     Kinds that change what is said:
 
     * ``status``: `status` with `headers` and `body` instead of the answer.
-    * ``error_event``: an event ``data: {"error": ...}`` in the stream, then a well-formed end of the body.
+    * ``error_event``: an error in the stream, as the dialect puts it, then a well-formed end of the body.
     * ``malformed``: an event whose data is not JSON; the stream goes on after it.
     * ``raw``: `body` in the middle of the body (on the bare socket, at ``connect`` and ``handshake``); then it goes on.
 
     Points: ``connect`` (accepted, nothing read; a reset waits a moment for the client to begin, so that the client
-    knows that it is connected), ``handshake`` (TLS: ClientHello read, nothing answered), ``before_headers`` (request
-    read whole), ``after_headers``, ``after_comments`` (at least two), ``after_role``, ``after_reasoning`` (one delta of
-    it), ``after_token`` (the first token, or tool call), ``after_finish`` (the chunk with the finish reason),
-    ``after_usage``, ``after_done`` (``[DONE]`` sent, body not ended). Where the answer is one JSON object, the points
-    from ``after_comments`` to ``after_token`` are its middle and the later ones its end.
+    knows that it is connected), ``handshake`` (TLS: ClientHello read, nothing answered), ``before_headers``
+    (request read whole), ``after_headers``, ``after_comments`` (at least two), ``after_role`` (all that a dialect
+    says before it has output: a role, ``message_start`` and an empty block, ``response.created`` and an empty
+    item), ``after_reasoning`` (one delta of it), ``after_token`` (the first token, or tool call), ``after_finish``
+    (what says how the answer ended), ``after_usage``, ``after_done`` (the terminator sent, body not ended). A point
+    that a dialect does not know falls together with the one before it. Where the answer is one JSON object, the
+    points from ``after_comments`` to ``after_token`` are its middle and the later ones its end.
 
     Args:
         kind: what goes wrong.
@@ -127,7 +129,7 @@ class Fault:
         close_notify: ``fin``: end TLS properly before the close.
         status: ``status``: the status code.
         headers: ``status``: further response headers.
-        body: ``status``: the body; None means an error object in OpenAI's shape. ``raw``: the bytes.
+        body: ``status``: the body; None means an error object in the dialect's shape. ``raw``: the bytes.
         error: ``status`` and ``error_event``: members of the error object that differ from the default.
         code: the HTTP/2 error code; None means the default of the kind.
         last_stream_id: ``goaway``: the last stream that it declares processed.

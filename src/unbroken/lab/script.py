@@ -6,14 +6,13 @@ and the connection never hears of it. What is left to the connection is `Break`.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from unbroken.lab.answer import Framing
 from unbroken.lab.fault import Fault, Point
+from unbroken.lab.speech import OPENAI, Speech
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +62,6 @@ Step = Head | Body | Silence | Break | End
 Draft = Sequence[Step | Mark]
 """A response in which nothing goes wrong yet, with every point marked at which something could."""
 
-_MALFORMED = b'data: {"id": broken\n\n'
-_DEFAULT_ERROR: Mapping[str, Any] = {
-    "message": "The lab broke this on purpose.",
-    "type": "server_error",
-    "param": None,
-    "code": None,
-}
-
-
-def error_object(members: Mapping[str, Any]) -> bytes:
-    """An error in OpenAI's shape as JSON, with `members` in place of the defaults."""
-    return json.dumps({"error": {**_DEFAULT_ERROR, **members}}).encode()
-
 
 def whole(
     status: int,
@@ -122,14 +108,14 @@ def silence(seconds: float | None) -> list[Silence]:
     return [Silence(seconds)] if seconds else []
 
 
-def compose(draft: Draft, fault: Fault | None) -> list[Step]:
-    """The steps of a response into which `fault` has been put."""
+def compose(draft: Draft, fault: Fault | None, speech: Speech = OPENAI) -> list[Step]:
+    """The steps of a response into which `fault` has been put, in the words of `speech`."""
     if fault is None:
         return _framed(draft, _size(draft), None)
     if fault.kind == "status":
-        return [*silence(fault.seconds), *compose(_refusal(fault), None)]
+        return [*silence(fault.seconds), *compose(_refusal(fault, speech), None)]
     index = draft.index(Mark(fault.at))
-    before: Draft = [*draft[:index], *_insertion(fault)]
+    before: Draft = [*draft[:index], *_insertion(fault, speech)]
     after = draft[index + 1 :]
     if fault.kind in ("clean_end", "error_event"):
         steps = [*before, End()]
@@ -140,7 +126,7 @@ def compose(draft: Draft, fault: Fault | None) -> list[Step]:
     return _framed(steps, _size(steps), None)
 
 
-def _insertion(fault: Fault) -> list[Step]:
+def _insertion(fault: Fault, speech: Speech) -> list[Step]:
     """The steps that a fault puts in at its point."""
     close = Break(replace(fault, kind="fin"))
     forever = math.inf if fault.seconds is None else fault.seconds
@@ -156,16 +142,16 @@ def _insertion(fault: Fault) -> list[Step]:
         case "raw":
             return [*silence(fault.seconds), Body(fault.body or b"")]
         case "malformed":
-            return [*silence(fault.seconds), Body(_MALFORMED)]
+            return [*silence(fault.seconds), Body(speech.malformed)]
         case "error_event":
-            return [*silence(fault.seconds), Body(b"data: " + error_object(fault.error) + b"\n\n")]
+            return [*silence(fault.seconds), Body(speech.error_event(fault.error))]
         case _:
             return [*silence(fault.seconds), Break(fault)]
 
 
-def _refusal(fault: Fault) -> Draft:
+def _refusal(fault: Fault, speech: Speech) -> Draft:
     """The draft of the response that a ``status`` fault puts in the place of the answer."""
-    body = error_object(fault.error) if fault.body is None else fault.body
+    body = speech.refusal(fault.status, fault.error) if fault.body is None else fault.body
     return whole(fault.status, body, headers=fault.headers)
 
 

@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Sequence
 
 from unbroken.lab.answer import Answer
-from unbroken.lab.chat import draft_response
 from unbroken.lab.exchange import Exchange
 from unbroken.lab.fault import CONNECTION_POINTS, Fault
 from unbroken.lab.record import RecordedRequest
-from unbroken.lab.script import compose, error_object, whole
+from unbroken.lab.routes import draft_response, speech_of
+from unbroken.lab.script import compose, whole
+from unbroken.lab.speech import OPENAI
 from unbroken.lab.watch import Watch
 
 
@@ -65,9 +66,10 @@ class Stage:
         protocol = fault.needs(request.http_version) if fault else None
         if fault and protocol:
             message = f"The fault {fault.kind} needs {protocol}."
-            steps = compose(whole(500, error_object({"message": message, "type": "lab_misuse"})), None)
+            steps = compose(whole(500, OPENAI.refusal(500, {"message": message, "type": "lab_misuse"})), None)
         else:
-            steps = compose(draft_response(request, self._answer, fault.at if fault else None), fault)
+            draft = draft_response(request, self._answer, fault.at if fault else None)
+            steps = compose(draft, fault, speech_of(request))
         await exchange.perform(steps)
 
     def take_connection_fault(self) -> Fault | None:

@@ -19,10 +19,11 @@ from unbroken.lab.tls import TlsChannel
 
 
 class Upstream(Service):
-    """A server that speaks OpenAI's chat completions and breaks on script.
+    """A server that speaks every dialect and breaks on script.
 
-    ``POST .../chat/completions`` is answered with a stream, or with one object if the request does not say
-    ``"stream": true``; ``GET .../models`` with a list; everything else with an error 404.
+    A ``POST`` to ``.../chat/completions``, ``.../completions``, ``.../responses``, ``.../messages`` or
+    ``.../models/NAME:generateContent`` (``:streamGenerateContent``) is answered in that dialect, with a stream or with
+    one object, as the request asks; ``GET .../models`` with a list; everything else with an error 404.
 
     Every request takes the next fault, whatever its path. A fault at ``connect`` or ``handshake`` waits for the next
     connection to be accepted instead; requests on connections that are open already pass it by.

@@ -138,7 +138,8 @@ class AsyncHttpExchange:
 
     async def aclose(self) -> None:
         """See :meth:`unbroken.wire.contract.AsyncExchange.aclose`."""
-        await self._end(WireError(Failure.CANCELLED))
+        self._failure = self._failure or WireError(Failure.CANCELLED)
+        await self._drop()
 
     async def _trace(self, name: str, info: dict[str, Any]) -> None:
         if begins_request(name, info):
@@ -155,31 +156,32 @@ class AsyncHttpExchange:
             self._lane.close()
         self._lane = None
 
-    async def _end(self, failure: WireError) -> None:
-        """End the exchange now, unless it has ended; from here on it is dead."""
-        self._failure = self._failure or failure
+    async def _drop(self) -> None:
+        """Reset the connection, unless the exchange has ended."""
         lane, self._lane = self._lane, None
         if lane:
             lane.close(abort=True)
         body, self._body = self._body, None
         if body:
             with anyio.CancelScope(shield=True), contextlib.suppress(RuntimeError):
-                await body.aclose()  # unless another task is in it, which will find the socket closed
+                await body.aclose()  # unless another task is in it, which finds the socket closed
 
     @contextlib.asynccontextmanager
     async def _alive(self) -> AsyncIterator[None]:
-        """Whatever is raised inside ends the exchange, and says so in our own terms."""
-        if self._failure:
-            raise WireError(self._failure.failure, self._failure.detail)
+        """Whatever is raised inside ends the exchange for good, and says so in our own terms."""
         try:
+            if self._failure:
+                raise WireError(self._failure.failure, self._failure.detail)
             yield
         except UsageError:
             raise
         except Exception as exc:
             proxied = self._lane is not None and self._lane.proxy is not None
-            error = wire_error(exc, sent=self.path.sent, proxied=proxied)
-            await self._end(error)
-            raise self._failure or error from exc
+            self._failure = self._failure or wire_error(exc, sent=self.path.sent, proxied=proxied)
+            raise self._failure from exc
         except BaseException:
-            await self.aclose()
+            self._failure = self._failure or WireError(Failure.CANCELLED)
             raise
+        finally:
+            if self._failure:
+                await self._drop()

@@ -1,8 +1,8 @@
 """The little of HTTP/2 framing that the network stream must see itself: PING and GOAWAY (RFC 9113, section 6).
 
-HTTP/2 proper is h2's business. But httpcore2 never asks h2 for a PING, and h2 treats a graceful GOAWAY as the end of the
-connection, although a stream that it covers goes on (RFC 9113, section 6.8). So PING frames are written between h2's
-frames, and GOAWAY frames are taken out before h2 sees them.
+HTTP/2 proper is h2's business. But httpcore2 never asks h2 for a PING, and h2 treats a graceful GOAWAY as the end of
+the connection, although a stream that it covers goes on (RFC 9113, section 6.8). So PING frames are written between
+h2's frames, and GOAWAY frames are taken out before h2 sees them.
 """
 
 from __future__ import annotations

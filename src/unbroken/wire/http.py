@@ -132,12 +132,15 @@ class HttpExchange:
         self._response: httpcore2.Response | None = None
         self._body: Iterator[bytes] | None = None
         self._failure: WireError | None = None
+        self._user: int | None = None  # the thread that is sending or reading
         self.path = Watch(Limits(0, 0, None, 0, 0), time.monotonic())
 
     def send(self, limits: Limits) -> Head:
         """See :meth:`unbroken.wire.contract.Exchange.send`."""
         with self._alive():
             lane = self._lane = self._wire.take(self._request)
+            if self._failure:  # closed meanwhile by another thread, which found no lane
+                raise self._failure
             self.path = Watch(limits, time.monotonic())
             lane.line.serve(self.path)
             self._response = lane.pool.handle_request(to_httpcore(self._request, self._trace, lane.proxy))
@@ -156,7 +159,12 @@ class HttpExchange:
 
     def close(self) -> None:
         """See :meth:`unbroken.wire.contract.Exchange.close`."""
-        self._end(WireError(Failure.CANCELLED))
+        self._failure = self._failure or WireError(Failure.CANCELLED)
+        lane = self._lane
+        if self._user in (None, threading.get_ident()):
+            self._drop()
+        elif lane:
+            lane.line.interrupt()  # who is in it finds out, and drops it
 
     def _trace(self, name: str, info: dict[str, Any]) -> None:
         if begins_request(name, info):
@@ -173,9 +181,8 @@ class HttpExchange:
             self._lane.close()
         self._lane = None
 
-    def _end(self, failure: WireError) -> None:
-        """End the exchange now, unless it has ended; from here on it is dead."""
-        self._failure = self._failure or failure
+    def _drop(self) -> None:
+        """Reset the connection, unless the exchange has ended."""
         lane, self._lane = self._lane, None
         if lane:
             lane.close(abort=True)
@@ -183,18 +190,22 @@ class HttpExchange:
 
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
-        """Whatever is raised inside ends the exchange, and says so in our own terms."""
-        if self._failure:
-            raise WireError(self._failure.failure, self._failure.detail)
+        """Whatever is raised inside ends the exchange for good, and says so in our own terms."""
+        self._user = threading.get_ident()
         try:
+            if self._failure:
+                raise WireError(self._failure.failure, self._failure.detail)
             yield
         except UsageError:
             raise
         except Exception as exc:
             proxied = self._lane is not None and self._lane.proxy is not None
-            error = wire_error(exc, sent=self.path.sent, proxied=proxied)
-            self._end(error)
-            raise self._failure or error from exc
+            self._failure = self._failure or wire_error(exc, sent=self.path.sent, proxied=proxied)
+            raise self._failure from exc
         except BaseException:
-            self.close()
+            self._failure = self._failure or WireError(Failure.CANCELLED)
             raise
+        finally:
+            self._user = None
+            if self._failure:
+                self._drop()

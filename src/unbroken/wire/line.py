@@ -39,10 +39,8 @@ class BaseLine:
             watch.speak_http2(self.frames)
 
     def connected(self, sock: socket.socket) -> None:
-        """The socket to use; httpcore2's socket options do not reach one that leads to a proxy, so they are set here."""
+        """The socket to use. It is tuned here, because httpcore2's socket options do not reach one behind a proxy."""
         self.sock = sock
-        if self.closed:  # meanwhile, from another thread
-            sock.close()
         limits = self._watch.limits
         tune(sock, limits.ping or 10.0, limits.ping_timeout)
 
@@ -54,7 +52,7 @@ class BaseLine:
 
     def serves_again(self) -> bool:
         """Whether another exchange may use the connection."""
-        if self.sock is None or self.broken or (self.frames and self.frames.goaway):
+        if self.sock is None or self.closed or self.broken or (self.frames and self.frames.goaway):
             return False
         return not readable(self.sock)
 

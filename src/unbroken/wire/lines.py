@@ -14,7 +14,7 @@ import httpcore2
 
 from unbroken.wire.line import BaseLine
 from unbroken.wire.resolving import connect
-from unbroken.wire.sockets import Tcp, Tls, Transport, close
+from unbroken.wire.sockets import Tcp, Tls, Transport, close, wake
 
 
 class Line(BaseLine, httpcore2.NetworkBackend):
@@ -37,10 +37,16 @@ class Line(BaseLine, httpcore2.NetworkBackend):
         return LineStream(self, Tcp(sock, self))
 
     def close(self, *, abort: bool = False) -> None:
-        """Close the socket now, whatever it is doing. May be called again, and from another thread."""
+        """Close the socket. May be called again, but not while another thread is in it."""
         self.closed = True
         if self.sock:
             close(self.sock, abort=abort)
+
+    def interrupt(self) -> None:
+        """Have the thread that is in it leave; what it does fails."""
+        self.closed = True
+        if self.sock:
+            wake(self.sock)
 
 
 class LineStream(httpcore2.NetworkStream):

@@ -119,7 +119,7 @@ def _tls_error(exc: ssl.SSLError, *, sent: bool) -> WireError:
     if isinstance(exc, ssl.SSLEOFError) or "UNEXPECTED_EOF" in str(exc):
         detail = "TLS ended without close_notify"
         return WireError(Failure.CLOSED, detail) if sent else WireError(Failure.TLS_FAILED, "closed by the other side")
-    reason = (exc.reason or type(exc).__name__).replace("_", " ").lower()
+    reason = (getattr(exc, "reason", None) or type(exc).__name__).replace("_", " ").lower()
     return WireError(Failure.BROKEN_FRAMING if sent else Failure.TLS_MISMATCH, reason)
 
 

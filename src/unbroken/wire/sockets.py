@@ -17,8 +17,11 @@ from typing import Protocol
 CHUNK = 64 * 1024
 """Bytes that are read, or encrypted, at a time."""
 
-_ONE_WAIT = 0.05 if sys.platform == "win32" else float("inf")
-"""Longest blocking wait, in seconds: on Windows a socket that waits is deaf to Ctrl-C."""
+_ONE_WAIT = 0.05
+"""Longest wait, in seconds, of a thread that nothing could wake."""
+
+_ONE_WAIT_TO_READ = _ONE_WAIT if sys.platform == "win32" else float("inf")
+"""Only on Windows is a socket that waits deaf to Ctrl-C."""
 
 _ABORT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
@@ -56,7 +59,7 @@ class Tcp:
 
     def receive(self, max_bytes: int) -> bytes:
         """See :class:`Transport`."""
-        self._sock.settimeout(min(self._pacer.patience(), _ONE_WAIT))
+        self._sock.settimeout(min(self._pacer.patience(), _ONE_WAIT_TO_READ))
         return self._sock.recv(max_bytes)
 
     def send(self, data: bytes) -> None:
@@ -177,15 +180,21 @@ def readable(sock: socket.socket) -> bool:
 
 
 def close(sock: socket.socket, *, abort: bool = False) -> None:
-    """Close a socket, also under a thread that is blocked in it.
+    """Close a socket.
 
     Args:
-        sock: may be closed already.
-        abort: send a reset, and drop what is still to be sent. A FIN alone says only that nothing more will be *sent*:
-            many a proxy would let the answer come, and its cost.
+        sock: may be closed already. No other thread may be waiting in it: it would go on waiting, perhaps in another
+            socket that has got the same number meanwhile. See :func:`wake`.
+        abort: reset the connection, without a FIN before. A FIN says only that nothing more will be *sent*: many a
+            proxy (v2ray for one) then lets the answer come for some time, and its cost.
     """
-    with contextlib.suppress(OSError):
-        if abort:
+    if abort:
+        with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-        sock.shutdown(socket.SHUT_RDWR)  # wakes that thread, which would keep the socket open until then
     sock.close()
+
+
+def wake(sock: socket.socket) -> None:
+    """Wake the thread that is waiting in a socket for bytes. (One that waits to send looks up by itself.)"""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RD)  # which the other side does not see

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from unbroken.core.dialect import Call, Dialect
+from unbroken.core.dialects.anthropic_messages import ANTHROPIC_MESSAGES
+from unbroken.core.dialects.gemini import GEMINI
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
+from unbroken.core.dialects.openai_completions import OPENAI_COMPLETIONS
+from unbroken.core.dialects.openai_responses import OPENAI_RESPONSES
 from unbroken.core.http import Request
 
-DIALECTS: tuple[Dialect, ...] = (OPENAI_CHAT,)
+DIALECTS: tuple[Dialect, ...] = (OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, GEMINI, OPENAI_COMPLETIONS)
 """Every dialect, asked in this order."""
 
 

@@ -25,10 +25,17 @@ class Block:
     """
 
     def __init__(self, index: int, content: dict[str, Any]) -> None:
-        self.content = content
         self._index = index
+        self._content = content
+        self._texts: dict[str, list[str]] = {}
         self._input: list[str] = []
         self._closed = False
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The block, as the API would have sent it in one."""
+        texts = {name: text(self._content.get(name)) + "".join(pieces) for name, pieces in self._texts.items()}
+        return {**self._content, **texts}
 
     @property
     def is_worth_keeping(self) -> bool:
@@ -39,7 +46,7 @@ class Block:
 
     def begin(self) -> Iterator[TypedEvent]:
         """The typed events of a block that has just started."""
-        content = self.content
+        content = self._content
         match content.get("type"):
             case "text" if said := text(content.get("text")):
                 yield Text(said)
@@ -61,18 +68,21 @@ class Block:
             case "thinking_delta" if said := self._append("thinking", delta):
                 yield Reasoning(said)
             case "signature_delta":
-                self.content["signature"] = signature = text(delta.get("signature"))
+                self._content["signature"] = signature = text(delta.get("signature"))
                 if signature:
                     yield Signature(signature)
             case "input_json_delta" if piece := text(delta.get("partial_json")):
                 self._input.append(piece)
-                if self.content.get("type") == "tool_use":
+                if self._content.get("type") == "tool_use":
                     yield ToolCallArguments(self._index, piece)
             case "citations_delta":
-                citations = self.content.get("citations")
-                self.content["citations"] = [*(citations if isinstance(citations, list) else ()), delta.get("citation")]
+                citations = self._content.get("citations")
+                self._content["citations"] = [
+                    *(citations if isinstance(citations, list) else ()),
+                    delta.get("citation"),
+                ]
             case "compaction_delta":
-                self.content |= {name: value for name, value in delta.items() if name != "type"}
+                self._content |= {name: value for name, value in delta.items() if name != "type"}
 
     def close(self) -> Iterator[TypedEvent]:
         """Nothing more comes; its typed events. What came is whole, unless its input is no JSON object.
@@ -82,20 +92,20 @@ class Block:
         if self._closed:
             return
         self._closed = True
-        if not text(self.content.get("type")).endswith("tool_use"):
+        if not text(self._content.get("type")).endswith("tool_use"):
             return
-        started_with = self.content.get("input")
+        started_with = self._content.get("input")
         if self._input:
-            self.content["input"] = _object("".join(self._input))
-        elif self.content.get("type") == "tool_use" and filled(started_with):
+            self._content["input"] = _object("".join(self._input))
+        elif self._content.get("type") == "tool_use" and filled(started_with):
             yield ToolCallArguments(self._index, msgspec.json.encode(started_with).decode())
-        self.content.setdefault("input", {})
-        self._closed = isinstance(self.content["input"], dict)
+        self._content.setdefault("input", {})
+        self._closed = isinstance(self._content["input"], dict)
 
     def _append(self, field: str, delta: Mapping[str, Any]) -> str:
         said = text(delta.get(field))
-        self.content.setdefault("type", field)
-        self.content[field] = text(self.content.get(field)) + said
+        self._content.setdefault("type", field)
+        self._texts.setdefault(field, []).append(said)
         return said
 
 

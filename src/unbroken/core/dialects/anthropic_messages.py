@@ -38,13 +38,12 @@ _KINDS = frozenset(
 _ACTING_TOOLS = ("code_execution_", "mcp_toolset")
 """Beginnings of the types of server tools that act. Computer, browser, bash and memory tools run at the client."""
 
-# In a JSON string a quotation mark is escaped and a line break too, so these match keys and field names, never the
+# In a JSON string a quotation mark is escaped and a line break too, so these match keys and whole lines, never the
 # model's words. JSON may be broken over several `data` lines.
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 _NOTABLE = re.compile(
     rb'"(?:stop_reason"%(c)s"|type"%(c)s"(?:message_stop|error)"|error"%(c)s[^n])'
-    rb"|^event: ?(?:message_stop|error)|^data: *\[DONE\]" % {b"c": _COLON},
-    re.M,
+    rb"|event: ?(?:message_stop|error)\n|\[DONE\] *\n" % {b"c": _COLON}
 )
 
 

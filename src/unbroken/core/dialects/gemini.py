@@ -33,13 +33,14 @@ _PATH = re.compile(r"/(?:models|tunedModels|endpoints)/.+(?::|%3[Aa])(generateCo
 
 _UNSPECIFIED = frozenset({"", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"})
 
-# In a JSON string a quotation mark is escaped and a line break too, so these match keys and field names, never the
+# In a JSON string a quotation mark is escaped and a line break too, so these match keys and whole lines, never the
 # model's words. (Arguments of a function call are no string here: a model that names one "error" costs a parse.)
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 _NOTABLE = re.compile(
-    rb'"(?:finishReason"%(c)s"|blockReason"%(c)s"|error"%(c)s[^n])|^event: ?error|^data: *\[DONE\]' % {b"c": _COLON},
-    re.M,
+    rb'"(?:(?:finishReason|blockReason)"%(c)s"|(?<!\n  ")error"%(c)s[^n])|event: ?error\n|\[DONE\] *\n' % {b"c": _COLON}
 )
+"""An ``"error"`` that is indented at a line's start stands outside of any event: Google writes some errors as bare JSON
+over several lines. Server-sent events have no place for it; it is handed on, and the attempt ends without settling."""
 
 
 class Gemini:

@@ -19,7 +19,7 @@ from unbroken.core.events import Reasoning, Signature, Text, ToolCallArguments, 
 from unbroken.errors import MalformedEvent
 
 _VALUES = ("stringValue", "numberValue", "boolValue")
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,6})\]|\['([^'\\]*)'\]|\[\"([^\"\\]*)\"\]")
+_STEP = re.compile(r"\.([^.\[\]*]+)|\[(\d{1,6})\]|\['([^'\\]*)'\]|\[\"([^\"\\]*)\"\]")
 
 
 class Parts:
@@ -27,16 +27,18 @@ class Parts:
 
     Args:
         choice: which candidate.
-
-    Attributes:
-        kept: the parts as they are to be sent back: plain text joined, all else as it came.
     """
 
     def __init__(self, choice: int = 0) -> None:
-        self.kept: list[dict[str, Any]] = []
         self._choice = choice
+        self._kept: list[dict[str, Any] | Plain] = []
         self._calls = 0
         self._open: StreamedCall | None = None
+
+    @property
+    def kept(self) -> list[dict[str, Any]]:
+        """The parts as they are to be sent back: plain text joined, all else as it came."""
+        return [part.whole if isinstance(part, Plain) else part for part in self._kept]
 
     def add(self, part: dict[str, Any]) -> Iterator[TypedEvent]:
         """Add a part; its typed events.
@@ -55,17 +57,20 @@ class Parts:
         said, thought = text(part.get("text")), part.get("thought") is True
         if said:
             yield Reasoning(said, self._choice) if thought else Text(said, self._choice)
-        if part.keys() <= {"text", "thought"}:
-            self._keep_plain({"text": said} | ({"thought": True} if thought else {}))
-        elif any(filled(value) for name, value in part.items() if name != "thought"):
-            self.kept.append(dict(part))
+        if not part.keys() <= {"text", "thought"}:
+            self._keep(part)
+        elif said:
+            self._keep_plain(said, thought)
 
-    def _keep_plain(self, part: dict[str, Any]) -> None:
-        last = self.kept[-1] if self.kept else {}
-        if part["text"] and last.keys() == part.keys():
-            last["text"] += part["text"]
-        elif part["text"]:
-            self.kept.append(part)
+    def _keep(self, part: dict[str, Any]) -> None:
+        if any(filled(value) for name, value in part.items() if name != "thought"):
+            self._kept.append(dict(part))
+
+    def _keep_plain(self, said: str, thought: bool) -> None:
+        last = self._kept[-1] if self._kept else None
+        if not isinstance(last, Plain) or last.thought is not thought:
+            self._kept.append(last := Plain(thought))
+        last.pieces.append(said)
 
     def _call(self, part: dict[str, Any], call: dict[str, Any]) -> Iterator[TypedEvent]:
         name = text(call.get("name"))
@@ -81,9 +86,30 @@ class Parts:
         streamed.add(part, call)
         if call.get("willContinue") is not True:
             self._open = None
-            self.kept.append(streamed.whole)
+            self._kept.append(streamed.whole)
             arguments = msgspec.json.encode(streamed.arguments).decode()
             yield ToolCallArguments(streamed.index, arguments, self._choice)
+
+
+class Plain:
+    """Text, or thoughts, without a signature: it may be joined.
+
+    Args:
+        thought: which of the two.
+
+    Attributes:
+        pieces: as they came.
+    """
+
+    def __init__(self, thought: bool) -> None:
+        self.thought = thought
+        self.pieces: list[str] = []
+
+    @property
+    def whole(self) -> dict[str, Any]:
+        """One part of all that was said."""
+        said = {"text": "".join(self.pieces)}
+        return {**said, "thought": True} if self.thought else said
 
 
 class StreamedCall:

@@ -16,6 +16,7 @@ import msgspec
 
 from unbroken.core.dialect import Call, Signal, is_sdk_retry
 from unbroken.core.dialects.openai_errors import UNREADABLE, error_of, error_of_choice, failed, parsed, severity
+from unbroken.core.dialects.payload import dicts, filled
 from unbroken.core.events import (
     Failed,
     Finish,
@@ -237,6 +238,8 @@ class ChatDecoder:
     """Typed events of one attempt."""
 
     def __init__(self) -> None:
+        self._text: list[str] = []
+        self._calls: dict[int, tuple[ToolCallStart, list[str]]] = {}
         self._started: set[tuple[int, int]] = set()
         self._unnumbered: dict[int, list[str]] = {}
 
@@ -254,6 +257,27 @@ class ChatDecoder:
         except MalformedEvent:
             return ()
 
+    def messages(self) -> list[dict[str, Any]]:
+        """See :meth:`unbroken.core.dialect.Decoder.messages`. It is the first choice's message."""
+        calls = [
+            {"id": start.id, "type": "function", "function": {"name": start.name, "arguments": arguments}}
+            for start, pieces in self._calls.values()
+            if _is_json(arguments := "".join(pieces) or "{}")
+        ]
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._text) or None}
+        if calls:
+            message["tool_calls"] = calls
+        return [message] if calls or self._text else []
+
+    def _keep(self, event: TypedEvent) -> None:
+        match event:
+            case Text(text, 0):
+                self._text.append(text)
+            case ToolCallStart(index, choice=0):
+                self._calls[index] = (event, [])
+            case ToolCallArguments(index, arguments, 0):
+                self._calls[index][1].append(arguments)
+
     def _decode(self, data: bytes, event_type: str) -> Sequence[TypedEvent]:
         try:
             chunk = _decode_chunk(data)
@@ -264,7 +288,10 @@ class ChatDecoder:
             raw = parsed(data, event_type)
             error = error_of(raw, event_type) if isinstance(raw, dict) else None
             chunk = chunk or (Chunk() if error is not None else _chunk(raw))
-        return list(self._events(chunk, error))
+        events = list(self._events(chunk, error))
+        for kept in events:
+            self._keep(kept)
+        return events
 
     def _events(self, chunk: Chunk, error: Mapping[str, Any] | None) -> Iterator[TypedEvent]:
         for choice in chunk.choices or ():
@@ -314,6 +341,14 @@ class ChatDecoder:
         return len(ids) - 1
 
 
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
 def _chunk(raw: object) -> Chunk:
     try:
         return msgspec.convert(raw, Chunk, strict=False)
@@ -327,16 +362,12 @@ def _content(content: object, choice: int) -> Iterator[TypedEvent]:
         if content:
             yield Text(content, choice)
         return
-    for piece in _dicts(content):
+    for piece in dicts(content):
         if isinstance(text := piece.get("text"), str) and text:
             yield Text(text, choice)
-        for thought in _dicts(piece.get("thinking")):
+        for thought in dicts(piece.get("thinking")):
             if isinstance(text := thought.get("text"), str) and text:
                 yield Reasoning(text, choice)
-
-
-def _dicts(value: object) -> Iterator[dict[str, Any]]:
-    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
 def _finishes(choice: dict[str, Any]) -> bool:
@@ -352,16 +383,7 @@ def _speaks(choice: dict[str, Any]) -> bool:
     delta = choice.get("delta") or choice.get("message") or {}
     if not isinstance(delta, dict):
         return True
-    return any(_filled(value) for name, value in delta.items() if name != "role") or _filled(choice.get("text"))
-
-
-def _filled(value: object) -> bool:
-    """Whether there is anything in it: nested emptiness (``{"arguments": ""}``) is still empty."""
-    if isinstance(value, dict):
-        return any(_filled(inner) for inner in value.values())
-    if isinstance(value, list):
-        return any(_filled(inner) for inner in value)
-    return value not in (None, "", False)
+    return any(filled(value) for name, value in delta.items() if name != "role") or filled(choice.get("text"))
 
 
 _BOOKKEEPING = frozenset(

@@ -25,14 +25,13 @@ from unbroken.errors import MalformedEvent
 
 DONE = b"[DONE]"
 
-# In a JSON string a quotation mark is escaped and a line never begins, so these match the protocol, never the model's
-# words. JSON may be broken over several `data` lines. The indexes tell how many choices there are, which matters where
-# more than one was asked for.
+# In a JSON string quotation marks and line ends are escaped, so these match the protocol, never the model's words. JSON
+# may be broken over several `data` lines. The indexes tell how many choices there are, which matters where more than
+# one was asked for.
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 _NOTABLE = re.compile(
     rb'"(?:finish_reason"%(c)s"|error"%(c)s[^n\s]|object"%(c)s"error"|detail"%(c)s|index"%(c)s[1-9])'
-    rb"|^event: ?error$|^data:\s*+\[DONE\]" % {b"c": _COLON},
-    re.M,
+    rb"|: ?error\n|\[DONE\]\s*\n" % {b"c": _COLON}
 )
 
 

@@ -34,6 +34,9 @@ _TRANSIENT_KINDS = re.compile(
     r"|try.?again|bad.?gateway|upstream|engine|provider.?(error|disconnect)",
     re.I,
 )
+_HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_LONE_SURROGATE = re.compile(rf"{_HIGH}(?!{_LOW})|(?<!{_HIGH}){_LOW}")
+
 _TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
 
 
@@ -57,8 +60,11 @@ def _json(data: bytes) -> Any:
         return msgspec.json.decode(data)
     except UNREADABLE:
         pass
-    try:  # invalid UTF-8 inside is replaced, not refused, as the event stream's format asks
-        return msgspec.json.decode(data.decode("utf-8", "replace"))
+    # Invalid UTF-8 is replaced, not refused, as the event stream's format asks; and so is half of a surrogate pair:
+    # servers that cut between tokens send the halves of an emoji in two events.
+    text = _LONE_SURROGATE.sub(r"\\ufffd", data.decode("utf-8", "replace"))
+    try:
+        return msgspec.json.decode(text)
     except UNREADABLE:
         raise MalformedEvent("an event's data is not JSON") from None
 

@@ -86,14 +86,13 @@ HARMLESS_TOOLS = frozenset(
 )
 """Tools that change nothing when they run twice. Any other may: MCP, code, computers, and what is not known."""
 
-# In a JSON string a quotation mark is escaped and a line never begins, so these match the protocol, never the model's
-# words. JSON may be broken over several `data` lines.
+# In a JSON string quotation marks and line ends are escaped, so these match the protocol, never the model's words. JSON
+# may be broken over several `data` lines. Each alternative begins with another character: that keeps the search fast.
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 _LAST = rb"(?:%s)" % b"|".join(re.escape(name.encode()) for name in sorted(ENDINGS.keys() | ERRORS))
 _NOTABLE = re.compile(
     rb'"(?:type"%(c)s"%(last)s"|error"%(c)s[^n\s]|object"%(c)s"error"|detail"%(c)s)'
-    rb"|^event: ?%(last)s$|^data:\s*+\[DONE\]" % {b"c": _COLON, b"last": _LAST},
-    re.M,
+    rb"|: ?%(last)s\n|\[DONE\]\s*\n" % {b"c": _COLON, b"last": _LAST}
 )
 
 
@@ -276,13 +275,14 @@ class ToolCalls:
         self._custom: set[int] = set()
         self._argued: set[int] = set()
 
-    def begin(self, item: Json, index: int | None) -> Iterator[TypedEvent]:
+    def begin(self, item: Json, index: int | None) -> Iterator[ToolCallStart]:
         """A call is announced, once."""
         if self._find(item, index) is not None:
             return
-        number = len(set(self._numbers.values())) if index is None else index
         names = [name for name in (text(item.get("call_id")), text(item.get("id"))) if name]
-        self._numbers |= dict.fromkeys([*names, number], number)
+        taken = set(self._numbers.values())
+        number = max(taken, default=-1) + 1 if index is None or index in taken else index
+        self._numbers |= dict.fromkeys([*names, index], number)
         if item.get("type") == "custom_tool_call":
             self._custom.add(number)
         yield ToolCallStart(number, names[0] if names else "", text(item.get("name")))
@@ -300,8 +300,7 @@ class ToolCalls:
     def finish(self, item: Json, index: int | None) -> Iterator[TypedEvent]:
         """A call is complete: tell what has not been told."""
         yield from self.begin(item, index)
-        number = self._find(item, index)
-        assert number is not None, "it has begun"
+        number = self._numbers[self._name(item, index)]
         arguments = text(item.get(ARGUMENTS[item["type"]]))
         if number in self._custom:
             arguments = '"' if number in self._argued else f'"{_escaped(arguments)}"'
@@ -312,8 +311,11 @@ class ToolCalls:
             yield ToolCallArguments(number, arguments)
 
     def _find(self, item: Json, index: int | None) -> int | None:
-        names = (text(item.get("call_id")), text(item.get("id")), index)
-        return next((self._numbers[name] for name in names if name in self._numbers), None)
+        return self._numbers.get(self._name(item, index))
+
+    def _name(self, item: Json, index: int | None) -> str | int | None:
+        """The best name that a call has: its own id is the one that no server changes on the way."""
+        return text(item.get("call_id")) or text(item.get("id")) or index
 
 
 # The request

@@ -1,0 +1,158 @@
+"""What a dialect has to bring, and the one way in which an answer is told in any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from unbroken.lab.answer import Answer
+from unbroken.lab.fault import Point
+from unbroken.lab.record import RecordedRequest
+from unbroken.lab.script import Body, Draft, End, Head, Mark, Silence, Step, silence
+from unbroken.lab.speech import Speech
+
+CREATED = 1_700_000_000  # fixed, so that the same request gives the same bytes
+COMMENT = b": keep-alive\n\n"
+_DEFAULT_REASONING = ("Let me think.",)
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """An answer as bytes, cut at the points at which something can go wrong. Empty pieces are not sent.
+
+    Attributes:
+        prelude: what is said before there is any output.
+        reasoned: the reasoning, one piece a token.
+        told: text and tool calls, one piece a token.
+        finish: what says how the answer ended.
+        usage: what is said of usage after that.
+        done: the terminator.
+    """
+
+    prelude: bytes
+    reasoned: list[bytes]
+    told: list[bytes]
+    finish: bytes
+    usage: bytes = b""
+    done: bytes = b""
+
+
+class Dialect(Speech, Protocol):
+    """One way of asking a model over HTTP, from the server's side.
+
+    Attributes:
+        heartbeat: what keeps a silent stream alive; empty if the dialect has nothing of the kind.
+        trace_header: the header that names the request.
+    """
+
+    heartbeat: bytes
+    trace_header: str
+
+    def answers(self, path: str) -> bool:
+        """Whether a POST to this path is a generation call of this dialect."""
+
+    def streams(self, request: RecordedRequest, call: Mapping[str, Any]) -> bool:
+        """Whether the request, whose body says `call`, asks for a stream."""
+
+    def pieces(self, answer: Answer, number: int) -> Pieces:
+        """The answer to request `number` as a stream."""
+
+    def whole(self, answer: Answer, number: int) -> bytes:
+        """The answer to request `number` as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of an answer that has a beginning and an end of its own, in the dialects that have such parts.
+
+    Attributes:
+        kind: a tool's opening is output; that of reasoning and text is not.
+        opening: what announces it.
+        deltas: its tokens.
+        closing: what ends it.
+    """
+
+    kind: str
+    opening: bytes
+    deltas: list[bytes]
+    closing: bytes
+
+
+def in_blocks(start: bytes, blocks: Iterable[Block], finish: bytes, done: bytes = b"") -> Pieces:
+    """Pieces of an answer in blocks: the first is announced in the prelude; an end goes with what follows it."""
+    prelude, pending = start, b""
+    reasoned: list[bytes] = []
+    told: list[bytes] = []
+    for number, block in enumerate(blocks):
+        deltas = block.deltas
+        if block.kind == "tool":
+            deltas = [block.opening, *deltas]
+        elif number == 0:
+            prelude += block.opening
+        else:
+            pending += block.opening
+        for delta in deltas:
+            (reasoned if block.kind == "reasoning" else told).append(pending + delta)
+            pending = b""
+        pending += block.closing
+    return Pieces(prelude, reasoned, told, pending + finish, done=done)
+
+
+def draft_stream(dialect: Dialect, answer: Answer, number: int, at: Point | None) -> Draft:
+    """The answer as server-sent events, with every point marked.
+
+    `at` is the point at which something will go wrong: where the answer as such would not pass it (no comments, no
+    reasoning), it gets what it takes to.
+    """
+    if at == "after_reasoning" and not answer.reasoning:
+        answer = replace(answer, reasoning=_DEFAULT_REASONING)
+    comments = max(answer.comments, 2) if at == "after_comments" else answer.comments
+    headers = {
+        "content-type": "text/event-stream; charset=utf-8",
+        "cache-control": "no-cache",
+        dialect.trace_header: f"req_lab_{number}",
+    }
+    think = {answer.think_at: answer.think}
+    pieces = dialect.pieces(answer, number)
+    return [
+        Mark("before_headers"),
+        *silence(think.get("before_headers")),
+        Head(200, tuple(headers.items()), answer.framing),
+        Mark("after_headers"),
+        *_commented(think.get("after_headers", 0.0), comments, dialect.heartbeat),
+        Mark("after_comments"),
+        *_body(pieces.prelude),
+        Mark("after_role"),
+        *silence(think.get("after_role")),
+        *_paced(pieces.reasoned, "after_reasoning", answer.gap),
+        *(silence(answer.gap) if pieces.reasoned and pieces.told else ()),
+        *_paced(pieces.told, "after_token", answer.gap),
+        *_body(pieces.finish),
+        Mark("after_finish"),
+        *_body(pieces.usage),
+        Mark("after_usage"),
+        *_body(pieces.done),
+        Mark("after_done"),
+        End(),
+    ]
+
+
+def _body(data: bytes) -> list[Body]:
+    return [Body(data)] if data else []
+
+
+def _commented(seconds: float, comments: int, heartbeat: bytes) -> list[Silence | Body]:
+    """A silence with comments spread evenly over it, the last at its end."""
+    if not comments or not heartbeat:
+        return [*silence(seconds)]
+    return [*silence(seconds / comments), Body(heartbeat)] * comments
+
+
+def _paced(events: list[bytes], point: Point, gap: float) -> list[Step | Mark]:
+    """The events with gaps between them and the mark behind the first."""
+    steps: list[Step | Mark] = [Body(event) for event in events[:1]]
+    steps.append(Mark(point))
+    for event in events[1:]:
+        steps += [*silence(gap), Body(event)]
+    return steps

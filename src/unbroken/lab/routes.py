@@ -1,0 +1,71 @@
+"""From a request to the dialect it is in, and to the draft of the response."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from unbroken.lab.answer import Answer
+from unbroken.lab.anthropic import ANTHROPIC
+from unbroken.lab.chat import CHAT
+from unbroken.lab.completions import COMPLETIONS
+from unbroken.lab.dialect import CREATED, Dialect, draft_stream
+from unbroken.lab.fault import Point
+from unbroken.lab.gemini import GEMINI
+from unbroken.lab.record import RecordedRequest
+from unbroken.lab.responses import RESPONSES
+from unbroken.lab.script import Draft, whole
+from unbroken.lab.speech import OPENAI, Speech
+
+DIALECTS: tuple[Dialect, ...] = (CHAT, COMPLETIONS, RESPONSES, ANTHROPIC, GEMINI)
+"""Every dialect that the upstream speaks, asked in this order."""
+
+
+def speech_of(request: RecordedRequest) -> Speech:
+    """How errors are put in a response to `request`."""
+    return _dialect_of(request) or OPENAI
+
+
+def draft_response(request: RecordedRequest, answer: Answer, at: Point | None) -> Draft:
+    """The response to `request` in which nothing goes wrong; `at` is the point at which something will."""
+    path = request.target.partition("?")[0]
+    if request.method == "GET" and path.endswith("/models"):
+        return whole(200, _models(answer))
+    dialect = _dialect_of(request)
+    if dialect is None:
+        return whole(404, _invalid(OPENAI, 404, f"Unknown request URL: {request.method} {path}.", code="unknown_url"))
+    try:
+        call = json.loads(request.body)
+    except ValueError:
+        return whole(400, _invalid(dialect, 400, "The body of the request is not JSON."))
+    return _draft_answer(dialect, request, call if isinstance(call, dict) else {}, answer, at)
+
+
+def _draft_answer(
+    dialect: Dialect, request: RecordedRequest, call: Mapping[str, Any], answer: Answer, at: Point | None
+) -> Draft:
+    if dialect.streams(request, call):
+        return draft_stream(dialect, answer, request.number, at)
+    return whole(
+        200,
+        dialect.whole(answer, request.number),
+        headers={dialect.trace_header: f"req_lab_{request.number}"},
+        think={answer.think_at: answer.think},
+        framing=answer.framing,
+    )
+
+
+def _dialect_of(request: RecordedRequest) -> Dialect | None:
+    path = request.target.partition("?")[0]
+    return next((dialect for dialect in DIALECTS if request.method == "POST" and dialect.answers(path)), None)
+
+
+def _invalid(speech: Speech, status: int, message: str, **members: Any) -> bytes:
+    kind = {} if speech is GEMINI else {"type": "invalid_request_error"}
+    return speech.refusal(status, {"message": message, **kind, **members})
+
+
+def _models(answer: Answer) -> bytes:
+    model = {"id": answer.model, "object": "model", "created": CREATED, "owned_by": "unbroken"}
+    return json.dumps({"object": "list", "data": [model]}).encode()

@@ -1,0 +1,143 @@
+"""What the dialects' tests against recorded streams have in common."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from core.corpus import Recording
+from unbroken.core.attempt import Attempt, Mode
+from unbroken.core.dialect import Call, Dialect, Signal
+from unbroken.core.events import (
+    Failed,
+    Finish,
+    Reasoning,
+    Signature,
+    Text,
+    ToolCallArguments,
+    ToolCallStart,
+    TypedEvent,
+    Usage,
+    UsageReport,
+)
+from unbroken.core.failures import Phase
+from unbroken.core.http import Head
+from unbroken.core.policy import Policy
+from unbroken.core.sse import Parser, encode, parse
+
+LABELS = {
+    Signal.SILENT: "silent",
+    Signal.OUTPUT: "output",
+    Signal.SETTLES: "settles",
+    Signal.OUTPUT | Signal.SETTLES: "output+settles",
+    Signal.ENDS: "ends",
+    Signal.TRANSIENT_ERROR: "error:transient",
+    Signal.PERMANENT_ERROR: "error:permanent",
+}
+
+Cutter = Callable[[Recording], Iterable[bytes]]
+CUTS: dict[str, Cutter] = {
+    "whole": lambda recording: [recording.body],
+    "as it arrived": lambda recording: recording.pieces(),
+    "byte by byte": lambda recording: (recording.body[i : i + 1] for i in range(len(recording.body))),
+}
+
+
+def labelled(dialect: Dialect, call: Call, pieces: Iterable[bytes]) -> list[str]:
+    """What each event means, in the corpus's words."""
+    reader, parser = dialect.reader(call), Parser()
+    return [LABELS[reader.read(event)] for piece in pieces for event in parser.feed(piece)]
+
+
+def attempted(call: Call, pieces: Iterable[bytes]) -> tuple[Attempt, bytes]:
+    """An attempt that got these bytes and then a clean end, and what of them was handed on."""
+    attempt = Attempt(1, call, Policy(), 0.0)
+    attempt.open(Head(200, ((b"content-type", b"text/event-stream"),)), Mode.STREAM)
+    given = b""
+    for piece in pieces:
+        given += attempt.data(piece)
+        if attempt.failure:
+            return attempt, given
+    return attempt, given + attempt.end()
+
+
+def is_settled(attempt: Attempt) -> bool:
+    return attempt.phase is Phase.COMPLETE and not attempt.noted and not attempt.failure
+
+
+def blocks(recording: Recording) -> list[tuple[bytes, str]]:
+    """Each event's block, in the form that the needle is shown, and its label."""
+    whole = Parser().blocks.feed(recording.body).split(b"\n\n")
+    dispatched = [block + b"\n\n" for block in whole if list(parse(block))]
+    return list(zip(dispatched, recording.labels, strict=True))
+
+
+def rewritten(block: bytes) -> Iterable[bytes]:
+    """The same event with its JSON written in other ways."""
+    [event] = parse(block)
+    value = json.loads(event.data)
+    for style in ({"indent": 1}, {"separators": (", ", " : ")}, {"indent": 0}, {"separators": ("\n,\n", "\n:\n")}):
+        yield encode(json.dumps(value, **style), event="" if event.type == "message" else event.type)
+
+
+class Collected:
+    """The answer of a stream, put together in the plainest way."""
+
+    def __init__(self, dialect: Dialect, pieces: Iterable[bytes]) -> None:
+        self.decoder = dialect.decoder()
+        self.pieces: dict[tuple[type, int], str] = defaultdict(str)
+        self.signatures: list[str] = []
+        self.finishes: list[str] = []
+        self.failures: list[Failed] = []
+        self.usage: Usage | None = None
+        self.calls: dict[tuple[int, int], dict[str, str]] = {}
+        parser = Parser()
+        for piece in pieces:
+            for event in parser.feed(piece):
+                self.add(self.decoder.decode(event))
+
+    def add(self, events: Iterable[TypedEvent]) -> None:
+        for event in events:
+            match event:
+                case Text(text, choice) | Reasoning(text, choice):
+                    self.pieces[type(event), choice] += text
+                case Signature(signature, 0):
+                    self.signatures.append(signature)
+                case ToolCallStart(index, call_id, name, choice):
+                    assert (choice, index) not in self.calls
+                    self.calls[choice, index] = {"id": call_id, "name": name, "arguments": ""}
+                case ToolCallArguments(index, arguments, choice):
+                    self.calls[choice, index]["arguments"] += arguments
+                case Finish(reason, 0):
+                    self.finishes.append(reason)
+                case UsageReport(usage):
+                    self.usage = usage
+                case Failed():
+                    self.failures.append(event)
+
+    def check(self, expect: dict[str, Any]) -> None:
+        assert self.pieces[Text, 0] == expect["text"]
+        assert self.pieces[Reasoning, 0] == expect.get("reasoning", "")
+        assert self.signatures == expect.get("signatures", [])
+        calls = [call for (choice, _), call in sorted(self.calls.items()) if choice == 0]
+        assert calls == [{"id": "", **call} for call in expect.get("tool_calls", [])]
+        assert self.finishes[:1] == ([expect["finish_reason"]] if "finish_reason" in expect else [])
+        assert self.decoder.messages() == json.loads(expect["messages"])
+        self.check_usage(expect.get("usage"))
+        self.check_error(expect.get("error"))
+
+    def check_usage(self, expected: dict[str, int] | None) -> None:
+        if expected is None:
+            assert self.usage is None
+            return
+        assert self.usage is not None
+        known = msgspec.structs.asdict(self.usage) | {"new": self.usage.new if self.usage.cached is not None else None}
+        assert {name: value for name, value in known.items() if value is not None} == expected
+
+    def check_error(self, expected: dict[str, Any] | None) -> None:
+        said = [(failed.message, failed.kind) for failed in self.failures]
+        assert said == ([(expected["message"], expected["type"])] if expected else [])

@@ -1,0 +1,115 @@
+"""Ask with one SDK in every case, with and without Unbroken, and say what came of it, as JSON on stdout.
+
+    python run_matrix.py openai anthropic ...
+
+It runs in the second virtual environment, against the lab in this very process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import importlib
+import importlib.metadata
+import inspect
+import json
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+from sdks.callers import Face
+from sdks.cases import CASES, IDLE, Case
+from unbroken import Policy
+from unbroken.lab import Answer, Upstream
+
+POLICY = Policy(backoff_initial=0.01, settle=0.2)
+PATIENCE = 0.6
+"""Seconds after which a program that waits in silence is said to hang."""
+LIMIT = 20.0
+"""Seconds after which any other does."""
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What a program came to.
+
+    Attributes:
+        outcome: "complete", "truncated" (not all of the text, and no error), "doubled" (other text), "error" or
+            "hangs" (until a timeout of its own, mostly ten minutes).
+        requests: how many the server got.
+        error: the error's class.
+        expected: whether that is an error of the SDK or of httpx.
+    """
+
+    outcome: str
+    requests: int = 0
+    error: str = ""
+    expected: bool = True
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    found = {}
+    with contextlib.redirect_stdout(sys.stderr):
+        for sdk in sys.argv[1:]:
+            faces = importlib.import_module(f"sdks.callers.{sdk.replace('-', '_')}_sdk").FACES
+            found[sdk] = {
+                "version": importlib.metadata.version("pydantic-ai-slim" if sdk == "pydantic-ai" else sdk),
+                "faces": {face.name: dict(run_face(face)) for face in faces},
+            }
+    json.dump(found, sys.stdout)
+
+
+def run_face(face: Face) -> Iterator[tuple[str, Any]]:
+    for case in CASES:
+        if face.streams or case.whole:
+            policy = dataclasses.replace(POLICY, idle=IDLE) if case.is_silence else POLICY
+            yield (
+                case.name,
+                {
+                    "with": dataclasses.asdict(run_cell(face, case, policy)),
+                    "without": dataclasses.asdict(run_cell(face, case, None)),
+                },
+            )
+
+
+def run_cell(face: Face, case: Case, policy: Policy | None) -> Outcome:
+    found: list[Outcome] = []
+    with Upstream(answer=Answer(text=face.text), faults=[case.fault_in(face.dialect)]) as upstream:
+        thread = threading.Thread(target=lambda: found.append(ask(face, upstream.origin, policy)), daemon=True)
+        thread.start()
+        thread.join(PATIENCE if case.is_silence and policy is None else LIMIT)
+        outcome = found[0] if found else Outcome("hangs")
+        requests = len(upstream.requests)
+    thread.join(LIMIT)  # its connections are closed now
+    return dataclasses.replace(outcome, requests=requests)
+
+
+def ask(face: Face, origin: str, policy: Policy | None) -> Outcome:
+    try:
+        answer = face.ask(origin, policy)
+        text = asyncio.run(awaited(answer)) if inspect.isawaitable(answer) else answer
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is what the program gets
+        homes = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+        name = f"{type(error).__module__.partition('.')[0]}.{type(error).__name__}"
+        return Outcome("error", error=name, expected=not homes.isdisjoint({"httpx", "httpx2", *face.errors}))
+    if text == face.text:
+        return Outcome("complete")
+    return Outcome("truncated" if face.text.startswith(text) else "doubled", error=repr(text))
+
+
+async def awaited(answer: Any) -> Any:
+    return await answer
+
+
+if __name__ == "__main__":
+    main()
