@@ -44,7 +44,7 @@ def test_events_come_in_order_and_add_up(asking: Asking, serve: Serve) -> None:
     assert said.answer.usage == Usage(input=7, output=3)
     assert said.answer.usage.total == 10
     assert said.answer.tool_calls == []
-    assert said.answer.message == {"role": "assistant", "content": "Hello"}
+    assert said.answer.messages == [{"role": "assistant", "content": "Hello"}]
 
 
 def test_a_refusal_is_told_apart_from_text(asking: Asking, serve: Serve) -> None:
@@ -172,7 +172,7 @@ class TestAToolCall:
         assert said.events == [*self.STARTED, Finish("tool_calls"), call]
         assert said.answer.tool_calls == [call]
         assert said.answer.partial_tool_calls == []
-        assert said.answer.message == {
+        assert said.answer.messages[0] == {
             "role": "assistant",
             "content": None,
             "tool_calls": [
@@ -225,7 +225,7 @@ class TestAToolCall:
         assert said.answer.finish_reason == reason
         assert said.answer.tool_calls == []
         assert [call.name for call in said.answer.partial_tool_calls] == ["look"]
-        assert "tool_calls" not in said.answer.message
+        assert "tool_calls" not in str(said.answer.messages)
 
     def test_that_is_whole_is_offered_though_a_later_one_was_broken_off(self, asking: Asking, serve: Serve) -> None:
         later = chunk(piece(1, '{"to', id="call_2", name="listen"))
@@ -249,7 +249,7 @@ class TestAToolCall:
         ]
         said = asking(serve(answer(*blocks)), n=2)
         assert [(call.name, call.choice) for call in said.answer.tool_calls] == [("look", 0), ("listen", 1)]
-        assert [call["id"] for call in said.answer.message["tool_calls"]] == ["call_1"]
+        assert [call["id"] for call in said.answer.messages[0]["tool_calls"]] == ["call_1"]
 
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"a": 1}'}}
@@ -282,7 +282,7 @@ def test_an_empty_answer_is_an_answer(asking: Asking, serve: Serve) -> None:
     said = asking(serve(answer(chunk({"role": "assistant"}), chunk({}, "stop"), DONE)))
     assert said.error is None
     assert (said.answer.text, said.answer.finish_reason) == ("", "stop")
-    assert said.answer.message == {"role": "assistant", "content": None}
+    assert said.answer.messages == []
 
 
 def test_a_long_answer_adds_up(asking: Asking, serve: Serve) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
 import inspect
 import json
 import logging
+import ssl
 import sys
 import threading
 import warnings
@@ -31,7 +33,7 @@ from unbroken import Policy
 from unbroken.lab import Answer, Upstream
 
 POLICY = Policy(backoff_initial=0.01, settle=0.2)
-PATIENCE = 0.6
+PATIENCE = 0.5
 """Seconds after which a program that waits in silence is said to hang."""
 LIMIT = 20.0
 """Seconds after which any other does."""
@@ -58,6 +60,7 @@ class Outcome:
 def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
+    ssl.create_default_context = functools.cache(ssl.create_default_context)  # the lab has no TLS, and this takes long
     found = {}
     with contextlib.redirect_stdout(sys.stderr):
         for sdk in sys.argv[1:]:

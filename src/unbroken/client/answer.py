@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from unbroken.core.dialect import Decoder
 from unbroken.core.events import (
     Finish,
     Reasoning,
@@ -44,12 +45,14 @@ class Answer:
         tool_calls: complete tool calls only: the turn settled and their arguments parse.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
         self.usage = Usage()
         self.tool_calls: list[ToolCall] = []
         self._texts: dict[tuple[type, int], list[str]] = {}
         self._finishes: dict[int, str] = {}
-        self._pieces: dict[tuple[int, int], PartialToolCall] = {}
+        self._calls: dict[tuple[int, int], ToolCallStart] = {}
+        self._arguments: dict[tuple[int, int], list[str]] = {}
 
     @property
     def text(self) -> str:
@@ -75,24 +78,20 @@ class Answer:
     def partial_tool_calls(self) -> list[PartialToolCall]:
         """Tool calls that are not complete: still coming, cut, or with arguments that do not parse."""
         complete = {(call.choice, call.index) for call in self.tool_calls}
-        return [piece for key, piece in self._pieces.items() if key not in complete]
+        return [self._partial(key) for key in self._calls if key not in complete]
 
     @property
-    def message(self) -> dict[str, Any]:
-        """The answer as a message that can be appended to the conversation."""
-        message: dict[str, Any] = {"role": "assistant", "content": self.text or None}
-        if self.tool_calls:
-            message["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in self.tool_calls
-                if call.choice == 0
-            ]
-        return message
+    def messages(self) -> list[dict[str, Any]]:
+        """The answer in the dialect's own form, to be appended to the conversation so that it can go on.
+
+        Signatures of reasoning, ids and what else the provider wants back are in it.
+        """
+        return self._decoder.messages()
 
     @property
     def is_empty(self) -> bool:
         """Whether the model has said nothing yet."""
-        return not self._texts and not self._pieces
+        return not self._texts and not self._calls
 
     def has_finished(self, choices: int = 1) -> bool:
         """Whether so many choices have told how they ended."""
@@ -107,10 +106,11 @@ class Answer:
         match event:
             case Text(text, choice) | Reasoning(text, choice) | Refusal(text, choice):
                 self._texts.setdefault((type(event), choice), []).append(text)
-            case ToolCallStart(index, id, name, choice):
-                self._pieces[choice, index] = PartialToolCall(index, id, name, choice=choice)
+            case ToolCallStart(index, choice=choice):
+                self._calls[choice, index] = event
+                self._arguments[choice, index] = []
             case ToolCallArguments(index, arguments, choice):
-                self._pieces[choice, index].arguments += arguments
+                self._arguments[choice, index].append(arguments)
             case ToolCall():
                 self.tool_calls.append(event)
             case UsageReport(usage):
@@ -129,6 +129,10 @@ class Answer:
             except msgspec.DecodeError:
                 continue
             yield ToolCall(piece.index, piece.id, piece.name, arguments, parsed, piece.choice)
+
+    def _partial(self, key: tuple[int, int]) -> PartialToolCall:
+        call = self._calls[key]
+        return PartialToolCall(call.index, call.id, call.name, "".join(self._arguments[key]), call.choice)
 
     def _joined(self, kind: type, choice: int = 0) -> str:
         return "".join(self._texts.get((kind, choice), ()))

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from unbroken import __version__
+from unbroken.client.forms import endpoint, find_form
 from unbroken.client.providers import Provider, choose_provider, find_key
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import recognise
@@ -34,6 +35,7 @@ class Asker:
         headers: Mapping[str, str] | None,
         environ: Mapping[str, str] | None = None,
         key_env: str | None = None,
+        dialect: str | None = None,
     ) -> None:
         environ = os.environ if environ is None else environ
         self.provider: Provider = choose_provider(provider, base_url, environ)
@@ -41,6 +43,7 @@ class Asker:
         self._model = model or self.provider.model
         self.key = api_key if api_key is not None else find_key(self.provider, key_env, environ)
         self._headers = dict(headers or {})
+        self._form = find_form(dialect or self.provider.dialect)
 
     def ask(
         self,
@@ -54,17 +57,10 @@ class Asker:
         Raises:
             UsageError: no model, an empty prompt, or options that are not JSON.
         """
-        body: dict[str, Any] = {
-            "model": self._model_for(model),
-            "messages": _messages(messages),
-            "stream": True,
-        }
-        if self.provider.counts:
-            body["stream_options"] = {"include_usage": True}
-        if tools:
-            body["tools"] = list(tools)
-        body.update(options)
-        request = Request("POST", f"{self.provider.base_url}/chat/completions", self._fields(), _json(body))
+        asked = self._model_for(model)
+        body = self._form.body(asked, _messages(messages), tools or (), self.provider.counts) | dict(options)
+        url = endpoint(self.provider.base_url, self._form.path(asked))
+        request = Request("POST", url, self._fields(), _json(body))
         call = recognise(request)
         assert call is not None, "we speak a dialect of our own list"
         return request, call
@@ -82,7 +78,7 @@ class Asker:
             "User-Agent": f"unbroken/{__version__}",
         }
         if self.key:
-            fields["Authorization"] = f"Bearer {self.key}"
+            fields |= self._form.credentials(self.key)
         replaced = {name.lower() for name in self._headers}
         fields = {name: value for name, value in fields.items() if name.lower() not in replaced} | self._headers
         try:

@@ -41,6 +41,7 @@ class AsyncClient:
         verify: bool | str | Path | ssl.SSLContext = True,
         headers: Mapping[str, str] | None = None,
         key_env: str | None = None,
+        dialect: str | None = None,
         environ: Mapping[str, str] | None = None,
         wire: AsyncWire | None = None,
     ) -> None:
@@ -53,6 +54,7 @@ class AsyncClient:
             headers=headers,
             environ=environ,
             key_env=key_env,
+            dialect=dialect,
         )
         self._observe = observe
         self._wire = wire or AsyncHttpWire(proxy=proxy, verify=verify, environ=environ)

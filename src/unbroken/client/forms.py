@@ -1,11 +1,12 @@
 """How each dialect puts a request: its path, its credentials, its body.
 
-A conversation is given in the dialect's own form, which is also the form in which an answer's ``messages`` come back. For
-convenience every dialect also takes ``{"role": ..., "content": "text"}`` with the roles system, user and assistant.
+A conversation is given in the dialect's own form, which is also the form in which an answer's ``messages`` come back.
+Every dialect also takes ``{"role": ..., "content": "text"}`` with the roles system, user and assistant.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 from unbroken.errors import UsageError
 
 Message = Mapping[str, Any]
+
+_VERSION = re.compile(r"/v\d+\w*$")
 
 ANTHROPIC_VERSION = "2023-06-01"
 """Anthropic's API version (``anthropic-version``), which its documentation asks every request to name."""
@@ -88,7 +91,7 @@ class AnthropicForm:
 
     def path(self, model: str) -> str:  # noqa: ARG002 - the model is in the body
         """See :class:`Form`."""
-        return "/messages"
+        return "/v1/messages"
 
     def credentials(self, key: str) -> dict[str, str]:
         """See :class:`Form`."""
@@ -114,7 +117,7 @@ class GeminiForm:
 
     def path(self, model: str) -> str:
         """See :class:`Form`."""
-        return f"/models/{model.removeprefix('models/')}:streamGenerateContent?alt=sse"
+        return f"/v1beta/models/{model.removeprefix('models/')}:streamGenerateContent?alt=sse"
 
     def credentials(self, key: str) -> dict[str, str]:
         """See :class:`Form`; in a header, not in the URL, where it would end up in logs."""
@@ -144,6 +147,17 @@ FORMS: Mapping[str, Form] = MappingProxyType(
     }
 )
 """By the dialect's name."""
+
+
+def endpoint(base_url: str, path: str) -> str:
+    """The URL of a path below a base URL.
+
+    The base URLs of Anthropic's and Google's own tools end before the API's version, those of OpenAI's behind it. Both
+    are taken: a version at the end of the base URL stands for the one in the path.
+    """
+    version, _, rest = path.removeprefix("/").partition("/")
+    has_version = _VERSION.search(base_url) and _VERSION.search(f"/{version}")
+    return f"{base_url}/{rest}" if has_version else base_url + path
 
 
 def find_form(dialect: str) -> Form:

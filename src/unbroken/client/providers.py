@@ -16,11 +16,12 @@ class Provider:
 
     Attributes:
         name: what users call it.
-        base_url: URL to which ``/chat/completions`` is appended.
+        base_url: URL to which the dialect's path is appended.
         key_env: the environment variable that holds the key, ``""`` where none is needed.
         base_url_env: the variable by which its users redirect it, ``""`` where there is none.
         model: the model that is asked where none is named, ``""`` where one must be named.
         counts: whether it must be asked for token counts (``stream_options``) and takes that well.
+        dialect: the name of the dialect that is spoken there.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Provider:
     base_url_env: str = ""
     model: str = ""
     counts: bool = True
+    dialect: str = "openai-chat"
 
     @property
     def is_local(self) -> bool:
@@ -39,6 +41,22 @@ class Provider:
 _ALL = (
     Provider("deepseek", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", "DEEPSEEK_BASE_URL", "deepseek-chat"),
     Provider("openai", "https://api.openai.com/v1", "OPENAI_API_KEY", "OPENAI_BASE_URL", "gpt-5-mini"),
+    Provider(
+        "anthropic",
+        "https://api.anthropic.com",
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_BASE_URL",
+        "claude-sonnet-4-5",
+        dialect="anthropic-messages",
+    ),
+    Provider(
+        "google",
+        "https://generativelanguage.googleapis.com",
+        "GEMINI_API_KEY",
+        "GOOGLE_GEMINI_BASE_URL",
+        "gemini-flash-latest",
+        dialect="gemini",
+    ),
     Provider("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", model="openrouter/auto"),
     Provider("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY", model="llama-3.3-70b-versatile"),
     Provider("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", model="mistral-small-latest", counts=False),

@@ -31,10 +31,10 @@ class TurnReader:
     """
 
     def __init__(self, call: Call, policy: Policy, key: str | None = None) -> None:
-        self.answer = Answer()
         self._call = call
         self._key = key
         self._decoder = call.dialect.decoder()
+        self.answer = Answer(self._decoder)
         self._parser = Parser(policy.max_event)
         self._max_document = policy.max_event
         self._document: bytearray | None = None

@@ -25,9 +25,9 @@ class Client:
     """Asks a provider. Use it in a ``with`` statement, or :meth:`close` it, to close kept connections.
 
     Args:
-        provider: a preset (``"deepseek"``, ``"openai"``, ``"openrouter"``, ``"groq"``, ``"mistral"``, ``"together"``,
-            ``"xai"``, ``"ollama"``, ``"llama.cpp"``); ``None`` for the base URL alone, or for the first preset whose
-            key is set.
+        provider: a preset (``"deepseek"``, ``"openai"``, ``"anthropic"``, ``"google"``, ``"openrouter"``, ``"groq"``,
+            ``"mistral"``, ``"together"``, ``"xai"``, ``"ollama"``, ``"llama.cpp"``); ``None`` for the base URL alone,
+            or for the first preset whose key is set.
         api_key: the key; ``None`` to look it up in the variable that the provider's users already set.
         base_url: replaces the preset's URL; the part before ``/chat/completions``.
         model: the model to ask where :meth:`stream` names none.
@@ -37,6 +37,8 @@ class Client:
         verify: ``True``, a path to a CA file, an ``SSLContext``, or ``False``.
         headers: further headers for every request.
         key_env: environment variable to look for the key in, instead of the provider's own.
+        dialect: another dialect than the preset's: ``"openai-chat"``, ``"openai-responses"``,
+            ``"anthropic-messages"`` or ``"gemini"``.
         environ: the environment; by default ``os.environ``.
         wire: another wire; ``proxy`` and ``verify`` are then not used.
 
@@ -57,6 +59,7 @@ class Client:
         verify: bool | str | Path | ssl.SSLContext = True,
         headers: Mapping[str, str] | None = None,
         key_env: str | None = None,
+        dialect: str | None = None,
         environ: Mapping[str, str] | None = None,
         wire: Wire | None = None,
     ) -> None:
@@ -69,6 +72,7 @@ class Client:
             headers=headers,
             environ=environ,
             key_env=key_env,
+            dialect=dialect,
         )
         self._observe = observe
         self._wire = wire or HttpWire(proxy=proxy, verify=verify, environ=environ)

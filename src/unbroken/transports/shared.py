@@ -164,16 +164,19 @@ class AsyncBody:
 class Plain:
     """The library's own transports, for whatever is not a generation call: one for each proxy in use.
 
+    They are made when they are needed: to load a trust store takes tens of milliseconds.
+
     Args:
         make: ``HTTPTransport`` or ``AsyncHTTPTransport``.
-        options: its options but the proxy.
-        proxies: which proxy a URL goes through.
+        options: the wire's options; see :func:`wire_options`.
+        limits: limits of their pools.
     """
 
-    def __init__(self, make: Callable[..., Any], options: Mapping[str, Any], proxies: ProxyRules) -> None:
+    def __init__(self, make: Callable[..., Any], options: Mapping[str, Any], limits: Any) -> None:
         self._make = make
-        self._options = options
-        self._proxies = proxies
+        self._options = {"http2": options["http2"], **({"limits": limits} if limits is not None else {})}
+        self._verify = options["verify"]
+        self._proxies = ProxyRules(options.get("proxy"), os.environ)
         self._made: dict[str, Any] = {}
 
     def choose(self, request: Any) -> Any:
@@ -181,7 +184,8 @@ class Plain:
         proxy = self._proxies.choose(str(request.url))
         url = proxy.url_with_credentials if proxy else ""
         if url not in self._made:
-            self._made[url] = self._make(proxy=url or None, **self._options)
+            self._verify = client_context(self._verify)
+            self._made[url] = self._make(proxy=url or None, verify=self._verify, **self._options)
         return self._made[url]
 
     @property
@@ -247,7 +251,7 @@ class SyncTransport:
             return
         options = wire_options(verify, cert, trust_env, http2, proxy)
         self._wire = HttpWire(**options)
-        self._plain = Plain(self.library.HTTPTransport, *plain_options(options, limits))
+        self._plain = Plain(self.library.HTTPTransport, options, limits)
 
     def handle_request(self, request: Any) -> Any:
         """See the library. Raises its errors; where a turn failed, the cause is Unbroken's."""
@@ -302,7 +306,7 @@ class AsyncTransport:
             return
         options = wire_options(verify, cert, trust_env, http2, proxy)
         self._wire = AsyncHttpWire(**options)
-        self._plain = Plain(self.library.AsyncHTTPTransport, *plain_options(options, limits))
+        self._plain = Plain(self.library.AsyncHTTPTransport, options, limits)
 
     async def handle_async_request(self, request: Any) -> Any:
         """As :meth:`SyncTransport.handle_request`."""
@@ -342,14 +346,6 @@ def wire_options(
     elif not trust_env:
         options["proxy"] = ""
     return options
-
-
-def plain_options(options: Mapping[str, Any], limits: Any) -> tuple[dict[str, Any], ProxyRules]:
-    """The same options for the library's own transport, and the proxies it is to use."""
-    plain = {"verify": client_context(options["verify"]), "http2": options["http2"]}
-    if limits is not None:
-        plain["limits"] = limits
-    return plain, ProxyRules(options.get("proxy"), os.environ)
 
 
 def _with_certificate(verify: ssl.SSLContext | str | bool, cert: Any) -> ssl.SSLContext | str | bool:

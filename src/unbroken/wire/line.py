@@ -41,6 +41,8 @@ class BaseLine:
     def connected(self, sock: socket.socket) -> None:
         """The socket to use. It is tuned here, because httpcore2's socket options do not reach one behind a proxy."""
         self.sock = sock
+        if self.closed:  # meanwhile, by another thread or task, which found no socket
+            sock.close()
         limits = self._watch.limits
         tune(sock, limits.ping or 10.0, limits.ping_timeout)
 

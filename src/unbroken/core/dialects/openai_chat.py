@@ -35,6 +35,9 @@ from unbroken.errors import MalformedEvent
 
 DONE = b"[DONE]"
 
+TRUNCATING = frozenset({"length", "content_filter"})
+"""Finish reasons of an answer that was broken off, perhaps in the middle of a tool call."""
+
 
 class Function(msgspec.Struct):
     """The function of a tool call's piece."""
@@ -240,6 +243,7 @@ class ChatDecoder:
     def __init__(self) -> None:
         self._text: list[str] = []
         self._calls: dict[int, tuple[ToolCallStart, list[str]]] = {}
+        self._broken_off = False
         self._started: set[tuple[int, int]] = set()
         self._unnumbered: dict[int, list[str]] = {}
 
@@ -259,10 +263,12 @@ class ChatDecoder:
 
     def messages(self) -> list[dict[str, Any]]:
         """See :meth:`unbroken.core.dialect.Decoder.messages`. It is the first choice's message."""
+        # No arguments at all mean that there are none, unless the answer was broken off before them.
+        nothing = "" if self._broken_off else "{}"
         calls = [
             {"id": start.id, "type": "function", "function": {"name": start.name, "arguments": arguments}}
             for start, pieces in self._calls.values()
-            if _is_json(arguments := "".join(pieces) or "{}")
+            if _is_json(arguments := "".join(pieces) or nothing)
         ]
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self._text) or None}
         if calls:
@@ -277,6 +283,8 @@ class ChatDecoder:
                 self._calls[index] = (event, [])
             case ToolCallArguments(index, arguments, 0):
                 self._calls[index][1].append(arguments)
+            case Finish(reason, 0):
+                self._broken_off = reason in TRUNCATING
 
     def _decode(self, data: bytes, event_type: str) -> Sequence[TypedEvent]:
         try:
