@@ -26,6 +26,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from unbroken.client.answer import Answer, PartialToolCall
     from unbroken.core.failures import Failure, Phase
     from unbroken.core.report import Report
 
@@ -72,6 +73,31 @@ class EventTooLarge(DecodeError):
         self.limit = limit
 
 
+class _Partial:
+    """What had come of an answer before it failed, where the typed client was asked.
+
+    Attributes:
+        partial: the :class:`unbroken.client.Answer` as far as it had come; ``None`` elsewhere.
+    """
+
+    partial: Answer | None = None
+
+    @property
+    def text(self) -> str:
+        """The text that had come."""
+        return self.partial.text if self.partial else ""
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning that had come."""
+        return self.partial.reasoning if self.partial else ""
+
+    @property
+    def tool_calls(self) -> list[PartialToolCall]:
+        """The tool calls that had come, as far as they had; not fit to be run."""
+        return self.partial.partial_tool_calls if self.partial else []
+
+
 class TurnError(UnbrokenError):
     """A turn that failed.
 
@@ -93,19 +119,15 @@ class TurnError(UnbrokenError):
         self.report = report
 
 
-class StreamCut(TurnError):
+class StreamCut(_Partial, TurnError):
     """The stream was lost.
 
     After output nothing is replayed: what was already handed on is real, the rest is missing. Before output this is
-    raised when the budget of replays is used up. The typed client hangs what arrived on it.
-
-    Attributes:
-        partial: what had arrived, for callers of the typed client
-            (:class:`unbroken.client.Answer`, with ``text``, ``reasoning``, ``tool_calls``); ``None`` elsewhere.
+    raised when the budget of replays is used up. With the typed client, what had arrived hangs on it: ``partial``, and
+    its ``text``, ``reasoning`` and ``tool_calls``.
     """
 
     code = "stream_cut"
-    partial: object | None = None
 
 
 class Unreachable(TurnError):
@@ -134,11 +156,10 @@ class CallerTimeout(TurnError):
         self.which = which
 
 
-class MalformedStream(TurnError):
+class MalformedStream(_Partial, TurnError):
     """The stream broke its own format; replaying a server's bug does not mend it."""
 
     code = "malformed_stream"
-    partial: object | None = None
 
 
 class UnexpectedResponse(TurnError):
@@ -155,17 +176,15 @@ class UnexpectedResponse(TurnError):
         self.status = status
 
 
-class ProviderError(TurnError):
+class ProviderError(_Partial, TurnError):
     """The provider itself said no, by a status or by an error inside the stream.
 
     Attributes:
         status: the HTTP status (200 where the error came inside a stream).
         kind: the provider's own name of the error (``type`` or ``code``), or ``""``.
-        partial: what had arrived before the error, as in :class:`StreamCut`.
     """
 
     code = "provider_error"
-    partial: object | None = None
 
     def __init__(
         self,

@@ -159,6 +159,12 @@ class TestEndings:
         assert attempt.data(DONE[9:]) == b""
         assert attempt.failure is Failure.UNFINISHED
 
+    def test_nor_in_pieces_with_another_one_behind(self) -> None:
+        attempt = opened()
+        attempt.data(ROLE + text("Hi") + DONE[:9])
+        assert attempt.data(DONE[9:] + DONE) == b""
+        assert attempt.failure is Failure.UNFINISHED
+
     @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
     @pytest.mark.parametrize("rest", [b"", b"\n"])
     def test_nor_without_its_blank_line(self, rest: bytes, line_end: bytes) -> None:

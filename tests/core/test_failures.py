@@ -23,7 +23,10 @@ DESIGN = {
     Row.MALFORMED:       ( NEVER,   NEVER,   ERROR,   ON,     NEVER ),
     Row.OTHER_CONTENT:   ( NEVER,   ON,      NEVER,   NEVER,  NEVER ),
     Row.NO_OUTPUT:       ( NEVER,   ERROR,   ERROR,   NEVER,  NEVER ),
+    Row.CALLER_TIMEOUT:  ( ERROR,   ERROR,   ERROR,   ERROR,  END   ),
     Row.CANCELLED:       ( ERROR,   ERROR,   ERROR,   ERROR,  ERROR ),
+    # "The caller's own timeouts keep their own meaning: when one expires it is raised, never replayed."
+    Row.CALLER_TIMEOUT:  ( ERROR,   ERROR,   ERROR,   ERROR,  END   ),
 }  # fmt: skip
 
 BEYOND_THE_DESIGN = {

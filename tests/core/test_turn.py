@@ -42,7 +42,7 @@ from core.playbook import (
 from unbroken.core.attempt import MAX_REFUSAL
 from unbroken.core.failures import Failure, Phase, Row
 from unbroken.core.turn import LINGER, READ_REFUSAL, Drop, Fail, Finish, Give, Limits, Send
-from unbroken.errors import FirstOutputTimeout, MalformedStream, StreamCut, Unreachable
+from unbroken.errors import CallerTimeout, FirstOutputTimeout, MalformedStream, StreamCut, Unreachable
 
 LOST = [failure for failure in Failure if failure.row is Row.LOST]
 MISCONFIGURED = [failure for failure in Failure if failure.row is Row.MISCONFIGURED]
@@ -524,8 +524,13 @@ class TestTheCallerLeaves:
         play = settled() >> brings(DONE) << Give(DONE) >> is_cancelled() << Finish()
         assert (play.attempts[0].failure, play.attempts[0].billed) == (None, "yes")
 
-    def test_in_a_refusal(self) -> None:
-        assert (Playbook() >> answers(429) >> is_cancelled() << Finish()).attempts[0].status == 429
+    def test_in_a_refusal_that_is_not_decided_yet(self) -> None:
+        play = Playbook() >> answers(429) >> is_cancelled() << Finish()
+        assert (play.attempts[0].status, play.attempts[0].failure) == (429, "cancelled")
+
+    def test_after_an_error_that_was_handed_on_the_error_is_what_is_told(self) -> None:
+        play = Playbook() >> answers(400) << gives_head(400) >> is_cancelled() << Finish()
+        assert play.attempts[0].failure == "refused"
 
     def test_before_another_attempt_has_begun(self) -> None:
         play = Playbook() >> answers(503) >> ends() >> is_cancelled(sent=False) << Finish()
@@ -539,6 +544,35 @@ class TestTheCallerLeaves:
         play = settled() >> ends() << Finish() >> is_cancelled() << Finish()
         assert len(play.attempts) == 1
         assert play.attempts[0].failure is None
+
+
+class TestTheCallersOwnTimeouts:
+    """Raised when they expire, and never replayed."""
+
+    def expire(self, play: Playbook, *, sent: bool = True) -> None:
+        (
+            play
+            >> is_lost(Failure.CALLER_TIMEOUT, after=5, sent=sent, detail="read")
+            << fails(CallerTimeout, "read timeout")
+        )
+
+    def test_before_the_request_is_sent(self) -> None:
+        self.expire(Playbook(), sent=False)
+
+    def test_while_waiting_for_headers(self) -> None:
+        self.expire(Playbook())
+
+    def test_in_the_prelude(self) -> None:
+        self.expire(Playbook() >> answers() >> brings(ROLE))
+
+    def test_in_the_output(self) -> None:
+        self.expire(spoken())
+
+    def test_in_a_refusal(self) -> None:
+        self.expire(Playbook() >> answers(503) >> brings(b"x"))
+
+    def test_after_settling_nothing_is_lost(self) -> None:
+        settled() >> is_lost(Failure.CALLER_TIMEOUT, after=5, detail="read") << Drop() << Finish()
 
 
 class TestEndings:

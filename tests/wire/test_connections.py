@@ -187,7 +187,7 @@ def test_three_hundred_turns_that_were_left_leave_nothing(
 def test_turns_that_failed_leave_nothing(
     side: Side, at: Any, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    faults = [Fault("rst", at)] * 20
+    faults = [Fault("rst", at)] * 10
     with Upstream(faults=faults, ssl_context=server_tls) as upstream, side.wire(verify=client_tls) as exchange:
         before = _resources(side)
         for _ in faults:

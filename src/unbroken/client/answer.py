@@ -22,7 +22,9 @@ from unbroken.core.events import (
     UsageReport,
 )
 
-TRUNCATING = frozenset({"length", "content_filter"})
+TRUNCATING = frozenset(
+    {"length", "content_filter", "max_tokens", "MAX_TOKENS", "SAFETY", "max_output_tokens", "max_messages", "incomplete"}
+)
 """Finish reasons of an answer that was broken off, perhaps in the middle of a tool call."""
 
 

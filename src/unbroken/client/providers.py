@@ -102,6 +102,8 @@ def choose_provider(name: str | None, base_url: str | None, environ: Mapping[str
         provider = _by_key(environ)
     url = base_url or environ.get(provider.base_url_env, "") or provider.base_url
     check_url(url)
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise UsageError("a base URL cannot carry credentials: give the key, or a header")
     return dataclasses.replace(provider, base_url=url.rstrip("/"))
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import enum
-import re
 import zlib
-from collections.abc import Iterator
 
 import msgspec
 
@@ -14,7 +12,7 @@ from unbroken.core.dialect import Call, Signal
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.http import Head
 from unbroken.core.policy import Policy
-from unbroken.core.sse import Event, Parser, parse
+from unbroken.core.sse import Parser, parse
 from unbroken.errors import DecodeError, EventTooLarge
 
 MAX_REFUSAL = 64 * 1024
@@ -60,7 +58,6 @@ class Attempt:
         self._parser = Parser(policy.max_event, keep_raw=True)
         self._held = bytearray()
         self._decoder = Decoder()
-        self._terminator = b""
 
     def open(self, head: Head, mode: Mode) -> None:
         """The headers have come; ``mode`` says how to read what follows."""
@@ -149,63 +146,59 @@ class Attempt:
     # A stream of events
 
     def _hold_prelude(self, chunk: bytes) -> bytes:
+        unread = b""
         try:
-            self._read(self._parser.feed(chunk))
+            unread = self._read(self._parser.whole(chunk))
         except DecodeError as exc:
             self.failure = Failure.EVENT_TOO_LARGE if isinstance(exc, EventTooLarge) else Failure.MALFORMED
             self.detail = str(exc)
         if self.phase is Phase.PRELUDE and (self.failure or self._parser.held <= self._policy.max_prelude):
             return b""
-        return self._but_ending(self._up_to_terminator(self.release()))
+        return self._presentable(self.release(), unread)
 
     def _hand_on(self, chunk: bytes) -> bytes:
         """The fast path: a copy, and a search for the ending."""
         released = self.release() + chunk if self._held else chunk
         try:
-            whole = self._parser.blocks.feed(chunk)
+            whole = self._parser.whole(chunk)
         except EventTooLarge:  # the bytes go through; a typed reader raises
             return released
-        if whole and self._call.dialect.notable.search(whole):
-            self._read(parse(whole))
-            released = self._up_to_terminator(released)
-        return self._but_ending(released)
+        notable = whole and self._call.dialect.notable.search(whole)
+        return self._presentable(released, self._read(whole) if notable else b"")
 
-    def _read(self, events: Iterator[Event]) -> None:
-        """Read events, up to one that is a failure in this phase.
+    def _read(self, whole: bytes) -> bytes:
+        """Read whole blocks; return those that a failure leaves unread, the one that failed first.
 
         Raises:
             DecodeError: a broken event, before any output; after it the bytes go through.
         """
-        while not self.failure:
+        blocks = whole.split(b"\n\n")
+        for number, block in enumerate(blocks):
             try:
-                if (event := next(events, None)) is None:
-                    return
-                self._apply(self._reader.read(event))
+                for event in parse(block, self._policy.max_event):
+                    self._apply(self._reader.read(event))
             except DecodeError:
                 if self.phase is Phase.PRELUDE:
                     raise
-            else:
-                self._terminator = event.data.strip()
+            if self.failure:
+                return b"\n\n".join(blocks[number:])
+        return b""
 
-    def _up_to_terminator(self, released: bytes) -> bytes:
-        """A terminator without an ending would pass a truncated answer off as whole: it is not handed on."""
-        if not self.failure:
-            return released
-        line = rb"(?:\A|(?<=[\r\n]))(?:data: *)?" + re.escape(self._terminator) + rb" *[\r\n]"
-        found = re.search(line, released)
-        return released[: found.start()] if found else b""
+    def _presentable(self, released: bytes, unread: bytes) -> bytes:
+        """What of ``released`` may be handed on.
 
-    def _but_ending(self, released: bytes) -> bytes:
-        """Hold an unfinished block back that may be an ending: many readers do not wait for its blank line."""
+        A terminator without an ending would pass a truncated answer off as whole: it is not handed on. An unfinished
+        block that may be an ending is held until it is whole: many readers do not wait for its blank line.
+        """
         unfinished = self._parser.blocks.unfinished
-        if not unfinished or self.phase is not Phase.OUTPUT or self.failure:
-            return released
-        if not self._call.dialect.notable.search(unfinished, max(0, len(unfinished) - len(released) - _OVERLAP)):
-            return released
-        lines = released.splitlines(keepends=True)
-        whole = max(0, len(lines) - len(unfinished.splitlines()))
-        self._held += b"".join(lines[whole:])
-        return b"".join(lines[:whole])
+        if self.failure:
+            return _without_lines(released, unread + unfinished)[0]
+        if unfinished and self.phase is Phase.OUTPUT:
+            since = max(0, len(unfinished) - len(released) - _OVERLAP)
+            if self._call.dialect.notable.search(unfinished, since):
+                released, held = _without_lines(released, unfinished)
+                self._held += held
+        return released
 
     def _apply(self, signal: Signal) -> None:
         if signal & Signal.ERROR:
@@ -229,6 +222,13 @@ class Attempt:
         elif self.phase is Phase.OUTPUT:
             self.noted = failure
             self.phase = Phase.SETTLED
+
+
+def _without_lines(data: bytes, tail: bytes) -> tuple[bytes, bytes]:
+    """Split off as many lines as ``tail`` has, whose line ends may be written in another way."""
+    lines = data.splitlines(keepends=True)
+    kept = max(0, len(lines) - len(tail.splitlines()))
+    return b"".join(lines[:kept]), b"".join(lines[kept:])
 
 
 def _is_whole(document: bytes | bytearray) -> bool:

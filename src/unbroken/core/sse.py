@@ -116,9 +116,19 @@ class Blocks:
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def parse(blocks: bytes) -> Iterator[Event]:
-    """The events of whole blocks, as :meth:`Blocks.feed` returns them. Comments and empty blocks give none."""
-    return filter(None, map(_interpret, blocks.split(b"\n\n")))
+def parse(blocks: bytes, max_event: int = MAX_EVENT) -> Iterator[Event]:
+    """The events of whole blocks, as :meth:`Blocks.feed` returns them. Comments and empty blocks give none.
+
+    Raises:
+        EventTooLarge: from the iterator, for a block over the cap. It is dropped; iterating may go on after it.
+    """
+
+    def within_cap(block: bytes) -> Event | None:
+        if len(block) >= max_event:  # as Blocks counts, the last line's end belongs to it
+            raise EventTooLarge(max_event)
+        return _interpret(block)
+
+    return filter(None, map(within_cap, blocks.split(b"\n\n")))  # unlike a generator, these survive what they raise
 
 
 def _interpret(block: bytes) -> Event | None:
@@ -167,15 +177,13 @@ class Parser:
             EventTooLarge: an event outgrew the cap, here or (where it is whole) when the iterator reaches it. It is
                 dropped; iterating, or feeding, may go on and resumes at the next event.
         """
+        return parse(self.whole(chunk), self._max_event)
+
+    def whole(self, chunk: bytes) -> bytes:
+        """Take the next bytes; return the blocks that they complete, as :meth:`Blocks.feed` does."""
         if self._keep_raw:
             self._raw += chunk
-        blocks = self.blocks.feed(chunk).split(b"\n\n")
-        return filter(None, map(self._within_cap, blocks))  # unlike a generator, these survive what they raise
-
-    def _within_cap(self, block: bytes) -> Event | None:
-        if len(block) >= self._max_event:  # as Blocks counts, the last line's end belongs to it
-            raise EventTooLarge(self._max_event)
-        return _interpret(block)
+        return self.blocks.feed(chunk)
 
     @property
     def held(self) -> int:

@@ -204,14 +204,15 @@ class Turn:
         if sent and attempt.phase is Phase.CONNECT:
             attempt.phase = Phase.HEADERS
         self._todo.clear()
-        self._record(attempt.noted if attempt.phase is Phase.COMPLETE else Failure.CANCELLED, "", now)
+        ended = attempt.phase is Phase.COMPLETE or (attempt.noted is not None and attempt.mode is not Mode.REFUSAL)
+        self._record(attempt.noted if ended else Failure.CANCELLED, "", now)
         self._end_with(Finish())
 
     # Deciding
 
     def _lose(self, failure: Failure, detail: str, now: float, silent: float = 0.0) -> None:
         """The attempt has failed in the phase that it has reached."""
-        if self._attempt.mode is Mode.REFUSAL:
+        if self._attempt.mode is Mode.REFUSAL and failure is not Failure.CALLER_TIMEOUT:
             if self._decide_refusal(now):
                 return
             if failure is Failure.DEADLINE:

@@ -36,8 +36,10 @@ class AsyncTcp:
     async def receive(self, max_bytes: int) -> bytes:
         """See :class:`AsyncTransport`."""
         while True:
-            with anyio.fail_after(self._pacer.patience()):
+            with anyio.move_on_after(self._pacer.patience()) as scope:
                 await anyio.wait_readable(self._sock)  # always: it is also where a cancellation is noticed
+            if scope.cancelled_caught:
+                raise TimeoutError
             with contextlib.suppress(BlockingIOError):
                 return self._sock.recv(max_bytes)
 

@@ -3,9 +3,10 @@
 * An exchange ends within 100 ms of being closed or cancelled, in every phase, before the headers too: a request left
   running is a bill.
 * Bytes reach the caller the moment they are on the wire.
-* Every failure is a :class:`unbroken.errors.WireError`; nothing else is raised but cancellation and Ctrl-C.
+* Every failure is a :class:`unbroken.errors.WireError`; nothing else is raised but cancellation, Ctrl-C and, before
+  anything happens, a :class:`unbroken.errors.UsageError` about a proxy or a CA file.
 * A turn has its connection to itself; one that ended cleanly is kept for a while and used again.
-* After a failure an exchange stays dead.
+* After a failure an exchange stays dead: to read on raises the same failure again.
 
 ``send`` and ``read`` take the limits that hold from now on (:class:`unbroken.core.turn.Limits`).
 """
@@ -59,7 +60,10 @@ class Exchange(Protocol):
         """
 
     def close(self) -> None:
-        """End the exchange now. May be called at any time and more than once."""
+        """End the exchange now. May be called at any time and more than once.
+
+        Another thread that is sending or reading (another task, in the async twin) gets ``CANCELLED``.
+        """
 
 
 class Wire(Protocol):

@@ -201,6 +201,8 @@ class HttpExchange:
         except Exception as exc:
             proxied = self._lane is not None and self._lane.proxy is not None
             self._failure = self._failure or wire_error(exc, sent=self.path.sent, proxied=proxied)
+            if self._failure is exc:
+                raise
             raise self._failure from exc
         except BaseException:
             self._failure = self._failure or WireError(Failure.CANCELLED)

@@ -86,7 +86,7 @@ class TestTheNeedle:
                 assert all(GEMINI.notable.search(other) for other in rewritten(block)), label
 
     def test_it_passes_over_what_models_say(self, recording: Recording) -> None:
-        finishing = ("gemini-candidates", "gemini-finish-unspecified", "gemini-empty-after-finish")
+        finishing = ("gemini-candidates", "gemini-finish-unspecified", "gemini-empty-after-finish", "gateway-premature")
         for block, label in blocks(recording):
             if label in ("silent", "output") and not recording.name.startswith(finishing):
                 assert not GEMINI.notable.search(block), block
@@ -432,6 +432,18 @@ class TestParts:
         decoder.decode(candidate(thought, thought, {"text": "b", "thought": False}, {"text": "c"}, thought))
         [message] = decoder.messages()
         assert message["parts"] == [{"text": "aa", "thought": True}, {"text": "bc"}, thought]
+
+    def test_a_part_with_nothing_in_it_is_not_sent_back(self) -> None:
+        decoder = GeminiDecoder()
+        decoder.decode(candidate({"text": ""}, {"thoughtSignature": "", "text": ""}, {"thought": True}, {}))
+        assert decoder.decode(candidate({"functionCall": {}})) == []
+        assert decoder.messages() == []
+
+    def test_a_value_that_comes_twice_is_replaced(self) -> None:
+        pieces = [{"jsonPath": "$.l[0]", "stringValue": value} for value in ("a", "b")]
+        call = {"functionCall": {"name": "f", "args": {"x": 1}, "partialArgs": pieces}}
+        arguments = ToolCallArguments(0, '{"x":1,"l":["b"]}')
+        assert GeminiDecoder().decode(candidate(call)) == [ToolCallStart(0, "", "f"), arguments]
 
     def test_a_call_that_is_still_coming_is_not_sent_back(self) -> None:
         decoder = GeminiDecoder()

@@ -203,7 +203,9 @@ class ChatReader:
         if not data or event.type == "ping":
             return Signal.SILENT
         if data == DONE:
-            return Signal.ENDS | self._settle(len(self._seen))  # some servers ignore how many choices were asked for
+            return Signal.ENDS | self._settle(
+                max(self._seen, default=0) + 1
+            )  # some servers ignore how many choices were asked for
         chunk = parsed(data, event.type)
         if not isinstance(chunk, dict):
             return Signal.OUTPUT

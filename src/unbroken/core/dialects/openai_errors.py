@@ -24,6 +24,7 @@ FAILED_FINISHES = frozenset({"error", "insufficient_system_resource"})
 
 EXHAUSTED = frozenset(
     {"insufficient_quota", "insufficient_balance", "billing_hard_limit_reached", "billing_not_active"}
+    | {"usage_limit_reached", "usage_not_included", "credit_balance_exhausted"}
 )
 """Error types and codes that mean an exhausted quota or balance, whatever the status."""
 
@@ -31,7 +32,7 @@ _EXHAUSTED_WORDS = re.compile(r"insufficient (balance|quota|credit)|not enough c
 
 _TRANSIENT_KINDS = re.compile(
     r"overloaded|rate.?limit|too.?many.?requests|server.?error|internal|unavailable|timeout|timed.?out|capacity"
-    r"|try.?again|bad.?gateway|upstream|engine|provider.?(error|disconnect)",
+    r"|try.?again|slow.?down|bad.?gateway|upstream|engine|provider.?(error|disconnect)",
     re.I,
 )
 _HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
