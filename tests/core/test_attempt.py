@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.playbook import ANSWER, BROKEN, COMMENT, DONE, INVALID, OVERLOADED, ROLE, STOP, USAGE, text
+from core.playbook import ANSWER, BROKEN, COMMENT, DONE, INVALID, OVERLOADED, ROLE, STOP, USAGE, delta, text
 from unbroken.core.attempt import Attempt, Mode
 from unbroken.core.dialect import Call
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
@@ -188,6 +188,13 @@ class TestEndings:
     def test_every_choice_counts_even_where_its_blocks_are_not_parsed(self) -> None:
         attempt = opened(choices=2)
         for piece in (ROLE, text("Heads"), text("Tai", index=1), STOP):
+            attempt.data(piece)
+        assert attempt.data(DONE) == b""
+        assert attempt.failure is Failure.UNFINISHED
+
+    def test_even_where_the_first_choice_speaks_last(self) -> None:
+        attempt = opened(choices=2)
+        for piece in (text("Tails", index=1), text("Hea"), delta("stop", index=1)):
             attempt.data(piece)
         assert attempt.data(DONE) == b""
         assert attempt.failure is Failure.UNFINISHED

@@ -194,4 +194,5 @@ class Heard:
         self.must_speak |= self.may_speak and not self._trouble
 
     def _all_finished(self) -> bool:
-        return bool(self._finished) and self._finished == self._seen
+        """Some servers ignore how many choices were asked for: those up to the highest that has begun must finish."""
+        return bool(self._finished) and len(self._finished) > max(self._seen)

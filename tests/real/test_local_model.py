@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from real.parts import missing
 
 import unbroken
+from real.parts import missing
 from unbroken.lab import CuttingProxy
 from unbroken.lab.local_model import LocalModel, LocalModelMissingError, find_weights
 
@@ -34,16 +34,17 @@ def test_a_turn_is_whole_and_counted(model: LocalModel) -> None:
             events = list(turn)
         assert turn.text == "".join(event.text for event in events if isinstance(event, unbroken.Text))
         assert turn.finish_reason in ("stop", "length")
-        assert turn.usage.output and turn.usage.input
+        assert turn.usage.output
+        assert turn.usage.input
         assert turn.report.lost == 0
 
 
 def test_a_turn_cut_during_prefill_is_replayed(model: LocalModel) -> None:
     long = "The tide goes out and the tide comes in. " * 120
     with CuttingProxy(target=("127.0.0.1", model.port), idle=0.5, how="rst", cuts=1) as proxy:
-        with unbroken.Client(base_url=f"http://127.0.0.1:{proxy.port}/v1", proxy="") as client:
-            with client.stream(long, max_tokens=8, cache_prompt=False) as turn:
-                turn.read()
+        client = unbroken.Client(base_url=f"http://127.0.0.1:{proxy.port}/v1", proxy="")
+        with client, client.stream(long, max_tokens=8, cache_prompt=False) as turn:
+            turn.read()
         assert proxy.cuts_made == 1
     assert turn.text
     assert [attempt.failure for attempt in turn.report.attempts] == ["reset", None]

@@ -23,7 +23,16 @@ from unbroken.core.events import (
 )
 
 TRUNCATING = frozenset(
-    {"length", "content_filter", "max_tokens", "MAX_TOKENS", "SAFETY", "max_output_tokens", "max_messages", "incomplete"}
+    {
+        "length",
+        "content_filter",
+        "max_tokens",
+        "MAX_TOKENS",
+        "SAFETY",
+        "max_output_tokens",
+        "max_messages",
+        "incomplete",
+    }
 )
 """Finish reasons of an answer that was broken off, perhaps in the middle of a tool call."""
 

@@ -203,9 +203,9 @@ class ChatReader:
         if not data or event.type == "ping":
             return Signal.SILENT
         if data == DONE:
-            return Signal.ENDS | self._settle(
-                max(self._seen, default=0) + 1
-            )  # some servers ignore how many choices were asked for
+            # Some servers ignore how many choices were asked for. Those that have begun are known by the highest index:
+            # after the first output, the events of choice 0 are not all read.
+            return Signal.ENDS | self._settle(max(self._seen, default=0) + 1)
         chunk = parsed(data, event.type)
         if not isinstance(chunk, dict):
             return Signal.OUTPUT
