@@ -33,11 +33,9 @@ class V2Ray:
 
 
 def executable() -> str:
-    """Where v2ray is installed. Without it the test is skipped, or, where it must be there, failed."""
+    """Where v2ray is installed; without it the test is skipped, or, where it must be there, failed."""
     found = shutil.which("v2ray")
-    if found is None:
-        missing("v2ray is not installed; on Debian and Ubuntu: apt-get install v2ray")
-    return found
+    return found or missing("v2ray is not installed; on Debian and Ubuntu: apt-get install v2ray")
 
 
 @contextmanager

@@ -350,7 +350,7 @@ def wire_options(
 
 def _with_certificate(verify: ssl.SSLContext | str | bool, cert: Any) -> ssl.SSLContext | str | bool:
     if cert is None:
-        return verify
+        return verify if isinstance(verify, bool) else client_context(verify)  # what cannot be used is told now
     context = client_context(verify)
     files = (cert,) if isinstance(cert, str) else tuple(cert)
     try:

@@ -17,7 +17,7 @@ from typing import Protocol
 CHUNK = 64 * 1024
 """Bytes that are read, or encrypted, at a time."""
 
-_ONE_WAIT = 0.05
+_ONE_WAIT = 0.025
 """Longest wait, in seconds, of a thread that nothing could wake."""
 
 _ONE_WAIT_TO_READ = _ONE_WAIT if sys.platform == "win32" else float("inf")
