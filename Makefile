@@ -3,14 +3,14 @@
 #   make demo   watch a real model's turn survive a cut connection
 #   make test   every check of the gate
 #
-# Both make .venv when it is missing. PYTHON=... chooses another interpreter.
+# Both make .venv (and the tests .venv-sdks, for the SDKs) when it is missing. PYTHON=... chooses another interpreter.
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 python,$(shell command -v $(name) 2>/dev/null)))
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports pytest bench clean
+.PHONY: help demo test lint types imports pytest bench sdk-table clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -35,6 +35,12 @@ $(VENV)/test: $(VENV)/demo
 	@$(PIP) install -c constraints.txt -e '.[test]'
 	@touch $@
 
+$(VENV)-sdks: tests/sdks/requirements.txt $(VENV)/made
+	@echo "· making $@ with the SDKs of the contract tests"
+	@test -x $@/bin/python || $(PYTHON) -m venv $@
+	@$@/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r tests/sdks/requirements.txt
+	@touch $@
+
 demo: $(VENV)/demo
 	@$(VENV)/bin/unbroken demo
 
@@ -53,12 +59,15 @@ imports: $(VENV)/test
 	@echo "· import rule"
 	@$(VENV)/bin/lint-imports
 
-pytest: $(VENV)/test
+pytest: $(VENV)/test $(VENV)-sdks
 	@echo "· pytest"
-	@$(VENV)/bin/pytest
+	@$(VENV)/bin/pytest -n 4 --dist loadgroup
+
+sdk-table: $(VENV)/test $(VENV)-sdks
+	@PYTHONPATH=tests $(VENV)/bin/python -m sdks.table
 
 bench: $(VENV)/test
 	@$(VENV)/bin/python bench/stream.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-sdks .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

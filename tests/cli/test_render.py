@@ -16,6 +16,7 @@ from unbroken.cli.prompt import as_text
 from unbroken.cli.render import TextRenderer
 from unbroken.cli.terminal import harmless
 from unbroken.client.answer import Answer
+from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.events import Reasoning, Refusal, Text, TypedEvent
 from unbroken.core.failures import Phase
 from unbroken.core.report import Report
@@ -46,7 +47,7 @@ class Driver:
 class Turn:
     """As much of a turn as a renderer looks at."""
 
-    answer: Answer = field(default_factory=Answer)
+    answer: Answer = field(default_factory=lambda: Answer(OPENAI_CHAT.decoder()))
     driver: Driver = field(default_factory=Driver)
     report: Report = field(default_factory=Report)
 

@@ -16,6 +16,8 @@ from cli.programs import Program
 from unbroken.lab import Answer, Fault, Point, Upstream
 from wire.servers import black_hole, wait_until_connecting
 
+pytestmark = pytest.mark.flaky(reruns=2)  # a contract in milliseconds, on a machine that others load too
+
 AT_ONCE = 1.0
 """On an idle machine it takes about 30 ms; logged for whoever wants to know: pytest --log-cli-level=INFO."""
 

@@ -231,7 +231,7 @@ class Driver:
             assert not self.under_the_rule or self.heard.settled, "an answer that ends has said so"
 
 
-@settings(max_examples=2000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=1200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     plan=st.lists(scripts(), min_size=1, max_size=4),
     retries=st.integers(0, 2),

@@ -13,7 +13,7 @@ from real.parts import missing
 from unbroken.lab import CuttingProxy
 from unbroken.lab.local_model import LocalModel, LocalModelMissingError, find_weights
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("local model")]
 
 
 @pytest.fixture(scope="module")

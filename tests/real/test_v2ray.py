@@ -14,7 +14,7 @@ from unbroken.core.failures import Failure, Row
 from unbroken.lab import Answer, Fault, Upstream
 from wire.sides import SIDES, Side, chat, failure_of, limits, open_side
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("v2ray"), pytest.mark.flaky(reruns=2)]
 
 CONN_IDLE = 1
 THINKING = Answer(think=2 * CONN_IDLE + 1.5)

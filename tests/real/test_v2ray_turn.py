@@ -17,7 +17,7 @@ import unbroken
 from real.v2ray import V2Ray, v2ray
 from unbroken.lab import Answer, Upstream
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("v2ray turn")]
 
 CONN_IDLE = 1
 """Seconds; v2ray cuts a silent connection after one to two times as many."""

@@ -8,7 +8,7 @@ from real.parts import missing
 from sdks import matrix
 from sdks.expected import SDKS
 
-pytestmark = pytest.mark.sdks
+pytestmark = [pytest.mark.sdks, pytest.mark.xdist_group("sdks")]
 
 CELLS = [
     pytest.param(sdk, face, case, id=f"{face}-{case}")

@@ -25,6 +25,8 @@ from unbroken.lab import CuttingProxy, Fault, Point, Upstream
 from wire.servers import RawServer, black_hole, wait_until_connecting, wait_until_no_connecting
 from wire.sides import Side, Talk, chat
 
+pytestmark = pytest.mark.flaky(reruns=2)  # a contract in milliseconds, on a machine that others load too
+
 PROMPTLY = 0.1
 
 logger = logging.getLogger(__name__)  # the latencies: pytest --log-cli-level=INFO

@@ -22,7 +22,19 @@ if TYPE_CHECKING:
     from unbroken.core.policy import Policy
     from unbroken.drivers.notices import Observer
 
-PRESETS = ("deepseek", "openai", "openrouter", "groq", "mistral", "together", "xai", "ollama", "llama.cpp")
+PRESETS = (
+    "deepseek",
+    "openai",
+    "anthropic",
+    "google",
+    "openrouter",
+    "groq",
+    "mistral",
+    "together",
+    "xai",
+    "ollama",
+    "llama.cpp",
+)
 """The client's presets; a copy, because the help shall not import the client."""
 
 _WHO, _SHOWN, _LIMITS, _WAY = "Who is asked", "What is shown", "How long it may take", "The way there"

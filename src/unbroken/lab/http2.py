@@ -43,9 +43,12 @@ class Http2Connection:
     async def run(self) -> None:
         """Serve until either side ends the connection."""
         async with asyncio.TaskGroup() as self._streams:
-            with suppress(OSError):  # the client has left
+            try:
                 await self._converse()
-            self._abandon()
+            except OSError:  # the client has left
+                self._abandon(left=True)
+            else:
+                self._abandon(left=self.channel.left.is_set())
         await self.channel.shut()
 
     async def flush(self) -> None:
@@ -85,10 +88,10 @@ class Http2Connection:
                 self._on_event(event)
             await self.flush()
 
-    def _abandon(self) -> None:
+    def _abandon(self, *, left: bool) -> None:
         """The connection is over: so are its streams, either because the client left or because a fault broke it."""
         for exchange in self._exchanges.values():
-            if self.channel.left.is_set():
+            if left:
                 exchange.note_gone()
             else:
                 exchange.note_done()

@@ -131,8 +131,11 @@ class SyncBody:
         self._request = request
 
     def __iter__(self) -> Iterator[bytes]:
+        return self  # no generator: an abandoned one would have to be finalised
+
+    def __next__(self) -> bytes:
         try:
-            yield from self._driver
+            return next(self._driver)
         except TurnError as exc:
             raise self._rule.error(exc, self._request) from exc
 
@@ -149,10 +152,12 @@ class AsyncBody:
         self._driver = driver
         self._request = request
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
         try:
-            async for chunk in self._driver:
-                yield chunk
+            return await anext(self._driver)
         except TurnError as exc:
             raise self._rule.error(exc, self._request) from exc
 
