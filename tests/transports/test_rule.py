@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import ssl
 
+import anyio
 import pytest
 
-from transports.asking import CALLS, POLICY, Way
+from transports.asking import CALLS, CHAT, POLICY, WAYS, Way
 from unbroken import StreamCut, Unreachable
 from unbroken.lab import Answer, Fault
 
@@ -101,3 +102,17 @@ def test_an_observer_is_told(way: Way, serve) -> None:
     upstream = serve(Fault("rst", "after_role"))
     way.post(upstream.url + "/chat/completions", observe=told.append)
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way.is_async], ids=str)
+@pytest.mark.parametrize("own", [True, False], ids=["our wire", "inner"])
+def test_under_trio(way: Way, serve, own: bool) -> None:
+    upstream = serve(Fault("rst", "after_role"))
+    options = {} if own else {"inner": way.library.AsyncHTTPTransport()}
+
+    async def ask() -> bytes:
+        async with way.client(way.transport(**options)) as client:
+            return (await client.post(upstream.url + "/chat/completions", json=CHAT)).content
+
+    assert anyio.run(ask, backend="trio") == upstream.requests[-1].sent
+    assert len(upstream.requests) == 2

@@ -275,6 +275,7 @@ class TestMeanings:
         "event",
         [
             Event(b""),
+            Event(b"null"),
             Event(b"  "),
             chunk(),
             chunk([]),
@@ -323,7 +324,6 @@ class TestMeanings:
             Event(b"42"),
             Event(b'"text"'),
             Event(b"[]"),
-            Event(b"null"),
         ],
         ids=lambda event: event.text,
     )

@@ -11,8 +11,7 @@ from typing import Any
 
 import msgspec
 
-from unbroken.core.dialects.openai_errors import UNREADABLE
-from unbroken.core.dialects.payload import filled, text
+from unbroken.core.dialects.payload import UNREADABLE, filled, text
 from unbroken.core.events import Reasoning, Signature, Text, ToolCallArguments, ToolCallStart, TypedEvent
 
 

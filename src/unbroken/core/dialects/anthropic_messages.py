@@ -16,15 +16,12 @@ import msgspec
 
 from unbroken.core.dialect import Call, Signal, is_sdk_retry
 from unbroken.core.dialects.anthropic_blocks import Block
-from unbroken.core.dialects.openai_errors import FAILED_FINISHES, UNREADABLE, failed, parsed
-from unbroken.core.dialects.payload import count, dicts, filled, mapping, text
+from unbroken.core.dialects.openai_errors import FAILED_FINISHES, failed, parsed
+from unbroken.core.dialects.payload import DONE, UNREADABLE, count, dicts, filled, mapping, text
 from unbroken.core.events import Failed, Finish, TypedEvent, Usage, UsageReport
 from unbroken.core.http import Request
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
-
-DONE = b"[DONE]"
-"""Sent after the last event by servers whose other tongue is OpenAI's."""
 
 _PATH = re.compile(
     r"/messages/*\Z|/publishers/anthropic/models/(?!count-tokens:)[^/:]+:(?:rawPredict|streamRawPredict)\Z"

@@ -19,15 +19,12 @@ import msgspec
 
 from unbroken.core.dialect import Call, Signal, is_sdk_retry
 from unbroken.core.dialects.gemini_parts import Parts
-from unbroken.core.dialects.openai_errors import UNREADABLE, failed, parsed
-from unbroken.core.dialects.payload import count, dicts, filled, mapping, text
+from unbroken.core.dialects.openai_errors import failed, parsed
+from unbroken.core.dialects.payload import DONE, UNREADABLE, count, dicts, filled, mapping, text
 from unbroken.core.events import Failed, Finish, TypedEvent, Usage, UsageReport
 from unbroken.core.http import Request
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
-
-DONE = b"[DONE]"
-"""Google sends no terminator; gateways whose other tongue is OpenAI's may."""
 
 _PATH = re.compile(r"/(?:models|tunedModels|endpoints)/.+(?::|%3[Aa])(generateContent|streamGenerateContent)/*\Z")
 

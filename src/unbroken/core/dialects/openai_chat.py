@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
-from unbroken.core.dialect import Call, Signal, is_sdk_retry
-from unbroken.core.dialects.openai_errors import UNREADABLE, error_of, error_of_choice, failed, parsed, severity
-from unbroken.core.dialects.payload import dicts, filled
+from unbroken.core.dialect import Call, is_sdk_retry
+from unbroken.core.dialects.openai_choices import ChoicesReader
+from unbroken.core.dialects.openai_errors import error_of, error_of_choice, failed, parsed, refused
+from unbroken.core.dialects.payload import DONE, UNREADABLE, dicts, filled, json_object
 from unbroken.core.events import (
     Failed,
     Finish,
@@ -32,8 +33,6 @@ from unbroken.core.events import (
 from unbroken.core.http import Request
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
-
-DONE = b"[DONE]"
 
 TRUNCATING = frozenset({"length", "content_filter"})
 """Finish reasons of an answer that was broken off, perhaps in the middle of a tool call."""
@@ -149,11 +148,7 @@ class OpenAIChat:
         """A POST to ``.../chat/completions`` with a JSON object as its body (Azure's deployment paths included)."""
         if request.method != "POST" or not request.path.rstrip("/").endswith("/chat/completions"):
             return None
-        try:
-            body = msgspec.json.decode(request.body)
-        except UNREADABLE:
-            return None
-        if not isinstance(body, dict):
+        if (body := json_object(request.body)) is None:
             return None
         n = body.get("n")
         return Call(
@@ -173,70 +168,27 @@ class OpenAIChat:
 
     def refusal(self, status: int, body: bytes) -> Failed:
         """What an error response says, in OpenAI's shape or near it; any other body is not quoted."""
-        try:
-            answer = msgspec.json.decode(body)
-        except UNREADABLE:
-            answer = None
-        error = error_of(answer) if isinstance(answer, Mapping) else None
-        return failed(error or {}, status)
+        return refused(status, body)
 
 
 OPENAI_CHAT = OpenAIChat()
 
 
-class ChatReader:
-    """What the events of one attempt mean to the rule.
+class ChatReader(ChoicesReader):
+    """What the events of one attempt mean to the rule."""
 
-    Args:
-        choices: how many choices the request asked for; the attempt has settled when each has a finish reason.
-    """
+    def speaks(self, choice: Mapping[str, Any]) -> bool:
+        """Any filled field of its delta but the role."""
+        delta = choice.get("delta") or choice.get("message") or {}
+        if not isinstance(delta, dict):
+            return True
+        return any(filled(value) for name, value in delta.items() if name != "role") or filled(choice.get("text"))
 
-    def __init__(self, choices: int = 1) -> None:
-        self._asked = choices
-        self._seen: set[int] = set()
-        self._finished: set[int] = set()
-        self._settled = False
-
-    def read(self, event: Event) -> Signal:
-        """See :meth:`unbroken.core.dialect.Reader.read`."""
-        data = event.data.strip()
-        if not data or event.type == "ping":
-            return Signal.SILENT
-        if data == DONE:
-            # Some servers ignore how many choices were asked for. Those that have begun are known by the highest index:
-            # after the first output, the events of choice 0 are not all read.
-            return Signal.ENDS | self._settle(max(self._seen, default=0) + 1)
-        chunk = parsed(data, event.type)
-        if not isinstance(chunk, dict):
-            return Signal.OUTPUT
-        if (error := error_of(chunk, event.type)) is not None:
-            return severity(error)
-        choices = chunk.get("choices") or []
-        if not isinstance(choices, list):
-            return Signal.OUTPUT
-        signal = Signal.SILENT if choices or chunk.keys() <= _BOOKKEEPING else Signal.OUTPUT
-        for choice in choices:
-            signal |= self._choice(choice)
-        return signal & Signal.ERROR or signal
-
-    def _choice(self, choice: object) -> Signal:
-        if not isinstance(choice, dict):
-            return Signal.OUTPUT
-        if (error := error_of_choice(choice)) is not None:
-            return severity(error)
-        index = choice.get("index")
-        index = index if isinstance(index, int) else 0
-        self._seen.add(index)
-        if _finishes(choice):
-            self._finished.add(index)
-        return (Signal.OUTPUT if _speaks(choice) else Signal.SILENT) | self._settle(self._asked)
-
-    def _settle(self, choices: int) -> Signal:
-        """The one event with which the last of the choices has finished."""
-        if self._settled or not self._finished or len(self._finished) < choices:
-            return Signal.SILENT
-        self._settled = True
-        return Signal.SETTLES
+    def finishes(self, choice: Mapping[str, Any]) -> bool:
+        """A finish reason. OpenAI's audio has none: its last delta only dates it."""
+        delta = choice.get("delta")
+        audio = delta.get("audio") if isinstance(delta, dict) else None
+        return super().finishes(choice) or (isinstance(audio, dict) and audio.keys() == {"expires_at"})
 
 
 class ChatDecoder:
@@ -378,26 +330,3 @@ def _content(content: object, choice: int) -> Iterator[TypedEvent]:
         for thought in dicts(piece.get("thinking")):
             if isinstance(text := thought.get("text"), str) and text:
                 yield Reasoning(text, choice)
-
-
-def _finishes(choice: dict[str, Any]) -> bool:
-    """Whether a choice says that it has ended. OpenAI's audio has no finish reason: its last delta only dates it."""
-    reason = choice.get("finish_reason")
-    delta = choice.get("delta")
-    audio = delta.get("audio") if isinstance(delta, dict) else None
-    return bool(reason and isinstance(reason, str)) or (isinstance(audio, dict) and audio.keys() == {"expires_at"})
-
-
-def _speaks(choice: dict[str, Any]) -> bool:
-    """Whether a choice carries anything that the model produced: any filled field of its delta but the role."""
-    delta = choice.get("delta") or choice.get("message") or {}
-    if not isinstance(delta, dict):
-        return True
-    return any(filled(value) for name, value in delta.items() if name != "role") or filled(choice.get("text"))
-
-
-_BOOKKEEPING = frozenset(
-    {"id", "object", "created", "model", "usage", "system_fingerprint", "service_tier", "timings", "provider"}
-    | {"prompt_filter_results", "x_groq", "prompt_progress", "obfuscation", "moderation", "choices"}
-)
-"""Fields of a chunk without choices that say nothing of the answer; any other makes it unknown, hence output."""

@@ -13,17 +13,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
-from unbroken.core.dialect import Call, Signal, is_sdk_retry
-from unbroken.core.dialects.openai_errors import UNREADABLE, error_of, error_of_choice, failed, parsed, severity
-from unbroken.core.dialects.payload import count, dicts, filled, mapping, text
+from unbroken.core.dialect import Call, is_sdk_retry
+from unbroken.core.dialects.openai_choices import ChoicesReader
+from unbroken.core.dialects.openai_errors import error_of, error_of_choice, failed, parsed, refused
+from unbroken.core.dialects.payload import DONE, count, dicts, filled, json_object, mapping, text
 from unbroken.core.events import Failed, Finish, Reasoning, Text, TypedEvent, Usage, UsageReport
 from unbroken.core.http import Request
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
-
-DONE = b"[DONE]"
 
 # In a JSON string quotation marks and line ends are escaped, so these match the protocol, never the model's words. JSON
 # may be broken over several `data` lines. The indexes tell how many choices there are, which matters where more than
@@ -47,11 +44,8 @@ class OpenAICompletions:
         ours = path.endswith("/completions") and not path.endswith("/chat/completions") and path != "/completions"
         if request.method != "POST" or not ours:
             return None
-        try:
-            body = msgspec.json.decode(request.body)
-        except UNREADABLE:
-            return None
-        if not isinstance(body, dict) or body.keys().isdisjoint({"model", "prompt"}):
+        body = json_object(request.body)
+        if body is None or body.keys().isdisjoint({"model", "prompt"}):
             return None
         return Call(
             self,
@@ -70,66 +64,19 @@ class OpenAICompletions:
 
     def refusal(self, status: int, body: bytes) -> Failed:
         """What an error response says, in OpenAI's shape or near it; any other body is not quoted."""
-        try:
-            answer = mapping(msgspec.json.decode(body))
-        except UNREADABLE:
-            answer = {}
-        return failed(error_of(answer) or {}, status)
+        return refused(status, body)
 
 
 OPENAI_COMPLETIONS = OpenAICompletions()
 
 
-class CompletionsReader:
-    """What the events of one attempt mean to the rule.
+class CompletionsReader(ChoicesReader):
+    """What the events of one attempt mean to the rule."""
 
-    Args:
-        choices: how many choices the request asked for; the attempt has settled when each has a finish reason.
-    """
-
-    def __init__(self, choices: int = 1) -> None:
-        self._asked = choices
-        self._begun = 0
-        self._finished: set[int] = set()
-        self._settled = False
-
-    def read(self, event: Event) -> Signal:
-        """See :meth:`unbroken.core.dialect.Reader.read`."""
-        data = event.data.strip()
-        if not data or event.type == "ping":
-            return Signal.SILENT
-        if data == DONE:
-            return Signal.ENDS | self._settle(self._begun)  # some servers ignore how many choices were asked for
-        chunk = parsed(data, event.type)
-        if not isinstance(chunk, dict):
-            return Signal.SILENT if chunk is None else Signal.OUTPUT  # llama.cpp begins several prompts with a null
-        if (error := error_of(chunk, event.type)) is not None:
-            return severity(error)
-        choices = chunk.get("choices") or []
-        if not isinstance(choices, list):
-            return Signal.OUTPUT
-        signal = Signal.SILENT if choices or chunk.keys() <= _BOOKKEEPING else Signal.OUTPUT
-        for choice in choices:
-            signal |= self._choice(choice)
-        return signal & Signal.ERROR or signal
-
-    def _choice(self, choice: object) -> Signal:
-        if not isinstance(choice, dict):
-            return Signal.OUTPUT
-        if (error := error_of_choice(choice)) is not None:
-            return severity(error)
-        index = count(choice.get("index")) or 0
-        self._begun = max(self._begun, index + 1)
-        if text(choice.get("finish_reason")):
-            self._finished.add(index)
-        return (Signal.OUTPUT if _speaks(choice) else Signal.SILENT) | self._settle(self._asked)
-
-    def _settle(self, choices: int) -> Signal:
-        """The one event with which the last of the choices has finished."""
-        if self._settled or not self._finished or len(self._finished) < choices:
-            return Signal.SILENT
-        self._settled = True
-        return Signal.SETTLES
+    def speaks(self, choice: Mapping[str, Any]) -> bool:
+        """Any filled field, here or in what some servers nest as in chat, but for the asides."""
+        fields = [*choice.items(), *mapping(choice.get("delta")).items(), *mapping(choice.get("message")).items()]
+        return filled([value for name, value in fields if name not in _ASIDES])
 
 
 class CompletionsDecoder:
@@ -199,20 +146,8 @@ def _prompts(prompt: object) -> int:
     return 1 if any(isinstance(item, int) for item in prompt) else len(prompt)
 
 
-def _speaks(choice: Mapping[str, Any]) -> bool:
-    """Whether a choice carries anything that the model produced."""
-    fields = [*choice.items(), *mapping(choice.get("delta")).items(), *mapping(choice.get("message")).items()]
-    return filled([value for name, value in fields if name not in _ASIDES])
-
-
 _ASIDES = frozenset(
     {"index", "role", "delta", "message", "finish_reason", "native_finish_reason", "stop_reason", "matched_stop"}
     | {"content_filter_results", "content_filter_offsets"}
 )
 """Fields of a choice that are not what the model produced."""
-
-_BOOKKEEPING = frozenset(
-    {"id", "object", "created", "model", "usage", "system_fingerprint", "service_tier", "timings", "provider"}
-    | {"prompt_filter_results", "prompt_progress", "obfuscation", "choices"}
-)
-"""Fields of a chunk without choices that say nothing of the answer; any other makes it unknown, hence output."""

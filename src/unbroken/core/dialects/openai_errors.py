@@ -13,11 +13,9 @@ from typing import Any
 import msgspec
 
 from unbroken.core.dialect import Signal
+from unbroken.core.dialects.payload import UNREADABLE, json_object
 from unbroken.core.events import Failed
 from unbroken.errors import MalformedEvent
-
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are not JSON, or JSON that is too deep."""
 
 FAILED_FINISHES = frozenset({"error", "insufficient_system_resource"})
 """Finish reasons that report a failure of the provider (OpenRouter, DeepSeek), both worth another try."""
@@ -68,6 +66,12 @@ def _json(data: bytes) -> Any:
         return msgspec.json.decode(text)
     except UNREADABLE:
         raise MalformedEvent("an event's data is not JSON") from None
+
+
+def refused(status: int, body: bytes) -> Failed:
+    """What an error response says, in OpenAI's shape or near it; any other body is not quoted."""
+    answer = json_object(body)
+    return failed((error_of(answer) if answer else None) or {}, status)
 
 
 def error_of(answer: Mapping[str, Any], event_type: str = "message") -> Mapping[str, Any] | None:

@@ -20,8 +20,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from unbroken.core.dialect import Call, Signal, is_sdk_retry
-from unbroken.core.dialects.openai_errors import UNREADABLE, error_of, failed, parsed, severity
-from unbroken.core.dialects.payload import count, dicts, filled, mapping, text
+from unbroken.core.dialects.openai_errors import error_of, failed, parsed, refused, severity
+from unbroken.core.dialects.payload import DONE, count, dicts, filled, json_object, mapping, text
 from unbroken.core.events import (
     Failed,
     Finish,
@@ -38,8 +38,6 @@ from unbroken.core.events import (
 from unbroken.core.http import Request
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
-
-DONE = b"[DONE]"
 
 ENDINGS: Mapping[str, str] = {
     "response.completed": "completed",
@@ -109,11 +107,8 @@ class OpenAIResponses:
         """A POST to ``.../responses`` with a JSON object that asks a model (Azure's and Codex's paths included)."""
         if request.method != "POST" or not request.path.rstrip("/").endswith("/responses"):
             return None
-        try:
-            body = msgspec.json.decode(request.body)
-        except UNREADABLE:
-            return None
-        if not isinstance(body, dict) or body.keys().isdisjoint({"model", "input", "prompt"}):
+        body = json_object(request.body)
+        if body is None or body.keys().isdisjoint({"model", "input", "prompt"}):
             return None
         return Call(
             self,
@@ -132,12 +127,7 @@ class OpenAIResponses:
 
     def refusal(self, status: int, body: bytes) -> Failed:
         """What an error response says, in OpenAI's shape or near it; any other body is not quoted."""
-        try:
-            answer = msgspec.json.decode(body)
-        except UNREADABLE:
-            answer = None
-        error = error_of(answer) if isinstance(answer, Mapping) else None
-        return failed(error or {}, status)
+        return refused(status, body)
 
 
 OPENAI_RESPONSES = OpenAIResponses()

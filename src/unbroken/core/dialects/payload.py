@@ -5,6 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
+DONE = b"[DONE]"
+"""OpenAI's terminator, which servers of other dialects send too."""
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading JSON raises where it is none, or is nested absurdly deep."""
+
+
+def json_object(document: bytes) -> dict[str, Any] | None:
+    """The object that a document is, ``None`` where it is none."""
+    try:
+        answer = msgspec.json.decode(document)
+    except UNREADABLE:
+        return None
+    return answer if isinstance(answer, dict) else None
+
 
 def filled(value: object) -> bool:
     """Whether there is anything in it: nested emptiness (``{"arguments": ""}``) is still empty."""
