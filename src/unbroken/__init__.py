@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unbroken.client import Answer, AsyncClient, AsyncTurnStream, Client, TurnStream
+    from unbroken.core.actions import Again
     from unbroken.core.events import (
         Failed,
         Finish,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     )
     from unbroken.core.policy import Policy
     from unbroken.core.report import AttemptReport, Report
-    from unbroken.core.turn import Again
     from unbroken.errors import (
         CallerTimeout,
         FirstOutputTimeout,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Again": "core.turn",
+    "Again": "core.actions",
     "Answer": "client",
     "AsyncClient": "client",
     "AsyncTransport": "transports.httpx2",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from client.asking import Asking
-from unbroken.core.turn import Again
+from unbroken.core.actions import Again
 from unbroken.lab import Fault, Upstream
 
 Serve = Callable[..., Upstream]

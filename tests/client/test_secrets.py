@@ -11,7 +11,7 @@ import pytest
 
 from client.asking import KEY, Asking, Said, answer, chunk
 from unbroken.client import Client
-from unbroken.core.turn import Again
+from unbroken.core.actions import Again
 from unbroken.errors import UsageError
 from unbroken.lab import Answer, Fault, Upstream
 

@@ -12,13 +12,13 @@ import anyio
 import msgspec
 
 from unbroken.client import AsyncClient, Client
+from unbroken.core.actions import Again
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import recognise
 from unbroken.core.events import TypedEvent
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.report import Report
-from unbroken.core.turn import Again
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.synchronous import Driver
 from unbroken.errors import TurnError

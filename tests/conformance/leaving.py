@@ -16,8 +16,8 @@ import trio
 
 from conformance.faces import PROMPT, Ask
 from unbroken.client import AsyncClient, Client
+from unbroken.core.actions import Again
 from unbroken.core.report import Report
-from unbroken.core.turn import Again
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.synchronous import Driver
 from unbroken.errors import UsageError

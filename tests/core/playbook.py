@@ -18,6 +18,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from unbroken.core.actions import Action, Drop, Fail, Finish, Give, GiveHead, Read, Send, Tell, Wait
 from unbroken.core.dialect import Call
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.failures import Failure
@@ -25,7 +26,7 @@ from unbroken.core.http import Head
 from unbroken.core.policy import Policy
 from unbroken.core.report import AttemptReport, Report
 from unbroken.core.sse import encode
-from unbroken.core.turn import Action, Drop, Fail, Finish, Give, GiveHead, Read, Send, Tell, Turn, Wait
+from unbroken.core.turn import Turn
 from unbroken.errors import TurnError
 
 START = 1000.0

@@ -39,9 +39,10 @@ from core.playbook import (
     speaks,
     text,
 )
+from unbroken.core.actions import Drop, Fail, Finish, Give, Limits, Send
 from unbroken.core.attempt import MAX_REFUSAL
 from unbroken.core.failures import Failure, Phase, Row
-from unbroken.core.turn import LINGER, READ_REFUSAL, Drop, Fail, Finish, Give, Limits, Send
+from unbroken.core.turn import LINGER, READ_REFUSAL
 from unbroken.errors import CallerTimeout, FirstOutputTimeout, MalformedStream, StreamCut, Unreachable
 
 LOST = [failure for failure in Failure if failure.row is Row.LOST]

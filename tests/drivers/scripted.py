@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import anyio
 import msgspec
 
+from unbroken.core.actions import Limits
 from unbroken.core.dialects import recognise
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
-from unbroken.core.turn import Limits
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.notices import Observer
 from unbroken.drivers.synchronous import Driver

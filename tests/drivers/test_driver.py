@@ -20,10 +20,10 @@ from drivers.scripted import (
     make_driver,
     reset,
 )
+from unbroken.core.actions import Again
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head
 from unbroken.core.policy import Policy
-from unbroken.core.turn import Again
 from unbroken.errors import StreamCut, UsageError
 
 BUSY = Head(503, ((b"retry-after", b"7"),))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from unbroken.core.actions import Again
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.report import AttemptReport
-from unbroken.core.turn import Again
 from unbroken.drivers.notices import describe, tell
 
 

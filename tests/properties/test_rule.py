@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from properties.world import SECONDS, Heard, Script, rarely, scripts
+from unbroken.core.actions import Action, Drop, Fail, Finish, Give, GiveHead, Limits, Read, Send, Tell, Wait
 from unbroken.core.dialect import Call
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head
 from unbroken.core.policy import Policy
-from unbroken.core.turn import Action, Drop, Fail, Finish, Give, GiveHead, Limits, Read, Send, Tell, Turn, Wait
+from unbroken.core.turn import Turn
 from unbroken.errors import StreamCut
 
 MAX_PRELUDE = 1500

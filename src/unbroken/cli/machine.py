@@ -9,8 +9,8 @@ import msgspec
 
 from unbroken.cli.render import Renderer
 from unbroken.client.synchronous import TurnStream
+from unbroken.core.actions import Again
 from unbroken.core.events import TypedEvent, Usage
-from unbroken.core.turn import Again
 from unbroken.errors import TurnError
 
 

@@ -13,9 +13,9 @@ from unbroken.cli.output import Output
 from unbroken.cli.terminal import dimmed, harmless, is_terminal, say, show
 from unbroken.cli.wording import attempt_line, footer, remarks
 from unbroken.client.synchronous import TurnStream
+from unbroken.core.actions import Again
 from unbroken.core.events import Reasoning, Refusal, Text, TypedEvent
 from unbroken.core.report import Report
-from unbroken.core.turn import Again
 from unbroken.drivers.notices import describe
 from unbroken.drivers.synchronous import Driver
 from unbroken.errors import TurnError

@@ -48,22 +48,6 @@ from unbroken.core.policy import Policy, retry_after
 from unbroken.core.report import AttemptReport, Report
 from unbroken.errors import CallerTimeout, FirstOutputTimeout, MalformedStream, StreamCut, TurnError, Unreachable
 
-__all__ = [
-    "Action",
-    "Again",
-    "Drop",
-    "Fail",
-    "Finish",
-    "Give",
-    "GiveHead",
-    "Limits",
-    "Read",
-    "Send",
-    "Tell",
-    "Turn",
-    "Wait",
-]
-
 LINGER = 0.5
 """Seconds to wait for the end of the body after its terminator, so that the connection can be used again."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from unbroken.core.turn import Again
+from unbroken.core.actions import Again
 
 Observer = Callable[[Again], None]
 """Called at every retry and replay, before the wait. It must not block: the turn waits for it."""

@@ -8,15 +8,15 @@
 * A turn has its connection to itself; one that ended cleanly is kept for a while and used again.
 * After a failure an exchange stays dead: to read on raises the same failure again.
 
-``send`` and ``read`` take the limits that hold from now on (:class:`unbroken.core.turn.Limits`).
+``send`` and ``read`` take the limits that hold from now on (:class:`unbroken.core.actions.Limits`).
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from unbroken.core.actions import Limits
 from unbroken.core.http import Head, Request
-from unbroken.core.turn import Limits
 
 
 class Path(Protocol):

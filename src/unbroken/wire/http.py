@@ -13,9 +13,9 @@ from typing import Any
 
 import httpcore2
 
+from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
-from unbroken.core.turn import Limits
 from unbroken.errors import UsageError, WireError
 from unbroken.wire.lines import Line
 from unbroken.wire.mapping import wire_error

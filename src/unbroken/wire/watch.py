@@ -6,8 +6,8 @@ A stream asks :meth:`Watch.check` whether a limit has passed, :meth:`Watch.ping`
 
 from __future__ import annotations
 
+from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
-from unbroken.core.turn import Limits
 from unbroken.errors import WireError
 from unbroken.wire.frames import PING_FRAME, Inbound
 
