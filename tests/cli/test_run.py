@@ -130,9 +130,10 @@ def test_a_refused_connection_is_5_at_the_end_of_the_budget(cli: Cli) -> None:
     url = f"http://127.0.0.1:{closed_port()}/v1"
     ended = cli("run", "--base-url", url, "--give-up-after", "0.6", "hi")
     assert (ended.code, ended.out) == (5, "")
-    first, *_, last = ended.err.splitlines()
+    first, *_, last, next_step = ended.err.splitlines()
     assert first.startswith("↻ failed after 0.0 s (connection refused) · retrying in 0.")
     assert "connection refused (gave up after 0.6 s" in last
+    assert next_step == f"  {url}: is the server running, and the URL right?"
 
 
 def test_a_proxy_that_is_not_there_is_5(cli: Cli) -> None:

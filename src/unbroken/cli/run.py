@@ -108,6 +108,9 @@ def command(ctx: click.Context, /, prompt: str | None, **options: Any) -> None:
 
 
 def _ask(client: Client, messages: list[dict[str, str]], show: Renderer) -> None:
+    from unbroken.cli.terminal import say
+    from unbroken.cli.wording import next_step
+
     turn = client.stream(messages)
     try:
         with show.waiting(turn.driver, client.provider.name), turn:
@@ -115,6 +118,8 @@ def _ask(client: Client, messages: list[dict[str, str]], show: Renderer) -> None
                 show.event(event)
     except TurnError as error:
         show.failed(error, turn)
+        if step := next_step(turn.report, client.provider.base_url):
+            say(step)
         raise SystemExit(exit_code(error)) from None
     except Interrupted:
         show.interrupted(turn)

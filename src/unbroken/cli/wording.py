@@ -12,6 +12,34 @@ _ENDINGS = {
 }
 
 
+_NEXT_STEPS = {
+    "connection_refused": "is the server running, and the URL right?",
+    "connect_timeout": "is the URL right, and is there a proxy that must be named (--proxy)?",
+    "no_route": "is the network up?",
+    "no_such_host": "check the spelling of the URL",
+    "dns_temporary": "is the network up?",
+    "proxy_unreachable": "is the proxy running? --no-proxy goes without it",
+    "proxy_auth": "give user and password in the proxy's URL",
+    "proxy_refused": "the proxy does not allow it; --no-proxy goes without it",
+    "proxy_protocol": "is the proxy's scheme right (http, https, socks5, socks5h)?",
+    "certificate": "if the server's authority is one of your own, name its file with --ca-file",
+    "tls_mismatch": "does the server speak https at all? If not, write http://",
+}
+"""What to do about a connection that never stood, by the code of the failure."""
+
+
+def next_step(report: Report, url: str) -> str:
+    """What to do about a server that could not be reached, ``""`` where there is nothing to say.
+
+    Args:
+        report: of the turn.
+        url: the base URL that was asked; it holds no credentials.
+    """
+    failure = report.attempts[-1].failure if report.attempts else None
+    hint = _NEXT_STEPS.get(failure or "")
+    return f"  {url}: {hint}" if hint else ""
+
+
 def footer(usage: Usage, report: Report) -> str:
     """Such as ``  · 10 tok · in 7 (0 cached / 7 new) · out 3``, and what was lost on the way."""
     parts = ["", "no token count"]
