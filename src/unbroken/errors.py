@@ -23,10 +23,10 @@ be missed is :class:`StreamCut`: an answer that looks whole without it may not b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from unbroken.client.answer import Answer, PartialToolCall
     from unbroken.core.failures import Failure, Phase
     from unbroken.core.report import Report
 
@@ -73,14 +73,30 @@ class EventTooLarge(DecodeError):
         self.limit = limit
 
 
+class PartialAnswer(Protocol):
+    """As much of an answer as had come; the typed client's is an :class:`unbroken.client.Answer`."""
+
+    @property
+    def text(self) -> str:
+        """The text."""
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning."""
+
+    @property
+    def partial_tool_calls(self) -> Sequence[Any]:
+        """The tool calls that are not complete (:class:`unbroken.client.PartialToolCall`)."""
+
+
 class _Partial:
     """What had come of an answer before it failed, where the typed client was asked.
 
     Attributes:
-        partial: the :class:`unbroken.client.Answer` as far as it had come; ``None`` elsewhere.
+        partial: the answer as far as it had come; ``None`` where no typed client was asked.
     """
 
-    partial: Answer | None = None
+    partial: PartialAnswer | None = None
 
     @property
     def text(self) -> str:
@@ -93,9 +109,9 @@ class _Partial:
         return self.partial.reasoning if self.partial else ""
 
     @property
-    def tool_calls(self) -> list[PartialToolCall]:
+    def tool_calls(self) -> Sequence[Any]:
         """The tool calls that had come, as far as they had; not fit to be run."""
-        return self.partial.partial_tool_calls if self.partial else []
+        return self.partial.partial_tool_calls if self.partial else ()
 
 
 class TurnError(UnbrokenError):
