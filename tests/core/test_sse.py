@@ -269,3 +269,10 @@ def test_the_parser_is_the_specification(stream: bytes, cuts: list[int]) -> None
     bounds = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     pieces = [stream[a:b] for a, b in itertools.pairwise(bounds)]
     assert events(pieces) == reference(stream)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_the_tail_is_the_end_of_what_is_unfinished(size: int) -> None:
+    blocks = Blocks()
+    blocks.feed(b"data: 1\n\ndata: 2")
+    assert blocks.tail(size) == blocks.unfinished[-size:]

@@ -190,14 +190,14 @@ class Attempt:
         A terminator without an ending would pass a truncated answer off as whole: it is not handed on. An unfinished
         block that may be an ending is held until it is whole: many readers do not wait for its blank line.
         """
-        unfinished = self._parser.blocks.unfinished
+        blocks = self._parser.blocks
         if self.failure:
-            return _without_lines(released, unread + unfinished)[0]
-        if unfinished and self.phase is Phase.OUTPUT:
-            since = max(0, len(unfinished) - len(released) - _OVERLAP)
-            if self._call.dialect.notable.search(unfinished, since):
-                released, held = _without_lines(released, unfinished)
-                self._held += held
+            return _without_lines(released, unread + blocks.unfinished)[0]
+        tail = blocks.tail(len(released) + 2 * _OVERLAP)  # a pattern may look back a little, too
+        since = max(0, len(tail) - len(released) - _OVERLAP)
+        if tail and self.phase is Phase.OUTPUT and self._call.dialect.notable.search(tail, since):
+            released, held = _without_lines(released, blocks.unfinished)
+            self._held += held
         return released
 
     def _apply(self, signal: Signal) -> None:

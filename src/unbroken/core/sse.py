@@ -89,6 +89,10 @@ class Blocks:
         """The beginning of a block that is not whole yet."""
         return bytes(self._pending)
 
+    def tail(self, size: int) -> bytes:
+        """The last ``size`` bytes of :attr:`unfinished`, without copying the rest of it."""
+        return bytes(self._pending[-size:])
+
     def _guard(self) -> None:
         if self._skipping:
             del self._pending[:-1]  # the last byte may be the first half of the blank line
