@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import anyio
@@ -22,6 +23,7 @@ from unbroken.core.events import (
     Usage,
     UsageReport,
 )
+from unbroken.core.policy import Policy
 from unbroken.errors import ProviderError, StreamCut, UnexpectedResponse
 from unbroken.lab import Answer as Told
 from unbroken.lab import Fault, Upstream
@@ -290,3 +292,11 @@ def test_a_long_answer_adds_up(asking: Asking, serve: Serve) -> None:
     said = asking(serve(answer=Told(text=tokens)))
     assert said.answer.text == "".join(tokens)
     assert [got.text for got in said.events if isinstance(got, Text)] == tokens
+
+
+def test_limits_may_be_infinite(asking: Asking) -> None:
+    endless = Policy(idle=inf, first_output=inf, connect=inf, give_up_after=inf, ping=inf, ping_timeout=inf)
+    with Upstream(answer=Told(text="Hello")) as upstream:
+        said = asking(upstream, client={"policy": endless})
+    assert said.error is None
+    assert said.answer.text == "Hello"

@@ -144,6 +144,10 @@ class Tls:
             self._below.send(self._tls.outgoing.read())
 
 
+_LONGEST_PROBING = 32_000.0
+"""Seconds; about the longest that Linux takes for keepalive."""
+
+
 def tune(sock: socket.socket, interval: float, timeout: float) -> None:
     """Let the kernel look after the path too: TCP keepalive, and a limit for what stays unacknowledged.
 
@@ -152,6 +156,7 @@ def tune(sock: socket.socket, interval: float, timeout: float) -> None:
         interval: seconds of silence before a probe and between probes; rounded up to a second.
         timeout: seconds after which unacknowledged data or probes mean that the path is dead.
     """
+    interval, timeout = min(interval, _LONGEST_PROBING), min(timeout, _LONGEST_PROBING)  # limits may be infinite
     seconds = max(1, round(interval))
     probes = max(1, round(timeout / seconds))
     options = [

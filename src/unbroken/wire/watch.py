@@ -11,6 +11,9 @@ from unbroken.core.failures import Failure
 from unbroken.errors import WireError
 from unbroken.wire.frames import PING_FRAME, Inbound
 
+LONGEST_WAIT = 3600.0
+"""Seconds; limits may be infinite, but no system call takes that for a timeout."""
+
 
 class Watch:
     """Watches one exchange.
@@ -123,7 +126,7 @@ class Watch:
             due.append(ping)
         if (callers := self._caller_due(reading)[1]) is not None:
             due.append(callers)
-        return max(min(due) - now, 0.001)
+        return min(max(min(due) - now, 0.001), LONGEST_WAIT)
 
     def silent(self, now: float) -> float:
         """Seconds since the last byte on the wire, either way."""
