@@ -16,7 +16,7 @@ from unbroken.lab.upstream import Upstream
 
 @click.group("lab")
 def command() -> None:
-    r"""Break connections on purpose, so that you can see what your own program does then.
+    """Break connections on purpose, so that you can see what your own program does then.
 
     Both servers listen on 127.0.0.1 and run until Ctrl-C.
 
@@ -24,7 +24,7 @@ def command() -> None:
       unbroken lab upstream --port 9000 --fault rst@after_role --times 2
       unbroken lab proxy --port 9001 --idle 5
       unbroken run --base-url http://127.0.0.1:9000/v1 "Hello"
-    """
+    """  # noqa: D301 - click's mark
 
 
 @command.command("upstream", epilog=f"Kinds: {', '.join(KINDS)}. Points: {', '.join(POINTS)}.")
@@ -34,7 +34,7 @@ def command() -> None:
 @click.option("--text", default="Hello from the lab.", show_default=True, help="What is answered afterwards.")
 @click.option("--think", type=float, default=0.0, metavar="SECONDS", help="Silence before the answer.")
 def upstream(port: int, faults: tuple[str, ...], times: int, text: str, think: float) -> None:
-    r"""A server that speaks OpenAI's chat completions, and breaks on script.
+    """A server that speaks every dialect (OpenAI's, Anthropic's, Google's), and breaks on script.
 
     Faults are met in the order in which they are given; when all are used up, requests are answered well.
 
@@ -43,7 +43,7 @@ def upstream(port: int, faults: tuple[str, ...], times: int, text: str, think: f
       --fault clean_end@after_token     a truncated answer with a well-formed end
       --fault status=503@before_headers
       --fault stall=5@after_role        five seconds of silence, the connection open
-    """
+    """  # noqa: D301 - click's mark
     script = [fault for text_of in faults for fault in [_fault(text_of)] * times]
     with Upstream(faults=script, answer=Answer(text=text, think=think), port=port) as server:
         click.echo(f"listening on {server.url}", err=True)
