@@ -12,12 +12,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from unbroken.core.dialect import Call, Signal, is_sdk_retry
 from unbroken.core.dialects.anthropic_blocks import Block
 from unbroken.core.dialects.openai_errors import FAILED_FINISHES, failed, parsed
-from unbroken.core.dialects.payload import DONE, UNREADABLE, count, dicts, filled, mapping, text
+from unbroken.core.dialects.payload import DONE, count, dicts, filled, json_object, mapping, only_object, text
 from unbroken.core.events import Failed, Finish, TypedEvent, Usage, UsageReport
 from unbroken.core.http import Request
 from unbroken.core.sse import Event
@@ -57,11 +55,8 @@ class AnthropicMessages:
         """
         if request.method != "POST" or not _PATH.search(request.path):
             return None
-        try:
-            body = msgspec.json.decode(request.body)
-        except UNREADABLE:
-            return None
-        if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
+        body = json_object(request.body)
+        if body is None or not isinstance(body.get("messages"), list):
             return None
         return Call(self, streaming=body.get("stream") is True, acts=_acts(body), single_attempt=is_sdk_retry(request))
 
@@ -75,13 +70,7 @@ class AnthropicMessages:
 
     def refusal(self, status: int, body: bytes) -> Failed:
         """What an error response says, in Anthropic's shape or near it; any other body is not quoted."""
-        try:
-            answer = msgspec.json.decode(body)
-        except UNREADABLE:
-            answer = None
-        if isinstance(answer, list) and len(answer) == 1:  # as Vertex AI wraps it
-            answer = answer[0]
-        error = mapping(answer).get("error")
+        error = only_object(body).get("error")
         return judged(error if isinstance(error, Mapping) else {}, status)
 
 

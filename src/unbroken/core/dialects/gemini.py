@@ -15,12 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
-import msgspec
-
 from unbroken.core.dialect import Call, Signal, is_sdk_retry
 from unbroken.core.dialects.gemini_parts import Parts
 from unbroken.core.dialects.openai_errors import failed, parsed
-from unbroken.core.dialects.payload import DONE, UNREADABLE, count, dicts, filled, mapping, text
+from unbroken.core.dialects.payload import DONE, count, dicts, filled, json_object, mapping, only_object, text
 from unbroken.core.events import Failed, Finish, TypedEvent, Usage, UsageReport
 from unbroken.core.http import Request
 from unbroken.core.sse import Event
@@ -56,11 +54,7 @@ class Gemini:
         streaming = found[1] == "streamGenerateContent"
         if streaming and not _asks_for_events(request.parts.query):
             return None
-        try:
-            body = msgspec.json.decode(request.body)
-        except UNREADABLE:
-            return None
-        if not isinstance(body, dict):
+        if (body := json_object(request.body)) is None:
             return None
         config = mapping(_either(body, "generationConfig", "generation_config"))
         return Call(
@@ -81,13 +75,7 @@ class Gemini:
 
     def refusal(self, status: int, body: bytes) -> Failed:
         """What an error response says; it is in a list where an array was asked for. Any other body is not quoted."""
-        try:
-            answer = msgspec.json.decode(body)
-        except UNREADABLE:
-            answer = None
-        if isinstance(answer, list) and len(answer) == 1:
-            answer = answer[0]
-        return judged(_error_of(mapping(answer)) or {}, status)
+        return judged(_error_of(only_object(body)) or {}, status)
 
 
 GEMINI = Gemini()

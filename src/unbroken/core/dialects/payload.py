@@ -16,11 +16,21 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 def json_object(document: bytes) -> dict[str, Any] | None:
     """The object that a document is, ``None`` where it is none."""
+    answer = _read(document)
+    return answer if isinstance(answer, dict) else None
+
+
+def only_object(document: bytes) -> dict[str, Any]:
+    """The object that a document is, or holds in a list of its own, as Google wraps errors; else an empty one."""
+    answer = _read(document)
+    return mapping(answer[0] if isinstance(answer, list) and len(answer) == 1 else answer)
+
+
+def _read(document: bytes) -> Any:
     try:
-        answer = msgspec.json.decode(document)
+        return msgspec.json.decode(document)
     except UNREADABLE:
         return None
-    return answer if isinstance(answer, dict) else None
 
 
 def filled(value: object) -> bool:
