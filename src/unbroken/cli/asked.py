@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unbroken.client.providers import PROVIDERS
+from unbroken.core.providers import PROVIDERS
 from unbroken.errors import UsageError
 
 WHO = ("provider", "base_url", "model", "api_key_env", "api_key")

@@ -34,9 +34,44 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "no_proxy": (bool,),
     "ca_file": (str,),
 }
-"""Every key: the options of ``unbroken run``, with ``_`` for ``-``, and ``api_key``."""
+"""Keys outside of tables: the options of ``unbroken run``, with ``_`` for ``-``, and ``api_key``."""
 
-_WORDS = {str: "a string", bool: "true or false", int: "a number"}
+CONNECTION_KEYS = ("replays", "first_output", "idle", "give_up_after", "ping", "proxy", "no_proxy", "ca_file")
+"""Keys about the connection, which hold for the relay too unless ``[relay]`` says otherwise."""
+
+_RELAY_TYPES: Mapping[str, tuple[type, ...]] = {
+    "host": (str,),
+    "port": (int,),
+    "default": (str,),
+    "heartbeat": (int, float),
+    "early_heartbeat": (bool,),
+    "inject_key": (bool,),
+    "token_env": (str,),
+    "allow_host": (list,),
+    "allow_origin": (list,),
+    "max_turns": (int,),
+    "max_body": (int, str),
+    "max_header": (int, str),
+    "receive_timeout": (int, float),
+    "grace": (int, float),
+    "workers": (int,),
+    "log_format": (str,),
+    "quiet": (bool,),
+    **{key: _TYPES[key] for key in CONNECTION_KEYS},
+}
+"""Keys of ``[relay]``: the options of ``unbroken relay``."""
+
+_UPSTREAM_TYPES: Mapping[str, tuple[type, ...]] = {
+    "base_url": (str,),
+    "dialect": (str,),
+    "api_key_env": (str,),
+    "api_key": (str,),
+    "proxy": (str,),
+    "ca_file": (str,),
+}
+"""Keys of ``[upstreams.NAME]``."""
+
+_WORDS = {dict: "a table", list: "a list", str: "a string", bool: "true or false", int: "a number"}
 
 
 def config_path() -> Path:
@@ -63,29 +98,39 @@ def read_config(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise UsageError(f"{path} is not valid TOML: {exc}") from None
     _check(path, config)
-    if "ca_file" in config:
-        config["ca_file"] = os.path.expanduser(config["ca_file"])  # noqa: PTH111 - it stays a string, like the option
+    for table in (config, config.get("relay", {}), *config.get("upstreams", {}).values()):
+        if "ca_file" in table:
+            table["ca_file"] = os.path.expanduser(table["ca_file"])  # noqa: PTH111 - a string, like the option
     return config
 
 
 def _check(path: Path, config: Mapping[str, Any]) -> None:
-    for key, value in config.items():
-        if key not in _TYPES:
-            raise UsageError(f"{path}: unknown key {key!r}; {_meant(key)}")
-        if not isinstance(value, _TYPES[key]) or (isinstance(value, bool) and bool not in _TYPES[key]):
-            raise UsageError(f"{path}: {key} must be {_WORDS[_TYPES[key][0]]}")
+    _check_table(path, "", config, {**_TYPES, "relay": (dict,), "upstreams": (dict,)})
+    _check_table(path, "relay.", config.get("relay", {}), _RELAY_TYPES)
+    for name, table in config.get("upstreams", {}).items():
+        if not isinstance(table, dict):
+            raise UsageError(f"{path}: write [upstreams.{name}] and base_url below it")
+        _check_table(path, f"upstreams.{name}.", table, _UPSTREAM_TYPES)
     if config.get("format", "text") not in FORMATS:
         raise UsageError(f"{path}: format must be one of {', '.join(FORMATS)}")
     if "api_key" in config and not (config.get("provider") or config.get("base_url")):
         raise UsageError(f"{path}: api_key needs provider or base_url beside it: whose key is it?")
 
 
-def _meant(key: str) -> str:
+def _check_table(path: Path, prefix: str, table: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> None:
+    for key, value in table.items():
+        if key not in types:
+            raise UsageError(f"{path}: unknown key {f'{prefix}{key}'!r}; {_meant(key, types)}")
+        if not isinstance(value, types[key]) or (isinstance(value, bool) and bool not in types[key]):
+            raise UsageError(f"{path}: {prefix}{key} must be {_WORDS[types[key][0]]}")
+
+
+def _meant(key: str, types: Mapping[str, tuple[type, ...]]) -> str:
     from difflib import get_close_matches
 
-    if close := get_close_matches(key, _TYPES, n=1):
+    if close := get_close_matches(key, types, n=1):
         return f"did you mean {close[0]!r}?"
-    return f"known are {', '.join(_TYPES)}"
+    return f"known are {', '.join(types)}"
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:

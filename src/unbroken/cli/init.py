@@ -54,7 +54,7 @@ def _ask() -> dict[str, Any]:
         question = "Environment variable with its key (empty: none)"
         key_env = click.prompt(question, default="", value_proc=_variable, err=True)
         return {"base_url": name, "model": model, "api_key_env": key_env}
-    from unbroken.client.providers import find_provider
+    from unbroken.core.providers import find_provider
 
     return {"provider": name, "model": click.prompt("Model", default=find_provider(name).model, err=True)}
 
@@ -79,8 +79,8 @@ def _valid(text: str, config: dict[str, Any]) -> str:
 def _check(config: dict[str, Any]) -> None:
     """Refuse now what unbroken run would refuse later."""
     from unbroken.cli.asked import who_is_asked
-    from unbroken.client.providers import find_provider
     from unbroken.core.http import check_url
+    from unbroken.core.providers import find_provider
     from unbroken.wire.proxies import parse_proxy
 
     who_is_asked([config], {})

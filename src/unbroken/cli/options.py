@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,22 @@ def seconds(value: Any) -> float:
     return duration
 
 
+_SIZE = re.compile(r"(\d+)\s*([kKmMgG]?)(?:i?[bB])?")
+_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+
+
+def size(value: Any) -> int:
+    """Convert a size in bytes, such as ``65536`` or ``64K``.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    found = _SIZE.fullmatch(str(value).strip())
+    if not found:
+        raise click.BadParameter(f"{value!r} is not a size such as 65536, 64K or 16M")
+    return int(found[1]) * _UNITS[found[2].lower()]
+
+
 class _Option(click.Option):
     """An option in a section of the help."""
 
@@ -41,32 +58,39 @@ class _Option(click.Option):
         self.section = section
 
 
-def option(section: str, spelled: str, text: str, **settings: Any) -> Callable[[Any], Any]:
+def option(
+    section: str, spelled: str, text: str, *, prefix: str = "UNBROKEN_", **settings: Any
+) -> Callable[[Any], Any]:
     """An option of :class:`ConfiguredCommand`, which may also be given as ``UNBROKEN_<ITS NAME>``.
 
     Args:
         section: heading of the help under which it stands.
         spelled: its names, the longest first, and what its value is called, as in ``"--model NAME"``.
         text: its help.
+        prefix: how its variable begins.
         settings: further ones of :class:`click.Option`.
     """
     names = [word for word in spelled.split() if word.startswith("-")]
     metavar = spelled.split()[-1]
     if metavar not in names:
         settings["metavar"] = metavar
-    variable = "UNBROKEN_" + names[0].partition("/")[0].removeprefix("--").replace("-", "_").upper()
+    variable = prefix + names[0].partition("/")[0].removeprefix("--").replace("-", "_").upper()
     return click.option(*names, cls=_Option, section=section, envvar=variable, help=text, **settings)
 
 
 class ConfiguredCommand(click.Command):
     """A command whose defaults come from the configuration file; environment and flags win over it."""
 
+    def defaults(self, config: dict[str, Any]) -> dict[str, Any]:
+        """What of the file this command goes by."""
+        return {key: value for key, value in config.items() if not isinstance(value, dict)}
+
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Read the file before the arguments are parsed, but not for ``--help``, nor to complete a word."""
         if not extra.get("resilient_parsing") and not {"-h", "--help"} & set(args):
-            extra["default_map"] = read_config(config_path())
+            extra["default_map"] = self.defaults(read_config(config_path()))
         return super().make_context(info_name, args, parent, **extra)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import Mapping
@@ -12,14 +11,14 @@ import click
 from click.core import ParameterSource
 
 from unbroken.cli.config import FORMATS
+from unbroken.cli.connection import connection_options, policy_from, proxy_from
 from unbroken.cli.exits import Interrupted, exit_code
-from unbroken.cli.options import ConfiguredCommand, given, option, rank, seconds
+from unbroken.cli.options import ConfiguredCommand, given, option
 from unbroken.errors import TurnError, UsageError
 
 if TYPE_CHECKING:
     from unbroken.cli.render import Renderer
     from unbroken.client import Client
-    from unbroken.core.policy import Policy
     from unbroken.drivers.notices import Observer
 
 PRESETS = (
@@ -37,7 +36,7 @@ PRESETS = (
 )
 """The client's presets; a copy, because the help shall not import the client."""
 
-_WHO, _SHOWN, _LIMITS, _WAY = "Who is asked", "What is shown", "How long it may take", "The way there"
+_WHO, _SHOWN = "Who is asked", "What is shown"
 
 
 @click.command("run", cls=ConfiguredCommand)
@@ -66,16 +65,7 @@ _WHO, _SHOWN, _LIMITS, _WAY = "Who is asked", "What is shown", "How long it may 
 )
 @option(_SHOWN, "--quiet -q", "Only the answer and errors.", is_flag=True)
 @option(_SHOWN, "--verbose -v", "Tell of every attempt at the end.", is_flag=True)
-@option(_LIMITS, "--replays N", "How often a turn that was cut before any output is replayed (3).", type=int)
-@option(_LIMITS, "--first-output SECONDS", "How long the model may think before its first output (900).", type=seconds)
-@option(_LIMITS, "--idle SECONDS", "Silence on the wire after which a connection is lost (600).", type=seconds)
-@option(_LIMITS, "--give-up-after SECONDS", "No attempt starts later than this (600).", type=seconds)
-@option(_WAY, "--ping SECONDS", "Interval of HTTP/2 PING, which keeps the path busy (10); 0 for none.", type=seconds)
-@option(
-    _WAY, "--proxy URL", "http, https, socks5 or socks5h, for every host; by default what HTTPS_PROXY and its like say."
-)
-@option(_WAY, "--no-proxy", "Connect directly, whatever the environment says.", is_flag=True)
-@option(_WAY, "--ca-file FILE", "PEM file of certificate authorities, instead of the system's.")
+@connection_options
 @click.pass_context
 def command(ctx: click.Context, /, prompt: str | None, **options: Any) -> None:
     """Ask a model and stream its answer.
@@ -159,29 +149,9 @@ def _client(ctx: click.Context, options: Mapping[str, Any], observe: Observer) -
         base_url=who["base_url"],
         model=who["model"],
         key_env=who["api_key_env"],
-        policy=_policy(options),
+        policy=policy_from(options),
         observe=observe,
-        proxy=_proxy(ctx, options),
+        proxy=proxy_from(ctx, options),
         verify=options["ca_file"] or True,
         environ=os.environ,
     )
-
-
-def _policy(options: Mapping[str, Any]) -> Policy:
-    from unbroken.core.policy import Policy
-
-    limits = {key: options[key] for key in ("replays", "idle", "first_output", "give_up_after", "ping")}
-    try:
-        return dataclasses.replace(Policy(), **{key: value for key, value in limits.items() if value is not None})
-    except UsageError as exc:  # which begins with the limit's name
-        raise UsageError(f"--{str(exc).replace('_', '-')}") from None
-
-
-def _proxy(ctx: click.Context, options: Mapping[str, Any]) -> str | None:
-    """The proxy: ``None`` for the environment's, ``""`` for none. Of ``--proxy`` and ``--no-proxy`` the nearer wins."""
-    proxy: str | None = options["proxy"]
-    if not options["no_proxy"]:
-        return proxy
-    if proxy and rank(ctx, "proxy") == rank(ctx, "no_proxy"):
-        raise UsageError("--proxy and --no-proxy exclude each other")
-    return proxy if proxy and rank(ctx, "proxy") > rank(ctx, "no_proxy") else ""

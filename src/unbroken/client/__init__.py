@@ -8,8 +8,8 @@
 
 from unbroken.client.answer import Answer, PartialToolCall
 from unbroken.client.asynchronous import AsyncClient, AsyncTurnStream
-from unbroken.client.providers import PROVIDERS, Provider
 from unbroken.client.synchronous import Client, TurnStream
+from unbroken.core.providers import PROVIDERS, Provider
 
 __all__ = [
     "PROVIDERS",

@@ -10,11 +10,11 @@ import msgspec
 
 from unbroken import __version__
 from unbroken.client.forms import endpoint, find_form
-from unbroken.client.providers import Provider, choose_provider, find_key
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import recognise
 from unbroken.core.http import Request
 from unbroken.core.policy import Policy
+from unbroken.core.providers import Provider, choose_provider, find_key
 from unbroken.errors import UsageError
 
 Messages: TypeAlias = str | Sequence[Mapping[str, Any]]

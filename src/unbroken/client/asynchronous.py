@@ -9,10 +9,10 @@ from typing import Any
 
 from unbroken.client.answer import Answer, PartialToolCall
 from unbroken.client.asking import Asker, Messages
-from unbroken.client.providers import Provider
 from unbroken.client.reading import TurnReader
 from unbroken.core.events import ToolCall, TypedEvent, Usage
 from unbroken.core.policy import Policy
+from unbroken.core.providers import Provider
 from unbroken.core.report import Report
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.notices import Observer

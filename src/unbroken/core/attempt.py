@@ -47,6 +47,8 @@ class Attempt:
         self.phase = Phase.CONNECT
         self.mode = Mode.WAITING
         self.head: Head | None = None
+        self.headers_at: float | None = None
+        self.output_at: float | None = None
         self.failure: Failure | None = None
         """A failure that the body itself reported."""
         self.detail = ""

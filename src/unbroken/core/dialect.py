@@ -80,6 +80,9 @@ class Dialect(Protocol):
     name: str
     notable: re.Pattern[bytes]
 
+    def serves(self, path: str) -> bool:
+        """Whether generation calls of this dialect are made at this path; what else is made there, the body tells."""
+
     def recognise(self, request: Request) -> Call | None:
         """The call that a request makes, or ``None`` where it is not one of this dialect."""
 

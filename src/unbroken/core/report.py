@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -23,6 +24,9 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
             settled is noted here too; it cost nothing.
         detail: one line for a person; never a key, a credential or content.
         status: HTTP status, where there was one.
+        after: seconds from the turn's start to its start.
+        headers_after: seconds from its start to the response's headers, ``None`` where none came.
+        output_after: seconds from its start to the model's first output, ``None`` where there was none.
         elapsed: seconds from its start to its end.
         silent: seconds without a byte on the wire, either way, when it ended.
         http_version: ``"HTTP/1.1"``, ``"HTTP/2"`` or ``""`` where it is not known.
@@ -36,6 +40,9 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     failure: str | None = None
     detail: str = ""
     status: int | None = None
+    after: float = 0.0
+    headers_after: float | None = None
+    output_after: float | None = None
     elapsed: float = 0.0
     silent: float = 0.0
     http_version: str = ""
@@ -64,6 +71,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return self.retries + self.replays
 
     @property
+    def losses(self) -> tuple[str, ...]:
+        """What attempts failed by, and how far they had come, such as ``"reset@headers"``."""
+        return tuple(f"{attempt.failure}@{attempt.phase}" for attempt in self.attempts if attempt.failure)
+
+    @property
     def possibly_billed(self) -> int:
         """How many lost attempts may have been billed."""
         return sum(attempt.billed == "unknown" for attempt in self.attempts)
@@ -71,11 +83,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def advice(self) -> str:
         """What to do about a pattern: cuts that cluster at one silence are an idle timer. ``""`` without a pattern."""
-        cuts = [attempt for attempt in self.attempts if _is_cut(attempt)]
-        silences = [cut.silent for cut in cuts]
-        if len(cuts) < SIMILAR_CUTS or not _similar(silences):
+        cuts = [attempt for attempt in self.attempts if is_silent_cut(attempt)]
+        timer = idle_timer([cut.silent for cut in cuts])
+        if timer is None:
             return ""
-        found = f"something on the way cuts idle connections after about {statistics.median(silences):.0f} s"
+        found = f"something on the way cuts idle connections after about {timer:.0f} s"
         if any(cut.pinged for cut in cuts):
             return f"{found}, although PING kept them busy: take another path, or have that limit raised"
         if any(cut.http_version == "HTTP/2" for cut in cuts):
@@ -90,12 +102,21 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 _LOSSES = frozenset(failure.code for failure in Failure if failure.row is Row.LOST)
 
 
-def _is_cut(attempt: AttemptReport) -> bool:
+def is_silent_cut(attempt: AttemptReport) -> bool:
+    """Whether an attempt was cut before its first output, while nothing was on the wire."""
     waiting = attempt.phase in (Phase.HEADERS, Phase.PRELUDE)
     return waiting and attempt.failure in _LOSSES and attempt.silent >= 1.0
 
 
-def _similar(silences: list[float]) -> bool:
-    middle = statistics.median(silences)
-    near = [silence for silence in silences if abs(silence - middle) <= max(1.0, 0.2 * middle)]
-    return len(near) >= SIMILAR_CUTS
+def idle_timer(silences: Sequence[float]) -> float | None:
+    """The silence in seconds at which cuts cluster: somebody's idle timer. ``None`` where they do not.
+
+    A cluster is at least :data:`SIMILAR_CUTS` cuts, and half of them all, within a fifth (or 1 s) of one of them.
+    """
+    if not silences:
+        return None
+    clusters = ([s for s in silences if abs(s - middle) <= max(1.0, 0.2 * middle)] for middle in silences)
+    largest = max(clusters, key=len)
+    if len(largest) < SIMILAR_CUTS or 2 * len(largest) < len(silences):
+        return None
+    return statistics.median(largest)

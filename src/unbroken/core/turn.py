@@ -123,11 +123,16 @@ class Turn:
             dialect=self._call.dialect.name,
         )
 
+    def running(self, now: float, silent: float = 0.0) -> AttemptReport | None:
+        """The attempt that is running, as far as it has come; ``None`` once the turn is over."""
+        return None if self._over else self._describe(None, "", now, silent)
+
     # What the driver tells
 
     def head(self, head: Head, now: float) -> None:
         """The response's headers have come."""
         attempt = self._attempt
+        attempt.headers_at = now
         if head.status >= 300:
             late = now - attempt.started > self._policy.late
             attempt.noted = self._judge(head, Failure.GATEWAY_GAVE_UP if late else Failure.BUSY)
@@ -147,6 +152,7 @@ class Turn:
         attempt = self._attempt
         before = attempt.phase
         self._give(attempt.data(chunk))
+        self._note_output(before, now)
         if attempt.failure:
             self._lose(attempt.failure, attempt.detail, now)
         elif attempt.mode is Mode.REFUSAL:
@@ -160,7 +166,9 @@ class Turn:
         attempt = self._attempt
         if attempt.mode is Mode.REFUSAL and self._decide_refusal(now):
             return
+        before = attempt.phase
         self._give(attempt.end())
+        self._note_output(before, now)
         if attempt.failure:
             self._lose(attempt.failure, attempt.detail, now, silent)
         else:
@@ -377,24 +385,35 @@ class Turn:
             until = attempt.started + policy.first_output
         return Limits(policy.connect, policy.idle, until, policy.ping, policy.ping_timeout, self._timeouts)
 
+    def _note_output(self, before: Phase, now: float) -> None:
+        """Remember when the attempt spoke: when it left its prelude."""
+        if before is Phase.PRELUDE and self._attempt.phase is not before and self._attempt.mode is not Mode.OPAQUE:
+            self._attempt.output_at = now
+
     def _record(self, failure: Failure | None, detail: str, now: float, silent: float = 0.0) -> AttemptReport:
+        record = self._describe(failure, detail, now, silent)
+        self._records.append(record)
+        return record
+
+    def _describe(self, failure: Failure | None, detail: str, now: float, silent: float) -> AttemptReport:
         attempt = self._attempt
         head = attempt.head
         version = head.http_version if head else ""
-        record = AttemptReport(
+        return AttemptReport(
             number=attempt.number,
             phase=attempt.phase,
             failure=failure.code if failure else None,
             detail=detail,
             status=head.status if head else None,
+            after=max(0.0, attempt.started - self._started),
+            headers_after=_since(attempt.started, attempt.headers_at),
+            output_after=_since(attempt.started, attempt.output_at),
             elapsed=max(0.0, now - attempt.started),
             silent=silent,
             http_version=version,
             pinged=version == "HTTP/2" and self._policy.ping > 0,
             billed=self._billed(failure),
         )
-        self._records.append(record)
-        return record
 
     def _billed(self, failure: Failure | None) -> Literal["no", "unknown", "yes"]:
         phase, noted = self._attempt.phase, self._attempt.noted
@@ -409,6 +428,10 @@ class Turn:
 def _should_retry(head: Head) -> bool | None:
     """The server's own word; ``None`` where there is none."""
     return {"true": True, "false": False}.get(head.fields.get("x-should-retry", "").strip().lower())
+
+
+def _since(started: float, moment: float | None) -> float | None:
+    return None if moment is None else moment - started
 
 
 def _times(count: int, one: str, many: str = "") -> str:

@@ -24,7 +24,7 @@ from unbroken.core.dialect import Call
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
-from unbroken.core.report import Report
+from unbroken.core.report import AttemptReport, Report
 from unbroken.core.turn import Turn
 from unbroken.drivers.notices import Observer, tell
 from unbroken.errors import UsageError, WireError
@@ -87,6 +87,12 @@ class Driver:
     def path(self) -> Path | None:
         """What is known of the path under the running attempt; ``None`` between attempts."""
         return self._exchange.path if self._exchange else None
+
+    @property
+    def running(self) -> AttemptReport | None:
+        """The running attempt, as far as it has come; ``None`` once the turn is over."""
+        now = self._clock()
+        return self._turn.running(now, self._exchange.path.silent(now) if self._exchange else 0.0)
 
     @property
     def report(self) -> Report:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,15 @@ class AsyncHttpWire:
         self._options = PoolOptions(rules, verify, http2=http2)
         self._idle: list[_Lane] = []
 
-    def exchange(self, request: Request) -> AsyncHttpExchange:
-        """See :meth:`unbroken.wire.contract.AsyncWire.exchange`."""
-        return AsyncHttpExchange(self, request)
+    def exchange(self, request: Request, content: AsyncIterable[bytes] | None = None) -> AsyncHttpExchange:
+        """See :meth:`unbroken.wire.contract.AsyncWire.exchange`.
+
+        Args:
+            request: what to send.
+            content: a body of any size, sent as it comes in place of the request's own; its length is what the
+                request's ``Content-Length`` says, or else it is sent in chunks.
+        """
+        return AsyncHttpExchange(self, request, content)
 
     async def aclose(self) -> None:
         """Close the idle connections."""
@@ -106,9 +112,10 @@ class _Lane:
 class AsyncHttpExchange:
     """See :class:`unbroken.wire.contract.AsyncExchange`."""
 
-    def __init__(self, wire: AsyncHttpWire, request: Request) -> None:
+    def __init__(self, wire: AsyncHttpWire, request: Request, content: AsyncIterable[bytes] | None) -> None:
         self._wire = wire
         self._request = request
+        self._content = content
         self._lane: _Lane | None = None
         self._response: httpcore2.Response | None = None
         self._body: AsyncGenerator[bytes] | None = None
@@ -121,7 +128,8 @@ class AsyncHttpExchange:
             lane = self._lane = self._wire.take(self._request)
             self.path = Watch(limits, time.monotonic())
             lane.line.serve(self.path)
-            self._response = await lane.pool.handle_async_request(to_httpcore(self._request, self._trace, lane.proxy))
+            request = to_httpcore(self._request, self._trace, lane.proxy, self._content)
+            self._response = await lane.pool.handle_async_request(request)
             self._body = self._response.aiter_stream()
             return to_head(self._response, lane.proxy)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,17 @@ class PoolOptions:
         return httpcore2.Proxy(url, auth=auth, ssl_context=context)  # type: ignore[arg-type]  # a pair, as it asks
 
 
-def to_httpcore(request: Request, trace: Any, proxy: Proxy | None) -> httpcore2.Request:
-    """The request in httpcore2's form, with ``Host`` and ``Content-Length``."""
+def to_httpcore(
+    request: Request, trace: Any, proxy: Proxy | None, content: AsyncIterable[bytes] | None = None
+) -> httpcore2.Request:
+    """The request in httpcore2's form, with ``Host`` and the framing of its body.
+
+    Args:
+        request: what to send.
+        trace: told of httpcore2's steps.
+        proxy: the proxy it goes through.
+        content: sent in place of the request's own body, framed as the request's headers say, or else in chunks.
+    """
     parts = request.parts
     host = parts.hostname or ""
     literal = f"[{host}]" if ":" in host else host
@@ -88,7 +98,10 @@ def to_httpcore(request: Request, trace: Any, proxy: Proxy | None) -> httpcore2.
     names = {name.lower() for name, _ in request.headers}
     headers = [] if b"host" in names else [(b"Host", authority.encode())]
     headers += [field for field in request.headers if field[0].lower() not in _FRAMING]
-    if request.body or request.method in ("POST", "PUT", "PATCH"):
+    if content is not None:
+        length = next((field for field in request.headers if field[0].lower() == b"content-length"), None)
+        headers.append(length or (b"Transfer-Encoding", b"chunked"))
+    elif request.body or request.method in ("POST", "PUT", "PATCH"):
         headers.append((b"Content-Length", str(len(request.body)).encode()))
     # Through an HTTP proxy the host also goes into a request line, where an IPv6 address needs its brackets.
     through_http = proxy is not None and proxy.scheme in ("http", "https")
@@ -98,7 +111,8 @@ def to_httpcore(request: Request, trace: Any, proxy: Proxy | None) -> httpcore2.
         port=parts.port,
         target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
     )
-    return httpcore2.Request(request.method, url, headers=headers, content=request.body, extensions={"trace": trace})
+    body = request.body if content is None else content
+    return httpcore2.Request(request.method, url, headers=headers, content=body, extensions={"trace": trace})
 
 
 def to_head(response: httpcore2.Response, proxy: Proxy | None) -> Head:

@@ -14,6 +14,11 @@ DIALECTS: tuple[Dialect, ...] = (OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAG
 """Every dialect, asked in this order."""
 
 
+def dialect_at(method: str, path: str) -> Dialect | None:
+    """The dialect whose generation calls are made so and there, by method and path alone; ``None`` where none is."""
+    return next((dialect for dialect in DIALECTS if method == "POST" and dialect.serves(path)), None)
+
+
 def recognise(request: Request) -> Call | None:
     """The generation call that a request makes, or ``None``: then it passes through untouched."""
     for dialect in DIALECTS:

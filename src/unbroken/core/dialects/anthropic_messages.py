@@ -48,12 +48,16 @@ class AnthropicMessages:
     name = "anthropic-messages"
     notable = _NOTABLE
 
+    def serves(self, path: str) -> bool:
+        """See :class:`unbroken.core.dialect.Dialect`."""
+        return _PATH.search(path) is not None
+
     def recognise(self, request: Request) -> Call | None:
         """A POST to ``.../messages``, or to Vertex's path for Claude, with a list of messages in its body.
 
         Other services have a path that ends so (OpenAI's threads, chat rooms); they do not send a list of messages.
         """
-        if request.method != "POST" or not _PATH.search(request.path):
+        if request.method != "POST" or not self.serves(request.path):
             return None
         body = json_object(request.body)
         if body is None or not isinstance(body.get("messages"), list):

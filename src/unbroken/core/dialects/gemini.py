@@ -44,6 +44,10 @@ class Gemini:
     name = "gemini"
     notable = _NOTABLE
 
+    def serves(self, path: str) -> bool:
+        """See :class:`unbroken.core.dialect.Dialect`."""
+        return _PATH.search(path) is not None
+
     def recognise(self, request: Request) -> Call | None:
         """A POST to ``.../models/NAME:generateContent``, or to ``:streamGenerateContent`` with ``alt=sse``.
 

@@ -144,9 +144,13 @@ class OpenAIChat:
     name = "openai-chat"
     notable = _NOTABLE
 
+    def serves(self, path: str) -> bool:
+        """See :class:`unbroken.core.dialect.Dialect`."""
+        return path.rstrip("/").endswith("/chat/completions")
+
     def recognise(self, request: Request) -> Call | None:
         """A POST to ``.../chat/completions`` with a JSON object as its body (Azure's deployment paths included)."""
-        if request.method != "POST" or not request.path.rstrip("/").endswith("/chat/completions"):
+        if request.method != "POST" or not self.serves(request.path):
             return None
         if (body := json_object(request.body)) is None:
             return None

@@ -38,11 +38,14 @@ class OpenAICompletions:
     name = "openai-completions"
     notable = _NOTABLE
 
+    def serves(self, path: str) -> bool:
+        """See :class:`unbroken.core.dialect.Dialect`. At the root llama.cpp has another format of its own."""
+        path = path.rstrip("/")
+        return path.endswith("/completions") and not path.endswith("/chat/completions") and path != "/completions"
+
     def recognise(self, request: Request) -> Call | None:
-        """A POST to ``.../completions`` that is no chat. At the root llama.cpp has another format of its own."""
-        path = request.path.rstrip("/")
-        ours = path.endswith("/completions") and not path.endswith("/chat/completions") and path != "/completions"
-        if request.method != "POST" or not ours:
+        """A POST to ``.../completions`` that is no chat, with a JSON object that asks a model."""
+        if request.method != "POST" or not self.serves(request.path):
             return None
         body = json_object(request.body)
         if body is None or body.keys().isdisjoint({"model", "prompt"}):

@@ -103,9 +103,13 @@ class OpenAIResponses:
     name = "openai-responses"
     notable = _NOTABLE
 
+    def serves(self, path: str) -> bool:
+        """See :class:`unbroken.core.dialect.Dialect`."""
+        return path.rstrip("/").endswith("/responses")
+
     def recognise(self, request: Request) -> Call | None:
         """A POST to ``.../responses`` with a JSON object that asks a model (Azure's and Codex's paths included)."""
-        if request.method != "POST" or not request.path.rstrip("/").endswith("/responses"):
+        if request.method != "POST" or not self.serves(request.path):
             return None
         body = json_object(request.body)
         if body is None or body.keys().isdisjoint({"model", "input", "prompt"}):

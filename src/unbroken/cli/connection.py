@@ -1,0 +1,75 @@
+"""Options about the connection, which every command that asks a model has in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unbroken.cli.options import option, rank, seconds
+from unbroken.errors import UsageError
+
+if TYPE_CHECKING:
+    from unbroken.core.policy import Policy
+
+LIMITS, WAY = "How long a turn may take", "The way there"
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    option(LIMITS, "--replays N", "How often a turn that was cut before any output is replayed (3).", type=int),
+    option(
+        LIMITS, "--first-output SECONDS", "How long the model may think before its first output (900).", type=seconds
+    ),
+    option(LIMITS, "--idle SECONDS", "Silence on the wire after which a connection is lost (600).", type=seconds),
+    option(LIMITS, "--give-up-after SECONDS", "No attempt starts later than this (600).", type=seconds),
+    option(WAY, "--ping SECONDS", "Interval of HTTP/2 PING, which keeps the path busy (10); 0 for none.", type=seconds),
+    option(
+        WAY,
+        "--proxy URL",
+        "http, https, socks5 or socks5h, for every host; by default what HTTPS_PROXY and its like say.",
+    ),
+    option(WAY, "--no-proxy", "Connect directly, whatever the environment says.", is_flag=True),
+    option(WAY, "--ca-file FILE", "PEM file of certificate authorities, instead of the system's."),
+)
+
+
+def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add them to a command."""
+    return add_options(command, _OPTIONS)
+
+
+def add_options(command: Callable[..., Any], options: Sequence[Callable[[Any], Any]]) -> Callable[..., Any]:
+    """Add options to a command, so that they stand in its help in this order and before those it has."""
+    for add in reversed(options):
+        command = add(command)
+    return command
+
+
+def policy_from(options: Mapping[str, Any]) -> Policy:
+    """The limits of a turn.
+
+    Raises:
+        UsageError: one of them is absurd; the message names the option.
+    """
+    from unbroken.core.policy import Policy
+
+    limits = {key: options[key] for key in ("replays", "idle", "first_output", "give_up_after", "ping")}
+    try:
+        return dataclasses.replace(Policy(), **{key: value for key, value in limits.items() if value is not None})
+    except UsageError as exc:  # which begins with the limit's name
+        raise UsageError(f"--{str(exc).replace('_', '-')}") from None
+
+
+def proxy_from(ctx: click.Context, options: Mapping[str, Any]) -> str | None:
+    """The proxy: ``None`` for the environment's, ``""`` for none. Of ``--proxy`` and ``--no-proxy`` the nearer wins.
+
+    Raises:
+        UsageError: they exclude each other.
+    """
+    proxy: str | None = options["proxy"]
+    if not options["no_proxy"]:
+        return proxy
+    if proxy and rank(ctx, "proxy") == rank(ctx, "no_proxy"):
+        raise UsageError("--proxy and --no-proxy exclude each other")
+    return proxy if proxy and rank(ctx, "proxy") > rank(ctx, "no_proxy") else ""

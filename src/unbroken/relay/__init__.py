@@ -1,0 +1,8 @@
+"""The relay: the rule for every program that takes a base URL, in whatever language it is written."""
+
+from __future__ import annotations
+
+from unbroken.relay.app import Relay
+from unbroken.relay.settings import Settings
+
+__all__ = ["Relay", "Settings"]

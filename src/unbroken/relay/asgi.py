@@ -1,0 +1,53 @@
+"""The parts of ASGI that the relay uses (ASGI specification, version 3, "HTTP & WebSocket")."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+from unbroken.core.http import Headers
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+JSON = b"application/json"
+
+
+class Broken(Exception):
+    """Raised out of the application so that the server breaks the connection off: the body is not whole."""
+
+
+async def start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    """Send status and headers."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def body(send: Send, data: bytes, *, more: bool = True) -> None:
+    """Send bytes of the body."""
+    await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+async def answer(
+    send: Send, status: int, data: bytes, content_type: bytes = JSON, headers: Headers = (), *, close: bool = False
+) -> None:
+    """Send a whole response.
+
+    Args:
+        send: ASGI's.
+        status: HTTP status.
+        data: the body.
+        content_type: of the body.
+        headers: further fields.
+        close: end the connection afterwards: something of the request may still be on its way.
+    """
+    fields = [(b"content-type", content_type), (b"content-length", str(len(data)).encode()), *headers]
+    await start(send, status, [*fields, *([(b"connection", b"close")] if close else [])])
+    await body(send, data, more=False)
+
+
+async def answer_json(send: Send, status: int, value: Any) -> None:
+    """Send a JSON document."""
+    await answer(send, status, json.dumps(value).encode())

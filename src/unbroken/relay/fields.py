@@ -1,0 +1,82 @@
+"""Header fields on their way through: what a gateway must take off, and what it adds (RFC 9110, section 7.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from unbroken.core.http import Head, Headers
+from unbroken.core.report import Report
+from unbroken.relay.settings import Upstream
+
+TOKEN_FIELD = b"x-unbroken-token"
+
+CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
+"""Fields in which clients send keys: OpenAI's and most others', Anthropic's, Azure's, Google's."""
+
+_HOP_BY_HOP = frozenset(
+    {b"connection", b"proxy-connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+    | {b"proxy-authenticate", b"proxy-authorization"}
+)
+_OURS_ALONE = frozenset({b"host", b"expect", TOKEN_FIELD})
+_CORS = b"access-control-"
+
+
+def values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    """Every value of a field, in order; names are in lower case."""
+    return [value for field, value in headers if field == name]
+
+
+def lowered(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The fields with their names in lower case."""
+    return tuple((name.lower(), value) for name, value in headers)
+
+
+def upwards(headers: Headers, upstream: Upstream, *, inject: bool, via: bytes) -> Headers:
+    """The fields of a request (names in lower case) as the upstream shall see them."""
+    dropped = _OURS_ALONE | (CREDENTIALS if inject else frozenset())
+    kept = tuple((name, value) for name, value in _end_to_end(headers) if name not in dropped)
+    return (*kept, *(_key(upstream) if inject else ()), (b"via", via))
+
+
+def downwards(head: Head, *, stream: bool) -> list[tuple[bytes, bytes]]:
+    """The fields of a response as the client shall see them.
+
+    Args:
+        head: the upstream's.
+        stream: whether events follow, among which heartbeats and an error may come: then no length is promised.
+    """
+    kept = _end_to_end(lowered(head.headers))
+    return [
+        (name, value)
+        for name, value in kept
+        if not name.startswith(_CORS) and not (stream and name == b"content-length")
+    ]
+
+
+def told(turn_id: str, report: Report) -> list[tuple[bytes, bytes]]:
+    """The report of a turn in header fields, as far as it is known when the headers are sent."""
+    fields = {
+        "x-unbroken-turn": turn_id,
+        "x-unbroken-retries": str(report.retries),
+        "x-unbroken-replays": str(report.replays),
+        "x-unbroken-lost": ", ".join(report.losses),
+    }
+    return [(name.encode(), value.encode()) for name, value in fields.items() if value]
+
+
+def _end_to_end(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
+    """What is not meant for the next hop alone, whether by the standard or by the word of ``Connection``."""
+    named = {token.strip().lower() for value in values(headers, b"connection") for token in value.split(b",")}
+    return (field for field in headers if field[0] not in _HOP_BY_HOP and field[0] not in named)
+
+
+def _key(upstream: Upstream) -> Headers:
+    if upstream.key is None:
+        return ()
+    key = upstream.key.encode()
+    match upstream.dialect:
+        case "anthropic-messages":
+            return ((b"x-api-key", key),)
+        case "gemini":
+            return ((b"x-goog-api-key", key),)
+    return ((b"authorization", b"Bearer " + key),)

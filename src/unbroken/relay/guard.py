@@ -1,0 +1,143 @@
+"""Who is let in: hosts, tokens, web origins, and requests that mean one thing only."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Iterable
+from urllib.parse import parse_qsl, urlencode
+
+from unbroken.core.http import Headers
+from unbroken.relay.fields import CREDENTIALS, TOKEN_FIELD, values
+from unbroken.relay.inbound import Inbound, Rejection
+from unbroken.relay.routes import OWN, is_ambiguous, is_own
+from unbroken.relay.settings import Settings, is_loopback
+
+HEALTH = f"{OWN}/health"
+"""Answers anybody who may ask at all: it says nothing."""
+
+_HTTP_INSTEAD = ((b"upgrade", b"HTTP/1.1"),)
+_PREFLIGHT_METHODS = b"GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"
+_PREFLIGHT_AGE = b"600"
+
+
+def check(inbound: Inbound, settings: Settings) -> None:
+    """Refuse what must not be served.
+
+    Raises:
+        Rejection: it must not.
+    """
+    if inbound.http_version == "1.0":
+        # A body without a length ends there with the connection: a cut could not be told from an end.
+        raise Rejection(505, "http_version", "speak HTTP/1.1 to this relay (nginx: proxy_http_version 1.1)")
+    hosts = values(inbound.headers, b"host")
+    if len(hosts) != 1:
+        raise Rejection(400, "bad_request", "a request must have exactly one Host")
+    if not _is_ours(_hostname(hosts[0]), settings):
+        raise Rejection(
+            421,
+            "misdirected_request",
+            "this relay does not answer to that Host (allow it with --allow-host), and it is no forward proxy",
+        )
+    if is_ambiguous(inbound.path):
+        raise Rejection(400, "bad_request", "a path cannot have . or .. segments")
+    if any(value.lower() == b"websocket" for value in values(inbound.headers, b"upgrade")):
+        # Codex asks so first, and over HTTP as soon as it hears this status.
+        raise Rejection(426, "no_websocket", "this relay speaks no WebSocket: ask over HTTP", _HTTP_INSTEAD)
+    if inbound.path != HEALTH and not _is_preflight(inbound):
+        _check_token(inbound, settings)
+
+
+def cross_origin(inbound: Inbound, settings: Settings) -> Headers:
+    """The fields by which a browser lets a page of another origin read the answer; none unless that was asked for."""
+    origin = b"".join(values(inbound.headers, b"origin")[:1])
+    if not origin or settings.origins.isdisjoint({"*", origin.decode("latin-1")}):
+        return ()
+    return (
+        (b"access-control-allow-origin", origin),
+        (b"access-control-expose-headers", b"*"),
+        (b"vary", b"origin"),
+    )
+
+
+def preflight(inbound: Inbound, settings: Settings) -> Headers | None:
+    """What a browser is told that asks before it sends; ``None`` where this is no such question, or no is the answer.
+
+    Source: WHATWG Fetch, "CORS-preflight fetch".
+    """
+    allowed = cross_origin(inbound, settings) if _is_preflight(inbound) else ()
+    if not allowed:
+        return None
+    wanted = b", ".join(values(inbound.headers, b"access-control-request-headers"))
+    return (
+        *allowed,
+        (b"access-control-allow-methods", _PREFLIGHT_METHODS),
+        (b"access-control-allow-headers", wanted),
+        (b"access-control-max-age", _PREFLIGHT_AGE),
+    )
+
+
+def without_token(query: str, settings: Settings) -> str:
+    """The query without the relay's token, which Google's clients send as ``key``."""
+    if not settings.inject_key or "key=" not in query:
+        return query
+    return urlencode([(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name != "key"])
+
+
+def _is_preflight(inbound: Inbound) -> bool:
+    return inbound.method == "OPTIONS" and bool(values(inbound.headers, b"access-control-request-method"))
+
+
+def _hostname(host: bytes) -> str:
+    text = host.decode("latin-1").lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0].rstrip(".")
+
+
+def _is_ours(host: str, settings: Settings) -> bool:
+    return is_loopback(host) or host in settings.hosts or "*" in settings.hosts
+
+
+def _check_token(inbound: Inbound, settings: Settings) -> None:
+    if not settings.token:
+        return
+    own = is_own(inbound.path)
+    if any(hmac.compare_digest(shown, settings.token.encode()) for shown in _shown(inbound, settings, own=own)):
+        return
+    where = "as the API key or in " if settings.inject_key else "in "
+    challenge = b'Basic realm="unbroken"' if own else b'Bearer realm="unbroken"'
+    raise Rejection(
+        401,
+        "relay_token",
+        f"this relay demands its token, {where}the header x-unbroken-token",
+        ((b"www-authenticate", challenge),),
+    )
+
+
+def _shown(inbound: Inbound, settings: Settings, *, own: bool) -> Iterable[bytes]:
+    """Everything that could be the token. Where clients' own keys are forwarded, those are none of our business."""
+    yield from values(inbound.headers, TOKEN_FIELD)
+    if not (settings.inject_key or own):
+        return
+    for name, value in inbound.headers:
+        if name in CREDENTIALS:
+            yield _credential(value)
+    for key, text in parse_qsl(inbound.query):
+        if key == "key":
+            yield text.encode()
+
+
+def _credential(value: bytes) -> bytes:
+    """A key as it stands in its field: plain, after ``Bearer``, or as the password of ``Basic``."""
+    scheme, _, rest = value.strip().partition(b" ")
+    match scheme.lower():
+        case b"bearer":
+            return rest.strip()
+        case b"basic":
+            try:
+                return base64.b64decode(rest.strip(), validate=True).partition(b":")[2]
+            except binascii.Error:
+                return b""
+    return value.strip()

@@ -1,0 +1,113 @@
+"""A client's request as it comes in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+
+import anyio
+
+from unbroken.relay import asgi, fields
+from unbroken.relay.voices import Trouble
+
+MIN_RATE = 16 * 1024
+"""Bytes a second that a body must come with in the long run, once ``receive_timeout`` is used up."""
+
+
+class Rejection(Exception):
+    """The relay says no to a request."""
+
+    def __init__(self, status: int, code: str, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(message)
+        self.trouble = Trouble(status, code, message)
+        self.headers = headers
+
+
+class ClientLeft(Exception):
+    """The client has gone away before its request was whole."""
+
+
+class Inbound:
+    """One request of a client.
+
+    Args:
+        scope: ASGI's.
+        receive: ASGI's.
+        timeout: seconds that the body may take, besides what :data:`MIN_RATE` allows it.
+        clock: monotonic seconds.
+
+    Attributes:
+        method: such as ``"POST"``.
+        path: percent-encoded, as it came.
+        query: without ``?``.
+        headers: fields, names in lower case.
+        received: how many bytes of the body have come.
+    """
+
+    def __init__(
+        self, scope: asgi.Scope, receive: asgi.Receive, timeout: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+        self.query: str = scope["query_string"].decode("latin-1")
+        self.headers = fields.lowered(scope["headers"])
+        self.http_version: str = scope["http_version"]
+        self.received = 0
+        self._receive = receive
+        self._timeout = timeout
+        self._clock = clock
+        self._whole = False
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the request says that it has a body (RFC 9112, section 6.3)."""
+        lengths = fields.values(self.headers, b"content-length")
+        return bool(fields.values(self.headers, b"transfer-encoding")) or any(length != b"0" for length in lengths)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes.
+
+        Raises:
+            ClientLeft: the client went away.
+            Rejection: 408, it was too slow.
+        """
+        began = self._clock()
+        while not self._whole:
+            until = began + self._timeout + self.received / MIN_RATE
+            with anyio.move_on_after(until - self._clock()) as patience:
+                message = await self._receive()
+            if patience.cancelled_caught:
+                raise Rejection(408, "request_timeout", "the request's body did not come in time")
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            data: bytes = message.get("body", b"")
+            self.received += len(data)
+            self._whole = not message.get("more_body", False)
+            if data:
+                yield data
+
+    async def whole(self, limit: int) -> bytes:
+        """The whole body, held in memory.
+
+        Raises:
+            ClientLeft: the client went away.
+            Rejection: 408, it was too slow; 413, it is over ``limit`` bytes.
+        """
+        lengths = fields.values(self.headers, b"content-length")
+        if any(int(length) > limit for length in lengths if length.isdigit()):
+            raise self._too_large(limit)
+        body = bytearray()
+        async for chunk in self.chunks():
+            body += chunk
+            if len(body) > limit:
+                raise self._too_large(limit)
+        return bytes(body)
+
+    async def left(self) -> None:
+        """Wait until the client goes away. Only once the body is whole."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    @staticmethod
+    def _too_large(limit: int) -> Rejection:
+        return Rejection(413, "request_too_large", f"the request's body is over {limit} bytes (--max-body)")

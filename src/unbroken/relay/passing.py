@@ -1,0 +1,134 @@
+"""Everything that is no generation call: passed through as it comes, both ways, never held and never sent again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import anyio
+
+from unbroken.core.actions import Limits
+from unbroken.core.http import Headers, Request
+from unbroken.core.policy import Policy
+from unbroken.errors import UsageError, WireError
+from unbroken.relay import asgi, fields
+from unbroken.relay.inbound import ClientLeft, Inbound, Rejection
+from unbroken.relay.records import Outcome
+from unbroken.relay.voices import Trouble, Voice
+from unbroken.wire.async_http import AsyncHttpExchange, AsyncHttpWire
+
+_WITHOUT_BODY = (204, 304)
+
+
+class Passage:
+    """One request on its way through.
+
+    Args:
+        wire: where it is sent.
+        inbound: where it comes from.
+        send: where the response goes.
+        voice: how the client is spoken to where there is no response.
+        policy: whose limits of connecting, idling and PING hold.
+        extra: fields that are added to the response.
+
+    Attributes:
+        outcome: how it ended.
+        status: the status that was sent, ``None`` before.
+        bytes: how many bytes of the body were sent to the client.
+        detail: one line for a person where it failed, or ``""``.
+    """
+
+    def __init__(
+        self, wire: AsyncHttpWire, inbound: Inbound, send: asgi.Send, voice: Voice, policy: Policy, extra: Headers
+    ) -> None:
+        self.outcome = Outcome.PASSED
+        self.status: int | None = None
+        self.bytes = 0
+        self.detail = ""
+        self._wire = wire
+        self._inbound = inbound
+        self._send = send
+        self._voice = voice
+        self._extra = extra
+        self._limits = Limits(policy.connect, policy.idle, None, policy.ping, policy.ping_timeout)
+        self._sent = anyio.Event()
+        self._finished = False
+        self._trouble: Rejection | ClientLeft | None = None
+
+    async def run(self, request: Request, body: bytes | None = None) -> None:
+        """Send the request and hand the response on.
+
+        Args:
+            request: without a body.
+            body: the body, where it has been read already; ``None`` to hand on what comes.
+
+        Raises:
+            asgi.Broken: the response is not whole.
+            Rejection: the client was too slow.
+        """
+        async with anyio.create_task_group() as tasks:
+            content = self._held(body) if body is not None else self._content(tasks.cancel_scope)
+            has_body = bool(body) if body is not None else self._inbound.has_body
+            exchange = self._wire.exchange(request, content if has_body else None)
+            if not has_body:
+                self._sent.set()
+            tasks.start_soon(self._end_with_client, tasks.cancel_scope)
+            try:
+                await self._hand_on(exchange, request.method)
+            finally:
+                await exchange.aclose()
+            tasks.cancel_scope.cancel()
+        if isinstance(self._trouble, Rejection) and self.status is None:
+            raise self._trouble
+        if self._trouble is not None and self.outcome is Outcome.PASSED:
+            self.outcome = Outcome.LEFT
+        if self.outcome is Outcome.CUT:
+            raise asgi.Broken
+
+    async def _hand_on(self, exchange: AsyncHttpExchange, method: str) -> None:
+        try:
+            head = await exchange.send(self._limits)
+            headers = fields.downwards(head, stream=head.status in _WITHOUT_BODY and method != "HEAD")
+            self.status = head.status
+            await asgi.start(self._send, head.status, [*headers, *self._extra])
+            while chunk := await exchange.read(self._limits):
+                self.bytes += len(chunk)
+                await asgi.body(self._send, chunk)
+            self._finished = True
+            await asgi.body(self._send, b"", more=False)
+        except WireError as exc:
+            await self._fail(Trouble(502, exc.failure.code, str(exc)))
+        except UsageError as exc:
+            await self._fail(Trouble(500, "misconfigured", str(exc)))
+
+    async def _fail(self, trouble: Trouble) -> None:
+        self.detail = trouble.message
+        if self.status is not None:
+            self.outcome = Outcome.CUT
+            return
+        self.outcome = Outcome.UNREACHABLE
+        self.status = trouble.status
+        await asgi.answer(
+            self._send, trouble.status, self._voice.body(trouble), headers=self._extra, close=not self._sent.is_set()
+        )
+
+    async def _content(self, scope: anyio.CancelScope) -> AsyncIterator[bytes]:
+        """The body as it comes. What goes wrong with it ends the whole passage: the wire is not to blame."""
+        try:
+            async for chunk in self._inbound.chunks():
+                yield chunk
+        except (ClientLeft, Rejection) as exc:
+            self._trouble = exc
+            scope.cancel()
+            await anyio.sleep_forever()
+        self._sent.set()
+
+    async def _held(self, body: bytes) -> AsyncIterator[bytes]:
+        self._sent.set()
+        yield body
+
+    async def _end_with_client(self, scope: anyio.CancelScope) -> None:
+        await self._sent.wait()
+        await self._inbound.left()
+        if not self._finished:
+            self._trouble = ClientLeft()
+            scope.cancel()

@@ -1,0 +1,146 @@
+"""The response to one generation call: when it is begun, what may be put between its events, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+
+from unbroken.core.http import Head, Headers
+from unbroken.core.report import Report
+from unbroken.relay import asgi, fields
+from unbroken.relay.voices import Trouble, Voice
+
+_BLANK_LINES = (b"\n\n", b"\r\r", b"\n\r\n")
+"""How an event ends (WHATWG HTML, "Interpreting an event stream")."""
+
+_NO_RETRY = (b"x-should-retry", b"false")
+"""Tells OpenAI's and Anthropic's SDKs that the budget is used up: trying again is what the relay has done already."""
+
+_EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+
+
+class Reply:
+    """What the client receives of one turn.
+
+    Until it has begun nothing is promised, and a failure is an honest status. It is begun by the attempt that spoke,
+    or before that by a heartbeat: then the status and the headers are the relay's own, and a failure is an event.
+
+    Args:
+        send: ASGI's.
+        voice: how the client is spoken to.
+        turn_id: the turn's name in headers and logs.
+        streaming: whether the client asked for events.
+        extra: fields that are added to the response.
+        clock: monotonic seconds.
+
+    Attributes:
+        begun: whether status and headers are out.
+        sent_at: when the last bytes went out, on the clock.
+        status: the HTTP status that was sent, ``None`` before.
+        bytes: how many bytes of the body were sent.
+        heartbeats: how many heartbeats were sent.
+    """
+
+    def __init__(
+        self,
+        send: asgi.Send,
+        voice: Voice,
+        turn_id: str,
+        *,
+        streaming: bool,
+        extra: Headers = (),
+        clock: Callable[[], float],
+    ) -> None:
+        self.status: int | None = None
+        self.sent_at = clock()
+        self.bytes = 0
+        self.heartbeats = 0
+        self._send = send
+        self._voice = voice
+        self._id = turn_id
+        self._streaming = streaming
+        self._extra = extra
+        self._clock = clock
+        self._tail = b""
+        self._own_head = False
+        self._lock = anyio.Lock()
+
+    @property
+    def begun(self) -> bool:
+        """Whether status and headers are out."""
+        return self.status is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being sent just now, and is perhaps waiting for the client to read."""
+        return self._lock.locked()
+
+    @property
+    def takes_heartbeats(self) -> bool:
+        """Whether there is anything harmless to send in this dialect."""
+        return self._streaming and bool(self._voice.heartbeat)
+
+    def suits(self, head: Head) -> bool:
+        """Whether the response with this head can be handed on: a heartbeat may have promised a stream of events."""
+        return not self._own_head or (head.status == 200 and head.content_type == "text/event-stream")
+
+    async def begin(self, head: Head, report: Report) -> None:
+        """Hand on status and headers, with the report; nothing is left to do where a heartbeat has begun the reply."""
+        async with self._lock:
+            if self.begun:
+                return
+            stream = self._streaming and head.content_type == "text/event-stream"
+            self._streaming = stream
+            self.status = head.status
+            headers = [*fields.downwards(head, stream=stream), *fields.told(self._id, report), *self._extra]
+            await asgi.start(self._send, head.status, headers)
+
+    async def hand_on(self, data: bytes) -> None:
+        """Hand on bytes of the body."""
+        async with self._lock:
+            await self._put(data)
+            self._tail = data[-3:] if len(data) >= 3 else (self._tail + data)[-3:]
+
+    async def heartbeat(self) -> None:
+        """Send something harmless, if that is possible here: not in the middle of an event."""
+        async with self._lock:
+            if not self._between_events:
+                self.sent_at = self._clock()  # ask again later
+                return
+            if not self.begun:
+                self.status, self._own_head = 200, True
+                headers = [*_EVENT_STREAM, (b"x-unbroken-turn", self._id.encode()), *self._extra]
+                await asgi.start(self._send, 200, headers)
+            await self._put(self._voice.heartbeat)
+            self.heartbeats += 1
+
+    async def end(self) -> None:
+        """The answer is whole."""
+        await asgi.body(self._send, b"", more=False)
+
+    async def fail(self, trouble: Trouble, report: Report) -> None:
+        """Tell of a failure, as honestly as is still possible.
+
+        Raises:
+            Broken: something of the body was sent already: the connection is to be broken off.
+        """
+        async with self._lock:
+            if not self.begun:
+                self.status = trouble.status
+                headers = (*fields.told(self._id, report), _NO_RETRY, *self._extra)
+                await asgi.answer(self._send, trouble.status, self._voice.body(trouble), headers=headers)
+                return
+            if self._streaming:
+                # A blank line ends what was left of an event: a reader must not take the error for its next line.
+                await self._put((b"" if self._between_events else b"\n\n") + self._voice.in_band(trouble))
+        raise asgi.Broken
+
+    async def _put(self, data: bytes) -> None:
+        await asgi.body(self._send, data)
+        self.bytes += len(data)
+        self.sent_at = self._clock()
+
+    @property
+    def _between_events(self) -> bool:
+        return not self._tail or self._tail.endswith(_BLANK_LINES)

@@ -1,0 +1,61 @@
+"""Which upstream a path leads to, and under which URL."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from unbroken.relay.settings import Settings, Upstream
+
+OWN = "/_unbroken"
+"""Where the relay itself answers."""
+
+_DOTS = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.I)
+_DEFAULT = ("v1", "v1beta", "v1alpha")
+"""The first pieces of paths that lead to the default upstream: the versions that providers put there."""
+
+_UNVERSIONED = ("messages", "models")
+"""What some clients of Anthropic's ask for below their base URL (Vercel's AI SDK), and others below its ``/v1``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes.
+
+    Attributes:
+        upstream: which server.
+        url: the URL there.
+    """
+
+    upstream: Upstream
+    url: str
+
+
+def is_own(path: str) -> bool:
+    """Whether a path is the relay's own."""
+    return path == OWN or path.startswith(f"{OWN}/")
+
+
+def is_ambiguous(path: str) -> bool:
+    """Whether a path has ``.`` or ``..`` segments: it could lead out of the base URL that was configured."""
+    return _DOTS.search(path) is not None
+
+
+def find_route(settings: Settings, path: str, query: str) -> Route | None:
+    """Where a request goes: ``/NAME/...`` to that upstream, ``/v1/...`` to the default one.
+
+    Args:
+        settings: the relay's.
+        path: percent-encoded path of the request, with its leading slash.
+        query: its query without ``?``, or ``""``.
+    """
+    name, _, rest = path[1:].partition("/")
+    upstream = settings.upstreams.get(name)
+    if upstream is None:
+        upstream = settings.upstreams.get(settings.default)
+        if upstream is None or name not in _DEFAULT:
+            return None
+        rest = path[1:]
+    if upstream.dialect == "anthropic-messages" and rest.partition("/")[0] in _UNVERSIONED:
+        rest = f"v1/{rest}"
+    return Route(upstream, f"{upstream.url_of(rest)}{f'?{query}' if query else ''}")

@@ -1,0 +1,278 @@
+"""The relay in a server: uvicorn, with limits on what it takes in and an end that lets running turns finish."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from unbroken.errors import UsageError
+from unbroken.relay.app import Relay
+from unbroken.relay.asgi import Broken
+from unbroken.relay.settings import Settings
+from unbroken.relay.turns import LAST_WORDS
+from unbroken.relay.voices import Trouble, voice_of
+
+KEEP_ALIVE = 75.0
+"""Seconds for which an idle connection of a client is kept; longer than clients keep theirs, so that they end it."""
+
+_BACKLOG = 2048
+_POLL = 0.05
+_REASONS = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+    501: b"Not Implemented",
+}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        UsageError: that is not possible.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except OSError as exc:
+        hint = "; --port 0 takes a free one" if exc.errno == errno.EADDRINUSE else ""
+        raise UsageError(f"cannot listen on {host} port {port}: {exc.strerror}{hint}") from None
+    sock.setblocking(False)
+    return sock
+
+
+def origin_of(sock: socket.socket) -> str:
+    """The URL under which a listening socket is reached."""
+    host, port = sock.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def serve(relay: Relay, settings: Settings, sock: socket.socket, orphaned: int | None = None) -> None:
+    """Serve until a signal says to stop; then let running turns finish for as long as the settings grant them.
+
+    Args:
+        relay: the application.
+        settings: its settings.
+        sock: a listening socket; closed in the end.
+        orphaned: a file descriptor that becomes readable when nobody is left who would say to stop.
+    """
+    make_server(relay, settings, orphaned).run(sockets=[sock])
+
+
+def make_server(relay: Relay, settings: Settings, orphaned: int | None = None) -> DrainingServer:
+    """The server that :func:`serve` runs; set its ``should_exit`` to stop it from another thread."""
+    _silence_others()
+    config = uvicorn.Config(
+        relay,
+        http=lambda **given: LimitedProtocol(settings, **given),  # type: ignore[arg-type]  # called like a class
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=int(KEEP_ALIVE),
+        backlog=_BACKLOG,
+    )
+    return DrainingServer(config, relay, settings.grace, orphaned)
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """A connection of a client, with limits on the headers of its requests: their length, and the time they may take.
+
+    Args:
+        settings: whose limits hold.
+        given: see uvicorn.
+    """
+
+    def __init__(self, settings: Settings, **given: Any) -> None:
+        super().__init__(**given)
+        self._settings = settings
+        self._in_head = True
+        self._head_length = 0
+        self._patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """A client has connected."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come. What cannot be understood, or only in several ways, is refused, and the connection ended."""
+        self._unset_keepalive_if_required()
+        if self._in_head:
+            self._head_length += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserInvalidMethodError:
+            self._refuse(501, "not_implemented", "no such method in HTTP")
+        except httptools.HttpParserUpgrade:
+            self.cycle.keep_alive = False  # answered as if it had not been asked (RFC 9110, section 7.8)
+        except httptools.HttpParserError:
+            self._refuse(400, "bad_request", "that is no HTTP request")
+        else:
+            if self._in_head and self._head_length > self._settings.max_header:
+                self._too_long()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        if not self._in_head:
+            self._head_length = 0
+            self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """The headers are whole."""
+        self._stop_waiting()
+        self._in_head = False
+        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > self._settings.max_header:
+            self._too_long()
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Part of the body has come."""
+        if self.cycle is not None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if self.cycle is not None:
+            super().on_message_complete()
+
+    def _expect_head(self) -> None:
+        self._in_head = True
+        self._patience = self.loop.call_later(self._settings.receive_timeout, self._too_slow)
+
+    def _stop_waiting(self) -> None:
+        if self._patience:
+            self._patience.cancel()
+            self._patience = None
+
+    def _too_slow(self) -> None:
+        if self._head_length:
+            self._refuse(408, "request_timeout", "the request's headers did not come in time")
+        else:
+            self.transport.close()
+
+    def _too_long(self) -> None:
+        limit = self._settings.max_header
+        self._refuse(431, "header_too_large", f"the request's headers are over {limit} bytes (--max-header)")
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """End the connection, with an answer where no other one has begun."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            body = voice_of(None).body(Trouble(status, code, message))
+            head = (
+                b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head % (status, _REASONS[status], len(body)) + body)
+        self.transport.close()
+
+
+class DrainingServer(uvicorn.Server):
+    """A server whose end is orderly: it takes in nothing new, and what runs may finish.
+
+    Args:
+        config: uvicorn's.
+        relay: the application.
+        grace: seconds for which running requests may go on.
+        orphaned: see :func:`serve`.
+    """
+
+    def __init__(self, config: uvicorn.Config, relay: Relay, grace: float, orphaned: int | None) -> None:
+        super().__init__(config)
+        self._relay = relay
+        self._grace = grace
+        self._orphaned = orphaned
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        if self._orphaned is not None:
+            asyncio.get_running_loop().add_reader(self._orphaned, self._stop)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """Stop listening, wait for what runs, and end what takes too long, with a word to its client."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        self._relay.stop()
+        await self._idle_within(self._grace)
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await self._idle_within(LAST_WORDS)
+        await self.lifespan.shutdown()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The first signal stops; the second one ends the process at once. On another thread they are not ours."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal handler's signature
+            if self.should_exit:
+                os._exit(128 + signum)
+            self._stop()
+
+        before: dict[signal.Signals, Any] = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # which whoever started us wanted
+                before[number] = signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+        if self._orphaned is not None:
+            with contextlib.suppress(RuntimeError):  # no loop runs yet
+                asyncio.get_running_loop().remove_reader(self._orphaned)
+
+    async def _idle_within(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.server_state.connections or self.server_state.tasks:
+                    await asyncio.sleep(_POLL)
+
+
+def _silence_others() -> None:
+    """What uvicorn and the driver log, our log says better; but what goes wrong in the application is a defect."""
+    logging.getLogger("unbroken").addHandler(logging.NullHandler())
+    logger = logging.getLogger("uvicorn.error")
+    logger.setLevel(logging.ERROR)
+    logger.addFilter(_is_defect)
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler(sys.stderr))
+    logging.getLogger("uvicorn.access").disabled = True
+
+
+def _is_defect(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return error is not None and not isinstance(error, (Broken, asyncio.CancelledError))

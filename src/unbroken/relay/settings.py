@@ -1,0 +1,125 @@
+"""What a relay was told: where it forwards to, whom it lets in, and its limits."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from unbroken.core.http import check_url
+from unbroken.core.policy import Policy
+from unbroken.errors import UsageError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+RESERVED = frozenset({"v1", "v1beta", "v1alpha"})
+"""Names that no upstream may have: their paths mean something else."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Upstream:
+    """A server that the relay forwards to.
+
+    Attributes:
+        name: the first piece of the paths that lead to it, such as ``"openai"``.
+        base_url: as a client would be given it; a trailing ``/v1`` is part of the paths that clients ask for.
+        dialect: name of the dialect that is spoken there, which says where its key goes.
+        key: the key to inject; ``None`` where the client's own credentials are forwarded. Never shown by ``repr``.
+        key_env: the variable that the key comes from, to be named where it is missing; ``""`` where none is needed.
+        proxy: a proxy for this upstream alone; ``None`` for the relay's.
+        ca_file: PEM file of certificate authorities for this upstream alone; ``None`` for the relay's.
+    """
+
+    name: str
+    base_url: str
+    dialect: str = "openai-chat"
+    key: str | None = dataclasses.field(default=None, repr=False)
+    key_env: str = ""
+    proxy: str | None = None
+    ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or self.name in RESERVED:
+            raise UsageError(f"{self.name!r} cannot name an upstream: lower-case letters, digits, '-', '_' and '.'")
+        check_url(self.base_url)
+        if "?" in self.base_url or "#" in self.base_url:
+            raise UsageError(f"the base URL of {self.name} cannot have a query")
+        if "@" in self.base_url.partition("://")[2].partition("/")[0]:
+            raise UsageError(f"the base URL of {self.name} cannot carry credentials")
+
+    @property
+    def root(self) -> str:
+        """What the paths of requests are appended to."""
+        return self.base_url.rstrip("/").removesuffix("/v1")
+
+    def url_of(self, path: str) -> str:
+        """The URL of a path (without its leading slash) below this upstream's name.
+
+        Where it begins with the base URL's own path, as some clients' paths do (Groq's, or whoever has replaced no
+        more than the host), that is not repeated.
+        """
+        prefix = urlsplit(self.root).path.strip("/")
+        if prefix and f"{path}/".startswith(f"{prefix}/"):
+            path = path[len(prefix) :].lstrip("/")
+        return f"{self.root}/{path}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that a relay can be told. Durations are float seconds, sizes bytes.
+
+    Attributes:
+        upstreams: where to forward to, by name.
+        default: name of the upstream of ``/v1/...``; ``""`` where there is none.
+        policy: the limits of a turn.
+        proxy: proxy to the upstreams; ``None`` for the environment's, ``""`` for none.
+        verify: ``True`` for the system's trust store, or a PEM file.
+        heartbeat: downstream silence after which something harmless is sent, once the upstream has answered with its
+            headers; 0 for never.
+        early_heartbeat: send it also before the upstream has answered. A late error is then no HTTP status any more.
+        token: what clients must show to be let in; ``""`` where nobody is asked. Never shown by ``repr``.
+        inject_key: put the upstream's key in the place of the client's credentials.
+        hosts: names besides addresses of the loopback by which clients may call the relay.
+        origins: web origins that may read answers (CORS), ``"*"`` for all.
+        max_turns: how many turns may run at once.
+        max_body: how long the body of a generation call may be; it is held in memory to be sent again.
+        max_header: how long the headers of a request may be.
+        receive_timeout: how long a client may be silent while it sends a request.
+        grace: how long running turns may take to finish once the relay is told to stop.
+    """
+
+    upstreams: Mapping[str, Upstream]
+    default: str = ""
+    policy: Policy = dataclasses.field(default_factory=Policy)
+    proxy: str | None = None
+    verify: bool | str = True
+    heartbeat: float = 15.0
+    early_heartbeat: bool = False
+    token: str = dataclasses.field(default="", repr=False)
+    inject_key: bool = False
+    hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+    max_turns: int = 1000
+    max_body: int = 64 * 1024 * 1024
+    max_header: int = 64 * 1024
+    receive_timeout: float = 60.0
+    grace: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.default and self.default not in self.upstreams:
+            known = ", ".join(self.upstreams)
+            raise UsageError(f"the default upstream {self.default!r} is not there; known are {known}")
+        if self.inject_key and not self.token:
+            raise UsageError("a relay that injects keys demands a token, or every program here could use them")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address, without brackets, is this machine's own."""
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,145 @@
+"""What the relay says of itself under ``/_unbroken/``: the page and its feed, metrics, health."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any
+
+import anyio
+import msgspec
+
+from unbroken.core.http import Headers
+from unbroken.relay import asgi
+from unbroken.relay.board import Snapshot
+from unbroken.relay.guard import HEALTH
+from unbroken.relay.inbound import Inbound, Rejection
+from unbroken.relay.metrics import CONTENT_TYPE, Metrics
+from unbroken.relay.records import TurnRecord, cuts_of
+from unbroken.relay.routes import OWN
+
+TICK = 0.25
+"""Seconds between two pictures of the running turns."""
+
+KEEP_ALIVE = 15.0
+"""Seconds of silence of the feed after which a comment is sent."""
+
+_PAGE = MappingProxyType(
+    {
+        f"{OWN}/": ("index.html", b"text/html; charset=utf-8"),
+        f"{OWN}/page.css": ("page.css", b"text/css; charset=utf-8"),
+        f"{OWN}/page.js": ("page.js", b"text/javascript; charset=utf-8"),
+    }
+)
+
+_SAFE: Headers = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-cache"),
+)
+
+
+class Status:
+    """Answers for the relay itself.
+
+    Args:
+        metrics: what is counted.
+        gather: a picture of everything, with what other processes of this relay know.
+    """
+
+    def __init__(self, metrics: Metrics, gather: Callable[[], Awaitable[Snapshot]]) -> None:
+        self._metrics = metrics
+        self._gather = gather
+        self._feeds: set[anyio.CancelScope] = set()
+
+    def stop(self) -> None:
+        """End the feeds, which never end by themselves."""
+        for scope in self._feeds:
+            scope.cancel()
+
+    async def serve(self, inbound: Inbound, send: asgi.Send) -> None:
+        """Answer a request under ``/_unbroken``.
+
+        Raises:
+            Rejection: there is no such thing.
+        """
+        if inbound.method not in ("GET", "HEAD"):
+            raise Rejection(405, "method_not_allowed", "ask with GET", ((b"allow", b"GET, HEAD"),))
+        match inbound.path:
+            case p if p == OWN:
+                await asgi.answer(send, 308, b"", b"text/plain", ((b"location", f"{OWN}/".encode()),))
+            case p if p in _PAGE:
+                name, content_type = _PAGE[p]
+                data = files("unbroken.relay").joinpath("page", name).read_bytes()
+                await asgi.answer(send, 200, data, content_type, _SAFE)
+            case p if p == f"{OWN}/turns":
+                await self._feed(inbound, send)
+            case p if p == f"{OWN}/metrics":
+                await asgi.answer(send, 200, self._metrics.text(), CONTENT_TYPE, _SAFE)
+            case p if p == HEALTH:
+                await asgi.answer(send, 200, b'{"status": "ok"}', asgi.JSON, _SAFE)
+            case _:
+                raise Rejection(404, "not_found", f"there is no {inbound.path}; there are {', '.join(_KNOWN)}")
+
+    async def _feed(self, inbound: Inbound, send: asgi.Send) -> None:
+        """Events for the page, until it is closed."""
+        await asgi.start(send, 200, [(b"content-type", b"text/event-stream"), *_SAFE])
+        if inbound.method == "HEAD":
+            await asgi.body(send, b"", more=False)
+            return
+        async with anyio.create_task_group() as tasks:
+            self._feeds.add(tasks.cancel_scope)
+            tasks.start_soon(self._tell, send)
+            try:
+                await inbound.left()
+            finally:
+                self._feeds.discard(tasks.cancel_scope)
+            tasks.cancel_scope.cancel()
+        await asgi.body(send, b"", more=False)
+
+    async def _tell(self, send: asgi.Send) -> None:
+        """Send the whole picture, and then what changes: locally as it happens, elsewhere as it is seen."""
+        shown = await self._gather()
+        await asgi.body(send, _event("hello", shown))
+        seen = deque((turn.id for turn in shown.recent), maxlen=len(shown.recent) + 1000)
+        silent_since = time.monotonic()
+        while True:
+            await anyio.sleep(TICK)
+            picture = await self._gather()
+            events = [self._ended(turn, picture) for turn in reversed(picture.recent) if turn.id not in seen]
+            seen.extend(turn.id for turn in reversed(picture.recent) if turn.id not in seen)
+            if picture.live or shown.live:
+                events.append(_event("live", {"now": picture.now, "running": picture.running, "live": picture.live}))
+            if not events and time.monotonic() - silent_since > KEEP_ALIVE:
+                events.append(b": still here\n\n")
+            if events:
+                silent_since = time.monotonic()
+                await asgi.body(send, b"".join(events))
+            shown = picture
+
+    def _ended(self, turn: TurnRecord, picture: Snapshot) -> bytes:
+        return _event(
+            "ended",
+            {
+                "now": picture.now,
+                "turn": turn,
+                "cuts": cuts_of(turn),
+                "advice": picture.advice,
+                "totals": picture.totals,
+            },
+        )
+
+
+def _event(name: str, data: Any) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"
+
+
+_KNOWN = (f"{OWN}/", f"{OWN}/metrics", HEALTH)
