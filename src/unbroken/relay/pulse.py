@@ -37,7 +37,7 @@ class Pulse:
     async def __aenter__(self) -> Self:
         if self._interval:
             self._tasks = await anyio.create_task_group().__aenter__()
-            self._tasks.start_soon(self._beat)
+            self._tasks.start_soon(self._beat, self._tasks)
         return self
 
     async def __aexit__(
@@ -47,12 +47,13 @@ class Pulse:
             self._tasks.cancel_scope.cancel()
             await self._tasks.__aexit__(kind, error, traceback)
 
-    async def _beat(self) -> None:
+    async def _beat(self, tasks: TaskGroup) -> None:
         tick = min(MAX_TICK, self._interval / 4)
         while True:
             await anyio.sleep(tick)
             late = time.monotonic() - self._interval
             for turn in tuple(self._board.live.values()):
                 since = turn.quiet_since(early=self._early)
-                if since is not None and since <= late:
-                    turn.beat()
+                if since is not None and since <= late and not turn.reply.busy:
+                    # Not in the turn's own task group: what is started in one that was cancelled never ends (anyio).
+                    tasks.start_soon(turn.reply.heartbeat)

@@ -64,6 +64,7 @@ class Reply:
         self._clock = clock
         self._tail = b""
         self._own_head = False
+        self._over = False
         self._lock = anyio.Lock()
 
     @property
@@ -105,6 +106,8 @@ class Reply:
     async def heartbeat(self) -> None:
         """Send something harmless, if that is possible here: not in the middle of an event."""
         async with self._lock:
+            if self._over:
+                return
             if not self._between_events:
                 self.sent_at = self._clock()  # ask again later
                 return
@@ -117,7 +120,9 @@ class Reply:
 
     async def end(self) -> None:
         """The answer is whole."""
-        await asgi.body(self._send, b"", more=False)
+        async with self._lock:
+            self._over = True
+            await asgi.body(self._send, b"", more=False)
 
     async def fail(self, trouble: Trouble, report: Report) -> None:
         """Tell of a failure, as honestly as is still possible.
@@ -126,6 +131,7 @@ class Reply:
             Broken: something of the body was sent already: the connection is to be broken off.
         """
         async with self._lock:
+            self._over = True
             if not self.begun:
                 self.status = trouble.status
                 headers = (*fields.told(self._id, report), _NO_RETRY, *self._extra)

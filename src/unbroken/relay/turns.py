@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 import anyio
-from anyio.abc import TaskGroup
 
 from unbroken.core.dialect import Call
 from unbroken.core.failures import Phase
@@ -66,7 +65,6 @@ class RelayedTurn:
         self._ended: float | None = None
         self._first_output: float | None = None
         self._broken = False
-        self._tasks: TaskGroup | None = None
 
     async def run(self, inbound: Inbound) -> None:
         """Run it to its end.
@@ -76,7 +74,6 @@ class RelayedTurn:
         """
         try:
             async with self.driver, anyio.create_task_group() as tasks:
-                self._tasks = tasks
                 tasks.start_soon(self._end_with_client, inbound, tasks.cancel_scope)
                 await self._forward()
                 tasks.cancel_scope.cancel()
@@ -86,7 +83,6 @@ class RelayedTurn:
         finally:
             self.outcome = self.outcome or Outcome.LEFT
             self._ended = self._clock()
-            self._tasks = None
         if self._broken:
             raise asgi.Broken
 
@@ -123,11 +119,6 @@ class RelayedTurn:
         if running is None or running.headers_after is None or not 200 <= (running.status or 0) < 300:
             return None
         return self._began + running.after + running.headers_after
-
-    def beat(self) -> None:
-        """Send a heartbeat, unless the client is not even reading what it has."""
-        if self._tasks and not self.reply.busy:
-            self._tasks.start_soon(self.reply.heartbeat)
 
     async def _end_with_client(self, inbound: Inbound, scope: anyio.CancelScope) -> None:
         """Nobody is left to answer: the upstream is not to work, and be paid, for nobody."""
