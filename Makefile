@@ -10,7 +10,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports pytest bench sdk-table clean
+.PHONY: help demo test lint types imports pytest bench sdk-table agents agents-table clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -66,8 +66,17 @@ pytest: $(VENV)/test $(VENV)-sdks
 sdk-table: $(VENV)/test $(VENV)-sdks
 	@PYTHONPATH=tests $(VENV)/bin/python -m sdks.table
 
+agents: $(VENV)/test $(VENV)-sdks
+	@bash tests/agents/install.sh
+	@UNBROKEN_REQUIRE_AGENTS=1 $(VENV)/bin/pytest -m agents tests/agents
+
+agents-table: $(VENV)/test $(VENV)-sdks
+	@bash tests/agents/install.sh
+	@PYTHONPATH=tests $(VENV)/bin/python -m agents.table docs/agents.md
+
 bench: $(VENV)/test
 	@$(VENV)/bin/python bench/stream.py
+	@$(VENV)/bin/python bench/relay.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-sdks .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-sdks .agents .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
