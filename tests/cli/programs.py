@@ -166,9 +166,13 @@ class Program:
         self.err.wait_for_end()  # a wait for the process with a timeout would poll
         return time.monotonic() - sent
 
+    def wait(self) -> int:
+        """Wait for the program itself to end, whoever else still holds its streams; return its exit code."""
+        return self._process.wait(PATIENCE)
+
     def end(self) -> Ended:
         """Wait for the end."""
-        code = self._process.wait(PATIENCE)
+        code = self.wait()
         return Ended(code, self.out.wait_for_end().decode(), self.err.wait_for_end().decode())
 
 

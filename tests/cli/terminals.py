@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -24,7 +24,7 @@ os.login_tty(int(terminal))
 for redirection in redirections:
     number, path = redirection.split(":", 1)
     os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), int(number))
-os.execv(sys.argv[2], sys.argv[2:])
+os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -38,16 +38,22 @@ class Terminal:
         env: its environment.
         redirected: standard streams that do not lead to the terminal, by number, and the file they lead to.
         columns: width of the terminal.
+        program: what runs there instead of ``unbroken``.
     """
 
     def __init__(
-        self, *args: str, env: Mapping[str, str], redirected: Mapping[int, Path] | None = None, columns: int = 100
+        self,
+        *args: str,
+        env: Mapping[str, str],
+        redirected: Mapping[int, Path] | None = None,
+        columns: int = 100,
+        program: Sequence[str] = UNBROKEN,
     ) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
         spelled = ",".join([str(slave), *(f"{number}:{path}" for number, path in (redirected or {}).items())])
         self._process = subprocess.Popen(
-            [sys.executable, "-ISc", _ON_TERMINAL, spelled, *UNBROKEN, *args],
+            [sys.executable, "-ISc", _ON_TERMINAL, spelled, *program, *args],
             env=env,
             cwd=env["HOME"],
             pass_fds=[slave],

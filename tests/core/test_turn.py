@@ -758,3 +758,132 @@ class TestWhatIsTold:
         said = " ".join([*map(str, messages), *map(str, stage.attempts)])
         assert "secret" not in said
         assert "the provider's words" not in said
+
+
+class TestWhenItHappened:
+    """The moments of an attempt, in seconds from its own start; and that start, from the turn's."""
+
+    def moments(self, play: Playbook) -> list[tuple[float, float | None, float | None, float]]:
+        return [(a.after, a.headers_after, a.output_after, a.elapsed) for a in play.attempts]
+
+    def test_of_an_answer(self) -> None:
+        play = Playbook() >> answers(after=2) >> brings(COMMENT + ROLE, after=3) >> brings(text("Hi"), after=4)
+        play << speaks(COMMENT + ROLE + text("Hi")) >> brings(text("!") + STOP, after=5) << Give(text("!") + STOP)
+        play >> ends(after=1) << Finish()
+        assert self.moments(play) == [(0, 2, 9, 15)]
+
+    def test_of_every_attempt_from_its_own_start(self) -> None:
+        play = Playbook() >> is_unreachable(after=1) << again("retry", delay=0.5)
+        play >> answers(503, after=2, retry_after="7") >> brings(b"x", after=1) >> ends() << again("retry", delay=7)
+        (
+            play
+            >> answers(after=4)
+            >> brings(ROLE, after=1)
+            >> is_lost(Failure.RESET, after=60)
+            << again("replay", delay=0)
+        )
+        play >> answers(after=3) >> brings(ANSWER, after=6) << speaks(ANSWER) >> ends() << Finish()
+        assert self.moments(play) == [(0, None, None, 1), (1.5, 2, None, 3), (11.5, 4, None, 65), (76.5, 3, 9, 9)]
+
+    def test_of_an_answer_in_one_piece_which_speaks_when_it_is_whole(self) -> None:
+        play = Playbook(streaming=False) >> answers(content_type="application/json", after=2) >> brings(b"{", after=3)
+        play >> brings(b"}", after=4) >> ends(after=5) << speaks(b"{}") << Finish()
+        assert self.moments(play) == [(0, 2, 14, 14)]
+
+    def test_of_one_that_is_too_long_to_be_held(self) -> None:
+        play = Playbook(streaming=False, max_event=4) >> answers(content_type="application/json", after=2)
+        play >> brings(b'{"a": ', after=3) << speaks(b'{"a": ') >> brings(b"1}", after=4) << Give(b"1}")
+        play >> ends() << Finish()
+        assert self.moments(play) == [(0, 2, 5, 9)]
+
+    def test_of_a_prelude_that_is_too_long_to_be_held(self) -> None:
+        play = Playbook(max_prelude=9) >> answers(after=2) >> brings(COMMENT, after=3) << speaks(COMMENT)
+        play >> is_lost(Failure.RESET, after=1) << fails(StreamCut)
+        assert self.moments(play) == [(0, 2, 5, 6)]
+
+    def test_an_empty_answer_has_spoken_too(self) -> None:
+        play = Playbook() >> answers() >> brings(ROLE) >> brings(STOP, after=3) << speaks(ROLE + STOP) >> ends()
+        play << Finish()
+        assert self.moments(play) == [(0, 0, 3, 3)]
+
+    @pytest.mark.parametrize(
+        "play",
+        [
+            lambda: Playbook() >> answers(401, after=2) << gives_head(401) >> brings(b"x") << Give(b"x") >> ends(),
+            lambda: (
+                Playbook(retries=0) >> answers(429, after=2) << gives_head(429) >> brings(b"x") << Give(b"x") >> ends()
+            ),
+            lambda: Playbook() >> answers(429, after=2) >> brings(QUOTA) >> ends() << speaks(QUOTA, 429),
+            lambda: (
+                Playbook() >> answers(200, "text/html", after=2) << gives_head() >> brings(b"x") << Give(b"x") >> ends()
+            ),
+            lambda: Playbook() >> answers(after=2) >> brings(ROLE + INVALID) << speaks(ROLE + INVALID) >> ends(),
+            lambda: Playbook(replays=0) >> answers(after=2) >> brings(OVERLOADED) << speaks(OVERLOADED) >> ends(),
+        ],
+        ids=["a refusal", "a busy server", "an exhausted quota", "a page", "an error", "an error that may pass"],
+    )
+    def test_what_is_no_answer_has_no_output(self, play: Callable[[], Playbook]) -> None:
+        assert self.moments(play() << Finish()) == [(0, 2, None, 2)]
+
+    def test_nor_has_a_cut_prelude(self) -> None:
+        play = Playbook(replays=0) >> answers(after=2) >> brings(ROLE, after=3) >> is_lost(Failure.RESET, after=4)
+        play << fails(StreamCut)
+        assert self.moments(play) == [(0, 2, None, 9)]
+
+    def test_output_that_comes_with_an_error_is_output(self) -> None:
+        play = Playbook() >> answers() >> brings(text("Hi") + INVALID, after=3) << speaks(text("Hi") + INVALID)
+        play >> ends() << Finish()
+        assert self.moments(play) == [(0, 0, 3, 3)]
+
+
+class TestWhileItRuns:
+    def facts(self, play: Playbook, *, sent: bool = True) -> tuple[Any, ...]:
+        running = play.turn.running(play.now, sent=sent, silent=1.5)
+        assert running is not None
+        assert (running.failure, running.detail) == (None, "")
+        return running.number, running.phase, running.status, running.headers_after, running.output_after
+
+    def test_an_attempt_is_described_as_far_as_it_has_come(self) -> None:
+        play = Playbook()
+        assert self.facts(play, sent=False) == (1, Phase.CONNECT, None, None, None)
+        assert self.facts(play) == (1, Phase.HEADERS, None, None, None)
+        play >> answers(after=2)
+        assert self.facts(play) == (1, Phase.PRELUDE, 200, 2, None)
+        play >> brings(text("Hi"), after=3) << speaks(text("Hi"))
+        assert self.facts(play) == (1, Phase.OUTPUT, 200, 2, 5)
+        play >> brings(STOP) << Give(STOP)
+        assert self.facts(play) == (1, Phase.SETTLED, 200, 2, 5)
+
+    def test_to_describe_it_changes_nothing(self) -> None:
+        play = Playbook()
+        assert self.facts(play) == self.facts(play)
+        assert play.turn.phase is Phase.CONNECT
+        play >> is_lost(Failure.RESET, sent=False) << again("retry", delay=0.5)
+
+    def test_it_says_how_long_and_how_silent(self) -> None:
+        play = Playbook() >> answers(after=2)
+        running = play.turn.running(play.now + 5, sent=True, silent=4)
+        assert running is not None
+        assert (running.elapsed, running.silent, running.after) == (7, 4, 0)
+        assert running not in play.attempts
+
+    def test_the_next_attempt_is_described_during_the_wait_for_it(self) -> None:
+        play = Playbook() >> answers(503, after=2, retry_after="7") >> ends()
+        running = play.turn.running(play.now + 1, sent=False)
+        assert running is not None
+        assert (running.number, running.after, running.elapsed) == (2, 9, 0)
+
+    @pytest.mark.parametrize(
+        "play",
+        [
+            lambda: settled() >> ends(),
+            lambda: spoken() >> is_lost(Failure.RESET),
+            lambda: spoken() >> is_cancelled(),
+            lambda: Playbook(retries=0) >> is_unreachable(),
+        ],
+        ids=["finished", "cut", "cancelled", "failed"],
+    )
+    def test_there_is_none_once_it_is_over(self, play: Callable[[], Playbook]) -> None:
+        stage = play()
+        assert stage.turn.running(stage.now, sent=True) is None
+        assert len(stage.attempts) == 1

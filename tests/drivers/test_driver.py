@@ -244,3 +244,41 @@ def test_knows_the_path_of_the_running_attempt(make: Make) -> None:
     assert driver.path is wire.exchanges[1].path
     list(driver)
     assert driver.path is None
+
+
+class TestTheRunningAttempt:
+    def test_is_described_with_what_its_path_knows(self, make: Make) -> None:
+        wire = ScriptedWire(ANSWER)
+        driver = make(wire)
+        first = driver.running
+        assert (first.number, first.phase, first.elapsed, first.silent) == (1, Phase.CONNECT, 0, 0)
+        driver.open()
+        spoken = driver.running
+        assert (spoken.phase, spoken.headers_after, spoken.output_after) == (Phase.OUTPUT, 1, 3)
+        assert (spoken.elapsed, spoken.silent) == (3, 1.5)
+
+    def test_waits_for_headers_once_its_request_is_sent(self, make: Make) -> None:
+        wire = ScriptedWire((lambda: phases.append(driver.running.phase), *ANSWER))
+        phases: list[Phase] = []
+        driver = make(wire)
+        driver.open()
+        assert phases == [Phase.HEADERS]
+
+    def test_is_the_next_one_between_two(self, make: Make) -> None:
+        wire = ScriptedWire((BUSY, b""), ANSWER)
+        found = []
+        wire.while_asleep = lambda: found.append(driver.running)
+        driver = make(wire)
+        driver.open()
+        [waiting] = found
+        assert (waiting.number, waiting.phase, waiting.after, waiting.silent) == (2, Phase.CONNECT, 9, 0)
+
+    def test_is_none_once_the_turn_is_over(self, make: Make) -> None:
+        driver = make(ScriptedWire(ANSWER))
+        driver.open()
+        list(driver)
+        assert driver.running is None
+        driver = make(ScriptedWire(ANSWER))
+        driver.open()
+        driver.close()
+        assert driver.running is None

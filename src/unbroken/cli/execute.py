@@ -3,117 +3,126 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
-import shutil
-import signal
-import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from types import FrameType
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from unbroken.cli.options import option
-from unbroken.cli.serving import PREFIX, RelayCommand, find_upstreams, serving_options, settings_from
+from unbroken.cli.serving import RelayCommand, serving_options, settings_from
+from unbroken.cli.upstreams import find_upstreams, parse_upstreams
+from unbroken.errors import UsageError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from unbroken.relay.access import AccessLog
     from unbroken.relay.board import Totals
     from unbroken.relay.settings import Settings
 
-NOT_FOUND, NOT_EXECUTABLE = 127, 126
-"""Exit codes as shells have them."""
+LAST_TURNS = 1.0
+"""Seconds for turns that still run when the program has ended: nobody is left who could want them for longer."""
 
-VARIABLES: Mapping[str, tuple[str, str]] = {
-    "OPENAI_BASE_URL": ("openai", "/v1"),
-    "OPENAI_API_BASE": ("openai", "/v1"),
-    "ANTHROPIC_BASE_URL": ("anthropic", ""),
-    "ANTHROPIC_API_BASE": ("anthropic", ""),
-    "GOOGLE_GEMINI_BASE_URL": ("google", ""),
-    "GEMINI_API_BASE": ("google", ""),
-    "DEEPSEEK_BASE_URL": ("deepseek", "/v1"),
-    "DEEPSEEK_API_BASE": ("deepseek", "/v1"),
-    "OPENROUTER_BASE_URL": ("openrouter", "/v1"),
-    "OPENROUTER_API_BASE": ("openrouter", "/v1"),
-    "GROQ_BASE_URL": ("groq", ""),
-    "MISTRAL_API_BASE": ("mistral", "/v1"),
-    "TOGETHER_BASE_URL": ("together", "/v1"),
-    "XAI_API_BASE": ("xai", "/v1"),
-    "OLLAMA_API_BASE": ("ollama", ""),
-}
-"""The variables by which programs are redirected: which upstream, and what follows its path."""
-
-_LOCAL = "127.0.0.1,localhost"
-_FORWARDED = tuple(
-    getattr(signal, name)
-    for name in ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGCONT")
-    if hasattr(signal, name)
-)
+_PREFIX, _SHOWN = "UNBROKEN_EXEC_", "What is shown"
 
 
-@click.command(
-    "exec",
-    cls=RelayCommand,
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-)
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """A program, and then files: what its options are only it knows."""
+    from click.shell_completion import CompletionItem
+
+    if ctx.params.get("argv") or "/" in incomplete:
+        return [CompletionItem(incomplete, type="file")]
+    folders = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep)]
+    names = {file.name for folder in folders if folder.is_dir() for file in folder.glob(f"{glob.escape(incomplete)}*")}
+    return [CompletionItem(name) for name in sorted(names)]
+
+
+class ExecCommand(RelayCommand):
+    """A command that goes by ``[relay]``, but for what a server shows."""
+
+    def defaults(self, config: dict[str, Any]) -> dict[str, Any]:
+        """What of the file this command goes by."""
+        return {key: value for key, value in super().defaults(config).items() if key != "quiet"}
+
+
+@click.command("exec", cls=ExecCommand, context_settings={"allow_interspersed_args": False})
 @serving_options
-@option("What is shown", "--quiet -q", "No line at the end.", prefix=PREFIX, is_flag=True)
-@click.argument("argv", nargs=-1, required=True, metavar="COMMAND [ARGS]...")
+@option(_SHOWN, "--quiet -q", "No line at the end.", prefix=_PREFIX, is_flag=True)
+@option(_SHOWN, "--log FILE", "Append a line for each request to a file.", prefix=_PREFIX)
+@click.argument("argv", nargs=-1, required=True, metavar="COMMAND [ARGS]...", shell_complete=_complete)
 @click.pass_context
 def command(ctx: click.Context, /, argv: tuple[str, ...], **options: Any) -> None:
     """Run a program whose turns shall survive.
 
     It runs behind a relay of its own, on a free port of this machine: OPENAI_BASE_URL, ANTHROPIC_BASE_URL,
     GOOGLE_GEMINI_BASE_URL and their like lead there, for this program alone. Where such a variable was set, the relay
-    forwards to what it said. Terminal, signals and exit code are the program's own; at its end a line says what was
-    survived.
+    forwards to what it said. Terminal, signals and exit code are the program's own; at its end a line on stderr says
+    what was survived.
 
     \b
       unbroken exec -- aider
       unbroken exec -- claude -p "Why is the sky blue?"
       unbroken exec --proxy socks5h://127.0.0.1:10808 -- python my_agent.py
+
+    A program that reads none of these variables is told by its own means; the relay's URL is in UNBROKEN_RELAY_URL:
+
+    \b
+      unbroken exec -- sh -c 'codex -c openai_base_url=$UNBROKEN_RELAY_URL/openai/v1'
+
+    Exit codes are the program's; 126 and 127: it cannot be run, or is not there; 2: an option or the configuration.
+    Options may also stand in the configuration file, below [relay], or in the environment, as UNBROKEN_RELAY_HEARTBEAT
+    and so on; those about the connection also above it, and as UNBROKEN_PROXY and so on.
     """  # noqa: D301 - click's mark
-    upstreams = find_upstreams(options["upstream"], os.environ, redirected=True)
-    settings = settings_from(ctx, options, upstreams)
-    program = shutil.which(argv[0])
-    if program is None:
-        found = os.path.exists(argv[0])  # noqa: PTH110 - a word of the command line
-        _say(f"unbroken: {argv[0]}: {'not executable' if found else 'command not found'}")
-        raise SystemExit(NOT_EXECUTABLE if found else NOT_FOUND)
-    with _relay(settings) as (origin, totals):
-        code = _run([program, *argv[1:]], child_environment(os.environ, origin))
+    from unbroken.cli.child import CannotRun, find_program, run
+    from unbroken.cli.redirects import as_tables, child_environment, find_leads
+    from unbroken.cli.terminal import harmless, say
+
+    try:
+        program = find_program(argv[0])
+        given = parse_upstreams(options["upstream"])
+        leads = find_leads(os.environ, given)
+        upstreams = find_upstreams(given, os.environ, redirected=as_tables(leads))
+        settings = settings_from(ctx, options, upstreams, grace=LAST_TURNS)
+        with _log_to(options["log"]) as log, _relay(settings, log) as (origin, totals):
+            code = run(program, argv, child_environment(os.environ, origin, leads, upstreams))
+    except CannotRun as exc:
+        say(f"unbroken: {harmless(str(exc))}")
+        raise SystemExit(exc.code) from None
     if not options["quiet"]:
-        _say(f"unbroken: {summary(totals)}")
+        say(f"unbroken: {summary(totals)}")
     raise SystemExit(code)
-
-
-def child_environment(environ: Mapping[str, str], origin: str) -> dict[str, str]:
-    """The environment of the program: base URLs lead to the relay, and no proxy stands before it."""
-    child = dict(environ)
-    for variable, (name, path) in VARIABLES.items():
-        child[variable] = f"{origin}/{name}{path}"
-    for variable in ("NO_PROXY", "no_proxy"):
-        child[variable] = f"{child[variable]},{_LOCAL}" if child.get(variable) else _LOCAL
-    return child
 
 
 def summary(totals: Totals) -> str:
     """What was survived, in one line."""
     if not totals.turns:
-        return "no turn came through the relay: which variable or option does the program take its base URL from?"
-    turns = f"{totals.turns} turn{'s' if totals.turns != 1 else ''}"
-    saved = f", {totals.saved} survived a cut" if totals.saved else ""
-    lost = f", {totals.cut} lost" if totals.cut else ""
-    return f"{turns}{saved}{lost}" + ("" if saved or lost else ", none was cut")
+        others = f" ({_counted(totals.passed, 'other request')} did)" if totals.passed else ""
+        return f"no turn came through the relay{others}: where does the program take its base URL from?"
+    said = [_counted(totals.turns, "turn"), f"{totals.answered} answered"]
+    if totals.saved:
+        said.append(f"{totals.saved} survived a lost attempt")
+    if totals.cut:
+        said.append(f"{totals.cut} cut")
+    if totals.answered == totals.turns and not totals.saved:
+        said.append("no attempt lost")
+    return ", ".join(said)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 @contextlib.contextmanager
-def _relay(settings: Settings) -> Iterator[tuple[str, Totals]]:
-    """A relay on a thread of its own; its URL, and what it counts."""
+def _relay(settings: Settings, log: AccessLog | None) -> Iterator[tuple[str, Totals]]:
+    """A relay on a thread of its own, which ends with us, whatever ends us; its URL, and what it counts."""
     from unbroken.relay.app import Relay
     from unbroken.relay.server import listen, make_server, origin_of
 
-    relay = Relay(settings)
+    relay = Relay(settings, log=log)
     sock = listen("127.0.0.1", 0)
     server = make_server(relay, settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="relay", daemon=True)
@@ -125,34 +134,24 @@ def _relay(settings: Settings) -> Iterator[tuple[str, Totals]]:
         thread.join()
 
 
-def _run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run it with our own streams and terminal; return its exit code, as a shell would show it."""
-    with _signals_are_the_programs() as forward_to:
-        child = subprocess.Popen(argv, env=environ)
-        forward_to(child)
-        code = child.wait()
-    return 128 - code if code < 0 else code
-
-
 @contextlib.contextmanager
-def _signals_are_the_programs() -> Iterator[Any]:
-    """Hand signals on while the program runs. Ctrl-C the terminal has sent it already: here it means nothing."""
-    running: list[subprocess.Popen[bytes]] = []
+def _log_to(file: str | None) -> Iterator[AccessLog | None]:
+    """A log that is written to a file, whoever else writes there."""
+    from unbroken.relay.access import AccessLog, timestamp
 
-    def forward(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal handler's signature
-        for child in running:
-            child.send_signal(signum)
-
-    before = {number: signal.signal(number, forward) for number in _FORWARDED}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda signum, frame: None)  # noqa: ARG005 - as above
+    if file is None:
+        yield None
+        return
     try:
-        yield running.append
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    except OSError as exc:
+        raise UsageError(f"cannot write {file}: {exc.strerror}") from None
+
+    def write(line: str) -> None:
+        with contextlib.suppress(OSError):  # a full disk is no reason to break a turn
+            os.write(descriptor, f"{timestamp()} {line}\n".encode(errors="backslashreplace"))
+
+    try:
+        yield AccessLog(write)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _say(text: str) -> None:
-    from unbroken.cli.terminal import say
-
-    say(text)
+        os.close(descriptor)

@@ -34,6 +34,34 @@ def seconds(value: Any) -> float:
     return duration
 
 
+def count(value: Any) -> int:
+    """Convert a number of things, at least one.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    return _whole(value, 1, None, "a number above 0")
+
+
+def port(value: Any) -> int:
+    """Convert a port to listen on.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    return _whole(value, 0, 65535, "a port, which is a number up to 65535")
+
+
+def _whole(value: Any, least: int, most: int | None, what: str) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        number = least - 1
+    if number < least or (most is not None and number > most):
+        raise click.BadParameter(f"{str(value)!r} is not {what}")
+    return number
+
+
 _SIZE = re.compile(r"(\d+)\s*([kKmMgG]?)(?:i?[bB])?")
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
@@ -85,13 +113,20 @@ class ConfiguredCommand(click.Command):
         """What of the file this command goes by."""
         return {key: value for key, value in config.items() if not isinstance(value, dict)}
 
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the file before the arguments are parsed, but not for ``--help``, nor to complete a word."""
-        if not extra.get("resilient_parsing") and not {"-h", "--help"} & set(args):
-            extra["default_map"] = self.defaults(read_config(config_path()))
-        return super().make_context(info_name, args, parent, **extra)
+        if not ctx.resilient_parsing and not self._is_asked_for_help(ctx, args):
+            ctx.default_map = self.defaults(read_config(config_path()))
+        return super().parse_args(ctx, args)
+
+    def _is_asked_for_help(self, ctx: click.Context, args: list[str]) -> bool:
+        """Whether the help is ours to give: ``--help`` may also be the option of a program that is to be run."""
+        try:
+            given, _, _ = self.make_parser(ctx).parse_args(list(args))
+        except click.UsageError:
+            return False
+        asked = self.get_help_option(ctx)
+        return asked is not None and bool(given.get(asked.name or ""))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options, section by section."""

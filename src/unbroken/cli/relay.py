@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from unbroken.cli.options import option, seconds, size
-from unbroken.cli.serving import PREFIX, WHERE, RelayCommand, find_upstreams, serving_options, settings_from
+from unbroken.cli.options import count, option, port, rank, seconds, size
+from unbroken.cli.serving import PREFIX, WHERE, RelayCommand, serving_options, settings_from
+from unbroken.cli.upstreams import default_upstream, find_upstreams, parse_upstreams
 from unbroken.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,30 +20,44 @@ _WHO, _TAKES, _SHOWN = "Who may ask", "How much it takes on", "What is shown"
 
 LOG_FORMATS = ("text", "json", "none")
 
+_EVERYWHERE = ("0.0.0.0", "::", "")
+"""Addresses to listen on that nobody can be called by."""
+
 
 @click.command("relay", cls=RelayCommand)
 @serving_options
+@option(WHERE, "--default NAME", "Upstream of /v1/...; by default the first whose key is set here.", prefix=PREFIX)
 @option(
     WHERE,
     "--inject-key",
-    "Put the upstream's key, from this environment, in the place of the client's; then a token is demanded.",
+    "Put the upstream's key in the place of the client's; clients must show the relay's token.",
     prefix=PREFIX,
     is_flag=True,
 )
 @option(_WHO, "--host ADDRESS", "Address to listen on (127.0.0.1).", prefix=PREFIX, default="127.0.0.1")
-@option(_WHO, "--port N", "Port to listen on (8765); 0 for a free one.", prefix=PREFIX, type=int, default=8765)
+@option(_WHO, "--port N", "Port to listen on (8765); 0 for a free one.", prefix=PREFIX, type=port, default=8765)
 @option(
     _WHO,
     "--token-env NAME",
-    "Variable that holds the token which clients must show (UNBROKEN_RELAY_TOKEN).",
+    "Variable with the token that clients must show (UNBROKEN_RELAY_TOKEN).",
     prefix=PREFIX,
     default="UNBROKEN_RELAY_TOKEN",
 )
-@option(_WHO, "--allow-host NAME", "A name by which clients call it besides localhost.", prefix=PREFIX, multiple=True)
 @option(
-    _WHO, "--allow-origin URL", "A web origin that may read answers (CORS); * for all.", prefix=PREFIX, multiple=True
+    _WHO,
+    "--allow-host NAME",
+    "A name by which clients call it besides localhost. May be repeated.",
+    prefix=PREFIX,
+    multiple=True,
 )
-@option(_TAKES, "--max-turns N", "Turns that may run at once (1000), in each worker.", prefix=PREFIX, type=int)
+@option(
+    _WHO,
+    "--allow-origin URL",
+    "A web page's origin that may read answers (CORS); * for all. May be repeated.",
+    prefix=PREFIX,
+    multiple=True,
+)
+@option(_TAKES, "--max-turns N", "Turns that may run at once (1000), in each worker.", prefix=PREFIX, type=count)
 @option(_TAKES, "--max-body SIZE", "Body of a generation call, held to be sent again (64M).", prefix=PREFIX, type=size)
 @option(_TAKES, "--max-header SIZE", "Headers of a request (64K).", prefix=PREFIX, type=size)
 @option(
@@ -56,11 +70,11 @@ LOG_FORMATS = ("text", "json", "none")
 @option(
     _TAKES, "--grace SECONDS", "How long running turns may go on when it is stopped (30).", prefix=PREFIX, type=seconds
 )
-@option(_TAKES, "--workers N", "Processes that serve together (1).", prefix=PREFIX, type=int, default=1)
+@option(_TAKES, "--workers N", "Processes that serve together (1).", prefix=PREFIX, type=count, default=1)
 @option(
     _SHOWN,
     "--log-format FORMAT",
-    "text: a line for each request; json: the same for machines; none.",
+    "text: a line for each request, on stderr; json: the same for machines; none.",
     prefix=PREFIX,
     type=click.Choice(LOG_FORMATS),
     default="text",
@@ -72,7 +86,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
     Programs ask the relay instead of the provider; it forwards, replays what was cut before the first output, and never
     passes a truncated answer off as a whole one. Every provider has a path: give a program
-    http://127.0.0.1:8765/openai/v1, /anthropic, /google, /deepseek/v1, ... as its base URL. What it does is shown at
+    http://127.0.0.1:8765/openai/v1, /anthropic, /google, /deepseek/v1, ... as its base URL. What happens is shown at
     http://127.0.0.1:8765/_unbroken/.
 
     \b
@@ -81,47 +95,77 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       ANTHROPIC_BASE_URL=http://127.0.0.1:8765/anthropic claude
       unbroken relay --upstream work=https://llm.example.com/v1 --default work
 
+    Programs send their own keys, which are forwarded to that provider and to nobody else. OPENAI_BASE_URL and its like
+    mean nothing here: they are what leads programs to the relay.
+
     Options may also stand in the configuration file, below [relay], or in the environment, as UNBROKEN_RELAY_PORT and
     so on; those about the connection also above it, and as UNBROKEN_PROXY and so on. Ctrl-C or SIGTERM lets running
     turns finish; a second one ends at once.
     """  # noqa: D301 - click's mark
-    from unbroken.cli.terminal import say
     from unbroken.relay.server import listen, origin_of
     from unbroken.relay.workers import serve_together
 
-    workers = options["workers"]
-    if workers < 1:
-        raise UsageError("--workers must be 1 or more")
     settings = _settings(ctx, options)
     sock = listen(options["host"], options["port"])
-    origin = origin_of(sock)
-    say(f"listening on {origin}")
-    if settings.token and not os.environ.get(options["token_env"]):
-        say(f"token: {settings.token} (made for this run; set {options['token_env']} to choose one)")
-    if options["log_format"] == "text":
-        say(f"status page: {origin}/_unbroken/")
-        if settings.default:
-            say(f"/v1/... goes to {settings.default}, {settings.upstreams[settings.default].base_url}")
+    _introduce(origin_of(sock), settings, options)
     log = {"as_json": options["log_format"] == "json", "quiet": options["quiet"]}
-    serve_together(workers, settings, sock, None if options["log_format"] == "none" else log)
+    serve_together(options["workers"], settings, sock, None if options["log_format"] == "none" else log)
 
 
 def _settings(ctx: click.Context, options: Mapping[str, Any]) -> Settings:
-    from unbroken.relay.settings import is_loopback
-
-    host, inject = options["host"], options["inject_key"]
-    token = os.environ.get(options["token_env"], "").strip()
-    if not token and (inject or not is_loopback(host)):
-        token = secrets.token_urlsafe(24)
-    upstreams = find_upstreams(options["upstream"], os.environ, inject=inject)
-    named = {name.lower() for name in options["allow_host"]}
+    given = parse_upstreams(options["upstream"])
+    upstreams = find_upstreams(given, os.environ, inject=options["inject_key"])
     return settings_from(
         ctx,
         options,
         upstreams,
-        inject_key=inject,
-        token=token,
-        hosts=frozenset(named | ({host} if host not in ("0.0.0.0", "::", "") else set())),
+        default=default_upstream(options["default"], given, upstreams, os.environ),
+        inject_key=options["inject_key"],
+        token=_token(ctx, options),
+        hosts=frozenset(name.lower() for name in _names(options)),
         origins=frozenset(options["allow_origin"]),
         **{key: options[key] for key in ("max_turns", "max_body", "max_header", "receive_timeout", "grace")},
     )
+
+
+def _token(ctx: click.Context, options: Mapping[str, Any]) -> str:
+    """What clients must show. Where they must, and nobody has said what, one is made."""
+    import secrets
+
+    from unbroken.relay.settings import is_loopback
+
+    name = options["token_env"]
+    if not name.isidentifier():  # which may well be the token itself, so it is not shown
+        raise UsageError("--token-env takes the name of an environment variable, not a token")
+    if token := os.environ.get(name, "").strip():
+        return token
+    if rank(ctx, "token_env"):  # somebody counts on it
+        raise UsageError(f"--token-env names {name}, which is not set")
+    return secrets.token_urlsafe(24) if options["inject_key"] or not is_loopback(options["host"]) else ""
+
+
+def _names(options: Mapping[str, Any]) -> list[str]:
+    """The names by which clients may call it, besides those of the loopback."""
+    host = options["host"]
+    return [*options["allow_host"], *([] if host in _EVERYWHERE else [host])]
+
+
+def _introduce(origin: str, settings: Settings, options: Mapping[str, Any]) -> None:
+    """Say where it is. The first line is for scripts, whatever the format of the log; the others are in that format."""
+    import json
+
+    from unbroken.cli.terminal import say
+
+    say(f"listening on {origin}")
+    token = "" if os.environ.get(options["token_env"], "").strip() else settings.token
+    if options["log_format"] == "json":
+        told = {"status_page": f"{origin}/_unbroken/", "default": settings.default, "token": token}
+        say(json.dumps({key: value for key, value in told.items() if value}))
+        return
+    if token:
+        say(f"token: {token} (made for this run; set {options['token_env']} to choose one)")
+    if options["host"] in _EVERYWHERE and not options["allow_host"]:
+        say("it answers to localhost alone; --allow-host names what else clients may call it")
+    say(f"status page: {origin}/_unbroken/")
+    if settings.default:
+        say(f"/v1/... goes to {settings.default}, {settings.upstreams[settings.default].base_url}")

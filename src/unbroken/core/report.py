@@ -72,8 +72,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """What attempts failed by, and how far they had come, such as ``"reset@headers"``."""
-        return tuple(f"{attempt.failure}@{attempt.phase}" for attempt in self.attempts if attempt.failure)
+        """What attempts were lost by, and how far they had come, such as ``"reset@headers"``.
+
+        What happened after an answer had settled, and an error that was handed on, lost nothing.
+        """
+        lost = (attempt for attempt in self.attempts if attempt.phase not in (Phase.SETTLED, Phase.COMPLETE))
+        return tuple(f"{attempt.failure}@{attempt.phase}" for attempt in lost if attempt.failure)
 
     @property
     def possibly_billed(self) -> int:

@@ -25,6 +25,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
+import msgspec
+
 from unbroken.core.actions import (
     Action,
     Again,
@@ -123,9 +125,19 @@ class Turn:
             dialect=self._call.dialect.name,
         )
 
-    def running(self, now: float, silent: float = 0.0) -> AttemptReport | None:
-        """The attempt that is running, as far as it has come; ``None`` once the turn is over."""
-        return None if self._over else self._describe(None, "", now, silent)
+    def running(self, now: float, *, sent: bool, silent: float = 0.0) -> AttemptReport | None:
+        """The attempt that is running, as far as it has come; ``None`` once the turn is over.
+
+        Args:
+            now: the driver's clock.
+            sent: whether any byte of its request may have left.
+            silent: seconds since the last byte on the wire, either way.
+        """
+        if self._over:
+            return None
+        attempt = self._describe(None, "", now, silent)
+        waits = sent and attempt.phase is Phase.CONNECT
+        return msgspec.structs.replace(attempt, phase=Phase.HEADERS) if waits else attempt
 
     # What the driver tells
 
@@ -387,7 +399,7 @@ class Turn:
 
     def _note_output(self, before: Phase, now: float) -> None:
         """Remember when the attempt spoke: when it left its prelude."""
-        if before is Phase.PRELUDE and self._attempt.phase is not before and self._attempt.mode is not Mode.OPAQUE:
+        if before is Phase.PRELUDE and self._attempt.phase is not before:
             self._attempt.output_at = now
 
     def _record(self, failure: Failure | None, detail: str, now: float, silent: float = 0.0) -> AttemptReport:

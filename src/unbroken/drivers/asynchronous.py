@@ -94,7 +94,8 @@ class AsyncDriver:
     def running(self) -> AttemptReport | None:
         """The running attempt, as far as it has come; ``None`` once the turn is over."""
         now = self._clock()
-        return self._turn.running(now, self._exchange.path.silent(now) if self._exchange else 0.0)
+        silent = self._exchange.path.silent(now) if self._exchange else 0.0
+        return self._turn.running(now, sent=self._was_sent, silent=silent)
 
     @property
     def report(self) -> Report:

@@ -1,4 +1,7 @@
-"""The access log: a line for each request, for a person or for a machine. No query, no key, no content."""
+"""The access log: a line for each request, for a person or for a machine. No query, no key, no content.
+
+What is asked of the relay itself (its page, its metrics) is not noted, unless it is refused.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ import msgspec
 from unbroken.core.actions import Again
 from unbroken.drivers.notices import describe
 from unbroken.relay.records import Outcome
+
+MAX_TEXT = 500
+"""Characters of a path or a detail, at most: whoever sends more wants the log to be long, or torn."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +63,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccessLog:
-    """Writes a line for each request, and one for each retry and replay.
+    """Writes a line for each request, and one for each retry and replay. What it writes can be printed.
 
     Args:
         write: takes a line without its end.
@@ -72,17 +78,17 @@ class AccessLog:
 
     def ended(self, entry: Entry) -> None:
         """A request has ended."""
-        if self._as_json:
-            self._write(msgspec.json.encode(entry).decode())
-        elif not self._quiet or entry.outcome not in (Outcome.ANSWERED, Outcome.PASSED) or entry.replays:
-            self._write(_in_words(entry))
+        if self._quiet and entry.outcome in (Outcome.ANSWERED, Outcome.PASSED) and entry.attempts < 2:
+            return
+        entry = msgspec.structs.replace(entry, path=_plain(entry.path), detail=_plain(entry.detail))
+        self._write(msgspec.json.encode(entry).decode() if self._as_json else _in_words(entry))
 
     def again(self, turn_id: str, event: Again) -> None:
         """An attempt was lost and another one follows. In JSON the request's own line tells all of it."""
         if not self._as_json:
-            self._write(f"{turn_id} ↻ {describe(event)}")
+            self._write(f"{turn_id} ↻ {_plain(describe(event))}")
             if event.advice:
-                self._write(f"{turn_id}   {event.advice}")
+                self._write(f"{turn_id}   {_plain(event.advice)}")
 
 
 def timestamp() -> str:
@@ -92,7 +98,7 @@ def timestamp() -> str:
 
 def _in_words(entry: Entry) -> str:
     pieces = [
-        f"{entry.id} {entry.method} {_printable(entry.path)}",
+        f"{entry.id} {entry.method} {entry.path}",
         f"{entry.status or '-'} {entry.outcome}",
         f"{entry.elapsed:.1f} s",
     ]
@@ -105,5 +111,12 @@ def _in_words(entry: Entry) -> str:
     return " · ".join(pieces)
 
 
-def _printable(path: str) -> str:
-    return path if path.isascii() and path.isprintable() else ascii(path)
+def _plain(text: str) -> str:
+    """The text, not too long, with escapes for what could end a line or speak to a terminal."""
+    if len(text) > MAX_TEXT:
+        text = f"{text[:MAX_TEXT]}…"
+    return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return f"\\u{ord(char):04x}"

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 
+import anyio
+
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import dialect_at, recognise
 from unbroken.core.http import Headers, Request
@@ -31,6 +33,7 @@ from unbroken.relay.voices import voice_of
 from unbroken.wire.async_http import AsyncHttpWire
 
 _RETRY_AFTER = ((b"retry-after", b"1"),)
+_NO_RETRY = ((b"x-should-retry", b"false"),)  # which clients heed, and this relay, whose own request it is
 
 
 class Relay:
@@ -45,17 +48,18 @@ class Relay:
 
     Attributes:
         ledger: what is going on, and what has been.
-        gather: makes the picture for the page; where several processes serve, it asks them all.
+        gather: makes the picture for the page; where several processes serve, it asks them all. It is given how many
+            turns of each process (this one's name is ``""``) have been seen to end, leaves those out, and updates it.
         meet: entered while the relay lives; how it meets other processes.
     """
 
     def __init__(self, settings: Settings, *, version: str = "", log: AccessLog | None = None) -> None:
         self.ledger = Ledger(log)
-        self.gather: Callable[[], Awaitable[Snapshot]] = self.snapshot
+        self.gather: Callable[[dict[str, int]], Awaitable[Snapshot]] = self.snapshot
         self.meet: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
         self._settings = settings
         self._version = version
-        self._status = Status(self.ledger.metrics, lambda: self.gather())
+        self._status = Status(self.ledger.metrics, lambda seen: self.gather(seen))
         self._pulse = Pulse(self.ledger.board, settings.heartbeat, early=settings.early_heartbeat)
         self._wires: dict[str, AsyncHttpWire] = {}
         self._name = f"1.1 unbroken-{secrets.token_hex(4)}".encode()  # so that a loop is noticed
@@ -73,9 +77,11 @@ class Relay:
         """The server stops: what would never end by itself is ended, the rest goes on."""
         self._status.stop()
 
-    async def snapshot(self) -> Snapshot:
-        """What this process knows."""
-        return self.ledger.board.snapshot(self._version, tuple(self._settings.upstreams))
+    async def snapshot(self, seen: dict[str, int]) -> Snapshot:
+        """What this process knows, see :attr:`gather`."""
+        picture = self.ledger.board.snapshot(self._version, tuple(self._settings.upstreams), seen.get("", 0))
+        seen[""] = picture.totals.turns
+        return picture
 
     async def _live(self, receive: asgi.Receive, send: asgi.Send) -> None:
         async with self._pulse, self.meet():
@@ -103,7 +109,7 @@ class Relay:
             data = voice_of(dialect.name if dialect else None).body(no.trouble)
             extra = guard.cross_origin(inbound, self._settings)
             await asgi.answer(send, no.trouble.status, data, headers=(*no.headers, *extra), close=True)
-            visit.ended(Outcome.REJECTED, no.trouble.status, detail=no.trouble.message)
+            visit.ended(Outcome.REJECTED, no.trouble.status, sent=len(data), detail=no.trouble.message)
         except ClientLeft:
             visit.ended(Outcome.LEFT, None)
 
@@ -135,7 +141,8 @@ class Relay:
     def _request(self, inbound: Inbound, route: Route) -> Request:
         """The request as the upstream shall see it, without its body."""
         if any(self._name in value for value in fields.values(inbound.headers, b"via")):
-            raise Rejection(508, "loop", "the request has come back to the relay that sent it: look at its upstreams")
+            looped = "the request has come back to the relay that sent it: look at its upstreams"
+            raise Rejection(508, "loop", looped, _NO_RETRY)
         inject = self._settings.inject_key
         headers = fields.upwards(inbound.headers, route.upstream, inject=inject, via=self._name)
         try:
@@ -173,12 +180,18 @@ class Relay:
         upstream = route.upstream
         voice = voice_of(upstream.dialect)
         passage = Passage(self._wire(upstream), inbound, send, voice, self._settings.policy, self._extra(inbound))
-        try:
-            await passage.run(request, body)
-        finally:
+
+        def note() -> None:
             visit.ended(
                 passage.outcome, passage.status, upstream=upstream.name, sent=passage.bytes, detail=passage.detail
             )
+
+        try:
+            await passage.run(request, body)
+        except (asgi.Broken, anyio.get_cancelled_exc_class()):
+            note()
+            raise
+        note()  # a rejection is noted where it is answered
 
     def _extra(self, inbound: Inbound) -> Headers:
         return guard.cross_origin(inbound, self._settings)

@@ -43,7 +43,9 @@ async def answer(
         headers: further fields.
         close: end the connection afterwards: something of the request may still be on its way.
     """
-    fields = [(b"content-type", content_type), (b"content-length", str(len(data)).encode()), *headers]
+    fields = list(headers)
+    if status != 204:  # which has no body (RFC 9110, section 8.6)
+        fields = [(b"content-type", content_type), (b"content-length", str(len(data)).encode()), *headers]
     await start(send, status, [*fields, *([(b"connection", b"close")] if close else [])])
     await body(send, data, more=False)
 

@@ -42,7 +42,7 @@ class Totals(msgspec.Struct):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the board shows, at one moment.
+    """Everything that the board shows at one moment, or what is new since another one.
 
     Attributes:
         version: of Unbroken.
@@ -53,7 +53,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         live: the oldest of them.
         recent: the last that ended, newest first.
         cuts: the last cuts, oldest first.
-        advice: what the cuts' silences mean, or ``""``.
+        advice: what these cuts' silences mean, or ``""``.
         totals: counts.
     """
 
@@ -103,8 +103,16 @@ class Board:
         totals.cut += record.outcome in (Outcome.CUT, Outcome.LOST)
         return record
 
-    def snapshot(self, version: str, upstreams: tuple[str, ...]) -> Snapshot:
-        """Everything, now."""
+    def snapshot(self, version: str, upstreams: tuple[str, ...], since: int = 0) -> Snapshot:
+        """Everything, now; of the turns that have ended only what is new.
+
+        Args:
+            version: of Unbroken.
+            upstreams: their names.
+            since: how many turns had ended when somebody looked last.
+        """
+        recent = tuple(islice(self.recent, max(0, self.totals.turns - since)))
+        cuts = [cut for turn in reversed(recent) for cut in cuts_of(turn)] if since else self.cuts
         return Snapshot(
             version=version,
             started=self._started,
@@ -112,9 +120,9 @@ class Board:
             upstreams=upstreams,
             running=len(self.live),
             live=tuple(turn.record() for turn in islice(self.live.values(), LIVE)),
-            recent=tuple(self.recent),
-            cuts=tuple(self.cuts),
-            advice=advice(self.cuts),
+            recent=recent,
+            cuts=tuple(cuts),
+            advice=advice(cuts),
             totals=self.totals,
         )
 
@@ -138,6 +146,7 @@ def merged(pictures: Sequence[Snapshot]) -> Snapshot:
     recent = sorted(
         (turn for picture in pictures for turn in picture.recent), key=lambda turn: turn.started + turn.elapsed
     )
+    live = sorted((turn for picture in pictures for turn in picture.live), key=lambda turn: turn.started)
     counts = {name: sum(getattr(picture.totals, name) for picture in pictures) for name in Totals.__struct_fields__}
     return Snapshot(
         version=first.version,
@@ -145,7 +154,7 @@ def merged(pictures: Sequence[Snapshot]) -> Snapshot:
         now=first.now,
         upstreams=first.upstreams,
         running=sum(picture.running for picture in pictures),
-        live=tuple(turn for picture in pictures for turn in picture.live),
+        live=tuple(live[:LIVE]),
         recent=tuple(recent[: -RECENT - 1 : -1]),
         cuts=tuple(cuts),
         advice=advice(cuts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from unbroken.core.http import Head, Headers
@@ -15,10 +16,12 @@ CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-ap
 
 _HOP_BY_HOP = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
-    | {b"proxy-authenticate", b"proxy-authorization"}
+    | {b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"}
 )
 _OURS_ALONE = frozenset({b"host", b"expect", TOKEN_FIELD})
 _CORS = b"access-control-"
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # RFC 9110, section 5.6.2
+_CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
@@ -27,8 +30,8 @@ def values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
 
 
 def lowered(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The fields with their names in lower case."""
-    return tuple((name.lower(), value) for name, value in headers)
+    """The fields with their names in lower case, and without the whitespace around their values."""
+    return tuple((name.lower(), value.strip(b" \t")) for name, value in headers)
 
 
 def upwards(headers: Headers, upstream: Upstream, *, inject: bool, via: bytes) -> Headers:
@@ -41,15 +44,18 @@ def upwards(headers: Headers, upstream: Upstream, *, inject: bool, via: bytes) -
 def downwards(head: Head, *, stream: bool) -> list[tuple[bytes, bytes]]:
     """The fields of a response as the client shall see them.
 
+    What HTTP/1.1 cannot carry (HTTP/2 brings it) is taken out: control characters become spaces, as RFC 9110,
+    section 5.5, has it.
+
     Args:
         head: the upstream's.
         stream: whether events follow, among which heartbeats and an error may come: then no length is promised.
     """
     kept = _end_to_end(lowered(head.headers))
     return [
-        (name, value)
+        (name, _CONTROLS.sub(b" ", value))
         for name, value in kept
-        if not name.startswith(_CORS) and not (stream and name == b"content-length")
+        if _NAME.fullmatch(name) and not name.startswith(_CORS) and not (stream and name == b"content-length")
     ]
 
 

@@ -6,7 +6,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Iterable
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote_plus
 
 from unbroken.core.http import Headers
 from unbroken.relay.fields import CREDENTIALS, TOKEN_FIELD, values
@@ -28,9 +28,11 @@ def check(inbound: Inbound, settings: Settings) -> None:
     Raises:
         Rejection: it must not.
     """
-    if inbound.http_version == "1.0":
+    if inbound.http_version not in ("1.1", "2", "3"):
         # A body without a length ends there with the connection: a cut could not be told from an end.
         raise Rejection(505, "http_version", "speak HTTP/1.1 to this relay (nginx: proxy_http_version 1.1)")
+    if any(coding.lower() != b"chunked" for coding in values(inbound.headers, b"transfer-encoding")):
+        raise Rejection(501, "transfer_coding", "chunked is the only transfer coding that this relay knows")
     hosts = values(inbound.headers, b"host")
     if len(hosts) != 1:
         raise Rejection(400, "bad_request", "a request must have exactly one Host")
@@ -45,7 +47,7 @@ def check(inbound: Inbound, settings: Settings) -> None:
     if any(value.lower() == b"websocket" for value in values(inbound.headers, b"upgrade")):
         # Codex asks so first, and over HTTP as soon as it hears this status.
         raise Rejection(426, "no_websocket", "this relay speaks no WebSocket: ask over HTTP", _HTTP_INSTEAD)
-    if inbound.path != HEALTH and not _is_preflight(inbound):
+    if inbound.path != HEALTH and preflight(inbound, settings) is None:
         _check_token(inbound, settings)
 
 
@@ -80,9 +82,9 @@ def preflight(inbound: Inbound, settings: Settings) -> Headers | None:
 
 def without_token(query: str, settings: Settings) -> str:
     """The query without the relay's token, which Google's clients send as ``key``."""
-    if not settings.inject_key or "key=" not in query:
+    if not settings.inject_key:
         return query
-    return urlencode([(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name != "key"])
+    return "&".join(piece for piece in query.split("&") if unquote_plus(piece.partition("=")[0]) != "key")
 
 
 def _is_preflight(inbound: Inbound) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 import anyio
 
@@ -33,7 +34,7 @@ class Inbound:
     Args:
         scope: ASGI's.
         receive: ASGI's.
-        timeout: seconds that the body may take, besides what :data:`MIN_RATE` allows it.
+        timeout: seconds that may be waited for the body, besides what :data:`MIN_RATE` allows it.
         clock: monotonic seconds.
 
     Attributes:
@@ -64,18 +65,19 @@ class Inbound:
         lengths = fields.values(self.headers, b"content-length")
         return bool(fields.values(self.headers, b"transfer-encoding")) or any(length != b"0" for length in lengths)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """The body as it comes.
 
         Raises:
             ClientLeft: the client went away.
             Rejection: 408, it was too slow.
         """
-        began = self._clock()
+        waited = 0.0  # for the client alone: it is not to blame for an upstream that is slow to take its body
         while not self._whole:
-            until = began + self._timeout + self.received / MIN_RATE
-            with anyio.move_on_after(until - self._clock()) as patience:
+            began = self._clock()
+            with anyio.move_on_after(self._timeout + self.received / MIN_RATE - waited) as patience:
                 message = await self._receive()
+            waited += self._clock() - began
             if patience.cancelled_caught:
                 raise Rejection(408, "request_timeout", "the request's body did not come in time")
             if message["type"] == "http.disconnect":
@@ -97,10 +99,11 @@ class Inbound:
         if any(int(length) > limit for length in lengths if length.isdigit()):
             raise self._too_large(limit)
         body = bytearray()
-        async for chunk in self.chunks():
-            body += chunk
-            if len(body) > limit:
-                raise self._too_large(limit)
+        async with aclosing(self.chunks()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > limit:
+                    raise self._too_large(limit)
         return bytes(body)
 
     async def left(self) -> None:

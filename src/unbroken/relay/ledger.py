@@ -10,7 +10,7 @@ from unbroken.relay.access import AccessLog, Entry, timestamp
 from unbroken.relay.board import Board
 from unbroken.relay.inbound import Inbound
 from unbroken.relay.metrics import Metrics
-from unbroken.relay.records import Outcome
+from unbroken.relay.records import Outcome, TurnRecord
 from unbroken.relay.turns import RelayedTurn
 
 
@@ -64,7 +64,7 @@ class Ledger:
                     bytes_in=inbound.received,
                     bytes_out=record.bytes,
                     heartbeats=record.heartbeats,
-                    detail=turn.detail,
+                    detail=_detail(turn, record),
                 )
             )
 
@@ -115,6 +115,13 @@ class Visit:
                 detail=detail,
             )
         )
+
+
+def _detail(turn: RelayedTurn, record: TurnRecord) -> str:
+    """Why it failed; of an upstream that refused, its status alone: its words may quote what was asked."""
+    if record.outcome is Outcome.REFUSED and turn.detail:
+        return f"HTTP {record.attempts[-1].status}, for which it was too late"
+    return turn.detail
 
 
 _rounded = partial(round, ndigits=3)

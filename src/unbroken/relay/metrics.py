@@ -60,7 +60,7 @@ class Metrics:
         )
         self._silence = Histogram(
             "unbroken_silence_at_cut_seconds",
-            "Silence on the wire when an attempt was cut before output.",
+            "Silence on the wire, of a second or more, when an attempt was cut before output.",
             ["upstream"],
             buckets=_WAITS,
             registry=registry,
@@ -73,6 +73,9 @@ class Metrics:
         self._running = Gauge(
             "unbroken_turns_running", "Turns that run now.", registry=registry, multiprocess_mode="livesum"
         )
+        for counter, kinds in ((self._again, ("retry", "replay")), (self._bytes, ("turn", "other"))):
+            for kind in kinds:
+                counter.labels(kind)  # there from the start, so that the first one is seen as a change
 
     def begun(self) -> None:
         """A turn has begun."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import anyio
 
@@ -13,6 +14,7 @@ from unbroken.errors import UsageError, WireError
 from unbroken.relay import asgi, fields
 from unbroken.relay.inbound import ClientLeft, Inbound, Rejection
 from unbroken.relay.records import Outcome
+from unbroken.relay.turns import LAST_WORDS
 from unbroken.relay.voices import Trouble, Voice
 from unbroken.wire.async_http import AsyncHttpExchange, AsyncHttpWire
 
@@ -65,6 +67,19 @@ class Passage:
             asgi.Broken: the response is not whole.
             Rejection: the client was too slow.
         """
+        try:
+            await self._forward(request, body)
+        except anyio.get_cancelled_exc_class():
+            await self._stop()
+            raise
+        if isinstance(self._trouble, Rejection) and self.status is None:
+            raise self._trouble
+        if self._trouble is not None and self.outcome is Outcome.PASSED:
+            self.outcome = Outcome.LEFT
+        if self.outcome is Outcome.CUT:
+            raise asgi.Broken
+
+    async def _forward(self, request: Request, body: bytes | None) -> None:
         async with anyio.create_task_group() as tasks:
             content = self._held(body) if body is not None else self._content(tasks.cancel_scope)
             has_body = bool(body) if body is not None else self._inbound.has_body
@@ -77,12 +92,6 @@ class Passage:
             finally:
                 await exchange.aclose()
             tasks.cancel_scope.cancel()
-        if isinstance(self._trouble, Rejection) and self.status is None:
-            raise self._trouble
-        if self._trouble is not None and self.outcome is Outcome.PASSED:
-            self.outcome = Outcome.LEFT
-        if self.outcome is Outcome.CUT:
-            raise asgi.Broken
 
     async def _hand_on(self, exchange: AsyncHttpExchange, method: str) -> None:
         try:
@@ -111,11 +120,19 @@ class Passage:
             self._send, trouble.status, self._voice.body(trouble), headers=self._extra, close=not self._sent.is_set()
         )
 
+    async def _stop(self) -> None:
+        """The relay is stopped: its last words, where there is room for them."""
+        if not self._finished:
+            with anyio.move_on_after(LAST_WORDS, shield=True):
+                await self._fail(Trouble(503, "relay_stopped", "the relay was stopped"))
+            self.outcome = Outcome.STOPPED
+
     async def _content(self, scope: anyio.CancelScope) -> AsyncIterator[bytes]:
         """The body as it comes. What goes wrong with it ends the whole passage: the wire is not to blame."""
         try:
-            async for chunk in self._inbound.chunks():
-                yield chunk
+            async with aclosing(self._inbound.chunks()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         except (ClientLeft, Rejection) as exc:
             self._trouble = exc
             scope.cancel()

@@ -14,6 +14,15 @@ from unbroken.relay.voices import Trouble, Voice
 _BLANK_LINES = (b"\n\n", b"\r\r", b"\n\r\n")
 """How an event ends (WHATWG HTML, "Interpreting an event stream")."""
 
+_MAX_HELD = 64 * 1024
+"""How much of an unfinished event waits for its end; a longer one goes through as it comes."""
+
+_OVERLAP = max(map(len, _BLANK_LINES)) - 1
+"""How much of a blank line may have come when the rest of it comes."""
+
+_BOM = b"\xef\xbb\xbf"
+"""May stand at the very beginning of a stream; behind a heartbeat it would be part of a name that nobody knows."""
+
 _NO_RETRY = (b"x-should-retry", b"false")
 """Tells OpenAI's and Anthropic's SDKs that the budget is used up: trying again is what the relay has done already."""
 
@@ -62,7 +71,9 @@ class Reply:
         self._streaming = streaming
         self._extra = extra
         self._clock = clock
-        self._tail = b""
+        self._unfinished = bytearray()
+        self._inside = False
+        self._spoken = False
         self._own_head = False
         self._over = False
         self._lock = anyio.Lock()
@@ -84,31 +95,35 @@ class Reply:
 
     def suits(self, head: Head) -> bool:
         """Whether the response with this head can be handed on: a heartbeat may have promised a stream of events."""
-        return not self._own_head or (head.status == 200 and head.content_type == "text/event-stream")
+        return not self._own_head or (head.status == 200 and _carries_events(head))
 
     async def begin(self, head: Head, report: Report) -> None:
         """Hand on status and headers, with the report; nothing is left to do where a heartbeat has begun the reply."""
         async with self._lock:
             if self.begun:
                 return
-            stream = self._streaming and head.content_type == "text/event-stream"
-            self._streaming = stream
-            self.status = head.status
-            headers = [*fields.downwards(head, stream=stream), *fields.told(self._id, report), *self._extra]
+            self._streaming = self._streaming and _carries_events(head)
+            self.status, self.sent_at = head.status, self._clock()
+            told = fields.told(self._id, report)
+            headers = [*fields.downwards(head, stream=self._streaming), *told, *self._extra]
             await asgi.start(self._send, head.status, headers)
 
     async def hand_on(self, data: bytes) -> None:
-        """Hand on bytes of the body."""
+        """Hand on bytes of the body: of events whole ones, for nobody can read half of one, or what comes behind it."""
         async with self._lock:
-            await self._put(data)
-            self._tail = data[-3:] if len(data) >= 3 else (self._tail + data)[-3:]
+            ready = self._up_to_event(data) if self._streaming else data
+            if ready and not self._spoken:
+                self._spoken = True
+                ready = ready.removeprefix(_BOM) if self.bytes else ready
+            if ready:
+                await self._put(ready)
 
     async def heartbeat(self) -> None:
         """Send something harmless, if that is possible here: not in the middle of an event."""
         async with self._lock:
-            if self._over:
+            if self._over or not self.takes_heartbeats:
                 return
-            if not self._between_events:
+            if self._inside:
                 self.sent_at = self._clock()  # ask again later
                 return
             if not self.begun:
@@ -122,6 +137,8 @@ class Reply:
         """The answer is whole."""
         async with self._lock:
             self._over = True
+            if self._unfinished:
+                await self._put(bytes(self._unfinished))
             await asgi.body(self._send, b"", more=False)
 
     async def fail(self, trouble: Trouble, report: Report) -> None:
@@ -133,20 +150,44 @@ class Reply:
         async with self._lock:
             self._over = True
             if not self.begun:
-                self.status = trouble.status
-                headers = (*fields.told(self._id, report), _NO_RETRY, *self._extra)
-                await asgi.answer(self._send, trouble.status, self._voice.body(trouble), headers=headers)
+                await self._refuse(trouble, report)
                 return
             if self._streaming:
                 # A blank line ends what was left of an event: a reader must not take the error for its next line.
-                await self._put((b"" if self._between_events else b"\n\n") + self._voice.in_band(trouble))
+                await self._put((b"\n\n" if self._inside else b"") + self._voice.in_band(trouble))
         raise asgi.Broken
+
+    async def _refuse(self, trouble: Trouble, report: Report) -> None:
+        body = self._voice.body(trouble)
+        self.status, self.bytes = trouble.status, len(body)
+        final = () if trouble.passing else (_NO_RETRY,)
+        headers = (*fields.told(self._id, report), *final, *self._extra)
+        await asgi.answer(self._send, trouble.status, body, headers=headers)
+
+    def _up_to_event(self, data: bytes) -> bytes:
+        """What may be handed on now that this has come: all up to the end of the last event."""
+        unfinished = self._unfinished
+        if not unfinished and data.endswith(_BLANK_LINES):
+            return data
+        searched = max(0, len(unfinished) - _OVERLAP)
+        unfinished += data
+        found = ((unfinished.rfind(blank, searched), len(blank)) for blank in _BLANK_LINES)
+        end = max((at + length for at, length in found if at >= 0), default=0)
+        if end:
+            self._inside = False
+        if len(unfinished) - end > _MAX_HELD:
+            self._inside, end = True, len(unfinished) - _OVERLAP
+        ready = bytes(unfinished[:end])
+        del unfinished[:end]
+        return ready
 
     async def _put(self, data: bytes) -> None:
         await asgi.body(self._send, data)
         self.bytes += len(data)
         self.sent_at = self._clock()
 
-    @property
-    def _between_events(self) -> bool:
-        return not self._tail or self._tail.endswith(_BLANK_LINES)
+
+def _carries_events(head: Head) -> bool:
+    """Whether the body is a stream of events, among which others may be put."""
+    encoding = head.fields.get("content-encoding", "").strip().lower()
+    return head.content_type == "text/event-stream" and encoding in ("", "identity")

@@ -10,7 +10,8 @@ from unbroken.relay.settings import Settings, Upstream
 OWN = "/_unbroken"
 """Where the relay itself answers."""
 
-_DOTS = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.I)
+_SLASH = r"(?:/|\\|%2f|%5c)"  # which servers take for a slash, some of them
+_DOTS = re.compile(rf"(?:^|{_SLASH})(?:\.|%2e){{1,2}}(?:{_SLASH}|$)", re.I)
 _DEFAULT = ("v1", "v1beta", "v1alpha")
 """The first pieces of paths that lead to the default upstream: the versions that providers put there."""
 

@@ -11,13 +11,14 @@ import signal
 import socket
 import sys
 import threading
+import types
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from unbroken.errors import UsageError
 from unbroken.relay.app import Relay
@@ -29,14 +30,21 @@ from unbroken.relay.voices import Trouble, voice_of
 KEEP_ALIVE = 75.0
 """Seconds for which an idle connection of a client is kept; longer than clients keep theirs, so that they end it."""
 
+LINGER = 5.0
+"""Seconds for which a client may go on sending a request that has been answered already, before it is cut off."""
+
 _BACKLOG = 2048
 _POLL = 0.05
+_FRAMING = (b"content-length", b"transfer-encoding")
 _REASONS = {
     400: b"Bad Request",
     408: b"Request Timeout",
     431: b"Request Header Fields Too Large",
     501: b"Not Implemented",
 }
+
+# Statuses without a meaning, which servers send nevertheless, and uvicorn has no line for.
+STATUS_LINE.update({status: b"HTTP/1.1 %d \r\n" % status for status in range(600, 1000)})
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -45,6 +53,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         UsageError: that is not possible.
     """
+    if not 0 <= port <= 65535:  # the system would take another one
+        raise UsageError(f"cannot listen on port {port}: there is none beyond 65535")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
@@ -103,65 +113,134 @@ class LimitedProtocol(HttpToolsProtocol):
     def __init__(self, settings: Settings, **given: Any) -> None:
         super().__init__(**given)
         self._settings = settings
-        self._in_head = True
-        self._head_length = 0
+        self._running: RequestResponseCycle | None = None
+        self._deaf = False
+        self._in_head = False
+        self._beside_body = 0
         self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A client has connected."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, _Parting(transport, self)))
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
         self._stop_waiting()
         super().connection_lost(exc)
+        self._disconnect()
+
+    def shutdown(self) -> None:
+        """The server stops: what is being answered is the last."""
+        super().shutdown()
+        if self._running:
+            self._running.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come. What cannot be understood, or only in several ways, is refused, and the connection ended."""
+        if self._deaf:
+            return
         self._unset_keepalive_if_required()
-        if self._in_head:
-            self._head_length += len(data)
+        if self._patience is None and not self._is_busy:
+            self._expect_head()
+        self._beside_body += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserInvalidMethodError:
             self._refuse(501, "not_implemented", "no such method in HTTP")
-        except httptools.HttpParserUpgrade:
-            self.cycle.keep_alive = False  # answered as if it had not been asked (RFC 9110, section 7.8)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._pass_by(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._refuse(400, "bad_request", "that is no HTTP request")
+            if not self._deaf:
+                self._refuse(400, "bad_request", "that is no HTTP request")
         else:
-            if self._in_head and self._head_length > self._settings.max_header:
+            if self._beside_body > self._settings.max_header:
                 self._too_long()
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        self._in_head = True
         super().on_message_begin()
-        if not self._in_head:
-            self._head_length = 0
-            self._expect_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field has come. Trailers are left out: they are not to be taken for headers (RFC 9110, section 6.5.1)."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The headers are whole."""
         self._stop_waiting()
-        self._in_head = False
+        self._in_head, self._beside_body = False, 0
         if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > self._settings.max_header:
             self._too_long()
-        else:
-            super().on_headers_complete()
+        elif self.parser.get_method() == b"CONNECT":
+            self._refuse(501, "not_implemented", "this relay is no forward proxy: use it as a base URL")
+        elif self._has_two_hosts():
+            self._refuse(400, "bad_request", "the request is for another host than its Host says")
+        if self._deaf:
+            raise _Enough
+        super().on_headers_complete()
+        if len(self.pipeline) == 1:  # go on reading, or the client could not be seen to leave
+            self.flow.resume_reading()
 
     def on_body(self, body: bytes) -> None:
         """Part of the body has come."""
-        if self.cycle is not None:
-            super().on_body(body)
+        self._beside_body = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        if self.cycle is not None:
+        self._beside_body = 0
+        if not self.parser.should_upgrade():  # else its body is still to come
             super().on_message_complete()
 
+    @property
+    def is_answered_early(self) -> bool:
+        """Whether the client may still be sending although its answer is complete."""
+        cycle = self.cycle
+        return self._deaf or (cycle is not None and cycle.response_complete and cycle.more_body)
+
+    def part(self, transport: asyncio.Transport) -> None:
+        """End the connection without hurry: what the client still sends is taken and forgotten for a while."""
+        self._deaf = True
+        self._stop_waiting()
+        self.flow.resume_reading()
+        transport.write_eof()
+        self._patience = self.loop.call_later(LINGER, transport.close)
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._running is not None and not self._running.response_complete
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _disconnect(self) -> None:
+        """Tell who answers that nobody listens. (uvicorn tells the last request, which may be one that waits.)"""
+        if self._running and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def _pass_by(self, rest: bytes) -> None:
+        """An upgrade is asked for (Java's client does so at once): it is answered as if it were not (RFC 9110, section
+        7.8). The parser, which leaves the body to the other protocol, makes way for one that has seen no upgrade.
+        """
+        self.cycle.keep_alive = False
+        self.parser = httptools.HttpRequestParser(
+            types.SimpleNamespace(on_body=self.on_body, on_message_complete=self.on_message_complete)
+        )
+        framing = b"".join(b"%s: %s\r\n" % field for field in self.headers if field[0] in _FRAMING)
+        self.data_received(b"POST / HTTP/1.1\r\n%s\r\n" % framing + rest)
+
+    def _has_two_hosts(self) -> bool:
+        """Whether the target is a whole URL whose host is not the one of ``Host`` (RFC 9112, section 3.2.2)."""
+        if self.url.startswith((b"/", b"*")):
+            return False
+        authority = self.url.partition(b"://")[2].partition(b"/")[0].lower()
+        return authority not in {value.lower() for name, value in self.headers if name == b"host"}
+
     def _expect_head(self) -> None:
-        self._in_head = True
         self._patience = self.loop.call_later(self._settings.receive_timeout, self._too_slow)
 
     def _stop_waiting(self) -> None:
@@ -170,7 +249,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._patience = None
 
     def _too_slow(self) -> None:
-        if self._head_length:
+        if self._beside_body:
             self._refuse(408, "request_timeout", "the request's headers did not come in time")
         else:
             self.transport.close()
@@ -180,16 +259,60 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refuse(431, "header_too_large", f"the request's headers are over {limit} bytes (--max-header)")
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        """End the connection, with an answer where no other one has begun."""
+        """End the connection, with an answer where no other one has begun.
+
+        What comes behind a whole request costs that one nothing.
+        """
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        running = self._running if self._is_busy else None
+        if running and not running.more_body:
+            self._deaf, running.keep_alive = True, False
+            return
+        if not running or not running.response_started:
             body = voice_of(None).body(Trouble(status, code, message))
             head = (
                 b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(head % (status, _REASONS[status], len(body)) + body)
+            self._deaf = True
+        self._disconnect()
         self.transport.close()
+
+
+class _Enough(Exception):
+    """Stops the parser: nothing more is to be read from this connection."""
+
+
+class _Parting:
+    """A transport whose end does not destroy an answer: were a client's bytes left unread, the system would reset the
+    connection, and many a client then looks no further (RFC 9112, section 9.6).
+
+    Args:
+        transport: the real one.
+        protocol: whose it is.
+    """
+
+    def __init__(self, transport: asyncio.Transport, protocol: LimitedProtocol) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self._is_parting = False
+        self.write = transport.write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        """See asyncio."""
+        return self._is_parting or self._transport.is_closing()
+
+    def close(self) -> None:
+        """See asyncio."""
+        if self.is_closing() or not self._protocol.is_answered_early:
+            self._transport.close()
+            return
+        self._is_parting = True
+        self._protocol.part(self._transport)
 
 
 class DrainingServer(uvicorn.Server):

@@ -13,6 +13,7 @@ from unbroken.core.policy import Policy
 from unbroken.errors import UsageError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_VERSION = re.compile(r"(?<!/)/v1\Z")  # a host may be called v1
 
 RESERVED = frozenset({"v1", "v1beta", "v1alpha"})
 """Names that no upstream may have: their paths mean something else."""
@@ -52,7 +53,7 @@ class Upstream:
     @property
     def root(self) -> str:
         """What the paths of requests are appended to."""
-        return self.base_url.rstrip("/").removesuffix("/v1")
+        return _VERSION.sub("", self.base_url.rstrip("/"))
 
     def url_of(self, path: str) -> str:
         """The URL of a path (without its leading slash) below this upstream's name.
@@ -62,7 +63,7 @@ class Upstream:
         """
         prefix = urlsplit(self.root).path.strip("/")
         if prefix and f"{path}/".startswith(f"{prefix}/"):
-            path = path[len(prefix) :].lstrip("/")
+            path = path[len(prefix) :].removeprefix("/")
         return f"{self.root}/{path}"
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from unbroken.core.http import Headers
 from unbroken.relay import asgi
-from unbroken.relay.board import Snapshot
+from unbroken.relay.board import CUTS, Snapshot, advice
 from unbroken.relay.guard import HEALTH
 from unbroken.relay.inbound import Inbound, Rejection
 from unbroken.relay.metrics import CONTENT_TYPE, Metrics
@@ -52,10 +52,11 @@ class Status:
 
     Args:
         metrics: what is counted.
-        gather: a picture of everything, with what other processes of this relay know.
+        gather: a picture of everything, with what other processes of this relay know; of the turns that have ended
+            only those that it has not shown, see :attr:`unbroken.relay.app.Relay.gather`.
     """
 
-    def __init__(self, metrics: Metrics, gather: Callable[[], Awaitable[Snapshot]]) -> None:
+    def __init__(self, metrics: Metrics, gather: Callable[[dict[str, int]], Awaitable[Snapshot]]) -> None:
         self._metrics = metrics
         self._gather = gather
         self._feeds: set[anyio.CancelScope] = set()
@@ -87,7 +88,7 @@ class Status:
             case p if p == HEALTH:
                 await asgi.answer(send, 200, b'{"status": "ok"}', asgi.JSON, _SAFE)
             case _:
-                raise Rejection(404, "not_found", f"there is no {inbound.path}; there are {', '.join(_KNOWN)}")
+                raise Rejection(404, "not_found", f"there are {', '.join(_KNOWN)}")
 
     async def _feed(self, inbound: Inbound, send: asgi.Send) -> None:
         """Events for the page, until it is closed."""
@@ -106,16 +107,19 @@ class Status:
         await asgi.body(send, b"", more=False)
 
     async def _tell(self, send: asgi.Send) -> None:
-        """Send the whole picture, and then what changes: locally as it happens, elsewhere as it is seen."""
-        shown = await self._gather()
+        """Send the whole picture, and then what changes: a few times a second."""
+        seen: dict[str, int] = {}
+        shown = await self._gather(seen)
+        cuts, meaning = deque(shown.cuts, CUTS), shown.advice
         await asgi.body(send, _event("hello", shown))
-        seen = deque((turn.id for turn in shown.recent), maxlen=len(shown.recent) + 1000)
         silent_since = time.monotonic()
         while True:
             await anyio.sleep(TICK)
-            picture = await self._gather()
-            events = [self._ended(turn, picture) for turn in reversed(picture.recent) if turn.id not in seen]
-            seen.extend(turn.id for turn in reversed(picture.recent) if turn.id not in seen)
+            picture = await self._gather(seen)
+            if picture.cuts:
+                cuts.extend(picture.cuts)
+                meaning = advice(cuts)
+            events = [_ended(turn, picture, meaning) for turn in reversed(picture.recent)]
             if picture.live or shown.live:
                 events.append(_event("live", {"now": picture.now, "running": picture.running, "live": picture.live}))
             if not events and time.monotonic() - silent_since > KEEP_ALIVE:
@@ -125,17 +129,10 @@ class Status:
                 await asgi.body(send, b"".join(events))
             shown = picture
 
-    def _ended(self, turn: TurnRecord, picture: Snapshot) -> bytes:
-        return _event(
-            "ended",
-            {
-                "now": picture.now,
-                "turn": turn,
-                "cuts": cuts_of(turn),
-                "advice": picture.advice,
-                "totals": picture.totals,
-            },
-        )
+
+def _ended(turn: TurnRecord, picture: Snapshot, meaning: str) -> bytes:
+    told = {"now": picture.now, "turn": turn, "cuts": cuts_of(turn), "advice": meaning, "totals": picture.totals}
+    return _event("ended", told)
 
 
 def _event(name: str, data: Any) -> bytes:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
 import anyio
 
+from unbroken.core.attempt import MAX_REFUSAL
 from unbroken.core.dialect import Call
+from unbroken.core.dialects.payload import mapping, only_object
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head
+from unbroken.core.turn import READ_REFUSAL
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.errors import FirstOutputTimeout, TurnError, UsageError
 from unbroken.relay import asgi
@@ -20,8 +24,6 @@ from unbroken.relay.voices import Trouble
 
 LAST_WORDS = 1.0
 """Seconds that a turn has to tell its client why it is ended, when the relay is stopped."""
-
-_MAX_REFUSAL = 64 * 1024
 
 
 class RelayedTurn:
@@ -63,7 +65,6 @@ class RelayedTurn:
         self._began = clock()
         self._started = time.time()
         self._ended: float | None = None
-        self._first_output: float | None = None
         self._broken = False
 
     async def run(self, inbound: Inbound) -> None:
@@ -89,18 +90,20 @@ class RelayedTurn:
     def record(self) -> TurnRecord:
         """What is known of it now."""
         running = self.driver.running if self.outcome is None else None
+        attempts = (*self.driver.report.attempts, *([running] if running else []))
+        spoken = (attempt.after + attempt.output_after for attempt in attempts if attempt.output_after is not None)
         return TurnRecord(
             id=self.id,
             started=self._started,
-            elapsed=(self._ended or self._clock()) - self._began,
+            elapsed=(self._clock() if self._ended is None else self._ended) - self._began,
             upstream=self._upstream,
             dialect=self._call.dialect.name,
             streaming=self._call.streaming,
             outcome=self.outcome,
-            first_output=self._first_output,
+            first_output=next(spoken, None),
             bytes=self.reply.bytes,
             heartbeats=self.reply.heartbeats,
-            attempts=(*self.driver.report.attempts, *([running] if running else [])),
+            attempts=attempts,
         )
 
     def quiet_since(self, *, early: bool) -> float | None:
@@ -132,45 +135,57 @@ class RelayedTurn:
             await self._fail(outcome_of(self.driver.report, exc), trouble_of(exc))
         except UsageError as exc:  # the relay's proxy or CA file cannot be used
             await self._fail(Outcome.UNREACHABLE, Trouble(500, "misconfigured", str(exc)))
+        except OSError:
+            pass  # the client has gone: a server may say so like this (ASGI, "Disconnected client - send exception")
 
     async def _hand_on(self) -> None:
         driver, reply = self.driver, self.reply
         head = await driver.open()
         if not reply.suits(head):
-            await self._fail(Outcome.REFUSED, await self._late_refusal(head))
+            await self._tell_late(head)
             return
         await reply.begin(head, driver.report)
         async for chunk in driver:
-            if self._first_output is None:
-                self._first_output = self._clock() - self._began
             await reply.hand_on(chunk)
-        self.outcome = outcome_of(driver.report, None)
         await reply.end()
+        self.outcome = outcome_of(driver.report, None)
 
-    async def _late_refusal(self, head: Head) -> Trouble:
-        """An error status for which it is too late: its words, which an event can still carry."""
-        body = bytearray()
-        async for chunk in self.driver:
-            body += chunk
-            if len(body) > _MAX_REFUSAL:
-                break
+    async def _tell_late(self, head: Head) -> None:
+        """It is too late for this response: what an event can still carry of it."""
         if head.status < 400:
-            return Trouble(502, "unexpected_response", f"the server answered with {head.content_type or 'no content'}")
-        refusal = self._call.dialect.refusal(head.status, bytes(body))
-        return Trouble(head.status, refusal.kind or "provider_error", refusal.message)
+            said = f"the server answered {head.status} with {head.content_type or 'no content'}"
+            await self._fail(Outcome.UNEXPECTED, Trouble(502, "unexpected_response", said))
+            return
+        body = await self._refusal()
+        refusal = self._call.dialect.refusal(head.status, body)
+        answer = only_object(body)
+        own = answer if mapping(answer.get("error")) else None
+        trouble = Trouble(head.status, refusal.kind or "provider_error", refusal.message, said=own)
+        await self._fail(Outcome.REFUSED, trouble)
+        self.detail = f"HTTP {head.status}, too late for a status"  # the provider's words may quote the request
+
+    async def _refusal(self) -> bytes:
+        """The body of an error response, as far as it comes: the status says enough without it."""
+        body = bytearray()
+        with contextlib.suppress(TurnError), anyio.move_on_after(READ_REFUSAL):
+            async for chunk in self.driver:
+                body += chunk
+                if len(body) > MAX_REFUSAL:
+                    break
+        return bytes(body)
 
     async def _fail(self, outcome: Outcome, trouble: Trouble) -> None:
         self.outcome, self.detail = outcome, trouble.message
         try:
             await self.reply.fail(trouble, self.driver.report)
-        except asgi.Broken:
+        except (asgi.Broken, OSError):
             self._broken = True
 
     async def _stop(self) -> None:
         """The relay is stopped: the turn's last words."""
         if self.outcome is None:
             with anyio.move_on_after(LAST_WORDS, shield=True):
-                await self._fail(Outcome.STOPPED, Trouble(503, "relay_stopped", "the relay was stopped"))
+                await self._fail(Outcome.STOPPED, Trouble(503, "relay_stopped", "the relay was stopped", passing=True))
 
 
 def trouble_of(error: TurnError) -> Trouble:

@@ -46,11 +46,15 @@ class Trouble:
         status: the HTTP status that says it best, also where it is too late for one.
         code: stable machine-readable name, such as ``"stream_cut"``.
         message: for a person.
+        passing: whether asking again may help; otherwise the relay has done that already.
+        said: the provider's own error object, where it sent one.
     """
 
     status: int
     code: str
     message: str
+    passing: bool = False
+    said: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class Voice:
 
     def in_band(self, trouble: Trouble) -> bytes:
         """The error as an event."""
-        return self.event(self.error(trouble))
+        return self.event(trouble.said or self.error(trouble))
 
 
 def _openai_error(trouble: Trouble) -> Mapping[str, Any]:
@@ -99,7 +103,9 @@ def _named(error: Mapping[str, Any]) -> bytes:
 
 
 def _numbered(error: Mapping[str, Any]) -> bytes:
-    return _named({"type": "error", "sequence_number": 0, **error})
+    # OpenAI documents the fields beside ``type`` and sends them below ``error``; clients look in either place.
+    fields = {name: value for name, value in error["error"].items() if name != "type"}
+    return _named({"type": "error", "sequence_number": 0, **fields, **error})
 
 
 _OPENAI = Voice(COMMENT, _openai_error, _data)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpcore2
 
 from unbroken.core.actions import Limits
@@ -137,6 +138,8 @@ class AsyncHttpExchange:
         """See :meth:`unbroken.wire.contract.AsyncExchange.read`."""
         async with self._alive():
             self.path.limits = limits
+            # While there is always more to read, anyio never finds the task waiting on uvloop, and cannot cancel it.
+            await anyio.lowlevel.checkpoint_if_cancelled()
             if self._body:
                 async for chunk in self._body:
                     if chunk:

@@ -1,0 +1,153 @@
+r"""Another program in our place: with our streams and terminal, our signals, and its exit code as ours.
+
+It stays in our process group, so that the terminal reaches it as it would without us: what is typed there (Ctrl-C,
+Ctrl-\, Ctrl-Z) goes to the whole group. What is sent to us alone (``kill``) we hand on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+from unbroken.errors import UnbrokenError
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""Exit codes as shells have them."""
+
+
+def _numbers(*names: str) -> tuple[signal.Signals, ...]:
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))  # Windows has few of them
+
+
+_HANDED_ON = _numbers("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT")
+_OF_A_KEYBOARD = _numbers("SIGINT", "SIGQUIT")
+_STOPS = _numbers("SIGTSTP", "SIGTTIN", "SIGTTOU")
+
+
+class CannotRun(UnbrokenError):
+    """The program cannot be run.
+
+    Attributes:
+        code: the exit code that says so.
+    """
+
+    def __init__(self, name: str, reason: str, code: int) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.code = code
+
+
+def find_program(name: str) -> str:
+    """The file of a program, looked for as a shell does.
+
+    Raises:
+        CannotRun: it is not there, or no program.
+    """
+    if program := shutil.which(name):
+        return program
+    if os.path.exists(name) and os.path.dirname(name):  # noqa: PTH110, PTH120 - a word of the command line
+        raise CannotRun(name, "a folder" if os.path.isdir(name) else "not executable", NOT_EXECUTABLE)  # noqa: PTH112
+    raise CannotRun(name, "command not found", NOT_FOUND)
+
+
+def run(program: str, argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a program to its end.
+
+    Args:
+        program: its file.
+        argv: its name and its arguments.
+        environ: its environment.
+
+    Returns:
+        Its exit code; 128 + n where signal n has ended it.
+
+    Raises:
+        CannotRun: the system refuses to.
+    """
+    with _Signals() as signals:
+        try:
+            # Whatever else we were given open is for the program, as it would be without us. Ours is not inherited.
+            child = subprocess.Popen([program, *argv[1:]], env=environ, close_fds=os.name == "nt")
+        except OSError as exc:
+            code = NOT_FOUND if isinstance(exc, FileNotFoundError) else NOT_EXECUTABLE
+            raise CannotRun(argv[0], exc.strerror or str(exc), code) from None
+        signals.go_to(child.pid)
+        if hasattr(os, "waitid"):  # not on Windows, nor on macOS before Python 3.13
+            _wait_for(child.pid)
+            signals.go_to(None)  # before its number is free for somebody else
+        code = child.wait()
+    return 128 - code if code < 0 else code
+
+
+class _Signals(contextlib.AbstractContextManager["_Signals"]):
+    """While this is entered, signals are the program's. What was ignored stays so, for us and for the program."""
+
+    def __init__(self) -> None:
+        self._child: int | None = None
+        self._early: list[int] = []
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        for number in (*_HANDED_ON, *_OF_A_KEYBOARD, *_STOPS):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def go_to(self, child: int | None) -> None:
+        """Hand signals on to this process, and what has come so far."""
+        self._child = child
+        while child is not None and self._early:
+            self._kill(self._early.pop(0))
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's signature
+        if signum in _STOPS or (signum in _OF_A_KEYBOARD and _is_in_foreground()):
+            return  # the terminal has sent it to the program already, which decides what it means
+        if self._child is None:
+            self._early.append(signum)
+        else:
+            self._kill(signum)
+
+    def _kill(self, signum: int) -> None:
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._child, signum)
+
+
+def _wait_for(child: int) -> None:
+    """Wait until the program has ended, but leave it to be reaped. Where the terminal stops it, we stop with it."""
+    while True:
+        state = os.waitid(os.P_PID, child, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+        if state is None or state.si_code in (os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED):
+            return
+        # Perhaps it goes on already: then there is nothing to be seen any more.
+        still = os.waitid(os.P_PID, child, os.WSTOPPED | os.WNOHANG)
+        if still is not None and still.si_status in _STOPS:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _is_in_foreground() -> bool:
+    """Whether a terminal sends our process group what is typed there."""
+    with _terminal() as terminal:
+        return terminal is not None and os.tcgetpgrp(terminal) == os.getpgrp()
+
+
+@contextlib.contextmanager
+def _terminal() -> Iterator[int | None]:
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:  # there is none
+        yield None
+        return
+    try:
+        yield terminal
+    finally:
+        os.close(terminal)

@@ -1,0 +1,95 @@
+"""Where a relay forwards to: the presets, and what the file, the environment and the command line say of upstreams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from unbroken.cli.config import config_path, read_config
+from unbroken.errors import UsageError
+
+if TYPE_CHECKING:
+    from unbroken.relay.settings import Upstream
+
+
+def parse_upstreams(given: Sequence[str]) -> dict[str, str]:
+    """URLs by name, of ``NAME=URL`` each.
+
+    Raises:
+        UsageError: one of them is none.
+    """
+    urls = {}
+    for text in given:
+        name, _, url = text.partition("=")
+        if not name or not url:
+            raise UsageError(f"--upstream takes NAME=URL, such as work=https://llm.example.com/v1, not {text!r}")
+        urls[name] = url
+    return urls
+
+
+def find_upstreams(
+    given: Mapping[str, str],
+    environ: Mapping[str, str],
+    *,
+    inject: bool = False,
+    redirected: Mapping[str, dict[str, Any]] | None = None,
+) -> dict[str, Upstream]:
+    """Every upstream: the presets, what the configuration file says, and what is nearer than it, in this order.
+
+    Args:
+        given: URLs of the command line, by name.
+        environ: the environment, for keys.
+        inject: whether keys are wanted.
+        redirected: those that variables of the environment name, as the file would have them.
+
+    Raises:
+        UsageError: one of them is none.
+    """
+    from unbroken.core.providers import PROVIDERS
+
+    tables: dict[str, dict[str, Any]] = {
+        name: {"base_url": preset.base_url, "dialect": preset.dialect, "api_key_env": preset.key_env}
+        for name, preset in PROVIDERS.items()
+    }
+    for name, table in read_config(config_path()).get("upstreams", {}).items():
+        tables[name] = tables.get(name, {}) | table
+    nearer = dict(redirected or {}) | {name: {"base_url": url} for name, url in given.items()}
+    for name, table in nearer.items():
+        # The way there may be the same; a key of the file or of a preset is not for whoever stands there now.
+        kept = {key: value for key, value in tables.get(name, {}).items() if not key.startswith("api_key")}
+        tables[name] = kept | table
+    return {name: _upstream(name, table, environ, inject=inject) for name, table in tables.items()}
+
+
+def default_upstream(
+    named: str | None, given: Mapping[str, str], upstreams: Mapping[str, Upstream], environ: Mapping[str, str]
+) -> str:
+    """The upstream of ``/v1/...``: the one that is named, the only one of the command line, the configured provider,
+    or the first whose key is set; ``""`` where there is none.
+    """
+    if named:
+        return named
+    if len(given) == 1:
+        return next(iter(given))
+    provider = str(read_config(config_path()).get("provider", "")).lower()
+    if provider in upstreams:
+        return provider
+    return next((name for name, one in upstreams.items() if environ.get(one.key_env, "").strip()), "")
+
+
+def _upstream(name: str, table: Mapping[str, Any], environ: Mapping[str, str], *, inject: bool) -> Upstream:
+    from unbroken.core.dialects import DIALECTS
+    from unbroken.relay.settings import Upstream
+
+    if "base_url" not in table:
+        raise UsageError(f"[upstreams.{name}] needs a base_url")
+    dialect, dialects = table.get("dialect", "openai-chat"), [dialect.name for dialect in DIALECTS]
+    if dialect not in dialects:
+        raise UsageError(f"[upstreams.{name}]: there is no dialect {dialect!r}; known are {', '.join(dialects)}")
+    key_env = table.get("api_key_env", "")
+    if key_env and not key_env.isidentifier():  # which may well be the key itself, so it is not shown
+        raise UsageError(f"[upstreams.{name}]: api_key_env takes the name of an environment variable, not a key")
+    key = environ.get(key_env, "").strip() or table.get("api_key")
+    return Upstream(
+        name, table["base_url"], dialect, key if inject else None, key_env, table.get("proxy"), table.get("ca_file")
+    )

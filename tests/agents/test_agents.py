@@ -1,0 +1,86 @@
+"""Real clients behind the relay: a turn that is cut before its output is whole, and the client never notices."""
+
+from __future__ import annotations
+
+import pytest
+
+from agents import running
+from agents.clients import ANSWER, CLIENTS, Client
+from agents.seen import AFTER_OUTPUT, BEFORE_OUTPUT, Seen, faults_before, path_of, relayed
+from unbroken.lab import Answer, Fault, Upstream
+
+pytestmark = [pytest.mark.agents]
+
+LOST = {"rst": "reset@headers", "fin": "truncated@prelude", "clean_end": "unfinished@prelude"}
+"""How the relay's log names each of the cuts."""
+
+
+def of_each(clients: tuple[Client, ...]) -> pytest.MarkDecorator:
+    """One test a client; a client's tests run on one worker."""
+    cases = [
+        pytest.param(client, id=client.name, marks=pytest.mark.xdist_group(f"agents {client.name}"))
+        for client in clients
+    ]
+    return pytest.mark.parametrize("client", cases)
+
+
+def of_faults(faults: tuple[Fault, ...]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("fault", faults, ids=[f"{fault.kind}@{fault.at}" for fault in faults])
+
+
+@pytest.fixture(autouse=True)
+def installed(client: Client) -> None:
+    running.demand(client)
+
+
+@of_each(CLIENTS)
+def test_uncut_it_sends_what_is_known_of_it(client: Client) -> None:
+    seen = relayed(client, None)
+    assert seen.outcome == "whole", words_of(seen)
+    assert seen.sent == client.sends
+    assert list(seen.received) == reaching(client)
+    assert not any(entry["lost"] for entry in seen.log)
+
+
+@of_faults(BEFORE_OUTPUT)
+@of_each(CLIENTS)
+def test_cut_before_output_it_is_answered_and_asks_once(client: Client, fault: Fault) -> None:
+    seen = relayed(client, fault)
+    assert seen.outcome == "whole", words_of(seen)
+    assert seen.sent == client.sends
+    turn = len(faults_before(client))
+    whole = reaching(client)
+    assert list(seen.received) == [*whole[: turn + 1], *whole[turn:]]
+    assert (seen.turn["outcome"], seen.turn["attempts"], seen.turn["replays"]) == ("answered", 2, 1)
+    assert seen.turn["lost"] == [LOST[fault.kind]]
+
+
+@of_faults(AFTER_OUTPUT)
+@of_each(CLIENTS)
+def test_cut_after_output_it_is_told_so(client: Client, fault: Fault) -> None:
+    """What it does then is its own affair, and in the table; the relay has replayed nothing."""
+    seen = relayed(client, fault)
+    assert seen.outcome != "silent", words_of(seen)
+    assert "cut" in [entry["outcome"] for entry in seen.log]
+    assert len(seen.received) == sum(entry["method"] == "POST" for entry in seen.log)
+
+
+@of_each(tuple(client for client in CLIENTS if client.by_environment))
+def test_exec_is_all_it_takes(client: Client) -> None:
+    cut = Fault("rst", "before_headers")
+    with Upstream(answer=Answer(text=ANSWER), faults=[*faults_before(client), cut]) as upstream:
+        ran = running.run(client, running.straight_at(upstream.origin), before=(*running.UNBROKEN, "exec", "--"))
+        assert client.said(ran.stdout) == ANSWER, ran
+        assert ran.code == 0
+        assert len(upstream.requests) == len(client.sends) + 1
+        assert {f"POST {path_of(request)}" for request in upstream.requests} == set(reaching(client))
+    assert "1 survived" in ran.stderr.splitlines()[-1]
+
+
+def reaching(client: Client) -> list[str]:
+    """What reaches the upstream of what a client sends: all but its try for a WebSocket, under the version's path."""
+    return [sent.replace(" /messages", " /v1/messages") for sent in client.sends if not sent.startswith("GET")]
+
+
+def words_of(seen: Seen) -> str:
+    return f"{seen.outcome}, exit code {seen.ran.code}: {seen.ran.stdout[-1000:]}{seen.ran.stderr[-2000:]}{seen.log}"

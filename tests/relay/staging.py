@@ -1,0 +1,246 @@
+"""A turn between a scripted upstream and a recorded client, in virtual time: waits cost nothing, figures are exact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import anyio
+import trio
+import trio.testing
+
+from relay.asked import CHAT, Asked
+from relay.downstream import Downstream
+from unbroken.core.actions import Again, Limits
+from unbroken.core.failures import Failure, Row
+from unbroken.core.http import Head, Request
+from unbroken.core.policy import Policy
+from unbroken.drivers.asynchronous import AsyncDriver
+from unbroken.errors import WireError
+from unbroken.relay import asgi
+from unbroken.relay.board import Board
+from unbroken.relay.pulse import Pulse
+from unbroken.relay.records import TurnRecord
+from unbroken.relay.reply import Reply
+from unbroken.relay.turns import RelayedTurn
+from unbroken.relay.voices import voice_of
+
+Happening: TypeAlias = float | Head | bytes | Exception
+"""What an upstream does: wait so many seconds, send headers, bytes (none: a clean end), or fail."""
+
+Script: TypeAlias = Sequence[Happening]
+"""What it does with one request; then it is silent for ever."""
+
+
+def head(status: int = 200, content_type: str = "text/event-stream", **fields: str) -> Head:
+    every = {"content-type": content_type, **{name.replace("_", "-"): value for name, value in fields.items()}}
+    return Head(status, tuple((name.encode(), value.encode()) for name, value in every.items()))
+
+
+def lost(failure: Failure = Failure.RESET) -> WireError:
+    return WireError(failure)
+
+
+OK = head()
+JSON = head(200, "application/json")
+ROLE = b'data: {"choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": null}]}\n\n'
+TOKEN = b'data: {"choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": null}]}\n\n'
+STOP = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+COMMENT = b": keep-alive\n\n"
+END = b""
+ENDING = (STOP, DONE, END)
+ANSWER = (ROLE, TOKEN, *ENDING)
+BEAT = voice_of("openai-chat").heartbeat
+SLOW_DOWN = b'{"error": {"message": "Slow down.", "type": "rate_limit_exceeded"}}'
+
+
+@dataclass
+class ScriptedPath:
+    sent: bool = False
+    received: int = 0
+    round_trip: float | None = None
+    moved_at: float = 0.0
+
+    def silent(self, now: float) -> float:
+        return now - self.moved_at
+
+
+class ScriptedExchange:
+    """See :class:`unbroken.wire.contract.AsyncExchange`.
+
+    Attributes:
+        closed_at: when it was closed.
+    """
+
+    def __init__(self, script: Script) -> None:
+        self.path = ScriptedPath()
+        self.closed_at: float | None = None
+        self._script = list(script)
+
+    async def send(self, limits: Limits) -> Head:
+        first = self._script[0] if self._script else None
+        if isinstance(first, WireError) and first.failure.row in (Row.UNREACHABLE, Row.MISCONFIGURED):
+            raise first
+        self.path = ScriptedPath(sent=True, moved_at=trio.current_time())
+        happening = await self._next(limits)
+        assert isinstance(happening, Head), happening
+        return happening
+
+    async def read(self, limits: Limits) -> bytes:
+        happening = await self._next(limits)
+        assert isinstance(happening, bytes), happening
+        return happening
+
+    async def aclose(self) -> None:
+        if self.closed_at is None:
+            self.closed_at = trio.current_time()
+
+    async def _next(self, limits: Limits) -> Happening:
+        with trio.move_on_at(math.inf if limits.until is None else limits.until):
+            while True:
+                happening = self._script.pop(0) if self._script else math.inf
+                if not isinstance(happening, float):
+                    break
+                await trio.sleep(happening)
+            if isinstance(happening, Exception):
+                raise happening
+            self.path.moved_at = trio.current_time()
+            return happening
+        raise WireError(Failure.DEADLINE)
+
+
+class ScriptedWire:
+    """A script for each request, in order."""
+
+    def __init__(self, scripts: Sequence[Script]) -> None:
+        self.exchanges: list[ScriptedExchange] = []
+        self._scripts = list(scripts)
+
+    def exchange(self, request: Request) -> ScriptedExchange:
+        self.exchanges.append(ScriptedExchange(self._scripts.pop(0)))
+        return self.exchanges[-1]
+
+    async def aclose(self) -> None:
+        pass
+
+
+@dataclass
+class Stage:
+    """One turn.
+
+    Args:
+        scripts: what the upstream does.
+        asked: what the client asks.
+        streaming: whether for a stream.
+        policy: the limits.
+        heartbeat: seconds, 0 for none.
+        early: whether before the headers too.
+
+    Attributes:
+        client: what it got.
+        raised: what came out of the turn.
+        told: every retry and replay.
+        ended: when the turn had ended.
+        cancelled: whether it ended by the cancellation of :meth:`stop`.
+    """
+
+    scripts: Sequence[Script]
+    asked: Asked = CHAT
+    streaming: bool = True
+    policy: Policy = field(default_factory=Policy)
+    heartbeat: float = 15.0
+    early: bool = False
+    client: Downstream = field(init=False)
+    turn: RelayedTurn = field(init=False)
+    wire: ScriptedWire = field(init=False)
+    told: list[Again] = field(default_factory=list)
+    raised: BaseException | None = None
+    ended: float | None = None
+    cancelled: bool = False
+
+    async def perform(self, *others: Callable[[], Any]) -> None:
+        """Run it to its end, and others besides, which may outlive it."""
+        self.set_up()
+        board = Board()
+        board.enter(self.turn)
+        pulse = Pulse(board, self.heartbeat, early=self.early, clock=trio.current_time)
+        async with pulse, anyio.create_task_group() as tasks:
+            for other in others:
+                tasks.start_soon(other)
+            with anyio.CancelScope() as self.scope:
+                await self._run()
+            self.cancelled = self.scope.cancelled_caught
+            board.leave(self.turn)
+
+    def set_up(self) -> None:
+        clock, call = trio.current_time, self.asked.call(streaming=self.streaming)
+        self.wire = ScriptedWire(self.scripts)
+        self.client = Downstream(clock)
+        driver = AsyncDriver(
+            self.wire,
+            Request("POST", "http://lab/"),
+            call,
+            self.policy,
+            observe=self.told.append,
+            clock=clock,
+            uniform=lambda: 0.0,
+        )
+        reply = Reply(self.client.send, voice_of(self.asked.name), "cafe0001", streaming=self.streaming, clock=clock)
+        self.turn = RelayedTurn("cafe0001", "lab", call, driver, reply, clock)
+
+    def stop(self) -> None:
+        """Cancel it, as a server that stops does."""
+        self.scope.cancel()
+
+    @property
+    def record(self) -> TurnRecord:
+        return self.turn.record()
+
+    @property
+    def facts(self) -> list[tuple[str | None, str]]:
+        """What became of each attempt."""
+        return [(attempt.failure, attempt.phase.value) for attempt in self.record.attempts]
+
+    async def _run(self) -> None:
+        try:
+            await self.turn.run(self.client.inbound())
+        except asgi.Broken as broken:
+            self.raised = broken
+        finally:
+            self.ended = trio.current_time()
+
+
+def perform(*scripts: Script, others: Sequence[Callable[[Stage], Any]] = (), **options: Any) -> Stage:
+    """Perform one turn; what it came to.
+
+    Args:
+        scripts: see :class:`Stage`.
+        others: run besides it, each with the stage.
+        options: see :class:`Stage`.
+    """
+    stage = Stage(scripts, **options)
+
+    async def main() -> None:
+        await stage.perform(*[lambda other=other: other(stage) for other in others])
+
+    in_virtual_time(main)
+    return stage
+
+
+def in_virtual_time(main: Callable[[], Any]) -> None:
+    """Run; the clock jumps whenever all are waiting."""
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    anyio.run(main, backend="trio", backend_options={"clock": clock})
+
+
+def at(seconds: float, do: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
+    """Something that is done so many seconds after the start."""
+
+    async def other(stage: Stage) -> None:
+        await trio.sleep(seconds)
+        do(stage)
+
+    return other

@@ -1,0 +1,252 @@
+"""The real SDKs through a relay: what its heartbeats, its errors and its broken connections are to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from real.parts import missing
+from relay.serving import Served, settings_to
+from sdks import matrix
+from unbroken.core.policy import Policy
+from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab.speech import MESSAGE
+from unbroken.relay.settings import Upstream as To
+
+pytestmark = [pytest.mark.sdks, pytest.mark.xdist_group("sdks")]
+
+SCRIPT = Path(__file__).with_name("ask_with_sdk.py")
+LIMIT = 120
+TEXT = "Hello from the lab."
+HEARTBEAT = 0.2
+SILENCE = 1.2
+"""Seconds: several heartbeats."""
+
+FACES: Mapping[str, Sequence[str]] = {
+    "openai": ("openai chat", "openai responses", "openai completions", "openai chat, not streamed"),
+    "anthropic": ("anthropic", "anthropic .stream()", "anthropic, not streamed"),
+    "google-genai": ("google-genai", "google-genai, not streamed"),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What happens upstream.
+
+    Attributes:
+        faults: with each request, in order.
+        answer: otherwise.
+        replays: how often the relay may replay.
+        early: whether heartbeats come before the upstream's headers.
+    """
+
+    faults: Sequence[Fault] = ()
+    answer: Answer = Answer(text=TEXT)  # noqa: RUF009 - frozen
+    replays: int = 3
+    early: bool = False
+
+
+# The SDKs' own retries are not the point here.
+NO_RETRY = {"retry-after": "90", "x-should-retry": "false"}
+CASES: Mapping[str, Case] = {
+    "silence after the headers": Case(answer=Answer(text=TEXT, think=SILENCE, think_at="after_headers")),
+    "silence in the prelude": Case(answer=Answer(text=TEXT, think=SILENCE, think_at="after_role")),
+    "silence before the headers": Case(answer=Answer(text=TEXT, think=SILENCE, think_at="before_headers"), early=True),
+    "silence between tokens": Case(answer=Answer(text=TEXT, gap=SILENCE / 2)),
+    "a cut before output": Case([Fault("rst", "after_role")]),
+    "a cut after heartbeats": Case([Fault("rst", "after_headers", seconds=SILENCE)]),
+    "a cut after output": Case([Fault("rst", "after_token")]),
+    "a cut in half an event": Case([Fault("truncated_chunk", "after_token")]),
+    "a polite end after output": Case([Fault("clean_end", "after_token")]),
+    "a final cut": Case([Fault("rst", "before_headers")], replays=0),
+    "a final cut after heartbeats": Case([Fault("rst", "after_headers", seconds=SILENCE)], replays=0),
+    "a 429": Case([Fault("status", "before_headers", status=429, headers=NO_RETRY)]),
+    "a late 429": Case([Fault("status", "before_headers", seconds=SILENCE, status=429, headers=NO_RETRY)], early=True),
+    "a 401": Case([Fault("status", "before_headers", status=401)]),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a program came to.
+
+    Attributes:
+        text: of the answer, ``None`` where there was an error.
+        error: its class.
+        said: its words.
+        requests: how many the relay got.
+        upstream: how many the upstream got.
+        heartbeats: how many were sent.
+    """
+
+    text: str | None
+    error: str
+    said: str
+    requests: int
+    upstream: int
+    heartbeats: int
+
+
+class Setup:
+    """An upstream and a relay for every face and case."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._labs: dict[tuple[str, str], tuple[str, Served, Upstream]] = {}
+        self._relays: dict[tuple[int, bool], Served] = {}
+
+    def ask_for(self, face: str, name: str) -> dict[str, str]:
+        """What a program is told."""
+        case, key = CASES[name], f"lab{len(self._labs)}"
+        lab = self._stack.enter_context(Upstream(faults=case.faults, answer=case.answer))
+        relay = self._relay(case)
+        relay.settings.upstreams[key] = To(key, lab.url)  # type: ignore[index]  # a dict, in truth
+        self._labs[face, name] = (key, relay, lab)
+        return {"face": face, "case": name, "origin": f"{relay.origin}/{key}"}
+
+    def found(self, told: Mapping[str, Any]) -> Found:
+        """What a program came to, from all sides."""
+        key, relay, lab = self._labs[told["face"], told["case"]]
+        entries = [entry for entry in relay.entries if entry["upstream"] == key]
+        beats = sum(entry["heartbeats"] for entry in entries)
+        return Found(told["text"], told["error"], told["said"], len(entries), len(lab.requests), beats)
+
+    def _relay(self, case: Case) -> Served:
+        kind = (case.replays, case.early)
+        if kind not in self._relays:
+            policy = Policy(replays=case.replays, backoff_initial=0.01, settle=0.2)
+            settings = settings_to({}, policy=policy, heartbeat=HEARTBEAT, early_heartbeat=case.early)
+            self._relays[kind] = self._stack.enter_context(Served(settings))
+        return self._relays[kind]
+
+
+@pytest.fixture(scope="module")
+def found() -> Iterator[dict[tuple[str, str], Found]]:
+    if not matrix.python().exists():
+        missing("the SDKs are missing; `make .venv-sdks` installs them")
+    with ExitStack() as stack:
+        setup = Setup(stack)
+        asked = {sdk: [setup.ask_for(face, case) for face in faces for case in CASES] for sdk, faces in FACES.items()}
+        with ThreadPoolExecutor() as pool:
+            told = [one for part in pool.map(ask_with, asked, asked.values()) for one in part]
+        yield {(one["face"], one["case"]): setup.found(one) for one in told}
+
+
+def ask_with(sdk: str, asked: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    command = [str(matrix.python()), str(SCRIPT), sdk]
+    done = subprocess.run(
+        command, input=json.dumps(asked), capture_output=True, text=True, timeout=LIMIT, env=environ, check=False
+    )
+    assert not done.returncode, done.stderr[-2000:]
+    told: list[dict[str, Any]] = json.loads(done.stdout)
+    return told
+
+
+# What is to come of it
+
+SILENT = [case for case in CASES if case.startswith("silence")]
+ENDED_AFTER_OUTPUT = ("a cut after output", "a cut in half an event", "a polite end after output")
+
+
+def beats(face: str) -> bool:
+    """Whether it gets heartbeats."""
+    return "not streamed" not in face and "google" not in face
+
+
+@pytest.mark.parametrize("case", [*SILENT, "a cut before output", "a cut after heartbeats"])
+@pytest.mark.parametrize("face", [face for faces in FACES.values() for face in faces])
+def test_the_whole_answer(found: Mapping[tuple[str, str], Found], face: str, case: str) -> None:
+    got = found[face, case]
+    assert (got.text, got.error) == (TEXT, "")
+    assert (got.requests, got.upstream) == (1, 2 if "cut" in case else 1)
+    if beats(face) and case != "a cut before output":
+        assert got.heartbeats >= 3
+    else:
+        assert got.heartbeats == 0
+
+
+IN_BAND = {
+    "openai": "openai.APIError",
+    "anthropic": "anthropic.APIStatusError",
+    "google-genai": "google.genai.errors.ServerError",
+}
+BY_STATUS = {
+    "openai": {401: "openai.AuthenticationError", 429: "openai.RateLimitError", 502: "openai.InternalServerError"},
+    "anthropic": {
+        401: "anthropic.AuthenticationError",
+        429: "anthropic.RateLimitError",
+        502: "anthropic.InternalServerError",
+    },
+    "google-genai": {
+        401: "google.genai.errors.ClientError",
+        429: "google.genai.errors.ClientError",
+        502: "google.genai.errors.ServerError",
+    },
+}
+"""The SDKs' own errors, by how the relay told of it."""
+
+OF_EVERY_FACE = [(sdk, face) for sdk, faces in FACES.items() for face in faces]
+STREAMED = [(sdk, face) for sdk, face in OF_EVERY_FACE if "not streamed" not in face]
+
+
+def is_error(got: Found, error: str, said: str) -> None:
+    """It is the SDK's own, it says what happened, and the SDK has not asked again."""
+    assert (got.text, got.error) == (None, error)
+    assert said in got.said
+    assert (got.requests, got.upstream) == (1, 1)
+
+
+@pytest.mark.parametrize("case", ENDED_AFTER_OUTPUT)
+@pytest.mark.parametrize(("sdk", "face"), STREAMED)
+def test_a_cut_after_output(found: Mapping[tuple[str, str], Found], sdk: str, face: str, case: str) -> None:
+    is_error(found[face, case], IN_BAND[sdk], "after output: the answer is not whole")
+
+
+@pytest.mark.parametrize("case", ENDED_AFTER_OUTPUT)
+@pytest.mark.parametrize("face", [face for _, face in OF_EVERY_FACE if "not streamed" in face])
+def test_an_answer_in_one_piece_has_no_after_output(
+    found: Mapping[tuple[str, str], Found], face: str, case: str
+) -> None:
+    got = found[face, case]
+    assert (got.text, got.requests, got.upstream) == (TEXT, 1, 2)
+
+
+@pytest.mark.parametrize(("sdk", "face"), OF_EVERY_FACE)
+def test_a_final_failure(found: Mapping[tuple[str, str], Found], sdk: str, face: str) -> None:
+    is_error(
+        found[face, "a final cut"], BY_STATUS[sdk][502], "before any output: connection reset (no replays allowed)"
+    )
+
+
+@pytest.mark.parametrize(("sdk", "face"), OF_EVERY_FACE)
+def test_a_final_failure_after_a_long_silence(found: Mapping[tuple[str, str], Found], sdk: str, face: str) -> None:
+    error = IN_BAND[sdk] if beats(face) else BY_STATUS[sdk][502]
+    is_error(found[face, "a final cut after heartbeats"], error, "before any output: connection reset")
+
+
+@pytest.mark.parametrize("status", [401, 429])
+@pytest.mark.parametrize(("sdk", "face"), OF_EVERY_FACE)
+def test_the_providers_refusal(found: Mapping[tuple[str, str], Found], sdk: str, face: str, status: int) -> None:
+    is_error(found[face, f"a {status}"], BY_STATUS[sdk][status], MESSAGE)
+
+
+@pytest.mark.parametrize(("sdk", "face"), OF_EVERY_FACE)
+def test_the_providers_refusal_after_early_heartbeats(
+    found: Mapping[tuple[str, str], Found], sdk: str, face: str
+) -> None:
+    error = IN_BAND[sdk] if beats(face) else BY_STATUS[sdk][429]
+    is_error(found[face, "a late 429"], error, MESSAGE)
+
+
+def test_every_cell_is_there(found: Mapping[tuple[str, str], Found]) -> None:
+    assert set(found) == {(face, case) for _, face in OF_EVERY_FACE for case in CASES}

@@ -1,0 +1,512 @@
+"""Several processes that serve together: what they share, how they end, and what is left of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cli.programs import environment
+from relay.asked import CHAT, GEMINI
+from relay.feeds import Feed
+from relay.noted import series
+from relay.serving import PATIENCE, Caller, RelayProgram, poll, settings_to
+from unbroken.errors import UsageError
+from unbroken.lab import Answer, Fault, Upstream
+from unbroken.relay import workers
+from unbroken.relay.board import Board, Snapshot
+from wire.servers import silence
+
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them"),
+    pytest.mark.xdist_group("relay workers"),
+]
+
+THINK = 1.0
+FIRST_OUTPUTS = "unbroken_first_output_seconds_count{upstream=lab}"
+TURNS_OF_LAB = "unbroken_turns_total{dialect=openai-chat,outcome=answered,upstream=lab}"
+
+
+class Crew:
+    """``unbroken relay`` with several workers.
+
+    Args:
+        size: how many.
+        to: the upstream's URL.
+        folder: for temporary files.
+        args: further options.
+        prefix: of the command.
+
+    Attributes:
+        program: the process that was started.
+        port: where they listen.
+    """
+
+    def __init__(self, size: int, to: str, folder: Path, *args: str, prefix: tuple[str, ...] = ()) -> None:
+        env = environment(folder, TMPDIR=str(folder))
+        options = ["--port", "0", "--upstream", f"lab={to}", "--workers", str(size), *args]
+        self.size = size
+        self._callers = ExitStack()
+        self.program = RelayProgram("relay", *options, env=env, prefix=prefix)
+        self._folder = folder
+        said = self.program.err.wait_for("listening on http://127.0.0.1:")
+        self.port = int(re.search(r"listening on http://127\.0\.0\.1:(\d+)", said)[1])  # type: ignore[index]
+
+    @property
+    def meeting(self) -> Path | None:
+        """The folder where they meet, ``None`` where there is none."""
+        return next(self._folder.glob("unbroken-*"), None)
+
+    def ready(self) -> set[int]:
+        """Wait until every worker serves; their processes."""
+
+        def serving() -> set[int]:
+            found = {int(path.stem) for path in self._folder.glob("unbroken-*/*.sock")}
+            return found if found == self.pids() and len(found) == self.size else set()
+
+        return poll(serving, 3 * PATIENCE)
+
+    def pids(self) -> set[int]:
+        """Every worker that there is, dead ones too."""
+        return {pid for pid in _children(self.program.pid) if "spawn_main" in _command(pid) or _state(pid) == "Z"}
+
+    def connect(self) -> Caller:
+        """A client; nobody knows of which worker."""
+        return self._callers.enter_context(Caller(self.port))
+
+    def owner(self, caller: Caller) -> int:
+        """The worker that has accepted a client."""
+        link = f"socket:[{poll(lambda: _inode(self.port, caller.sock.getsockname()[1]))}]"
+        return poll(lambda: next((pid for pid in self.pids() if link in _descriptors(pid)), 0))
+
+    def clients(self) -> dict[int, Caller]:
+        """A client of each worker."""
+        found: dict[int, Caller] = {}
+        deadline = time.monotonic() + PATIENCE
+        while len(found) < self.size:
+            assert time.monotonic() < deadline, f"only {set(found)} accept"
+            caller = self.connect()
+            if found.setdefault(self.owner(caller), caller) is not caller:
+                caller.close()
+        return found
+
+    def ended(self) -> int:
+        """Wait until all of them have ended; the exit code."""
+        self.program.err.wait_for_end(2 * PATIENCE)
+        return self.program.end().code
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._callers.close()
+        left = self.pids()
+        self.program.__exit__()
+        for pid in left:
+            if _state(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent and so on (proc(5), ``/proc/pid/stat``); nothing of a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _state(pid: int) -> str:
+    return (_stat(pid) or [""])[0]
+
+
+def _children(pid: int) -> list[int]:
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [found for found in pids if _stat(found)[1:2] == [str(pid)]]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def _descriptors(pid: int) -> set[str]:
+    found = set()
+    try:
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            found.add(str(path.readlink()))
+    except OSError:
+        pass
+    return found
+
+
+def _inode(local: int, remote: int) -> str:
+    """The inode of the accepted end of a connection; ``""`` while it is not accepted."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1].endswith(f":{local:04X}") and fields[2].endswith(f":{remote:04X}") and fields[9] != "0":
+            return fields[9]
+    return ""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """For temporary files; with a short name, as Unix sockets need."""
+    with tempfile.TemporaryDirectory(prefix="ub-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def thinking() -> Iterator[Upstream]:
+    with Upstream(answer=Answer(think=THINK)) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def stalling() -> Iterator[Upstream]:
+    """An upstream that thinks for ever about each request."""
+    with Upstream(faults=[Fault("stall", "after_headers")] * 20) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[..., Crew]]:
+    """Starts crews of two: ``start(upstream, *args, prefix=())``."""
+    with ExitStack() as stack:
+        yield lambda upstream, *args, **more: stack.enter_context(Crew(2, upstream.url, folder, *args, **more))
+
+
+Start = Callable[..., Crew]
+
+
+def begun(crew: Crew, upstream: Upstream, clients: dict[int, Caller]) -> None:
+    """Begin a turn at each of the clients, and wait until the upstream has them all."""
+    for client in clients.values():
+        CHAT.begin(client)
+    assert upstream.wait_for(lambda: len(upstream.requests) == len(clients), PATIENCE)
+
+
+def gone(pids: set[int]) -> bool:
+    return not any(_state(pid) for pid in pids)
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with Upstream(faults=[None, None, None, *[Fault("stall", "after_headers")] * 2]) as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def crew(upstream: Upstream) -> Iterator[Crew]:
+    with (
+        tempfile.TemporaryDirectory(prefix="ub-") as name,
+        Crew(2, upstream.url, Path(name), "--log-format", "json") as crew,
+    ):
+        crew.ready()
+        yield crew
+
+
+@pytest.fixture(scope="module")
+def clients(crew: Crew) -> dict[int, Caller]:
+    return crew.clients()
+
+
+class TestTogether:
+    """What does them no harm is asked of the same two."""
+
+    def test_share_the_port(self, crew: Crew, clients: dict[int, Caller]) -> None:
+        assert clients.keys() == crew.ready()
+        for client in clients.values():
+            assert client.ask("GET", "/_unbroken/health").json == {"status": "ok"}
+
+    def test_meet_where_nobody_else_can(self, crew: Crew) -> None:
+        assert crew.meeting
+        assert stat.S_IMODE(crew.meeting.stat().st_mode) == 0o700
+
+    def test_count_together(self, crew: Crew, clients: dict[int, Caller]) -> None:
+        one, other = clients.values()
+        assert one.ask_json(*CHAT.request()).whole
+        assert other.ask_json(*CHAT.request()).whole
+        assert other.ask_json(*GEMINI.request()).whole
+        for client in clients.values():
+            found = poll_metrics(client, lambda found: found.get(FIRST_OUTPUTS) == 3)
+            assert found[TURNS_OF_LAB] == 2
+            assert found["unbroken_turns_total{dialect=gemini,outcome=answered,upstream=lab}"] == 1
+            assert found["unbroken_turns_running"] == 0
+
+    def test_show_together_what_happens(self, crew: Crew, clients: dict[int, Caller], upstream: Upstream) -> None:
+        one, other = clients
+        asking = {pid: connect_to(crew, pid) for pid in clients}
+        with closing(connect_to(crew, one)) as watching:
+            feed = Feed(watching)
+            hello = feed.next("hello")
+            assert hello["totals"]["turns"] == 3
+            before = {turn["id"] for turn in hello["recent"]}
+            assert len(before) == 3
+            for client in asking.values():
+                CHAT.begin(client)
+            live = feed.next("live", lambda told: told["running"] == 2)["live"]
+            assert len(live) == 2
+            assert live[0]["started"] <= live[1]["started"]
+            poll_metrics(clients[other], lambda found: found["unbroken_turns_running"] == 2)
+            for client in asking.values():
+                client.close()
+            assert feed.next("live", lambda told: told["running"] == 0)["live"] == []
+            ended = [told["turn"] for told in feed.named("ended")]
+            assert sorted(turn["id"] for turn in ended) == sorted(turn["id"] for turn in live)
+            assert feed.named("ended")[-1]["totals"]["turns"] == 5
+        poll_metrics(clients[one], lambda found: found["unbroken_turns_running"] == 0)
+
+    def test_write_lines_that_stay_whole(self, crew: Crew, clients: dict[int, Caller]) -> None:
+        def ask(client: Caller) -> None:
+            for number in range(100):
+                client.ask("GET", f"/lab/{'x' * 2000}/{number}")
+
+        asking = [threading.Thread(target=ask, args=(client,)) for client in clients.values()]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join(PATIENCE)
+        poll(lambda: crew.program.err.data.count(b"/lab/xxx") == 200)
+        lines = [json.loads(line) for line in crew.program.err.text.splitlines()[1:]]  # the first is for scripts
+        passed = [line["id"] for line in lines if line.get("outcome") == "passed"]
+        assert len(passed) == len(set(passed)) == 200
+
+
+def poll_metrics(client: Caller, condition: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+    """The metrics, once they say so: a turn is counted after its client has its answer."""
+
+    def look() -> dict[str, float]:
+        found = series(client.ask("GET", "/_unbroken/metrics").body)
+        return found if condition(found) else {}
+
+    return poll(look)
+
+
+def connect_to(crew: Crew, pid: int) -> Caller:
+    """A client of this worker."""
+    return crew.clients()[pid]
+
+
+class TestKilled:
+    def test_a_worker_is_replaced_and_the_others_go_on(self, start: Start, folder: Path) -> None:
+        faults = [None, *[Fault("stall", "after_headers", seconds=3 * PATIENCE)] * 2]
+        with Upstream(faults=faults) as upstream:
+            crew = start(upstream)
+            pids = crew.ready()
+            clients = crew.clients()
+            (victim, lost), (survivor, kept) = clients.items()
+            assert lost.ask_json(*CHAT.request()).whole
+            for client in clients.values():
+                CHAT.begin(client)
+            poll_metrics(watching := connect_to(crew, survivor), lambda found: found["unbroken_turns_running"] == 2)
+
+            os.kill(victim, signal.SIGKILL)
+            assert lost.rest() == b""
+            replaced = crew.ready()
+            assert len(replaced - pids) == 1
+            assert replaced & pids == {survivor}
+            assert not _state(victim)  # no zombie
+
+            found = poll_metrics(watching, lambda found: found["unbroken_turns_running"] == 1)
+            assert found[TURNS_OF_LAB] == 1  # what the dead one has counted
+            hello = Feed(watching).next("hello")
+            assert (hello["running"], hello["totals"]["turns"]) == (1, 0)
+            assert kept.sock.getsockname()
+            assert crew.clients().keys() == replaced
+            assert {path.stem for path in (crew.meeting or folder).glob("*.sock")} == {str(pid) for pid in replaced}
+
+    def test_their_starter_leaves_them_to_finish_their_turns(
+        self, start: Start, thinking: Upstream, folder: Path
+    ) -> None:
+        crew = start(thinking)
+        pids = crew.ready()
+        clients = crew.clients()
+        begun(crew, thinking, clients)
+        os.kill(crew.program.pid, signal.SIGKILL)
+        for client in clients.values():
+            answer = client.answer()
+            assert (answer.status, answer.whole) == (200, True)
+        assert crew.ended() == -signal.SIGKILL
+        poll(lambda: gone(pids))
+        assert not crew.meeting
+
+
+class TestToldToStop:
+    @pytest.mark.parametrize(
+        ("tell", "number"),
+        [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGTERM), (os.killpg, signal.SIGINT)],
+        ids=["kill", "systemd", "Ctrl-C"],
+    )
+    def test_they_finish_their_turns_and_take_nothing_new(
+        self, start: Start, thinking: Upstream, tell: Callable[[int, int], None], number: signal.Signals
+    ) -> None:
+        crew = start(thinking, prefix=("setsid",))
+        pids = crew.ready()
+        clients = crew.clients()
+        begun(crew, thinking, clients)
+        tell(crew.program.pid, number)
+        poll(lambda: refuses(crew.port))
+        assert not gone(pids)
+        for client in clients.values():
+            answer = client.answer()
+            assert (answer.status, answer.whole) == (200, True)
+        assert crew.ended() == 0
+        assert gone(pids)
+        assert not crew.meeting
+        assert "Traceback" not in crew.program.err.text
+
+    def test_twice_they_end_at_once(self, start: Start, stalling: Upstream) -> None:
+        crew = start(stalling)
+        pids = crew.ready()
+        clients = crew.clients()
+        begun(crew, stalling, clients)
+        crew.program.send(signal.SIGTERM)
+        poll(lambda: refuses(crew.port))
+        assert not gone(pids)
+        began = time.monotonic()
+        crew.program.send(signal.SIGTERM)
+        assert crew.ended() == 128 + signal.SIGTERM
+        assert time.monotonic() - began < 3
+        assert gone(pids)
+        assert not crew.meeting
+
+    def test_before_they_have_begun_they_end_without_a_word(self, start: Start, thinking: Upstream) -> None:
+        """A terminal tells them all, and most of their start is importing."""
+        crew = start(thinking, prefix=("setsid",))
+        pids = poll(lambda: found if len(found := crew.pids()) == 2 else set())
+        os.killpg(crew.program.pid, signal.SIGINT)
+        assert crew.ended() == 0
+        assert gone(pids)
+        assert not crew.meeting
+        assert re.sub(r"^(listening|status page|/v1/).*\n", "", crew.program.err.text, flags=re.M) == ""
+
+    def test_what_nohup_ignores_stays_ignored(self, start: Start, thinking: Upstream) -> None:
+        ignoring = ("sh", "-c", 'trap "" INT HUP; exec setsid "$@"', "sh")
+        crew = start(thinking, prefix=ignoring)
+        pids = crew.ready()
+        for number in (signal.SIGINT, signal.SIGHUP):
+            os.killpg(crew.program.pid, number)
+        assert crew.connect().ask_json(*CHAT.request()).whole
+        assert crew.pids() == pids
+        crew.program.send(signal.SIGTERM)
+        assert crew.ended() == 0
+
+    def test_by_a_terminal_that_is_closed_they_leave_nothing_behind(self, start: Start, stalling: Upstream) -> None:
+        crew = start(stalling, prefix=("setsid",))
+        pids = crew.ready()
+        os.killpg(crew.program.pid, signal.SIGHUP)
+        crew.ended()
+        assert gone(pids)
+        assert not crew.meeting
+
+
+def refuses(port: int) -> bool:
+    """Whether nobody listens there any more."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+class TestStarting:
+    def test_workers_that_cannot_are_not_started_again_and_again(self, thinking: Upstream, folder: Path) -> None:
+        """Here their meeting place has too long a name."""
+        (deep := folder / ("x" * 100)).mkdir()
+        with Crew(2, thinking.url, deep) as crew:
+            assert crew.ended() == 3
+            assert "AF_UNIX path too long" in crew.program.err.text
+            assert crew.program.err.text.count("AF_UNIX path too long") <= 2
+            assert not crew.meeting
+
+    def test_one_serves_alone_and_needs_no_meeting_place(self, thinking: Upstream, folder: Path) -> None:
+        with Crew(1, thinking.url, folder) as crew:
+            CHAT.begin(crew.connect())
+            assert thinking.wait_for(lambda: thinking.requests, PATIENCE)
+            assert _children(crew.program.pid) == []
+            assert list(folder.iterdir()) == []
+            found = series(crew.connect().ask("GET", "/_unbroken/metrics").body)
+            assert found["unbroken_turns_running"] == 1
+
+    @pytest.mark.parametrize("lacking", ["AF_UNIX", "platform"])
+    def test_it_is_said_where_several_cannot_serve(self, monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
+        if lacking == "AF_UNIX":
+            monkeypatch.delattr(socket, "AF_UNIX")
+        else:
+            monkeypatch.setattr("sys.platform", "win32")
+        with socket.socket() as sock, pytest.raises(UsageError, match="--workers needs a system with Unix sockets"):
+            workers.serve_together(2, settings_to("http://127.0.0.1:1"), sock, None)
+
+
+class TestAsking:
+    """One worker another one that is not well."""
+
+    @pytest.fixture
+    def path(self, folder: Path) -> Path:
+        return folder / "1.sock"
+
+    def ask(self, path: Path, answer: Callable[[socket.socket], None], seen: dict[str, int]) -> Snapshot | None:
+        def serve() -> None:
+            with listener.accept()[0] as accepted:
+                answer(accepted)
+
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            thread = threading.Thread(target=serve)
+            thread.start()
+            told = asyncio.run(workers._ask(path, seen))
+            thread.join(PATIENCE)
+        return told
+
+    def test_that_is_gone(self, path: Path) -> None:
+        assert asyncio.run(workers._ask(path, {})) is None
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(path))
+        assert asyncio.run(workers._ask(path, {})) is None
+
+    def test_that_says_nothing(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(workers, "PATIENCE", 0.05)
+        began = time.monotonic()
+        assert self.ask(path, silence, seen := {"1.sock": 3}) is None
+        assert 0.05 <= time.monotonic() - began < 5
+        assert seen == {"1.sock": 3}
+
+    @pytest.mark.parametrize("said", [b"", b"{", b"{}", b"\xff"])
+    def test_that_talks_nonsense(self, path: Path, said: bytes) -> None:
+        assert self.ask(path, lambda sock: (sock.recv(100), sock.sendall(said)), seen := {"1.sock": 3}) is None
+        assert seen == {"1.sock": 3}
+
+    def test_that_is_well_for_what_is_new(self, path: Path) -> None:
+        board, lines = Board(), []
+        board.totals.turns = 7
+
+        def tell(sock: socket.socket) -> None:
+            lines.append(sock.recv(100))
+            sock.sendall(msgspec.json.encode(board.snapshot("1", ())))
+
+        seen: dict[str, int] = {}
+        for _ in range(2):
+            told = self.ask(path, tell, seen)
+            assert told is not None
+            assert told.totals.turns == 7
+        assert lines == [b"0\n", b"7\n"]
+        assert seen == {"1.sock": 7}
