@@ -159,6 +159,7 @@ CLIENTS: tuple[Client, ...] = (
         _OPENAI_ENVIRON,
         _program("ask_vercel.mjs"),
         sends=(RESPONSES,),
+        complaint=r"vercel\.ai\.error",
         honours=("OPENAI_BASE_URL", "OPENAI_API_KEY"),
     ),
     Client(
@@ -169,6 +170,7 @@ CLIENTS: tuple[Client, ...] = (
         _OPENAI_ENVIRON,
         _program("ask_vercel_compatible.mjs"),
         sends=(CHAT,),
+        complaint=r"vercel\.ai\.error",
         note="This package reads no variables: `baseURL` and `apiKey` are what the program says, here from the usual"
         " ones.",
     ),

@@ -26,7 +26,7 @@ AGENTS = matrix.ROOT / ".agents"
 BINS = (matrix.python().parent, AGENTS / "node_modules" / ".bin", AGENTS / "aider" / "bin")
 UNBROKEN = (sys.executable, "-m", "unbroken")
 LIMIT = 120.0
-"""Seconds that a client may take; alone, the most patient of them gives up after some ten."""
+"""Seconds that a client may take; they mostly take three."""
 START_WITHIN = 30.0
 STOP_WITHIN = 20.0
 
@@ -81,16 +81,24 @@ def missing(what: str) -> NoReturn:
 
 
 def demand(client: Client) -> None:
-    """Skip or fail the test where a client is not installed."""
+    """Skip or fail the test where a client is not installed, or in another version than the one that is pinned."""
     registry, _, package = client.package.rpartition(" ")
     if client.command[0] == "python":
         if not matrix.python().exists():
             missing("the SDKs are missing; `make .venv-sdks` installs them")
     elif registry == "npm":
-        if not (AGENTS / "node_modules" / package).exists():
-            missing(f"{package} is missing; `sh tests/agents/install.sh` installs it")
-    elif not shutil.which(client.command[0], path=search_path()):
-        missing(f"{package} is missing; `sh tests/agents/install.sh` installs what Debian does not")
+        _demand_made("package.json", AGENTS / "node_modules", package)
+    elif registry == "pypi":
+        _demand_made("requirements-aider.txt", AGENTS / "aider", package)
+    elif not shutil.which(client.command[0]):
+        missing(f"{package} is missing")
+
+
+def _demand_made(pins: str, place: Path, package: str) -> None:
+    """Skip or fail the test unless the installation of what a file pins was finished."""
+    made = place / "made"
+    if not made.exists() or made.read_bytes() != Path(__file__).with_name(pins).read_bytes():
+        missing(f"{package} is missing, or another version of it is there: `sh tests/agents/install.sh` installs it")
 
 
 def straight_at(origin: str) -> Aim:
@@ -103,13 +111,14 @@ def through(relay: Relay) -> Aim:
     return lambda text: text.replace(RELAY, relay.origin)
 
 
-def run(client: Client, aim: Aim, *, before: tuple[str, ...] = ()) -> Ran:
+def run(client: Client, aim: Aim, *, before: tuple[str, ...] = (), limit: float = LIMIT) -> Ran:
     """Run a client for one prompt, in a home folder of its own.
 
     Args:
         client: which.
         aim: where to.
         before: what stands before its command.
+        limit: seconds that it may take.
     """
     with tempfile.TemporaryDirectory(prefix="agent-", ignore_cleanup_errors=True) as home:
         files = {**client.files, **client.quiet_files}
@@ -118,6 +127,7 @@ def run(client: Client, aim: Aim, *, before: tuple[str, ...] = ()) -> Ran:
             [*before, *map(aim, client.command)],
             cwd=Path(home) / "work",
             env=environment(Path(home)) | client.quiet | {name: aim(text) for name, text in client.environ.items()},
+            limit=limit,
         )
 
 
@@ -149,7 +159,7 @@ def search_path() -> str:
     return os.pathsep.join([*map(str, BINS), *os.get_exec_path()])
 
 
-def _end_to_end(command: list[str], *, cwd: Path, env: Mapping[str, str]) -> Ran:
+def _end_to_end(command: list[str], *, cwd: Path, env: Mapping[str, str], limit: float) -> Ran:
     started = time.monotonic()
     process = subprocess.Popen(
         command,
@@ -164,7 +174,7 @@ def _end_to_end(command: list[str], *, cwd: Path, env: Mapping[str, str]) -> Ran
     )
     code: int | None = None
     try:
-        stdout, stderr = process.communicate(timeout=LIMIT)
+        stdout, stderr = process.communicate(timeout=limit)
         code = process.returncode
     except subprocess.TimeoutExpired:
         _end_group(process, signal.SIGKILL)

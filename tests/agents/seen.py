@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import re
+import ssl
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import trustme
+
 from agents import running
 from agents.clients import ANSWER, Client
-from unbroken.lab import Answer, Fault, RecordedRequest, Upstream
+from unbroken.lab import Answer, CuttingProxy, Fault, RecordedRequest, Upstream
 
 BEFORE_OUTPUT = (Fault("rst", "before_headers"), Fault("fin", "after_role"), Fault("clean_end", "after_role"))
 AFTER_OUTPUT = (Fault("fin", "after_token"), Fault("clean_end", "after_token"))
 
 NO_WEBSOCKET = Fault("status", "before_headers", status=426)
 """What a client that tries a WebSocket first is told, so that it asks over HTTP."""
+
+IDLE = 1.0
+"""Seconds of silence after which a path cuts a connection."""
+
+THINKING = Answer(text=ANSWER, think=3 * IDLE)
+
+PATIENCE = 60.0
+"""Seconds after which a client alone is not waited for any longer, where it will be cut every time."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +63,53 @@ class Seen:
 
 def alone(client: Client, fault: Fault | None) -> Seen:
     """Run a client straight at a server that breaks its turn."""
-    before = [NO_WEBSOCKET if sent.startswith("GET") else None for sent in client.sends[: client.turn]]
-    with Upstream(answer=Answer(text=ANSWER), faults=[*before, fault]) as upstream:
+    with Upstream(answer=Answer(text=ANSWER), faults=[*_refusals(client), fault]) as upstream:
         ran = running.run(client, running.straight_at(upstream.origin))
-        return _seen(client, ran, upstream.requests)
+        return _seen(client, ran, upstream)
 
 
-def relayed(client: Client, fault: Fault | None, *options: str, upstream: Upstream | None = None) -> Seen:
-    """Run a client behind a relay whose upstream breaks its turn.
+def alone_in_silence(client: Client) -> Seen:
+    """Run a client at a server that thinks for longer than the path there bears silence; nobody waits for ever."""
+    with (
+        Upstream(answer=THINKING, faults=_refusals(client)) as upstream,
+        CuttingProxy(target=("127.0.0.1", upstream.port), idle=IDLE) as path,
+    ):
+        ran = running.run(client, running.straight_at(f"http://127.0.0.1:{path.port}"), limit=PATIENCE)
+        return _seen(client, ran, upstream)
+
+
+def relayed(client: Client, fault: Fault | None) -> Seen:
+    """Run a client behind a relay whose upstream breaks its turn."""
+    with Upstream(answer=Answer(text=ANSWER), faults=[*faults_before(client), fault]) as upstream:
+        return relayed_to(upstream, client, upstream.origin)
+
+
+def relayed_in_silence(client: Client) -> Seen:
+    """Run a client behind a relay, which asks over HTTP/2, on the path of `alone_in_silence`."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with (
+        authority.cert_pem.tempfile() as ca_file,
+        Upstream(answer=THINKING, ssl_context=context) as upstream,
+        CuttingProxy(target=("127.0.0.1", upstream.port), idle=IDLE) as path,
+    ):
+        return relayed_to(upstream, client, f"https://127.0.0.1:{path.port}", "--ca-file", ca_file, "--ping", "0.4")
+
+
+def relayed_to(upstream: Upstream, client: Client, origin: str, *options: str) -> Seen:
+    """Run a client behind a relay.
 
     Args:
-        client: which.
-        fault: what goes wrong with the turn.
-        options: the relay's.
-        upstream: another server than the usual one, which is running already; it knows of no fault.
+        upstream: the server.
+        client: the client.
+        origin: where the relay finds the server.
+        options: further ones of the relay.
     """
-    if upstream:
-        return _relayed(client, upstream, options)
-    with Upstream(answer=Answer(text=ANSWER), faults=[*faults_before(client), fault]) as usual:
-        return _relayed(client, usual, options)
+    with tempfile.TemporaryDirectory(prefix="relay-") as folder:
+        with running.relay(Path(folder), origin, *options) as relay:
+            ran = running.run(client, running.through(relay))
+        return _seen(client, ran, upstream, tuple(relay.requests()))
 
 
 def faults_before(client: Client) -> list[None]:
@@ -78,16 +117,13 @@ def faults_before(client: Client) -> list[None]:
     return [None for sent in client.sends[: client.turn] if not sent.startswith("GET")]
 
 
-def _relayed(client: Client, upstream: Upstream, options: Sequence[str]) -> Seen:
-    with tempfile.TemporaryDirectory(prefix="relay-") as folder:
-        with running.relay(Path(folder), upstream.origin, *options) as relay:
-            ran = running.run(client, running.through(relay))
-        return _seen(client, ran, upstream.requests, tuple(relay.requests()))
+def _refusals(client: Client) -> list[Fault | None]:
+    """What happens to each request of a client alone before its turn."""
+    return [NO_WEBSOCKET if sent.startswith("GET") else None for sent in client.sends[: client.turn]]
 
 
-def _seen(
-    client: Client, ran: running.Ran, requests: Sequence[RecordedRequest], log: tuple[dict[str, Any], ...] = ()
-) -> Seen:
+def _seen(client: Client, ran: running.Ran, upstream: Upstream, log: tuple[dict[str, Any], ...] = ()) -> Seen:
+    requests = upstream.requests
     turns = _turns(requests)
     return Seen(
         ran,

@@ -12,13 +12,13 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from agents.clients import CLIENTS, KEY, Client
-from agents.seen import AFTER_OUTPUT, BEFORE_OUTPUT, Seen, alone, relayed
+from agents.seen import AFTER_OUTPUT, BEFORE_OUTPUT, Seen, alone, alone_in_silence, relayed, relayed_in_silence
 from sdks import matrix
-from unbroken.lab import Fault
 
 PAGE = matrix.ROOT / "docs" / "agents.md"
 HERE = Path(__file__).parent
@@ -36,12 +36,26 @@ the connection on purpose: alone, and behind `unbroken relay`. This page is gene
 | error | an error that says so |
 | **cut, silently** | a part of the answer, or nothing, as if that were all of it |
 | **twice** | the beginning of the answer twice |
-| hangs | nothing for two minutes |
+| still trying | nothing for a minute, and then we stopped it |
 
-“×2, 2.1 s” means that the client itself asked twice, the second time 2.1 s after the first.
+“×2, 2.1 s” means that the client itself asked twice, the last time 2.1 s after the first.
 """
 
-WORDS = {"whole": "**whole**", "error": "error", "silent": "**cut, silently**", "doubled": "**twice**"}
+WORDS = {
+    "whole": "**whole**",
+    "error": "error",
+    "silent": "**cut, silently**",
+    "doubled": "**twice**",
+    "hangs": "still trying",
+}
+
+SILENCE = """
+## Cut by the silence of a thinking model
+
+The path cuts connections on which nothing moves for a second; the model thinks for three. It is the same every time
+that one asks, so asking again is of no use. The relay asks over HTTP/2 and keeps the connection busy with PING; it need
+not ask again.
+"""
 
 LANGUAGES = {"py": "python", "mjs": "js"}
 
@@ -66,33 +80,49 @@ These are the very commands that were run for the tables, but for the address. W
 `unbroken exec -- COMMAND`, without any of them.
 """
 
-Found = Mapping[str, Mapping[str, tuple[Seen, Seen]]]
-"""By client and fault: alone, and behind the relay."""
+Pair = tuple[Seen, Seen]
+"""Alone, and behind the relay."""
+
+Found = Mapping[str, Mapping[str, Pair]]
+"""By client, and by what goes wrong."""
+
+HEADINGS = {"silence": "", "rst": "reset, ", "fin": "close, ", "clean_end": "clean end, "}
+AT_ONCE = 2
+"""Clients at a time. They mostly wait."""
 
 
 def main() -> None:
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE
-    target.write_text(page(find(BEFORE_OUTPUT), find(AFTER_OUTPUT)), encoding="utf-8")
+    target.write_text(page(_each(_in_silence), _each(_before_output), _each(_after_output)), encoding="utf-8")
 
 
-def find(faults: tuple[Fault, ...]) -> Found:
-    """Run every client with every fault, alone and behind the relay."""
-    return {
-        client.name: {fault.kind: (alone(client, fault), relayed(client, fault)) for fault in faults}
-        for client in CLIENTS
-    }
+def _each(find: Callable[[Client], Mapping[str, Pair]]) -> Found:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip([client.name for client in CLIENTS], pool.map(find, CLIENTS), strict=True))
 
 
-def page(before: Found, after: Found) -> str:
+def _in_silence(client: Client) -> Mapping[str, Pair]:
+    return {"silence": (alone_in_silence(client), relayed_in_silence(client))}
+
+
+def _before_output(client: Client) -> Mapping[str, Pair]:
+    return {fault.kind: (alone(client, fault), relayed(client, fault)) for fault in BEFORE_OUTPUT}
+
+
+def _after_output(client: Client) -> Mapping[str, Pair]:
+    return {fault.kind: (alone(client, fault), relayed(client, fault)) for fault in AFTER_OUTPUT}
+
+
+def page(silence: Found, before: Found, after: Found) -> str:
     """The page for what was found."""
-    return "\n".join([INTRODUCTION, BEFORE, *_table(before), AFTER, *_table(after), POINTING, *_pointing()])
+    tables = [SILENCE, *_table(silence), BEFORE, *_table(before), AFTER, *_table(after)]
+    return "\n".join([INTRODUCTION, *tables, POINTING, *_pointing()])
 
 
 def _table(found: Found) -> Iterator[str]:
-    names = {"rst": "reset", "fin": "close", "clean_end": "clean end"}
-    kinds = next(iter(found.values()))
-    yield f"| client | {' | '.join(f'{names[kind]}, alone | behind the relay' for kind in kinds)} |"
-    yield f"|---|{'---|---|' * len(kinds)}"
+    columns = next(iter(found.values()))
+    yield f"| client | {' | '.join(f'{HEADINGS[column]}alone | behind the relay' for column in columns)} |"
+    yield f"|---|{'---|---|' * len(columns)}"
     for client in CLIENTS:
         cells = [_cell(seen) for pair in found[client.name].values() for seen in pair]
         yield f"| {client.name} | {' | '.join(cells)} |"

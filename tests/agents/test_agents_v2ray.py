@@ -11,7 +11,7 @@ import trustme
 
 from agents import running
 from agents.clients import ANSWER, CLIENTS, Client
-from agents.seen import relayed
+from agents.seen import relayed_to
 from real.v2ray import V2Ray, v2ray
 from unbroken.lab import Answer, Upstream
 
@@ -43,7 +43,7 @@ def test_it_is_answered_although_the_model_thinks_for_longer(
     running.demand(client)
     way = ("--proxy", proxy.http_url, "--ca-file", ca_file, "--ping", "0.5")
     with Upstream(answer=THINKING, ssl_context=server_tls) as upstream:
-        seen = relayed(client, None, *way, upstream=upstream)
+        seen = relayed_to(upstream, client, upstream.origin, *way)
         assert seen.outcome == "whole", (seen.ran, seen.log)
         assert seen.sent == client.sends
         assert not any(entry["lost"] for entry in seen.log)

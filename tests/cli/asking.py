@@ -13,7 +13,9 @@ variable, path = (sys.argv[1:] + ["OPENAI_BASE_URL", "/chat/completions"][len(sy
 body = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "?"}]}).encode()
 headers = {"content-type": "application/json", "authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"}
 try:
-    with urllib.request.urlopen(urllib.request.Request(os.environ[variable] + path, body, headers), timeout=20) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(os.environ[variable] + path, body, headers), timeout=20
+    ) as answer:
         for line in answer:
             if line.startswith(b"data: {"):
                 for choice in json.loads(line[6:])["choices"]:

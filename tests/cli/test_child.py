@@ -100,11 +100,10 @@ def test_an_ignored_signal_stays_ignored(env: dict[str, str]) -> None:
 
 
 def test_a_signal_that_comes_too_early_is_not_lost() -> None:
-    with subprocess.Popen(["sleep", "60"]) as child:
-        with _Signals() as signals:
-            os.kill(os.getpid(), signal.SIGUSR1)
-            signals.go_to(child.pid)
-            assert child.wait(10) == -signal.SIGUSR1
+    with subprocess.Popen(["sleep", "60"]) as child, _Signals() as signals:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        signals.go_to(child.pid)
+        assert child.wait(10) == -signal.SIGUSR1
 
 
 def test_nothing_of_the_relay_outlives_it(env: dict[str, str]) -> None:

@@ -123,7 +123,7 @@ def test_every_option_may_stand_in_the_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         read_config(path)
     known = set(str(caught.value).partition("known are ")[2].split(", "))
-    assert known == options | {"api_key"}
+    assert known == options | {"api_key", "relay", "upstreams"}
 
 
 # A file that is no good

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.programs import Cli, Ended
-from unbroken.cli.execute import summary
+from unbroken.cli.exec import summary
 from unbroken.lab import Answer, CuttingProxy, Fault, Upstream
 from unbroken.relay.board import Totals
 
@@ -157,6 +157,24 @@ def test_mistakes_are_2_and_told(args: list[str], said: str, cli: Cli) -> None:
 def test_a_variable_that_is_no_url_is_named(cli: Cli) -> None:
     ended = cli("exec", "true", ANTHROPIC_BASE_URL="mine:1")
     assert (ended.code, ended.err[:32]) == (2, "unbroken: ANTHROPIC_BASE_URL: 'm")
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("unbroken exe", "plain,exec"),
+        ("unbroken exec --ear", "plain,--early-heartbeat"),
+        ("unbroken exec the-pro", "plain,the-program"),
+        ("unbroken exec -- the-pro", "plain,the-program"),
+        ("unbroken exec ./the", "file,./the"),
+        ("unbroken exec -q the-program --file /tm", "file,/tm"),
+    ],
+)
+def test_words_are_completed(words: str, offered: str, cli: Cli, tmp_path: Path) -> None:
+    script(tmp_path / "the-program", "", 0o755)
+    shell = {"_UNBROKEN_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    ended = cli(PATH=str(tmp_path), UNBROKEN_CONFIG="/nope", **shell)
+    assert (ended.code, ended.out, ended.err) == (0, f"{offered}\n", "")
 
 
 # Exit codes

@@ -6,13 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import unbroken.cli
 from cli.programs import Cli
-from unbroken.cli.run import command
+from unbroken.cli.exec import command as execute
+from unbroken.cli.relay import command as relay
+from unbroken.cli.run import command as run
 
 HEAVY = {"httpcore2", "httpx", "httpx2", "anyio", "trio", "rich", "h2", "ssl", "msgspec", "asyncio", "socket", "openai"}
+HEAVY |= {"uvicorn", "prometheus_client", "unbroken.relay"}
 
 
 def loaded(code: str, env: dict[str, str], tmp_path: Path) -> set[str]:
@@ -24,7 +28,10 @@ def loaded(code: str, env: dict[str, str], tmp_path: Path) -> set[str]:
     return set(ran.stderr.split())
 
 
-@pytest.mark.parametrize("args", [["--help"], ["run", "--help"], ["init", "--help"], ["--version"]])
+HELPS = [["--help"], ["run", "--help"], ["exec", "--help"], ["relay", "--help"], ["init", "--help"]]
+
+
+@pytest.mark.parametrize("args", [*HELPS, ["--version"]])
 def test_help_loads_nothing_heavy(args: list[str], env: dict[str, str], tmp_path: Path) -> None:
     found = loaded(f"sys.argv[1:] = {args}; from unbroken.cli import main; main()", env, tmp_path)
     assert "click" in found
@@ -46,7 +53,7 @@ def test_alone_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 100])
-@pytest.mark.parametrize("args", [["--help"], ["run", "--help"], ["init", "--help"]])
+@pytest.mark.parametrize("args", HELPS)
 def test_help_fits(
     args: list[str], width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,8 +62,9 @@ def test_help_fits(
     assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= width
 
 
-def test_the_help_of_run_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    unbroken.cli.execute(["run", "--help"])
+@pytest.mark.parametrize(("name", "command"), [("run", run), ("exec", execute), ("relay", relay)])
+def test_the_help_names_every_option(name: str, command: click.Command, capsys: pytest.CaptureFixture[str]) -> None:
+    unbroken.cli.execute([name, "--help"])
     out = capsys.readouterr().out
     assert all(name in out for param in command.params for name in param.opts if name.startswith("-"))
 
@@ -66,7 +74,7 @@ def test_the_help_of_run_names_every_option(capsys: pytest.CaptureFixture[str]) 
     [
         (["rnu", "hi"], "there is no command 'rnu'; did you mean 'run'?\nTry 'unbroken --help'.\n"),
         (["Why is the sky blue?"], "to ask a model, say: unbroken run ..."),
-        (["frobnicate"], "there are run, init, demo, lab"),
+        (["frobnicate"], "there are run, exec, relay, init, demo, lab"),
         (["run", "hi", "--modle", "m"], "No such option '--modle'. "),
         (["run", "hi", "there"], "Got unexpected extra argument (there)"),
         (["run", "hi", "--idle", "soon"], "'soon' is not a number of seconds"),
@@ -99,5 +107,5 @@ def test_mistakes_are_2_and_told(args: list[str], said: str, cli: Cli) -> None:
 
 
 def test_the_commands_of_the_list_are_there(cli: Cli) -> None:
-    for name in ("run", "init", "demo", "lab"):
+    for name in ("run", "exec", "relay", "init", "demo", "lab"):
         assert cli(name, "--help").out.startswith(f"Usage: unbroken {name} ")

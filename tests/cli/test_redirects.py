@@ -116,7 +116,7 @@ def test_an_upstream_of_the_file_counts_where_no_variable_is_set(tmp_path: Any) 
 
 @pytest.mark.parametrize("url", ["mine:8080/v1", "http://me:secret@mine/v1", "http://mine/v1?a=b"])
 def test_what_is_no_base_url_is_named_by_its_variable(url: str) -> None:
-    with pytest.raises(UsageError, match="^OPENAI_API_BASE: ") as caught:
+    with pytest.raises(UsageError, match=r"^OPENAI_API_BASE: ") as caught:
         redirected(OPENAI_API_BASE=url)
     assert "secret" not in str(caught.value)
 

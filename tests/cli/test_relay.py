@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 import tomli_w
 
 import unbroken.cli
-from cli.programs import Cli, Program, environment
+from cli.programs import PATIENCE, Cli
 from cli.relays import CHATTED, running
 from unbroken.cli.relay import command
 from unbroken.lab import Answer, CuttingProxy, Fault, Upstream
@@ -53,6 +55,14 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         return workers, settings, log
 
     return tell
+
+
+@pytest.fixture
+def _never_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def serve(*args: Any) -> None:
+        raise AssertionError("it serves")
+
+    monkeypatch.setattr("unbroken.relay.workers.serve_together", serve)
 
 
 # Where settings come from
@@ -221,6 +231,7 @@ def test_an_address_of_everywhere_is_no_name(host: str, told: Any) -> None:
         (["there"], "Got unexpected extra argument (there)"),
     ],
 )
+@pytest.mark.usefixtures("_never_serves")
 def test_mistakes_are_2_and_told(args: list[str], said: str, cli: Cli) -> None:
     ended = cli("relay", *args)
     assert (ended.code, ended.out) == (2, "")
@@ -253,6 +264,7 @@ def test_mistakes_are_2_and_told(args: list[str], said: str, cli: Cli) -> None:
         ("[upstreams.openai]\nca_file = '/nope'", "[upstreams.openai]: cannot use the CA file '/nope'"),
     ],
 )
+@pytest.mark.usefixtures("_never_serves")
 def test_a_file_that_is_no_good_is_told(written: str, said: str, cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(written)
@@ -394,7 +406,7 @@ def test_a_second_signal_ends_it_at_once(env: dict[str, str]) -> None:
         connection, _ = relay.begin("/lab/v1/chat/completions", CHATTED)
         with connection:
             relay.program.send(signal.SIGTERM)
-            assert upstream.wait_for(lambda: not accepts(relay.port), timeout=10)
+            wait_until_closed(relay.port)
             relay.program.send(signal.SIGINT)
             ended = relay.program.end()
     assert ended.code in (130, 143)
@@ -417,13 +429,10 @@ def default(upstream: Upstream) -> dict[str, str]:
     return {"UNBROKEN_RELAY_UPSTREAM": f"lab={upstream.url}"}
 
 
-def accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
-
-
-assert Program
-assert environment
+def wait_until_closed(port: int) -> None:
+    """Wait until nobody listens there any more."""
+    give_up = time.monotonic() + PATIENCE
+    with contextlib.suppress(ConnectionRefusedError):
+        while time.monotonic() < give_up:
+            socket.create_connection(("127.0.0.1", port)).close()
+        raise AssertionError("it goes on listening")

@@ -43,6 +43,9 @@ def lost(failure: Failure = Failure.RESET) -> WireError:
     return WireError(failure)
 
 
+LIMIT = 3000.0
+"""Virtual seconds after which whatever still waits will wait for ever."""
+
 OK = head()
 JSON = head(200, "application/json")
 ROLE = b'data: {"choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": null}]}\n\n'
@@ -232,8 +235,13 @@ def perform(*scripts: Script, others: Sequence[Callable[[Stage], Any]] = (), **o
 
 def in_virtual_time(main: Callable[[], Any]) -> None:
     """Run; the clock jumps whenever all are waiting."""
+
+    async def bounded() -> None:
+        with trio.fail_after(LIMIT):
+            await main()
+
     clock = trio.testing.MockClock(autojump_threshold=0)
-    anyio.run(main, backend="trio", backend_options={"clock": clock})
+    anyio.run(bounded, backend="trio", backend_options={"clock": clock})
 
 
 def at(seconds: float, do: Callable[[Stage], Any]) -> Callable[[Stage], Any]:

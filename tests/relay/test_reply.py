@@ -344,12 +344,14 @@ class TestAFailureBeforeAnythingIsPromised:
 
 
 class TestAFailureAfterThat:
-    @pytest.mark.parametrize("spoken", [True, False], ids=["after output", "after a heartbeat"])
+    @pytest.mark.parametrize(
+        ("asked", "spoken"),
+        [(asked, spoken) for asked in DIALECTS for spoken in (True, False) if spoken or asked is not GEMINI],
+        ids=str,
+    )
     def test_is_an_event_and_a_broken_connection(self, asked: Asked, spoken: bool) -> None:
         stage = Stage(asked)
         before = [stage.begin(), stage.data(EVENT)] if spoken else [stage.beat]
-        if asked is GEMINI and not spoken:
-            pytest.skip("there are no heartbeats")
         client = stage.run(*before, stage.fail(LATE, breaks=True))
         assert client.pieces[-1] == stage.voice.in_band(LATE)
         assert [error.message for error in asked.errors(client.body)] == [LATE.message]
@@ -505,7 +507,8 @@ def test_nor_does_half_a_large_event_swallow_it(stream: tuple[Asked, bytes, list
     error = stage.voice.in_band(CUT)
     seen = without_heartbeats(stage)
     assert events(seen)[-1:] == events(error)
-    assert len(events(seen)) - len(events(body)) in (1, 2)
+    # Half of a CRLF may be a blank line: the parser takes it for one, a reply waits for the other half.
+    assert len(events(seen)) - len(events(body)) in ((0, 1, 2) if body.endswith(b"\n\r") else (1, 2))
 
 
 def test_every_dialect_and_both_anthropics_ping_and_comments_are_among_them() -> None:

@@ -178,9 +178,9 @@ class TestLimits:
     def test_headers_of_just_that_length_pass_and_a_body_is_none(self, serve: Serve, lab: Lab, call: Call) -> None:
         client = call(serve(lab.url, max_header=2000))
         assert client.ask("GET", "/v1/models", [("X", "a" * 1900)]).status == 200
-        assert client.ask("PUT", "/v1/files", body=b"a" * 100_000).status == 404
+        assert client.ask("PUT", "/v1/files", body=b"a" * 3_000_000).status == 404
         assert client.ask("PUT", "/v1/files", [("Transfer-Encoding", "chunked")], chunked(*[b"a"] * 9000)).status == 404
-        assert [len(request.body) for request in lab.requests] == [0, 100_000, 9000]
+        assert [len(request.body) for request in lab.requests] == [0, 3_000_000, 9000]
 
     @pytest.mark.parametrize("again", [False, True])
     @pytest.mark.parametrize("sent", [b"G", GET[:-2], b"\r\n"])
@@ -248,10 +248,17 @@ class TestOneAfterTheOther:
     def test_a_client_that_has_asked_again_already_is_seen_to_leave(
         self, serve: Serve, serve_raw: ServeRaw, call: Call
     ) -> None:
-        upstream = serve_raw(silence)
+        asked = threading.Event()
+
+        def script(sock: socket.socket) -> None:
+            read_head(sock)
+            asked.set()
+            silence(sock)
+
+        upstream = serve_raw(script)
         client = call(serve(upstream.url))
         client.send(GET)
-        upstream.wait_until_connected()
+        assert asked.wait(5)
         client.send(GET)
         client.send(GET[:5])
         left = time.monotonic()
@@ -273,8 +280,9 @@ class TestOneAfterTheOther:
         client = call(serve(lab.url, max_body=10))
         client.begin("POST", CHAT, [("Content-Length", "1000000")], b"a" * 1000)
         assert client.answer().status == 413
+        deadline = time.monotonic() + 5
         with pytest.raises(OSError, match=r"reset|Broken pipe"):  # noqa: PT012 - the kernel tells late
-            while True:
+            while time.monotonic() < deadline:
                 client.send(b"a")
 
 
@@ -309,19 +317,21 @@ class TestStopping:
         assert client.rest().endswith(b"0\r\n\r\n")
         assert relay.join() - began < 2
 
+    @pytest.mark.flaky(reruns=2)  # a time, on a machine that others load too
     def test_what_does_not_finish_in_time_is_told_and_cut(self, serve: Serve, serve_raw: ServeRaw, call: Call) -> None:
         upstream = serve_raw(Speaker())
         relay = serve(upstream.url, grace=0.1)
         turn, passed = call(relay), call(relay)
         Speaker.begin(turn)
         Speaker.begin(passed, "/v1/elsewhere")
+        stopped = time.monotonic()
         relay.stop()
         *_, event, end = turn.rest().split(b"\r\n")
         assert json.loads(event.removeprefix(b"data: "))["error"]["code"] == "relay_stopped"
         assert end == b""  # and no last chunk
         assert not passed.rest().endswith(b"0\r\n\r\n")
         upstream.wait_until_gone()
-        relay.join()
+        assert relay.join() - stopped < 1
         assert [entry["outcome"] for entry in relay.entries] == ["stopped", "stopped"]
 
     @pytest.mark.parametrize("target", [CHAT, "/v1/elsewhere"])

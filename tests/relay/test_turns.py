@@ -34,6 +34,7 @@ from relay.staging import (
 from unbroken.core.dialect import Signal
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.policy import Policy
+from unbroken.core.turn import READ_REFUSAL
 from unbroken.errors import UsageError
 from unbroken.lab import Answer
 from unbroken.lab.routes import DIALECTS as IN_THE_LAB
@@ -302,13 +303,17 @@ class TestALateRefusal:
         assert error.message == "HTTP 502"
         assert json.loads(stage.client.body.rpartition(b"data: ")[2])["error"]["code"] == "provider_error"
 
-    @pytest.mark.parametrize("ending", [lost(), 99.0, b"x" * 100_000], ids=["a cut", "silence", "endless words"])
-    def test_is_told_without_its_body_where_that_does_not_come(self, ending: Any) -> None:
+    @pytest.mark.parametrize(
+        ("ending", "seconds"),
+        [(lost(), 0), (99.0, READ_REFUSAL), (b"x" * 100_000, 0)],
+        ids=["a cut", "silence", "endless words"],
+    )
+    def test_is_told_without_its_body_where_that_does_not_come(self, ending: Any, seconds: float) -> None:
         stage = self.late(head(401), ending)
         [error] = CHAT.errors(stage.client.body)
         assert error.message == "HTTP 401"
         assert stage.record.outcome is Outcome.REFUSED
-        assert stage.ended <= 20 + 5
+        assert stage.ended == 20 + seconds
         assert stage.wire.exchanges[-1].closed_at == stage.ended
 
     @pytest.mark.parametrize(
@@ -535,6 +540,15 @@ class TestTheRecord:
 
 
 class TestQuietSince:
+    @pytest.mark.parametrize(("asked", "streaming"), [(GEMINI, True), (CHAT, False)], ids=["gemini", "one piece"])
+    def test_is_nothing_where_nothing_may_be_said(self, asked: Asked, streaming: bool) -> None:
+        async def main() -> None:
+            stage = Stage([[JSON]], asked=asked, streaming=streaming)
+            stage.set_up()
+            assert stage.turn.quiet_since(early=True) is None
+
+        in_virtual_time(main)
+
     def test_is_nothing_once_it_is_over(self) -> None:
         stage = perform([OK, *ANSWER])
         assert stage.turn.quiet_since(early=True) is None

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -144,6 +144,11 @@ def _command(pid: int) -> str:
         return ""
 
 
+def _maps(pid: int) -> str:
+    """What it has loaded."""
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
 def _descriptors(pid: int) -> set[str]:
     found = set()
     try:
@@ -205,16 +210,13 @@ def gone(pids: set[int]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with Upstream(faults=[None, None, None, *[Fault("stall", "after_headers")] * 2]) as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def crew(upstream: Upstream) -> Iterator[Crew]:
+def crew() -> Iterator[Crew]:
+    """Before an upstream called ``lab`` that answers, and one called ``slow`` that never does."""
     with (
+        Upstream() as lab,
+        Upstream(faults=[Fault("stall", "after_headers")] * 20) as slow,
         tempfile.TemporaryDirectory(prefix="ub-") as name,
-        Crew(2, upstream.url, Path(name), "--log-format", "json") as crew,
+        Crew(2, lab.url, Path(name), "--upstream", f"slow={slow.url}", "--log-format", "json") as crew,
     ):
         crew.ready()
         yield crew
@@ -239,36 +241,35 @@ class TestTogether:
 
     def test_count_together(self, crew: Crew, clients: dict[int, Caller]) -> None:
         one, other = clients.values()
-        assert one.ask_json(*CHAT.request()).whole
-        assert other.ask_json(*CHAT.request()).whole
-        assert other.ask_json(*GEMINI.request()).whole
+        before = poll_metrics(one, lambda found: found["unbroken_turns_running"] == 0)
+        for client, asked in ((one, CHAT), (other, CHAT), (other, GEMINI)):
+            path, body = asked.request()
+            assert client.ask_json(f"/lab{path}", body).whole
         for client in clients.values():
-            found = poll_metrics(client, lambda found: found.get(FIRST_OUTPUTS) == 3)
-            assert found[TURNS_OF_LAB] == 2
-            assert found["unbroken_turns_total{dialect=gemini,outcome=answered,upstream=lab}"] == 1
+            found = poll_metrics(client, lambda found: found.get(FIRST_OUTPUTS) == before.get(FIRST_OUTPUTS, 0) + 3)
+            assert found[TURNS_OF_LAB] == before.get(TURNS_OF_LAB, 0) + 2
             assert found["unbroken_turns_running"] == 0
 
-    def test_show_together_what_happens(self, crew: Crew, clients: dict[int, Caller], upstream: Upstream) -> None:
+    def test_show_together_what_happens(self, crew: Crew, clients: dict[int, Caller]) -> None:
         one, other = clients
-        asking = {pid: connect_to(crew, pid) for pid in clients}
-        with closing(connect_to(crew, one)) as watching:
-            feed = Feed(watching)
-            hello = feed.next("hello")
-            assert hello["totals"]["turns"] == 3
-            before = {turn["id"] for turn in hello["recent"]}
-            assert len(before) == 3
-            for client in asking.values():
-                CHAT.begin(client)
-            live = feed.next("live", lambda told: told["running"] == 2)["live"]
-            assert len(live) == 2
-            assert live[0]["started"] <= live[1]["started"]
-            poll_metrics(clients[other], lambda found: found["unbroken_turns_running"] == 2)
-            for client in asking.values():
-                client.close()
-            assert feed.next("live", lambda told: told["running"] == 0)["live"] == []
-            ended = [told["turn"] for told in feed.named("ended")]
-            assert sorted(turn["id"] for turn in ended) == sorted(turn["id"] for turn in live)
-            assert feed.named("ended")[-1]["totals"]["turns"] == 5
+        for client in clients.values():
+            assert client.ask_json(f"/lab{CHAT.path}", CHAT.request()[1]).whole
+        asking = [connect_to(crew, pid) for pid in clients]
+        feed = Feed(connect_to(crew, one))
+        hello = feed.next("hello")
+        assert len(hello["recent"]) == hello["totals"]["turns"] >= 2
+        for client in asking:
+            client.begin("POST", f"/slow{CHAT.path}", body=json.dumps(CHAT.request()[1]).encode())
+        live = feed.next("live", lambda told: told["running"] == 2)["live"]
+        assert len(live) == 2
+        assert live[0]["started"] <= live[1]["started"]
+        poll_metrics(clients[other], lambda found: found["unbroken_turns_running"] == 2)
+        for client in asking:
+            client.close()
+        assert feed.next("live", lambda told: told["running"] == 0)["live"] == []
+        ended = [told["turn"] for told in feed.named("ended") if told["turn"]["upstream"] == "slow"]
+        assert sorted(turn["id"] for turn in ended) == sorted(turn["id"] for turn in live)
+        assert feed.named("ended")[-1]["totals"]["turns"] == hello["totals"]["turns"] + len(feed.named("ended"))
         poll_metrics(clients[one], lambda found: found["unbroken_turns_running"] == 0)
 
     def test_write_lines_that_stay_whole(self, crew: Crew, clients: dict[int, Caller]) -> None:
@@ -317,10 +318,10 @@ class TestKilled:
 
             os.kill(victim, signal.SIGKILL)
             assert lost.rest() == b""
+            poll(lambda: not _state(victim))  # not even as a zombie
             replaced = crew.ready()
             assert len(replaced - pids) == 1
             assert replaced & pids == {survivor}
-            assert not _state(victim)  # no zombie
 
             found = poll_metrics(watching, lambda found: found["unbroken_turns_running"] == 1)
             assert found[TURNS_OF_LAB] == 1  # what the dead one has counted
@@ -346,20 +347,41 @@ class TestKilled:
         assert not crew.meeting
 
 
+def nohup(crew: Crew) -> None:
+    """What it ignores stays ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        os.killpg(crew.program.pid, number)
+    for client in crew.clients().values():
+        assert client.ask("GET", "/_unbroken/health").status == 200
+    crew.program.send(signal.SIGTERM)
+
+
+def systemd(crew: Crew) -> None:
+    """It signals all processes of a service, in whatever order."""
+    idle = crew.clients()
+    for pid, client in idle.items():
+        client.ask("GET", "/_unbroken/health")
+        os.kill(pid, signal.SIGTERM)
+        assert client.ended()
+    crew.program.send(signal.SIGTERM)
+
+
+def ctrl_c(crew: Crew) -> None:
+    """A terminal signals all processes, too."""
+    os.killpg(crew.program.pid, signal.SIGINT)
+
+
 class TestToldToStop:
-    @pytest.mark.parametrize(
-        ("tell", "number"),
-        [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGTERM), (os.killpg, signal.SIGINT)],
-        ids=["kill", "systemd", "Ctrl-C"],
-    )
+    @pytest.mark.parametrize("tell", [nohup, systemd, ctrl_c])
     def test_they_finish_their_turns_and_take_nothing_new(
-        self, start: Start, thinking: Upstream, tell: Callable[[int, int], None], number: signal.Signals
+        self, start: Start, thinking: Upstream, tell: Callable[[Crew], None]
     ) -> None:
-        crew = start(thinking, prefix=("setsid",))
+        ignoring = ("sh", "-c", 'trap "" INT HUP; exec setsid "$@"', "sh")
+        crew = start(thinking, prefix=ignoring if tell is nohup else ("setsid",))
         pids = crew.ready()
         clients = crew.clients()
         begun(crew, thinking, clients)
-        tell(crew.program.pid, number)
+        tell(crew)
         poll(lambda: refuses(crew.port))
         assert not gone(pids)
         for client in clients.values():
@@ -389,22 +411,12 @@ class TestToldToStop:
         """A terminal tells them all, and most of their start is importing."""
         crew = start(thinking, prefix=("setsid",))
         pids = poll(lambda: found if len(found := crew.pids()) == 2 else set())
+        poll(lambda: all("msgspec" in _maps(pid) for pid in pids))
         os.killpg(crew.program.pid, signal.SIGINT)
         assert crew.ended() == 0
         assert gone(pids)
         assert not crew.meeting
         assert re.sub(r"^(listening|status page|/v1/).*\n", "", crew.program.err.text, flags=re.M) == ""
-
-    def test_what_nohup_ignores_stays_ignored(self, start: Start, thinking: Upstream) -> None:
-        ignoring = ("sh", "-c", 'trap "" INT HUP; exec setsid "$@"', "sh")
-        crew = start(thinking, prefix=ignoring)
-        pids = crew.ready()
-        for number in (signal.SIGINT, signal.SIGHUP):
-            os.killpg(crew.program.pid, number)
-        assert crew.connect().ask_json(*CHAT.request()).whole
-        assert crew.pids() == pids
-        crew.program.send(signal.SIGTERM)
-        assert crew.ended() == 0
 
     def test_by_a_terminal_that_is_closed_they_leave_nothing_behind(self, start: Start, stalling: Upstream) -> None:
         crew = start(stalling, prefix=("setsid",))
@@ -435,6 +447,16 @@ class TestStarting:
             assert "AF_UNIX path too long" in crew.program.err.text
             assert crew.program.err.text.count("AF_UNIX path too long") <= 2
             assert not crew.meeting
+
+    def test_a_worker_that_crashes_as_soon_as_it_serves_is_not_started_again_either(
+        self, start: Start, thinking: Upstream
+    ) -> None:
+        crew = start(thinking)
+        pids = crew.ready()
+        os.kill(min(pids), signal.SIGSEGV)
+        assert crew.ended() == 128 + signal.SIGSEGV
+        assert gone(pids)
+        assert not crew.meeting
 
     def test_one_serves_alone_and_needs_no_meeting_place(self, thinking: Upstream, folder: Path) -> None:
         with Crew(1, thinking.url, folder) as crew:

@@ -11,15 +11,12 @@ from unbroken import __version__
 
 _COMMANDS = {
     "run": "Ask a model and stream its answer, whatever the connection does.",
-    "exec": "Run a program whose turns shall survive: codex, opencode, aider, your own.",
+    "exec": "Run a program whose turns shall survive: aider, claude, opencode, your own.",
     "relay": "Serve the rule to every program that takes a base URL.",
     "init": "Write the configuration file.",
     "demo": "Watch a real model's turn survive a cut connection. No key, no network.",
     "lab": "Break connections on purpose: a scripted upstream, a cutting proxy.",
 }
-
-_MODULES = {"exec": "execute"}
-"""Modules that are not called like their commands."""
 
 
 class _Commands(click.Group):
@@ -31,7 +28,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"unbroken.cli.{_MODULES.get(cmd_name, cmd_name)}").command
+        command: click.Command = importlib.import_module(f"unbroken.cli.{cmd_name}").command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
@@ -71,11 +68,11 @@ def cli(ctx: click.Context) -> None:
     passes a truncated answer off as a whole one.
 
     \b
-      unbroken demo                        see it work; no key, no network
+      unbroken demo                  see it work; no key, no network
       unbroken run "Why is the sky blue?"
       git diff | unbroken run "Review this change"
-      unbroken exec -- aider               any program that takes a base URL
-      unbroken relay                       the same for several programs, with a status page
+      unbroken exec -- aider         any program that takes a base URL
+      unbroken relay                 several of them, with a status page
 
     \b
     Exit codes:

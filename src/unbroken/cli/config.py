@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -14,64 +14,80 @@ from unbroken.errors import UsageError
 
 FORMATS = ("text", "json", "jsonl")
 
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "provider": (str,),
-    "model": (str,),
-    "base_url": (str,),
-    "api_key_env": (str,),
-    "api_key": (str,),
-    "system": (str,),
-    "format": (str,),
-    "show_reasoning": (bool,),
-    "quiet": (bool,),
-    "verbose": (bool,),
-    "replays": (int,),
-    "first_output": (int, float),
-    "idle": (int, float),
-    "give_up_after": (int, float),
-    "ping": (int, float),
-    "proxy": (str,),
-    "no_proxy": (bool,),
-    "ca_file": (str,),
+
+class Kind(NamedTuple):
+    """What a value of the file may be."""
+
+    types: tuple[type, ...]
+    words: str
+
+
+TEXT = Kind((str,), "a string")
+TEXTS = Kind((list,), "a list of strings")
+WHOLE = Kind((int,), "a number")
+NUMBER = Kind((int, float), "a number")
+SIZE = Kind((int, str), 'a number of bytes, or a size such as "16M"')
+SWITCH = Kind((bool,), "true or false")
+TABLE = Kind((dict,), "a table")
+
+CONNECTION_KEYS: Mapping[str, Kind] = {
+    "replays": WHOLE,
+    "first_output": NUMBER,
+    "idle": NUMBER,
+    "give_up_after": NUMBER,
+    "ping": NUMBER,
+    "proxy": TEXT,
+    "no_proxy": SWITCH,
+    "ca_file": TEXT,
+}
+"""Keys about the connection, which hold for the relay too unless ``[relay]`` says otherwise."""
+
+KEYS: Mapping[str, Kind] = {
+    "provider": TEXT,
+    "model": TEXT,
+    "base_url": TEXT,
+    "api_key_env": TEXT,
+    "api_key": TEXT,
+    "system": TEXT,
+    "format": TEXT,
+    "show_reasoning": SWITCH,
+    "quiet": SWITCH,
+    "verbose": SWITCH,
+    **CONNECTION_KEYS,
 }
 """Keys outside of tables: the options of ``unbroken run``, with ``_`` for ``-``, and ``api_key``."""
 
-CONNECTION_KEYS = ("replays", "first_output", "idle", "give_up_after", "ping", "proxy", "no_proxy", "ca_file")
-"""Keys about the connection, which hold for the relay too unless ``[relay]`` says otherwise."""
-
-_RELAY_TYPES: Mapping[str, tuple[type, ...]] = {
-    "host": (str,),
-    "port": (int,),
-    "default": (str,),
-    "heartbeat": (int, float),
-    "early_heartbeat": (bool,),
-    "inject_key": (bool,),
-    "token_env": (str,),
-    "allow_host": (list,),
-    "allow_origin": (list,),
-    "max_turns": (int,),
-    "max_body": (int, str),
-    "max_header": (int, str),
-    "receive_timeout": (int, float),
-    "grace": (int, float),
-    "workers": (int,),
-    "log_format": (str,),
-    "quiet": (bool,),
-    **{key: _TYPES[key] for key in CONNECTION_KEYS},
+RELAY_KEYS: Mapping[str, Kind] = {
+    "default": TEXT,
+    "inject_key": SWITCH,
+    "heartbeat": NUMBER,
+    "early_heartbeat": SWITCH,
+    "host": TEXT,
+    "port": WHOLE,
+    "token_env": TEXT,
+    "allow_host": TEXTS,
+    "allow_origin": TEXTS,
+    "max_turns": WHOLE,
+    "max_body": SIZE,
+    "max_header": SIZE,
+    "receive_timeout": NUMBER,
+    "grace": NUMBER,
+    "workers": WHOLE,
+    "log_format": TEXT,
+    "quiet": SWITCH,
+    **CONNECTION_KEYS,
 }
 """Keys of ``[relay]``: the options of ``unbroken relay``."""
 
-_UPSTREAM_TYPES: Mapping[str, tuple[type, ...]] = {
-    "base_url": (str,),
-    "dialect": (str,),
-    "api_key_env": (str,),
-    "api_key": (str,),
-    "proxy": (str,),
-    "ca_file": (str,),
+UPSTREAM_KEYS: Mapping[str, Kind] = {
+    "base_url": TEXT,
+    "dialect": TEXT,
+    "api_key_env": TEXT,
+    "api_key": TEXT,
+    "proxy": TEXT,
+    "ca_file": TEXT,
 }
 """Keys of ``[upstreams.NAME]``."""
-
-_WORDS = {dict: "a table", list: "a list", str: "a string", bool: "true or false", int: "a number"}
 
 
 def config_path() -> Path:
@@ -105,32 +121,40 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _check(path: Path, config: Mapping[str, Any]) -> None:
-    _check_table(path, "", config, {**_TYPES, "relay": (dict,), "upstreams": (dict,)})
-    _check_table(path, "relay.", config.get("relay", {}), _RELAY_TYPES)
+    _check_table(path, "", config, {**KEYS, "relay": TABLE, "upstreams": TABLE})
+    _check_table(path, "relay.", config.get("relay", {}), RELAY_KEYS)
     for name, table in config.get("upstreams", {}).items():
         if not isinstance(table, dict):
             raise UsageError(f"{path}: write [upstreams.{name}] and base_url below it")
-        _check_table(path, f"upstreams.{name}.", table, _UPSTREAM_TYPES)
+        _check_table(path, f"upstreams.{name}.", table, UPSTREAM_KEYS)
     if config.get("format", "text") not in FORMATS:
         raise UsageError(f"{path}: format must be one of {', '.join(FORMATS)}")
     if "api_key" in config and not (config.get("provider") or config.get("base_url")):
         raise UsageError(f"{path}: api_key needs provider or base_url beside it: whose key is it?")
 
 
-def _check_table(path: Path, prefix: str, table: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> None:
+def _check_table(path: Path, prefix: str, table: Mapping[str, Any], keys: Mapping[str, Kind]) -> None:
     for key, value in table.items():
-        if key not in types:
-            raise UsageError(f"{path}: unknown key {f'{prefix}{key}'!r}; {_meant(key, types)}")
-        if not isinstance(value, types[key]) or (isinstance(value, bool) and bool not in types[key]):
-            raise UsageError(f"{path}: {prefix}{key} must be {_WORDS[types[key][0]]}")
+        if key not in keys:
+            raise UsageError(f"{path}: unknown key {f'{prefix}{key}'!r}; {_meant(key, keys)}")
+        if not _is(value, keys[key]):
+            raise UsageError(f"{path}: {prefix}{key} must be {keys[key].words}")
 
 
-def _meant(key: str, types: Mapping[str, tuple[type, ...]]) -> str:
+def _is(value: Any, kind: Kind) -> bool:
+    if isinstance(value, bool):  # which is a number, too
+        return bool in kind.types
+    if isinstance(value, list):
+        return kind is TEXTS and all(isinstance(item, str) for item in value)
+    return isinstance(value, kind.types)
+
+
+def _meant(key: str, keys: Mapping[str, Kind]) -> str:
     from difflib import get_close_matches
 
-    if close := get_close_matches(key, types, n=1):
+    if close := get_close_matches(key, keys, n=1):
         return f"did you mean {close[0]!r}?"
-    return f"known are {', '.join(types)}"
+    return f"known are {', '.join(keys)}"
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:

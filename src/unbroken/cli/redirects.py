@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -132,11 +133,13 @@ def _path(lead: Lead, upstream: Upstream) -> str:
     is_preset = preset is not None and upstream.base_url == preset.base_url
     if not lead.url and (is_preset or lead.upstream in _APPEND_THE_VERSION):
         return expected
-    return "/v1" if (lead.url or upstream.base_url).rstrip("/").endswith("/v1") else ""
+    url = lead.url or upstream.base_url
+    return url.rstrip("/").removeprefix(_root(url))
 
 
 def _root(url: str) -> str:
-    return url.rstrip("/").removesuffix("/v1")
+    """The URL without its version, as :attr:`unbroken.relay.settings.Upstream.root` has it."""
+    return re.sub(r"(?<!/)/v1\Z", "", url.rstrip("/"))
 
 
 def _with_us(exceptions: str) -> str:

@@ -105,7 +105,7 @@ def _in_words(entry: Entry) -> str:
     if entry.first_output is not None:
         pieces.append(f"first output {entry.first_output:.1f} s")
     if entry.lost:
-        pieces.append(f"{entry.attempts} attempts, lost {', '.join(entry.lost)}")
+        pieces.append(f"{entry.attempts} attempt{'s' * (entry.attempts != 1)}, lost {', '.join(entry.lost)}")
     if entry.detail:
         pieces.append(entry.detail)
     return " · ".join(pieces)

@@ -39,6 +39,9 @@ INFANCY = 10.0
 """Seconds after its start in which a worker that fails shows that none can serve."""
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
+_WANTED = frozenset({0, *(-number for number in _STOPPING), -9})
+"""Exit codes of a worker that somebody has ended."""
+
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -131,8 +134,9 @@ class Crew:
             _meeting_point(self._folder, worker.pid).unlink(missing_ok=True)
             if self._alive.closed:
                 continue
-            if worker.exitcode and worker.exitcode > 0 and time.monotonic() - started < INFANCY:
-                raise SystemExit(worker.exitcode)  # it has said why, and the next one would say the same
+            code = worker.exitcode or 0
+            if code not in _WANTED and time.monotonic() - started < INFANCY:
+                raise SystemExit(code if code > 0 else 128 - code)  # the next one would do the same, for ever
             self._start()
 
     def _stop(self, signum: int) -> None:

@@ -71,7 +71,7 @@ def command(ctx: click.Context, /, argv: tuple[str, ...], **options: Any) -> Non
     A program that reads none of these variables is told by its own means; the relay's URL is in UNBROKEN_RELAY_URL:
 
     \b
-      unbroken exec -- sh -c 'codex -c openai_base_url=$UNBROKEN_RELAY_URL/openai/v1'
+      unbroken exec sh -c 'codex -c openai_base_url=$UNBROKEN_RELAY_URL/openai/v1'
 
     Exit codes are the program's; 126 and 127: it cannot be run, or is not there; 2: an option or the configuration.
     Options may also stand in the configuration file, below [relay], or in the environment, as UNBROKEN_RELAY_HEARTBEAT
