@@ -126,7 +126,11 @@ def run(client: Client, aim: Aim, *, before: tuple[str, ...] = (), limit: float 
         return _end_to_end(
             [*before, *map(aim, client.command)],
             cwd=Path(home) / "work",
-            env=environment(Path(home)) | client.quiet | {name: aim(text) for name, text in client.environ.items()},
+            env={
+                **environment(Path(home)),
+                **client.quiet,
+                **{name: aim(text) for name, text in client.environ.items()},
+            },
             limit=limit,
         )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from relay.serving import Caller, Fields
+from relay.serving import PATIENCE, Caller, Fields
 
 
 class Told(NamedTuple):
@@ -39,7 +40,9 @@ class Feed:
 
     def next(self, name: str, matches: Callable[[Any], object] = lambda _: True) -> Any:
         """Read on until such an event is told; return its data."""
+        deadline = time.monotonic() + PATIENCE
         while True:
+            assert time.monotonic() < deadline, f"no such {name}, but {self.heard[-3:]}"
             told = self._read()
             if told.name == name and matches(told.data):
                 return told.data

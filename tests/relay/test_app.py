@@ -298,9 +298,7 @@ class TestAsApplication:
         assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
-def test_clients_over_the_limit_are_turned_away_not_queued(
-    serve: Serve, serve_raw: ServeRaw, stack: ExitStack
-) -> None:
+def test_clients_over_the_limit_are_turned_away_not_queued(serve: Serve, serve_raw: ServeRaw, stack: ExitStack) -> None:
     """A turn that may not run costs no connection to the upstream."""
     raw = serve_raw(silence)
     served = serve(raw.url, max_turns=1)

@@ -151,7 +151,7 @@ def test_known_turns_leave_known_series(serve: Serve, upstream: Upstream, call: 
         client.ask_json(*CHAT.request())
     leaving = call(served)
     CHAT.begin(leaving)
-    assert upstream.wait_for(lambda: len(upstream.requests) == 9 and upstream.requests[8].head_sent, 5)
+    poll(lambda: [turn.driver.phase for turn in served.relay.ledger.board.live.values()] == [Phase.PRELUDE])
     assert scraped(served, client)["unbroken_turns_running"] == 1
     leaving.close()
     served.entry(6)

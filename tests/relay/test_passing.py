@@ -19,6 +19,7 @@ from relay.serving import Call, Caller, RunRelay, Serve, Served, ServeRaw, chunk
 from unbroken.core.policy import Policy
 from unbroken.lab import Fault
 from unbroken.lab import Upstream as Lab
+from unbroken.relay.settings import Upstream
 from wire.servers import RawServer, Script, closed_port, read_head, reset, saying, silence
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -212,6 +213,11 @@ class TestFailures:
         assert (entry["outcome"], entry["status"], entry["upstream"]) == ("unreachable", 502, "lab")
         assert entry["detail"].startswith("connection refused")
         assert client.ask("GET", "/v1/models").status == 502  # on the same connection
+
+    def test_is_told_of_in_the_words_of_its_dialect(self, serve: Serve, call: Call) -> None:
+        upstream = Upstream("claude", f"http://127.0.0.1:{closed_port()}", "anthropic-messages")
+        answer = call(serve({"claude": upstream})).ask("GET", "/v1/models")
+        assert (answer.status, answer.json["type"], answer.json["error"]["type"]) == (502, "error", "api_error")
 
     def test_nor_for_a_body_whose_client_hears_of_it(self, serve: Serve, call: Call) -> None:
         client = call(serve(f"http://127.0.0.1:{closed_port()}"))
@@ -423,9 +429,9 @@ class TestLeaving:
         sent = request("PUT", "/v1/files", [("Transfer-Encoding", "chunked")], b"1\r\nx\r\n")
         self.assert_prompt(serve, serve_raw(script), call, got, leave, sent)
 
-    @pytest.mark.parametrize("body", [b"", b"abc"])
+    @pytest.mark.parametrize(("target", "body"), [("/v1/x", b""), ("/v1/x", b"abc"), ("/v1/chat/completions", b"abc")])
     def test_before_the_response(
-        self, serve: Serve, serve_raw: ServeRaw, call: Call, leave: Callable[[Caller], None], body: bytes
+        self, serve: Serve, serve_raw: ServeRaw, call: Call, leave: Callable[[Caller], None], target: str, body: bytes
     ) -> None:
         got = threading.Event()
 
@@ -436,7 +442,7 @@ class TestLeaving:
             got.set()
             silence(sock)
 
-        self.assert_prompt(serve, serve_raw(script), call, got, leave, request("POST", "/v1/x", body=body))
+        self.assert_prompt(serve, serve_raw(script), call, got, leave, request("POST", target, body=body))
 
     def test_during_its_download(
         self, serve: Serve, serve_raw: ServeRaw, call: Call, leave: Callable[[Caller], None]

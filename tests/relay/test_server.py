@@ -175,6 +175,20 @@ class TestLimits:
         assert client.ended()
         assert len(lab.requests) == again
 
+    def test_what_is_refused_is_heard_while_it_still_comes_and_not_served(
+        self, serve: Serve, lab: Lab, call: Call
+    ) -> None:
+        relay = serve(lab.url, max_header=2000)
+        client = call(relay)
+        client.send(GET[:-2] + b"X: " + b"a" * 3000 + b"\r\n\r\n")
+        assert client.answer().status == 431
+        for _ in range(100):
+            client.send(b"a" * 1000)  # which would fail by now, had the connection been reset
+        assert client.ended()
+        assert call(relay).ask("PUT", "/v1/files").status == 404
+        relay.entry()
+        assert [entry["method"] for entry in relay.entries] == ["PUT"]
+
     def test_headers_of_just_that_length_pass_and_a_body_is_none(self, serve: Serve, lab: Lab, call: Call) -> None:
         client = call(serve(lab.url, max_header=2000))
         assert client.ask("GET", "/v1/models", [("X", "a" * 1900)]).status == 200
@@ -305,6 +319,22 @@ class TestStopping:
         assert b"[DONE]" in passed.rest()
         relay.join()
         assert {entry["outcome"] for entry in relay.entries} == {"answered", "passed"}
+
+    def test_what_was_asked_early_does_not_begin_then(self, serve: Serve, serve_raw: ServeRaw, call: Call) -> None:
+        speaker = Speaker()
+        upstream = serve_raw(speaker)
+        relay = serve(upstream.url)
+        client, idle = call(relay), call(relay)
+        speaker.begin(client)
+        client.send(GET)
+        relay.stop()
+        assert idle.ended()
+        speaker.may_end.set()
+        rest = client.rest()
+        assert rest.endswith(b"0\r\n\r\n")
+        assert b"HTTP/1.1" not in rest
+        relay.join()
+        assert upstream.connections == 1
 
     def test_the_page_that_watches_does_not_hold_it_up(self, serve: Serve, lab: Lab, call: Call) -> None:
         relay = serve(lab.url, grace=20.0)

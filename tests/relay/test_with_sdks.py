@@ -170,7 +170,7 @@ def test_the_whole_answer(found: Mapping[tuple[str, str], Found], face: str, cas
     assert (got.text, got.error) == (TEXT, "")
     assert (got.requests, got.upstream) == (1, 2 if "cut" in case else 1)
     if beats(face) and case != "a cut before output":
-        assert got.heartbeats >= 3
+        assert got.heartbeats >= 1
     else:
         assert got.heartbeats == 0
 

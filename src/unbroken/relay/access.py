@@ -1,6 +1,6 @@
 """The access log: a line for each request, for a person or for a machine. No query, no key, no content.
 
-What is asked of the relay itself (its page, its metrics) is not noted, unless it is refused.
+What is asked of the relay itself (its page, its metrics, a browser's preflight) is not noted, unless it is refused.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Reply:
         self._spoken = False
         self._own_head = False
         self._over = False
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)  # no turn of the event loop for each event
 
     @property
     def begun(self) -> bool:

@@ -170,7 +170,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The headers are whole."""
         self._stop_waiting()
-        self._in_head, self._beside_body = False, 0
+        self._in_head = False
         if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > self._settings.max_header:
             self._too_long()
         elif self.parser.get_method() == b"CONNECT":

@@ -66,6 +66,7 @@ class RelayedTurn:
         self._started = time.time()
         self._ended: float | None = None
         self._broken = False
+        self._had_all = False
 
     async def run(self, inbound: Inbound) -> None:
         """Run it to its end.
@@ -82,7 +83,8 @@ class RelayedTurn:
             await self._stop()
             raise
         finally:
-            self.outcome = self.outcome or Outcome.LEFT
+            if self.outcome is None:
+                self.outcome = outcome_of(self.driver.report, None) if self._had_all else Outcome.LEFT
             self._ended = self._clock()
         if self._broken:
             raise asgi.Broken
@@ -126,6 +128,8 @@ class RelayedTurn:
     async def _end_with_client(self, inbound: Inbound, scope: anyio.CancelScope) -> None:
         """Nobody is left to answer: the upstream is not to work, and be paid, for nobody."""
         await inbound.left()
+        # Many clients leave once they have the whole answer, before its body has ended.
+        self._had_all = self.driver.phase in (Phase.SETTLED, Phase.COMPLETE) and not self.reply.busy
         scope.cancel()
 
     async def _forward(self) -> None:
