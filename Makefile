@@ -67,12 +67,12 @@ sdk-table: $(VENV)/test $(VENV)-sdks
 	@PYTHONPATH=tests $(VENV)/bin/python -m sdks.table
 
 agents: $(VENV)/test $(VENV)-sdks
-	@bash tests/agents/install.sh
-	@UNBROKEN_REQUIRE_AGENTS=1 $(VENV)/bin/pytest -m agents tests/agents
+	@bash tests/real_clients/install.sh
+	@UNBROKEN_REQUIRE_AGENTS=1 $(VENV)/bin/pytest -m agents tests/real_clients
 
 agents-table: $(VENV)/test $(VENV)-sdks
-	@bash tests/agents/install.sh
-	@PYTHONPATH=tests $(VENV)/bin/python -m agents.table docs/agents.md
+	@bash tests/real_clients/install.sh
+	@PYTHONPATH=tests $(VENV)/bin/python -m real_clients.table docs/agents.md
 
 bench: $(VENV)/test
 	@$(VENV)/bin/python bench/stream.py

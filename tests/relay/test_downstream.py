@@ -328,6 +328,9 @@ STALLED: dict[str, tuple[dict[str, Any], Callable[[Upstream], Any]]] = {
 }
 
 
+HEARD = {"after output": b"Hello", "after settling": b'"stop"'}
+
+
 def close(caller: Caller) -> None:
     caller.close()
 
@@ -356,12 +359,13 @@ class TestAClientThatLeaves:
         caller = call(served)
         CHAT.begin(caller)
         assert upstream.wait_for(lambda: upstream.requests and has_come_to(upstream), PATIENCE)
-        if phase in ("after output", "after settling"):
-            caller.until(b"Hello")
+        if phase in HEARD:
+            caller.until(HEARD[phase])
         since = time.monotonic()
         leave(caller)
         self.ended_in_time(upstream, since)
-        assert served.entry()["outcome"] == "left"
+        # Who has heard how the answer ended, has all of it.
+        assert served.entry()["outcome"] == ("answered" if phase == "after settling" else "left")
         assert len(upstream.requests) == 1
 
     def test_in_any_dialect(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:

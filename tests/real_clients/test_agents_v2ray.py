@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from agents import running
-from agents.clients import ANSWER, CLIENTS, Client
-from agents.seen import relayed_to
 from real.v2ray import V2Ray, v2ray
+from real_clients import running
+from real_clients.clients import ANSWER, CLIENTS, Client
+from real_clients.seen import relayed_to
 from unbroken.lab import Answer, Upstream
 
 pytestmark = [pytest.mark.agents, pytest.mark.real, pytest.mark.xdist_group("agents v2ray")]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agents import running
-from agents.clients import ANSWER, CLIENTS, Client
-from agents.seen import AFTER_OUTPUT, BEFORE_OUTPUT, Seen, faults_before, path_of, relayed
+from real_clients import running
+from real_clients.clients import ANSWER, CLIENTS, Client
+from real_clients.seen import AFTER_OUTPUT, BEFORE_OUTPUT, Seen, faults_before, path_of, relayed
 from unbroken.lab import Answer, Fault, Upstream
 
 pytestmark = [pytest.mark.agents]

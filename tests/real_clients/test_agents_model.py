@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agents import running
-from agents.clients import CLIENTS, OPENCODE_CONFIG, PROMPT, QWEN_QUIET, QWEN_SETTINGS, Client
 from real.parts import missing
+from real_clients import running
+from real_clients.clients import CLIENTS, OPENCODE_CONFIG, PROMPT, QWEN_QUIET, QWEN_SETTINGS, Client
 from unbroken.lab.local_model import LocalModel, LocalModelMissingError
 
 pytestmark = [

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from agents.clients import RELAY, Client
+from real_clients.clients import RELAY, Client
 from sdks import matrix
 
 AGENTS = matrix.ROOT / ".agents"
@@ -98,7 +98,9 @@ def _demand_made(pins: str, place: Path, package: str) -> None:
     """Skip or fail the test unless the installation of what a file pins was finished."""
     made = place / "made"
     if not made.exists() or made.read_bytes() != Path(__file__).with_name(pins).read_bytes():
-        missing(f"{package} is missing, or another version of it is there: `sh tests/agents/install.sh` installs it")
+        missing(
+            f"{package} is missing, or another version of it is there: `sh tests/real_clients/install.sh` installs it"
+        )
 
 
 def straight_at(origin: str) -> Aim:

@@ -12,8 +12,8 @@ from typing import Any
 
 import trustme
 
-from agents import running
-from agents.clients import ANSWER, Client
+from real_clients import running
+from real_clients.clients import ANSWER, Client
 from unbroken.lab import Answer, CuttingProxy, Fault, RecordedRequest, Upstream
 
 BEFORE_OUTPUT = (Fault("rst", "before_headers"), Fault("fin", "after_role"), Fault("clean_end", "after_role"))
