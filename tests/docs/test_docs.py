@@ -28,7 +28,7 @@ OWN_SERVER = "https://llm.example.com/v1"
 """A server of the reader's own; the lab is put in its place."""
 
 AGENTS = ("aider", "claude", "codex")
-"""Programs of others that the docs run; a stand-in asks in their place, as tests/real_clients asks with the real ones."""
+"""Programs of others that the docs run; a stand-in asks in their place; tests/real_clients has the real ones."""
 
 STAND_IN = """#!/bin/sh
 case "$*" in
