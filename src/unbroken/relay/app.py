@@ -84,14 +84,13 @@ class Relay:
         return picture
 
     async def _live(self, receive: asgi.Receive, send: asgi.Send) -> None:
+        await receive()
         async with self._pulse, self.meet():
-            while True:
-                message = await receive()
-                await send({"type": f"{message['type']}.complete"})
-                if message["type"] == "lifespan.shutdown":
-                    break
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
         for wire in self._wires.values():
             await wire.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, inbound: Inbound, send: asgi.Send) -> None:
         """Answer one request, whatever it is."""

@@ -76,7 +76,7 @@ class Reply:
         self._spoken = False
         self._own_head = False
         self._over = False
-        self._lock = anyio.Lock(fast_acquire=True)  # no turn of the event loop for each event
+        self._lock = anyio.Lock()  # gives other turns a chance, too, while an upstream always has more
 
     @property
     def begun(self) -> bool:
