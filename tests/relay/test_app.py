@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -284,18 +285,35 @@ class TestAsApplication:
         client = anyio.run(ask)
         assert (client.status, client.body, client.whole) == (200, b'{"status": "ok"}', True)
 
-    def test_lives_from_startup_to_shutdown(self) -> None:
+    def test_lives_from_startup_to_shutdown_and_says_so_when_it_is_true(self) -> None:
+        """Whoever hears that it is over ends the event loop."""
         told = iter(["startup", "shutdown"])
-        said: list[str] = []
+        done: list[str] = []
 
         async def receive() -> dict[str, Any]:
+            await anyio.sleep(0)
             return {"type": f"lifespan.{next(told)}"}
 
         async def send(message: Any) -> None:
-            said.append(message["type"])
+            done.append(message["type"])
 
-        anyio.run(Relay(settings_to("http://127.0.0.1:1")), {"type": "lifespan"}, receive, send)
-        assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+        @asynccontextmanager
+        async def meet() -> AsyncIterator[None]:
+            done.append("met")
+            yield
+            await anyio.sleep(0)
+            done.append("parted")
+
+        class Wire:
+            async def aclose(self) -> None:
+                await anyio.sleep(0)
+                done.append("closed")
+
+        relay = Relay(settings_to("http://127.0.0.1:1"))
+        relay.meet = meet
+        relay._wires["lab"] = cast(Any, Wire())
+        anyio.run(relay, {"type": "lifespan"}, receive, send)
+        assert done == ["met", "lifespan.startup.complete", "parted", "closed", "lifespan.shutdown.complete"]
 
 
 def test_clients_over_the_limit_are_turned_away_not_queued(serve: Serve, serve_raw: ServeRaw, stack: ExitStack) -> None:

@@ -84,13 +84,13 @@ class Relay:
         return picture
 
     async def _live(self, receive: asgi.Receive, send: asgi.Send) -> None:
-        await receive()
+        await receive()  # lifespan.startup
         async with self._pulse, self.meet():
             await send({"type": "lifespan.startup.complete"})
-            await receive()
+            await receive()  # lifespan.shutdown
         for wire in self._wires.values():
             await wire.aclose()
-        await send({"type": "lifespan.shutdown.complete"})
+        await send({"type": "lifespan.shutdown.complete"})  # last of all: whoever hears it ends the event loop
 
     async def _serve(self, inbound: Inbound, send: asgi.Send) -> None:
         """Answer one request, whatever it is."""
