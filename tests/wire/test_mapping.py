@@ -105,3 +105,18 @@ def test_no_error_of_the_system_is_something_that_cannot_happen_once_the_request
     failure = wire_error(os_error(code), sent=True, proxied=True).failure
     if failure is not Failure.CONNECTION_REFUSED:  # which a standing connection cannot raise
         assert verdict(failure, Phase.PRELUDE) is Verdict.REPLAY
+
+
+@pytest.mark.parametrize(
+    ("exc", "detail"),
+    [
+        (httpcore2.LocalProtocolError("Illegal header value b'Bearer sk-secret '"), "Illegal header value"),
+        (httpcore2.RemoteProtocolError("illegal chunk header: bytearray(b'sk-secret')"), "illegal chunk header"),
+        (httpcore2.RemoteProtocolError('illegal status line: bytearray(b"it\'s secret")'), "illegal status line"),
+        (httpcore2.LocalProtocolError("Can't send data now"), "Can't send data now"),
+    ],
+)
+def test_what_was_quoted_is_not_handed_on(exc: Exception, detail: str) -> None:
+    error = wire_error(exc, sent=True, proxied=False)
+    assert error.detail == detail
+    assert "secret" not in str(error)

@@ -31,6 +31,9 @@ _NO_SUCH_HOST = {
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
 }
 
+_QUOTED = re.compile(r""":?\s*(?:bytearray\()?\bb['"]""")
+"""Where h11 and h2 begin to quote bytes: a header's value, a line that could not be read."""
+
 # RFC 1928, section 6, as httpcore2 words the replies, and HTTP statuses of CONNECT.
 _PROXY_WORDS = (
     (re.compile(r"^407|username/password|^Requested .* but got"), Failure.PROXY_AUTH),
@@ -108,7 +111,7 @@ def _protocol_error(exc: httpcore2.RemoteProtocolError) -> WireError | None:
         return WireError(Failure.TRUNCATED)
     if isinstance(reason, h2.exceptions.ProtocolError):
         return None  # h2's own words are better
-    return WireError(Failure.BROKEN_FRAMING, words)
+    return WireError(Failure.BROKEN_FRAMING, _line(words))
 
 
 def _h2_failure(exc: h2.exceptions.ProtocolError) -> Failure:
@@ -138,9 +141,10 @@ def _os_error(exc: OSError, *, sent: bool, proxied: bool) -> WireError:
 def _proxy_error(words: str) -> WireError:
     for pattern, failure in _PROXY_WORDS:
         if pattern.search(words):
-            return WireError(failure, words)
-    return WireError(Failure.PROXY_PROTOCOL, words)
+            return WireError(failure, _line(words))
+    return WireError(Failure.PROXY_PROTOCOL, _line(words))
 
 
-def _line(exc: BaseException) -> str:
-    return str(exc).partition("\n")[0][:200]
+def _line(said: BaseException | str) -> str:
+    """The first line of what was said, without what it quotes: that may be a key, or the model's words."""
+    return _QUOTED.split(str(said), maxsplit=1)[0].partition("\n")[0][:200]
