@@ -31,6 +31,7 @@ NOT_SERVED = {
     "Gemini CLI": "llama.cpp does not speak Gemini's dialect",
     "Vercel AI SDK, OpenAI": "it does not take llama.cpp's response.output_item.done for valid",
     "opencode": "as it is, it asks for a title besides, with a model of its own, which takes this model half a minute",
+    "opencode, Anthropic": "the same",
     "Codex": "the same as with a provider of one's own",
 }
 """Who is left out here, and why."""
