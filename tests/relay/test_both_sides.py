@@ -209,7 +209,8 @@ def count_objects(upstream: Upstream) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts descriptors as Linux shows them")
 def test_faults_on_both_sides(running: Running, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger("unbroken"), "propagate", False)  # pytest keeps every record
+    for name in ("unbroken", "asyncio"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", False)  # pytest keeps every record
     before = running.tasks()
     warm = ask_all(running.port, 600, seed=1)  # fills what is kept: the last turns, the metrics' labels
     tasks, descriptors = settle(running, upstream)
@@ -219,7 +220,8 @@ def test_faults_on_both_sides(running: Running, upstream: Upstream, monkeypatch:
 
     assert settle(running, upstream) == (tasks, descriptors)
     assert tasks <= before
-    assert count_objects(upstream) - objects < 300, "memory is left behind"
+    # A turn is dozens of objects. Alone this grows by a few; among other tests in one process theirs come and go.
+    assert count_objects(upstream) - objects < 3 * TURNS, "memory is left behind"
     assert running.relay.ledger.board.totals.turns == TURNS + warm.total()
     assert got["whole"] > TURNS / 4
     assert got["error"] > TURNS / 10

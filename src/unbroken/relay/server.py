@@ -388,6 +388,7 @@ class DrainingServer(uvicorn.Server):
 def _silence_others() -> None:
     """What uvicorn and the driver log, our log says better; but what goes wrong in the application is a defect."""
     logging.getLogger("unbroken").addHandler(logging.NullHandler())
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each write to a client that has just left
     logger = logging.getLogger("uvicorn.error")
     logger.setLevel(logging.ERROR)
     logger.addFilter(_is_defect)
