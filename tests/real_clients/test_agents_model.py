@@ -14,7 +14,7 @@ import pytest
 
 from real.parts import missing
 from real_clients import running
-from real_clients.clients import CLIENTS, OPENCODE_CONFIG, PROMPT, QWEN_QUIET, QWEN_SETTINGS, Client
+from real_clients.clients import CLIENTS, OPENCODE_CONFIG, PROMPT, Client
 from unbroken.lab.local_model import LocalModel, LocalModelMissingError
 
 pytestmark = [
@@ -61,10 +61,8 @@ def briefly(client: Client) -> Client:
             config["provider"]["unbroken"]["models"] = models
             return replace(client, files={OPENCODE_CONFIG: json.dumps({**config, "agent": agent})})
         case "Qwen Code":
-            sampling = {"model": {"generationConfig": {"samplingParams": {"max_tokens": TOKENS}}}}
-            files = {QWEN_SETTINGS: json.dumps({**QWEN_QUIET, **sampling})}
             command = ("qwen", "--bare", "--system-prompt", BRIEFLY, "-p", PROMPT)
-            return replace(client, command=command, quiet_files=files)
+            return replace(client, command=command, quiet={"QWEN_CODE_MAX_OUTPUT_TOKENS": str(TOKENS)})
         case "aider":
             settings = f"- name: openai/gpt-5\n  edit_format: ask\n  extra_params:\n    max_tokens: {TOKENS}\n"
             return replace(client, files={".aider.model.settings.yml": settings})
