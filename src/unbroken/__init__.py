@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unbroken.client import Answer, AsyncClient, AsyncTurnStream, Client, TurnStream
-    from unbroken.core.actions import Again
+    from unbroken.core.actions import RetryEvent
     from unbroken.core.events import (
         Failed,
         Finish,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Again": "core.actions",
+    "RetryEvent": "core.actions",
     "Answer": "client",
     "AsyncClient": "client",
     "AsyncTransport": "transports.httpx2",
@@ -82,7 +82,6 @@ _HOMES = {
 }
 
 __all__ = [
-    "Again",
     "Answer",
     "AsyncClient",
     "AsyncTransport",
@@ -99,6 +98,7 @@ __all__ = [
     "Reasoning",
     "Refusal",
     "Report",
+    "RetryEvent",
     "Signature",
     "StreamCut",
     "Text",

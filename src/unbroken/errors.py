@@ -4,6 +4,7 @@
 
     UnbrokenError
     ├── UsageError            the caller's mistake: a bad URL, an unknown provider, a missing key, a bad proxy
+    ├── StateError            an object used outside its lifetime: a turn opened twice, or read after it was closed
     ├── WireError             the network failed; raised by the wire, decided upon by the core, never leaves a driver
     ├── DecodeError           bytes that break the format of the stream
     │   ├── MalformedEvent    an event that is not what its dialect says
@@ -17,7 +18,8 @@
         ├── UnexpectedResponse  an answer of another kind than was asked for: HTML, JSON, a redirect
         └── ProviderError     the provider itself said no: a status, or an error inside the stream
 
-``UsageError`` is also a :class:`ValueError`. What a program usually wants to catch is :class:`TurnError`; what must not
+``UsageError`` is also a :class:`ValueError`, ``StateError`` a :class:`RuntimeError`, ``FirstOutputTimeout`` and
+``CallerTimeout`` a :class:`TimeoutError`. What a program usually wants to catch is :class:`TurnError`; what must not
 be missed is :class:`StreamCut`: an answer that looks whole without it may not be.
 """
 
@@ -37,6 +39,10 @@ class UnbrokenError(Exception):
 
 class UsageError(UnbrokenError, ValueError):
     """The caller's mistake; the message names it and the next step."""
+
+
+class StateError(UnbrokenError, RuntimeError):
+    """An object was used outside its lifetime: a turn opened twice, or read after it was closed."""
 
 
 class WireError(UnbrokenError):
@@ -152,13 +158,13 @@ class Unreachable(TurnError):
     code = "unreachable"
 
 
-class FirstOutputTimeout(TurnError):
-    """The path was alive but the model produced nothing within ``Policy.first_output`` seconds."""
+class FirstOutputTimeout(TurnError, TimeoutError):
+    """The path was alive but the model produced nothing within ``Policy.first_output_timeout`` seconds."""
 
     code = "first_output_timeout"
 
 
-class CallerTimeout(TurnError):
+class CallerTimeout(TurnError, TimeoutError):
     """A timeout of the caller's own expired, such as httpx's; it keeps its meaning and is never replayed.
 
     Attributes:

@@ -10,10 +10,10 @@ import pytest
 
 from cli.programs import Cli, Ended
 from unbroken.cli.exec import summary
-from unbroken.lab import Answer, CuttingProxy, Fault, Upstream
+from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from unbroken.relay.board import Totals
 
-TOKEN = Answer(text="TOKEN-42")
+TOKEN = ScriptedAnswer(text="TOKEN-42")
 ASKING = str(Path(__file__).with_name("asking.py"))
 ASK = (sys.executable, ASKING)
 NO_TURN = "unbroken: no turn came through the relay: where does the program take its base URL from?\n"

@@ -19,10 +19,10 @@ import unbroken.cli
 from cli.programs import PATIENCE, Cli
 from cli.relays import CHATTED, running
 from unbroken.cli.relay import command
-from unbroken.lab import Answer, CuttingProxy, Fault, Upstream
+from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from unbroken.relay.settings import Settings
 
-TOKEN = Answer(text="TOKEN-42")
+TOKEN = ScriptedAnswer(text="TOKEN-42")
 KEYS = {"OPENAI_API_KEY": "sk-openai", "ANTHROPIC_API_KEY": "sk-ant"}
 
 
@@ -95,7 +95,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
 def test_what_is_said_of_the_relay_is_nearer_than_what_is_said_of_everything(told: Any) -> None:
     file = {"idle": 1, "ping": 7, "relay": {"idle": 2}}
     policy = told(file=file)[1].policy
-    assert (policy.idle, policy.ping) == (2.0, 7.0)
+    assert (policy.idle_timeout, policy.ping_interval) == (2.0, 7.0)
     assert told(file={"proxy": "http://a:1", "relay": {"no_proxy": True}})[1].proxy == ""
     assert told(file={"no_proxy": True, "relay": {"proxy": "http://a:1"}})[1].proxy == "http://a:1"
     assert told("--no-proxy", file={"relay": {"proxy": "http://a:1"}})[1].proxy == ""

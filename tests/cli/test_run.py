@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from cli.programs import Cli, Ended, Program, run
-from unbroken.lab import Answer, CuttingProxy, Fault, Upstream
+from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from wire.servers import closed_port
 
-TOKEN = Answer(text="TOKEN-42", reasoning=["let me think"])
+TOKEN = ScriptedAnswer(text="TOKEN-42", reasoning=["let me think"])
 FOOTER = "  · 10 tok · in 7 (0 cached / 7 new) · out 3"
 QUOTA = {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"}
 
@@ -44,7 +44,7 @@ def test_a_turn_without_a_cut_has_the_plain_footer(cli: Cli) -> None:
 def test_reasoning_tokens_are_told_where_they_are_known(cli: Cli) -> None:
     details = {"prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 2}}
     usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10, **details}
-    with Upstream(answer=Answer(text="x", usage=usage)) as upstream:
+    with Upstream(answer=ScriptedAnswer(text="x", usage=usage)) as upstream:
         ended = cli("run", "--base-url", upstream.url, "hi")
     assert ended.err == "  · 10 tok · in 7 (4 cached / 3 new) · out 3 (2 reasoning)\n"
 
@@ -158,7 +158,7 @@ def test_a_provider_that_stays_busy_is_5(code: int, cli: Cli) -> None:
 
 def test_json_is_one_object(cli: Cli) -> None:
     calls = [("call_1", "look_up", ['{"city": ', '"Oslo"}'])]
-    answer = Answer(text="TOKEN-42", reasoning=["hm"], tool_calls=calls, finish_reason="tool_calls")
+    answer = ScriptedAnswer(text="TOKEN-42", reasoning=["hm"], tool_calls=calls, finish_reason="tool_calls")
     with Upstream(faults=[Fault("rst", "after_role")], answer=answer) as upstream:
         ended = cli("run", "--base-url", upstream.url, "--format", "json", "hi")
     said = json.loads(ended.out)
@@ -172,7 +172,7 @@ def test_json_is_one_object(cli: Cli) -> None:
 
 def test_json_tells_a_failure_and_what_had_come_but_no_half_tool_call(cli: Cli) -> None:
     calls = [("call_1", "look_up", ['{"city": "Oslo"}'])]
-    answer = Answer(text="", reasoning=["hm"], tool_calls=calls, finish_reason="tool_calls")
+    answer = ScriptedAnswer(text="", reasoning=["hm"], tool_calls=calls, finish_reason="tool_calls")
     with Upstream(faults=[Fault("rst", "after_token")], answer=answer) as upstream:
         ended = cli("run", "--base-url", upstream.url, "--format", "json", "hi")
     said = json.loads(ended.out)
@@ -242,20 +242,20 @@ def test_a_whole_completion_is_an_answer_with_a_notice(cli: Cli) -> None:
 
 
 def test_an_empty_answer_is_told_to_be_one(cli: Cli) -> None:
-    with Upstream(answer=Answer(text="")) as upstream:
+    with Upstream(answer=ScriptedAnswer(text="")) as upstream:
         ended = cli("run", "--base-url", upstream.url, "hi")
     assert ended == Ended(0, "", f"  · the answer is empty (finish reason: stop)\n{FOOTER}\n")
 
 
 def test_an_answer_that_the_limit_of_tokens_ended_is_told_to_be_one(cli: Cli) -> None:
-    with Upstream(answer=Answer(text="half an", finish_reason="length")) as upstream:
+    with Upstream(answer=ScriptedAnswer(text="half an", finish_reason="length")) as upstream:
         ended = cli("run", "--base-url", upstream.url, "hi")
     assert ended == Ended(0, "half an\n", f"  · the answer stops at the limit of tokens\n{FOOTER}\n")
 
 
 def test_tool_calls_are_named_but_not_run(cli: Cli) -> None:
     calls = [("call_1", "look_up", ['{"city": ', '"Oslo"}'])]
-    with Upstream(answer=Answer(text="", tool_calls=calls, finish_reason="tool_calls")) as upstream:
+    with Upstream(answer=ScriptedAnswer(text="", tool_calls=calls, finish_reason="tool_calls")) as upstream:
         ended = cli("run", "--base-url", upstream.url, "hi")
     assert '  · tool call look_up({"city": "Oslo"}), not run' in ended.err
     assert "empty" not in ended.err
@@ -264,7 +264,7 @@ def test_tool_calls_are_named_but_not_run(cli: Cli) -> None:
 @pytest.mark.parametrize("form", ["text", "json", "jsonl"])
 def test_an_event_of_10_mib_is_an_event(form: str, cli: Cli) -> None:
     text = "x" * (10 * 1024 * 1024)
-    with Upstream(answer=Answer(text=[text])) as upstream:
+    with Upstream(answer=ScriptedAnswer(text=[text])) as upstream:
         ended = cli("run", "--base-url", upstream.url, "--format", form, "hi")
     assert ended.code == 0
     if form == "text":
@@ -277,7 +277,7 @@ def test_an_event_of_10_mib_is_an_event(form: str, cli: Cli) -> None:
 
 
 def test_cuts_at_the_same_silence_bring_advice_once(cli: Cli) -> None:
-    with Upstream(answer=Answer(think=60)) as upstream, CuttingProxy(idle=1.2) as proxy:
+    with Upstream(answer=ScriptedAnswer(think=60)) as upstream, CuttingProxy(idle=1.2) as proxy:
         ended = cli("run", "--base-url", upstream.url, "--proxy", proxy.url, "--replays", "3", "hi")
         assert len(upstream.requests) == 4
     assert ended.code == 4
@@ -306,7 +306,7 @@ def test_an_installed_script_would_do_the_same(env: dict[str, str], tmp_path: Pa
 
 
 def test_half_a_surrogate_pair_is_no_crash(cli: Cli) -> None:
-    with Upstream(answer=Answer(text=["a", "\ud83d", "\ude00"])) as upstream:
+    with Upstream(answer=ScriptedAnswer(text=["a", "\ud83d", "\ude00"])) as upstream:
         ended = cli("run", "--base-url", upstream.url, "hi")
     assert ended.out.startswith("a")
     assert "Traceback" not in ended.err

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from cli.programs import Program
-from unbroken.lab import Answer, Fault, Point, Upstream
+from unbroken.lab import Fault, Point, ScriptedAnswer, Upstream
 from wire.servers import black_hole, wait_until_connecting
 
 pytestmark = pytest.mark.flaky(reruns=2)  # a contract in milliseconds, on a machine that others load too
@@ -64,7 +64,7 @@ def test_in_the_tls_handshake(
 @contextmanager
 def stalled(at: Point, env: dict[str, str], *args: str) -> Iterator[Program]:
     """A program in the middle of a turn; its request is gone from the upstream when it has left."""
-    with Upstream(faults=[Fault("stall", at)], answer=Answer(text="TOKEN-42 ok")) as upstream:
+    with Upstream(faults=[Fault("stall", at)], answer=ScriptedAnswer(text="TOKEN-42 ok")) as upstream:
         with Program("run", "--base-url", upstream.url, *args, "hi", env=env) as program:
             wanted = {"before_headers": b"", "after_role": b'"role"', "after_token": b"TOKEN-42"}[at]
             assert upstream.wait_for(lambda: upstream.requests and wanted in upstream.requests[0].sent, timeout=10)

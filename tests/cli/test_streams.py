@@ -9,9 +9,9 @@ import subprocess
 import pytest
 
 from cli.programs import Program, run, shell
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
-LINES = Answer(text=[f"line {number}\n" for number in range(200)], gap=0.02)
+LINES = ScriptedAnswer(text=[f"line {number}\n" for number in range(200)], gap=0.02)
 
 
 def test_a_reader_that_leaves_ends_the_turn(env: dict[str, str]) -> None:
@@ -59,7 +59,7 @@ def test_a_usage_error_needs_no_stderr(env: dict[str, str]) -> None:
     "variables", [{"LC_ALL": "C"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
 )
 def test_a_locale_of_another_encoding(variables: dict[str, str], env: dict[str, str]) -> None:
-    with Upstream(faults=[Fault("rst", "before_headers")], answer=Answer(text="Grüße")) as upstream:
+    with Upstream(faults=[Fault("rst", "before_headers")], answer=ScriptedAnswer(text="Grüße")) as upstream:
         ended = run("run", "--base-url", upstream.url, "Grüße?", env=env | variables)
         assert b'"content":"Gr\xc3\xbc\xc3\x9fe?"' in upstream.requests[0].body
     assert ended.code == 0
@@ -67,7 +67,7 @@ def test_a_locale_of_another_encoding(variables: dict[str, str], env: dict[str, 
 
 
 def test_an_ascii_terminal_gets_ascii(env: dict[str, str]) -> None:
-    with Upstream(faults=[Fault("rst", "before_headers")], answer=Answer(text="Grüße")) as upstream:
+    with Upstream(faults=[Fault("rst", "before_headers")], answer=ScriptedAnswer(text="Grüße")) as upstream:
         ended = run("run", "--base-url", upstream.url, "hi", env=env | {"PYTHONIOENCODING": "ascii"})
     assert ended.out == "Gr\\xfc\\xdfe\n"
     assert ended.err.splitlines() == [
@@ -77,7 +77,7 @@ def test_an_ascii_terminal_gets_ascii(env: dict[str, str]) -> None:
 
 
 def test_json_is_utf8_in_every_locale(env: dict[str, str]) -> None:
-    with Upstream(answer=Answer(text="Grüße")) as upstream:
+    with Upstream(answer=ScriptedAnswer(text="Grüße")) as upstream:
         ended = run(
             "run", "--base-url", upstream.url, "--format", "json", "hi", env=env | {"PYTHONIOENCODING": "ascii"}
         )
@@ -89,7 +89,7 @@ def test_a_stdout_that_somebody_made_non_blocking(env: dict[str, str]) -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with (
-        Upstream(answer=Answer(text=[text])) as upstream,
+        Upstream(answer=ScriptedAnswer(text=[text])) as upstream,
         Program("run", "--base-url", upstream.url, "-q", "hi", env=env, stdout=writing) as program,
         os.fdopen(reading, "rb") as pipe,
     ):
@@ -101,7 +101,7 @@ def test_a_stdout_that_somebody_made_non_blocking(env: dict[str, str]) -> None:
 def test_a_reader_that_does_not_read_cannot_hold_up_a_signal(env: dict[str, str]) -> None:
     reading, writing = os.pipe()
     with (
-        Upstream(answer=Answer(text=["x" * 1_000_000])) as upstream,
+        Upstream(answer=ScriptedAnswer(text=["x" * 1_000_000])) as upstream,
         Program("run", "--base-url", upstream.url, "-q", "hi", env=env, stdout=writing) as program,
         os.fdopen(reading, "rb", buffering=0) as pipe,
     ):

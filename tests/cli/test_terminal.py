@@ -10,9 +10,9 @@ import trustme
 
 from cli.programs import run
 from cli.terminals import Terminal, screen
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
-SLOW = Answer(text="TOKEN-42", reasoning=["let me think"], think=60)
+SLOW = ScriptedAnswer(text="TOKEN-42", reasoning=["let me think"], think=60)
 NASTY = "\x1b]0;owned\x07\x1b[2Jred\x9b31m\rover\r\nnext\ttab"
 SHOWN = "�]0;owned��[2Jred�31mover\nnext\ttab"
 
@@ -25,7 +25,7 @@ def run_on_terminal(upstream: Upstream, *args: str, env: dict[str, str]) -> tupl
 def test_a_live_line_says_what_is_waited_for_and_leaves_no_trace(env: dict[str, str]) -> None:
     pauses = [Fault("pause", "before_headers", seconds=1.5)]
     with (
-        Upstream(faults=pauses, answer=Answer(text="TOKEN-42")) as upstream,
+        Upstream(faults=pauses, answer=ScriptedAnswer(text="TOKEN-42")) as upstream,
         Terminal("run", "--base-url", upstream.url, "hi", env=env) as terminal,
     ):
         terminal.seen.wait_for("waiting for custom to speak · 1 s")
@@ -72,7 +72,9 @@ def test_the_live_line_fits_the_terminal(env: dict[str, str]) -> None:
 
 
 def test_a_live_line_goes_on_while_json_is_collected(env: dict[str, str], tmp_path: Path) -> None:
-    with Upstream(faults=[Fault("pause", "after_token", seconds=1)], answer=Answer(text="TOKEN-42")) as upstream:
+    with Upstream(
+        faults=[Fault("pause", "after_token", seconds=1)], answer=ScriptedAnswer(text="TOKEN-42")
+    ) as upstream:
         out = tmp_path / "out"
         flags = ["--base-url", upstream.url, "--format", "json"]
         with Terminal("run", *flags, "hi", env=env, redirected={1: out}) as terminal:
@@ -82,24 +84,26 @@ def test_a_live_line_goes_on_while_json_is_collected(env: dict[str, str], tmp_pa
 
 
 def test_quiet_shows_no_live_line(env: dict[str, str]) -> None:
-    with Upstream(faults=[Fault("pause", "before_headers", seconds=1)], answer=Answer(text="TOKEN-42")) as upstream:
+    with Upstream(
+        faults=[Fault("pause", "before_headers", seconds=1)], answer=ScriptedAnswer(text="TOKEN-42")
+    ) as upstream:
         assert run_on_terminal(upstream, "-q", env=env) == (0, "TOKEN-42\n")
 
 
 def test_reasoning_is_dimmed(env: dict[str, str]) -> None:
-    with Upstream(answer=Answer(text="TOKEN-42", reasoning=["let me", " think"])) as upstream:
+    with Upstream(answer=ScriptedAnswer(text="TOKEN-42", reasoning=["let me", " think"])) as upstream:
         _, seen = run_on_terminal(upstream, env=env)
     assert "\x1b[2mlet me\x1b[22m\x1b[2m think\x1b[22m\n\nTOKEN-42\n\x1b[2m  · 10 tok" in seen
 
 
 def test_reasoning_can_be_left_out(env: dict[str, str]) -> None:
-    with Upstream(answer=Answer(text="TOKEN-42", reasoning=["let me think"])) as upstream:
+    with Upstream(answer=ScriptedAnswer(text="TOKEN-42", reasoning=["let me think"])) as upstream:
         _, seen = run_on_terminal(upstream, "--no-show-reasoning", env=env)
     assert "think" not in seen
 
 
 def test_no_color_takes_the_colour_but_not_the_live_line(env: dict[str, str]) -> None:
-    answer = Answer(text="TOKEN-42", reasoning=["let me think"])
+    answer = ScriptedAnswer(text="TOKEN-42", reasoning=["let me think"])
     with Upstream(faults=[Fault("pause", "before_headers", seconds=0.8)], answer=answer) as upstream:
         _, seen = run_on_terminal(upstream, env=env | {"NO_COLOR": "1"})
     assert "\x1b[2m" not in seen
@@ -108,7 +112,7 @@ def test_no_color_takes_the_colour_but_not_the_live_line(env: dict[str, str]) ->
 
 @pytest.mark.parametrize("term", ["dumb", ""])
 def test_a_dumb_terminal_gets_no_escape_sequences(term: str, env: dict[str, str]) -> None:
-    answer = Answer(text="TOKEN-42", reasoning=["let me think"])
+    answer = ScriptedAnswer(text="TOKEN-42", reasoning=["let me think"])
     with Upstream(faults=[Fault("pause", "before_headers", seconds=0.8)], answer=answer) as upstream:
         code, seen = run_on_terminal(upstream, env=env | {"TERM": term})
     assert code == 0
@@ -118,13 +122,13 @@ def test_a_dumb_terminal_gets_no_escape_sequences(term: str, env: dict[str, str]
 
 def test_what_is_no_terminal_gets_no_escape_sequences(env: dict[str, str]) -> None:
     faults = [Fault("rst", "before_headers"), Fault("pause", "before_headers", seconds=0.8)]
-    with Upstream(faults=faults, answer=Answer(text="TOKEN-42", reasoning=["hm"])) as upstream:
+    with Upstream(faults=faults, answer=ScriptedAnswer(text="TOKEN-42", reasoning=["hm"])) as upstream:
         ended = run("run", "--base-url", upstream.url, "-v", "--show-reasoning", "hi", env=env)
     assert "\x1b" not in ended.out + ended.err
 
 
 def test_a_model_cannot_steer_the_terminal(env: dict[str, str]) -> None:
-    with Upstream(answer=Answer(text=[NASTY], reasoning=[NASTY])) as upstream:
+    with Upstream(answer=ScriptedAnswer(text=[NASTY], reasoning=[NASTY])) as upstream:
         _, seen = run_on_terminal(upstream, env=env | {"NO_COLOR": "1"})
     assert seen.count(SHOWN) == 2
     assert "\x1b" not in seen
@@ -138,7 +142,7 @@ def test_a_provider_cannot_steer_the_terminal(env: dict[str, str]) -> None:
 
 
 def test_a_pipe_gets_the_models_text_as_it_is(env: dict[str, str]) -> None:
-    with Upstream(answer=Answer(text=[NASTY])) as upstream:
+    with Upstream(answer=ScriptedAnswer(text=[NASTY])) as upstream:
         ended = run("run", "--base-url", upstream.url, "-q", "hi", env=env)
     assert ended.out == f"{NASTY}\n"
 
@@ -157,7 +161,7 @@ def test_a_dash_reads_the_prompt_from_the_terminal(env: dict[str, str]) -> None:
 
 
 def test_ctrl_c_in_the_answer_leaves_the_prompt_on_a_line_of_its_own(env: dict[str, str]) -> None:
-    with Upstream(faults=[Fault("stall", "after_token")], answer=Answer(text="TOKEN-42 ok")) as upstream:
+    with Upstream(faults=[Fault("stall", "after_token")], answer=ScriptedAnswer(text="TOKEN-42 ok")) as upstream:
         with Terminal("run", "--base-url", upstream.url, "hi", env=env) as terminal:
             terminal.seen.wait_for("TOKEN-42")
             terminal.type("\x03")

@@ -17,7 +17,14 @@ from unbroken.errors import TurnError
 from unbroken.lab import Fault, Upstream
 
 KEY = "sk-client-0123456789"
-QUICK = Policy(backoff_initial=0.01, backoff_max=0.02, idle=5, first_output=10, settle=0.3, unreachable_for=0.2)
+QUICK = Policy(
+    backoff_initial=0.01,
+    backoff_max=0.02,
+    idle_timeout=5,
+    first_output_timeout=10,
+    settle_timeout=0.3,
+    unreachable_for=0.2,
+)
 
 
 @dataclasses.dataclass(kw_only=True)

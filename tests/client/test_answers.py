@@ -25,14 +25,13 @@ from unbroken.core.events import (
 )
 from unbroken.core.policy import Policy
 from unbroken.errors import ProviderError, StreamCut, UnexpectedResponse
-from unbroken.lab import Answer as Told
-from unbroken.lab import Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
 Serve = Callable[..., Upstream]
 
 
 def test_events_come_in_order_and_add_up(asking: Asking, serve: Serve) -> None:
-    said = asking(serve(answer=Told(reasoning=("Hm", "m."), text=("Hel", "lo"))))
+    said = asking(serve(answer=ScriptedAnswer(reasoning=("Hm", "m."), text=("Hel", "lo"))))
     assert said.error is None
     assert said.events == [
         Reasoning("Hm"),
@@ -40,10 +39,10 @@ def test_events_come_in_order_and_add_up(asking: Asking, serve: Serve) -> None:
         Text("Hel"),
         Text("lo"),
         Finish("stop"),
-        UsageReport(Usage(input=7, output=3)),
+        UsageReport(Usage(input_tokens=7, output_tokens=3)),
     ]
     assert (said.answer.text, said.answer.reasoning, said.answer.finish_reason) == ("Hello", "Hmm.", "stop")
-    assert said.answer.usage == Usage(input=7, output=3)
+    assert said.answer.usage == Usage(input_tokens=7, output_tokens=3)
     assert said.answer.usage.total == 10
     assert said.answer.tool_calls == []
     assert said.answer.messages == [{"role": "assistant", "content": "Hello"}]
@@ -71,7 +70,7 @@ def test_reasoning_under_either_name(asking: Asking, serve: Serve, field: str) -
                 "prompt_tokens_details": {"cached_tokens": 64},
                 "completion_tokens_details": {"reasoning_tokens": 5},
             },
-            Usage(input=100, cached=64, output=20, reasoning=5),
+            Usage(input_tokens=100, cached_tokens=64, output_tokens=20, reasoning_tokens=5),
         ),
         (
             {
@@ -80,15 +79,15 @@ def test_reasoning_under_either_name(asking: Asking, serve: Serve, field: str) -
                 "prompt_cache_hit_tokens": 80,
                 "prompt_cache_miss_tokens": 20,
             },
-            Usage(input=100, cached=80, output=20),
+            Usage(input_tokens=100, cached_tokens=80, output_tokens=20),
         ),
-        ({"prompt_tokens": 100, "completion_tokens": 20, "prompt_tokens_details": None}, Usage(input=100, output=20)),
+        ({"prompt_tokens": 100, "completion_tokens": 20, "prompt_tokens_details": None}, Usage(input_tokens=100, output_tokens=20)),
         ({}, Usage()),
     ],
     ids=["openai", "deepseek", "plain", "nothing"],
 )
 def test_usage_by_any_providers_fields(asking: Asking, serve: Serve, fields: dict[str, Any], usage: Usage) -> None:
-    said = asking(serve(answer=Told(usage=fields)))
+    said = asking(serve(answer=ScriptedAnswer(usage=fields)))
     assert said.answer.usage == usage
 
 
@@ -270,7 +269,7 @@ class TestADocumentInsteadOfAStream:
         assert said.error is None
         assert (said.answer.text, said.answer.reasoning, said.answer.finish_reason) == ("Hello", "Hm.", "tool_calls")
         assert [(call.name, call.parsed) for call in said.answer.tool_calls] == [("look", {"a": 1})]
-        assert said.answer.usage == Usage(input=7, output=3)
+        assert said.answer.usage == Usage(input_tokens=7, output_tokens=3)
 
     @pytest.mark.parametrize("body", [b"{}", b"[]", b"null", b'{"choices": []}', b'{"choices": [', b"", b"Hello"])
     def test_that_is_no_completion_is_unexpected(self, asking: Asking, serve: Serve, body: bytes) -> None:
@@ -289,14 +288,21 @@ def test_an_empty_answer_is_an_answer(asking: Asking, serve: Serve) -> None:
 
 def test_a_long_answer_adds_up(asking: Asking, serve: Serve) -> None:
     tokens = [f"token {number} " for number in range(3000)]
-    said = asking(serve(answer=Told(text=tokens)))
+    said = asking(serve(answer=ScriptedAnswer(text=tokens)))
     assert said.answer.text == "".join(tokens)
     assert [got.text for got in said.events if isinstance(got, Text)] == tokens
 
 
 def test_limits_may_be_infinite(asking: Asking) -> None:
-    endless = Policy(idle=inf, first_output=inf, connect=inf, give_up_after=inf, ping=inf, ping_timeout=inf)
-    with Upstream(answer=Told(text="Hello")) as upstream:
+    endless = Policy(
+        idle_timeout=inf,
+        first_output_timeout=inf,
+        connect_timeout=inf,
+        give_up_after=inf,
+        ping_interval=inf,
+        ping_timeout=inf,
+    )
+    with Upstream(answer=ScriptedAnswer(text="Hello")) as upstream:
         said = asking(upstream, client={"policy": endless})
     assert said.error is None
     assert said.answer.text == "Hello"

@@ -10,10 +10,12 @@ import pytest
 import unbroken
 from client.asking import Asking
 from unbroken.client.forms import FORMS, endpoint
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
 KEY = "sk-dialects"
-WHOLE = Answer(text=["Hello", " world"], reasoning=["hm"], tool_calls=[("call_1", "weather", ['{"city":', '"Paris"}'])])
+WHOLE = ScriptedAnswer(
+    text=["Hello", " world"], reasoning=["hm"], tool_calls=[("call_1", "weather", ['{"city":', '"Paris"}'])]
+)
 
 
 @pytest.fixture(params=FORMS)
@@ -47,7 +49,9 @@ def test_every_dialect_survives_a_cut_before_output(asking: Asking, dialect: str
 
 
 def test_no_dialect_passes_a_truncated_answer_off_as_whole(asking: Asking, dialect: str) -> None:
-    with Upstream(faults=[Fault("clean_end", "after_token")], answer=Answer(text=["Hello", " world"])) as upstream:
+    with Upstream(
+        faults=[Fault("clean_end", "after_token")], answer=ScriptedAnswer(text=["Hello", " world"])
+    ) as upstream:
         said = asking(upstream, client=settings(upstream, dialect))
         assert isinstance(said.error, unbroken.StreamCut)
         assert said.error.text == "Hello"

@@ -195,7 +195,7 @@ def test_nobody_there(asking: Asking, serve: Serve) -> None:
 
 
 def test_no_output_in_time(asking: Asking, serve: Serve) -> None:
-    policy = dataclasses.replace(QUICK, first_output=0.2)
+    policy = dataclasses.replace(QUICK, first_output_timeout=0.2)
     said = asking(serve(Fault("stall", "after_role")), client={"policy": policy})
     assert isinstance(said.error, FirstOutputTimeout)
     assert said.error.report == said.report

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from client.asking import Asking
-from unbroken.core.actions import Again
+from unbroken.core.actions import RetryEvent
 from unbroken.lab import Fault, Upstream
 
 Serve = Callable[..., Upstream]
@@ -16,9 +16,9 @@ FAULTS = [Fault("status", "before_headers", status=429), Fault("fin", "after_rol
 
 
 def test_the_observer_is_told_of_each(asking: Asking, serve: Serve) -> None:
-    told: list[Again] = []
+    told: list[RetryEvent] = []
     upstream = serve(*FAULTS)
-    said = asking(upstream, client={"observe": lambda event: told.append((event, len(upstream.requests)))})
+    said = asking(upstream, client={"on_retry": lambda event: told.append((event, len(upstream.requests)))})
     assert said.error is None
     assert [(event.action, event.attempt, event.lost.status, requests) for event, requests in told] == [
         ("retry", 1, 429, 1),
@@ -34,25 +34,25 @@ def test_so_is_the_log(asking: Asking, serve: Serve, caplog: pytest.LogCaptureFi
     records = [record for record in caplog.records if record.name == "unbroken"]
     assert [record.levelno for record in records] == [logging.WARNING] * 3
     assert [record.getMessage().split()[0] for record in records] == ["refused", "cut", "cut"]
-    assert all(isinstance(vars(record)["unbroken"], Again) for record in records)
+    assert all(isinstance(vars(record)["unbroken"], RetryEvent) for record in records)
 
 
 def test_where_nothing_goes_wrong_nothing_is_said(
     asking: Asking, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "unbroken")
-    told: list[Again] = []
-    asking(serve(), client={"observe": told.append})
+    told: list[RetryEvent] = []
+    asking(serve(), client={"on_retry": told.append})
     assert told == []
     assert caplog.records == []
 
 
 def test_an_observer_that_raises_ends_the_turn(asking: Asking, serve: Serve) -> None:
-    def observe(event: Again) -> None:
+    def on_retry(event: RetryEvent) -> None:
         raise ZeroDivisionError("the observer's own mistake")
 
     upstream = serve(Fault("error_event", "after_role"))
     with pytest.raises(ZeroDivisionError):
-        asking(upstream, client={"observe": observe})
+        asking(upstream, client={"on_retry": on_retry})
     assert len(upstream.requests) == 1
     assert upstream.wait_for(lambda: upstream.open_connections == 0, 5)

@@ -11,9 +11,9 @@ import pytest
 
 from client.asking import KEY, Asking, Said, answer, chunk
 from unbroken.client import Client
-from unbroken.core.actions import Again
+from unbroken.core.actions import RetryEvent
 from unbroken.errors import UsageError
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
 PROMPT = "the prompt is a secret"
 WORDS = "the answer is one too"
@@ -54,9 +54,9 @@ def told(said: Said) -> str:
 def test_nothing_of_it_is_told(
     asking: Asking, serve: Callable[..., Upstream], logged: Callable[[], str], faults: list[Fault]
 ) -> None:
-    events: list[Again] = []
-    upstream = serve(*faults, answer=Answer(text=WORDS))
-    said = asking(upstream, PROMPT, client={"observe": events.append})
+    events: list[RetryEvent] = []
+    upstream = serve(*faults, answer=ScriptedAnswer(text=WORDS))
+    said = asking(upstream, PROMPT, client={"on_retry": events.append})
     for text in (told(said), repr(events), logged()):
         assert KEY not in text
         assert PROMPT not in text

@@ -6,7 +6,6 @@ from typing import assert_type
 
 import unbroken
 from unbroken import (
-    Again,
     Answer,
     AsyncClient,
     AttemptReport,
@@ -16,6 +15,7 @@ from unbroken import (
     ProviderError,
     Reasoning,
     Report,
+    RetryEvent,
     StreamCut,
     Text,
     ToolCall,
@@ -24,7 +24,7 @@ from unbroken import (
 )
 
 
-def observe(event: Again) -> None:
+def on_retry(event: RetryEvent) -> None:
     assert_type(event.attempt, int)
     assert_type(event.delay, float)
     assert_type(event.lost, AttemptReport)
@@ -32,7 +32,7 @@ def observe(event: Again) -> None:
 
 def blocking() -> None:
     with (
-        Client("deepseek", policy=Policy(replays=1), observe=observe) as client,
+        Client("deepseek", policy=Policy(replays=1), on_retry=on_retry) as client,
         client.stream([{"role": "user", "content": "Hi"}], model="m", temperature=0.5) as turn,
     ):
         for event in turn:

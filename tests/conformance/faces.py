@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from unbroken.client import AsyncClient, Client
-from unbroken.core.actions import Again
+from unbroken.core.actions import RetryEvent
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import recognise
 from unbroken.core.events import TypedEvent
@@ -31,10 +31,10 @@ PROMPT = "a prompt that nobody may quote"
 POLICY = Policy(
     backoff_initial=0.01,
     backoff_max=0.02,
-    connect=5,
-    idle=5,
-    first_output=10,
-    settle=0.3,
+    connect_timeout=5,
+    idle_timeout=5,
+    first_output_timeout=10,
+    settle_timeout=0.3,
     unreachable_for=0.3,
 )
 """Limits that no healthy exchange of a test reaches, and waits that cost no time."""
@@ -101,7 +101,7 @@ class Outcome:
     text: str | None = None
     error: TurnError | None = None
     report: Report = dataclasses.field(default_factory=Report)
-    told: list[Again] = dataclasses.field(default_factory=list)
+    told: list[RetryEvent] = dataclasses.field(default_factory=list)
 
     @property
     def is_typed(self) -> bool:
@@ -123,7 +123,7 @@ class Face:
 def drive(ask: Ask) -> Outcome:
     outcome = Outcome(data=b"")
     wire = HttpWire(verify=ask.tls, environ={})
-    driver = Driver(wire, *ask.request(), ask.policy, observe=outcome.told.append)
+    driver = Driver(wire, *ask.request(), ask.policy, on_retry=outcome.told.append)
     try:
         with driver:
             outcome.head = driver.open()
@@ -140,7 +140,7 @@ def drive(ask: Ask) -> Outcome:
 async def drive_async(ask: Ask) -> Outcome:
     outcome = Outcome(data=b"")
     wire = AsyncHttpWire(verify=ask.tls, environ={})
-    driver = AsyncDriver(wire, *ask.request(), ask.policy, observe=outcome.told.append)
+    driver = AsyncDriver(wire, *ask.request(), ask.policy, on_retry=outcome.told.append)
     try:
         async with driver:
             outcome.head = await driver.open()
@@ -156,7 +156,7 @@ async def drive_async(ask: Ask) -> Outcome:
 
 def ask_client(ask: Ask) -> Outcome:
     outcome = Outcome(events=[])
-    with Client(**ask.client_arguments(), observe=outcome.told.append) as client:
+    with Client(**ask.client_arguments(), on_retry=outcome.told.append) as client:
         turn = client.stream(PROMPT, **ask.options)
         try:
             with turn:
@@ -171,7 +171,7 @@ def ask_client(ask: Ask) -> Outcome:
 
 async def ask_client_async(ask: Ask) -> Outcome:
     outcome = Outcome(events=[])
-    async with AsyncClient(**ask.client_arguments(), observe=outcome.told.append) as client:
+    async with AsyncClient(**ask.client_arguments(), on_retry=outcome.told.append) as client:
         turn = client.stream(PROMPT, **ask.options)
         try:
             async with turn:

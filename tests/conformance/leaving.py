@@ -16,7 +16,7 @@ import trio
 
 from conformance.faces import PROMPT, Ask
 from unbroken.client import AsyncClient, Client
-from unbroken.core.actions import Again
+from unbroken.core.actions import RetryEvent
 from unbroken.core.report import Report
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.synchronous import Driver
@@ -44,7 +44,7 @@ class Left:
     at: float
     back_at: float
     report: Report
-    told: list[Again]
+    told: list[RetryEvent]
 
 
 class Caller:
@@ -54,9 +54,9 @@ class Caller:
         self._when = when
         self._tell = tell
         self.at = 0.0
-        self.told: list[Again] = []
+        self.told: list[RetryEvent] = []
 
-    def observe(self, event: Again) -> None:
+    def observe(self, event: RetryEvent) -> None:
         self.told.append(event)
         self._tell()
 
@@ -104,7 +104,7 @@ def _with_ctrl_c(caller: Caller, run: Callable[[], None]) -> None:
 def driver_by_ctrl_c(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
     caller = Caller(when, tell)
     wire = HttpWire(verify=ask.tls, environ={})
-    driver = Driver(wire, *ask.request(), ask.policy, observe=caller.observe)
+    driver = Driver(wire, *ask.request(), ask.policy, on_retry=caller.on_retry)
 
     def run() -> None:
         driver.open()
@@ -119,7 +119,7 @@ def driver_by_ctrl_c(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
 def driver_by_another_thread(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
     caller = Caller(when, tell)
     wire = HttpWire(verify=ask.tls, environ={})
-    driver = Driver(wire, *ask.request(), ask.policy, observe=caller.observe)
+    driver = Driver(wire, *ask.request(), ask.policy, on_retry=caller.on_retry)
 
     def leave() -> None:
         caller.wait()
@@ -143,7 +143,7 @@ def driver_by_another_thread(ask: Ask, when: When, tell: Tell = lambda: None) ->
 
 def client_by_ctrl_c(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
     caller = Caller(when, tell)
-    with Client(**ask.client_arguments(), observe=caller.observe) as client:
+    with Client(**ask.client_arguments(), on_retry=caller.on_retry) as client:
         turn = client.stream(PROMPT, **ask.options)
 
         def run() -> None:
@@ -160,7 +160,7 @@ def client_by_ctrl_c(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
 async def _driver_by_scope(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
     caller = Caller(when, tell)
     wire = AsyncHttpWire(verify=ask.tls, environ={})
-    driver = AsyncDriver(wire, *ask.request(), ask.policy, observe=caller.observe)
+    driver = AsyncDriver(wire, *ask.request(), ask.policy, on_retry=caller.on_retry)
 
     async def run() -> None:
         await driver.open()
@@ -179,7 +179,7 @@ async def _driver_by_scope(ask: Ask, when: When, tell: Tell = lambda: None) -> L
 async def _driver_by_another_task(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
     caller = Caller(when, tell)
     wire = AsyncHttpWire(verify=ask.tls, environ={})
-    driver = AsyncDriver(wire, *ask.request(), ask.policy, observe=caller.observe)
+    driver = AsyncDriver(wire, *ask.request(), ask.policy, on_retry=caller.on_retry)
 
     async def leave() -> None:
         await anyio.to_thread.run_sync(caller.wait)
@@ -202,7 +202,7 @@ async def _driver_by_another_task(ask: Ask, when: When, tell: Tell = lambda: Non
 
 async def _client_by_task(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
     caller = Caller(when, tell)
-    async with AsyncClient(**ask.client_arguments(), observe=caller.observe) as client:
+    async with AsyncClient(**ask.client_arguments(), on_retry=caller.on_retry) as client:
         turn = client.stream(PROMPT, **ask.options)
 
         async def run() -> None:
@@ -219,7 +219,7 @@ async def _client_by_task(ask: Ask, when: When, tell: Tell = lambda: None) -> Le
 
 async def _client_by_scope(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
     caller = Caller(when, tell)
-    async with AsyncClient(**ask.client_arguments(), observe=caller.observe) as client:
+    async with AsyncClient(**ask.client_arguments(), on_retry=caller.on_retry) as client:
         turn = client.stream(PROMPT, **ask.options)
 
         async def run() -> None:

@@ -10,7 +10,7 @@ from conformance.expectations import LOST, has_ended, is_cut, is_replayed, is_re
 from conformance.faces import POLICY, Face
 from conformance.fixtures import Setting
 from unbroken.core.failures import Phase
-from unbroken.lab import Answer, Fault
+from unbroken.lab import Fault, ScriptedAnswer
 
 IDLE = 0.2
 """Seconds: what the idle limit is where a stall is awaited."""
@@ -87,7 +87,7 @@ def rows() -> list[tuple[str, str, str, str]]:
 def test_a_cut(face: Face, settings, transport: str, name: str, point: str, expected: str) -> None:
     setting: Setting = settings(transport)
     upstream = setting.serve(dataclasses.replace(FAULTS[name], at=point))
-    policy = dataclasses.replace(POLICY, idle=IDLE) if name == "stall" else POLICY
+    policy = dataclasses.replace(POLICY, idle_timeout=IDLE) if name == "stall" else POLICY
     outcome = face.run(setting.ask(upstream, policy=policy))
     codes = CODES.get(name, LOST)
     match expected:
@@ -120,7 +120,7 @@ def test_a_graceful_goaway_lets_the_stream_end(face: Face, settings, point: str)
 @pytest.mark.parametrize("framing", ["close", "length", "chunked"])
 def test_every_framing_is_read_to_its_end(face: Face, settings, framing: str) -> None:
     setting: Setting = settings("http1")
-    upstream = setting.serve(answer=Answer(framing=framing))
+    upstream = setting.serve(answer=ScriptedAnswer(framing=framing))
     is_whole(face.run(setting.ask(upstream)), upstream, requests=1)
 
 

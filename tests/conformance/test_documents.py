@@ -11,7 +11,7 @@ from conformance.expectations import LOST, fails, is_handed_on
 from conformance.faces import FACES, POLICY, Face, Outcome
 from conformance.fixtures import Setting
 from unbroken.errors import StreamCut
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
 POINTS = ("before_headers", "after_headers", "after_role", "after_token")
 WHOLE = {"stream": False}
@@ -47,7 +47,7 @@ def test_a_cut_in_the_body_is_replayed(face: Face, setting: Setting, kind: str, 
 @pytest.mark.parametrize("framing", ["chunked", "close", "length"])
 def test_an_end_that_looks_clean_is_seen_through(face: Face, settings, framing: str) -> None:
     setting = settings("http1")
-    upstream = setting.serve(Fault("clean_end", "after_role"), answer=Answer(framing=framing))
+    upstream = setting.serve(Fault("clean_end", "after_role"), answer=ScriptedAnswer(framing=framing))
     outcome = face.run(setting.ask(upstream, options=WHOLE))
     is_one_whole_document(outcome, upstream, requests=2)
     assert outcome.report.attempts[0].failure == "truncated"
@@ -56,7 +56,7 @@ def test_an_end_that_looks_clean_is_seen_through(face: Face, settings, framing: 
 def test_a_silent_server_is_given_up(face: Face, settings) -> None:
     setting: Setting = settings("http1")
     upstream = setting.serve(Fault("stall", "after_role"))
-    outcome = face.run(setting.ask(upstream, options=WHOLE, policy=dataclasses.replace(POLICY, idle=0.2)))
+    outcome = face.run(setting.ask(upstream, options=WHOLE, policy=dataclasses.replace(POLICY, idle_timeout=0.2)))
     is_one_whole_document(outcome, upstream, requests=2)
     assert outcome.report.attempts[0].failure == "idle_timeout"
 

@@ -12,7 +12,7 @@ from conformance.fixtures import Setting
 from unbroken.core.events import Failed
 from unbroken.core.failures import Phase
 from unbroken.errors import MalformedStream, ProviderError, StreamCut
-from unbroken.lab import Answer, Fault
+from unbroken.lab import Fault, ScriptedAnswer
 
 TRANSIENT = [
     {"type": "server_error"},
@@ -195,7 +195,7 @@ class TestATerminatorWithoutAnEnding:
 
 @pytest.mark.parametrize("reason", ["stop", "content_filter", "length"])
 def test_an_answer_without_output_is_an_answer(face: Face, setting: Setting, reason: str) -> None:
-    upstream = setting.serve(answer=Answer(text=(), finish_reason=reason))
+    upstream = setting.serve(answer=ScriptedAnswer(text=(), finish_reason=reason))
     outcome = face.run(setting.ask(upstream))
     assert outcome.error is None
     assert outcome.report.lost == 0
@@ -212,7 +212,7 @@ class TestAFinishReasonThatReportsAFailure:
     def test_after_output_it_is_handed_on_and_is_no_ending_of_an_answer(
         self, face: Face, plain: Setting, reason: str
     ) -> None:
-        upstream = plain.serve(answer=Answer(finish_reason=reason))
+        upstream = plain.serve(answer=ScriptedAnswer(finish_reason=reason))
         outcome = face.run(plain.ask(upstream))
         is_handed_on(outcome, upstream, status=200)
         if outcome.is_typed:

@@ -59,7 +59,7 @@ class TestTheServerKnowsWithin100Ms:
         latencies = []
         for _ in range(TRIES):
             upstream = setting.serve(Fault("stall", at))
-            ask = setting.ask(upstream, policy=dataclasses.replace(POLICY, settle=5))
+            ask = setting.ask(upstream, policy=dataclasses.replace(POLICY, settle_timeout=5))
             left = leave(ask, has_come_to(upstream, at))
             assert upstream.wait_for(lambda: knew_at(upstream), 5)  # noqa: B023
             assert len(upstream.requests) == upstream.connections == 1

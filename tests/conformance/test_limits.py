@@ -15,7 +15,7 @@ from conformance.faces import DRIVERS, POLICY, Face
 from conformance.fixtures import Setting
 from unbroken.core.failures import Phase
 from unbroken.errors import FirstOutputTimeout, StreamCut, Unreachable
-from unbroken.lab import Answer, Fault
+from unbroken.lab import Fault, ScriptedAnswer
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def plain(settings) -> Setting:
 
 
 class TestTheFirstOutput:
-    POLICY = dataclasses.replace(POLICY, first_output=0.25)
+    POLICY = dataclasses.replace(POLICY, first_output_timeout=0.25)
 
     @pytest.mark.parametrize("transport", ["http1", "http2"])
     @pytest.mark.parametrize("at", ["before_headers", "after_role"])
@@ -38,14 +38,14 @@ class TestTheFirstOutput:
         assert outcome.error.retryable
 
     def test_is_not_put_off_by_comments(self, face: Face, plain: Setting) -> None:
-        upstream = plain.serve(answer=Answer(think=5, comments=100))
+        upstream = plain.serve(answer=ScriptedAnswer(think=5, comments=100))
         outcome = face.run(plain.ask(upstream, policy=self.POLICY))
         fails(outcome, upstream, FirstOutputTimeout, requests=1)
 
     def test_is_not_put_off_by_ping(self, face: Face, settings) -> None:
         setting = settings("http2")
         upstream = setting.serve(Fault("stall", "after_role"))
-        policy = dataclasses.replace(self.POLICY, ping=0.05, ping_timeout=2)
+        policy = dataclasses.replace(self.POLICY, ping_interval=0.05, ping_timeout=2)
         outcome = face.run(setting.ask(upstream, policy=policy))
         fails(outcome, upstream, FirstOutputTimeout, requests=1)
         assert upstream.pings > 1
@@ -57,16 +57,16 @@ class TestTheFirstOutput:
 
 
 class TestTheIdleLimit:
-    POLICY = dataclasses.replace(POLICY, idle=0.25)
+    POLICY = dataclasses.replace(POLICY, idle_timeout=0.25)
 
     def test_is_put_off_by_comments(self, face: Face, plain: Setting) -> None:
-        upstream = plain.serve(answer=Answer(think=0.4, comments=8))
+        upstream = plain.serve(answer=ScriptedAnswer(think=0.4, comments=8))
         has_ended(face.run(plain.ask(upstream, policy=self.POLICY)), upstream)
 
     def test_is_put_off_by_ping(self, face: Face, settings) -> None:
         setting = settings("http2")
-        upstream = setting.serve(answer=Answer(think=0.5, think_at="before_headers"))
-        policy = dataclasses.replace(self.POLICY, ping=0.05, ping_timeout=2)
+        upstream = setting.serve(answer=ScriptedAnswer(think=0.5, think_at="before_headers"))
+        policy = dataclasses.replace(self.POLICY, ping_interval=0.05, ping_timeout=2)
         outcome = face.run(setting.ask(upstream, policy=policy))
         has_ended(outcome, upstream)
         assert outcome.report.attempts[0].pinged
@@ -77,7 +77,7 @@ class TestTheIdleLimit:
 def test_a_dead_path_is_found_by_ping(face: Face, settings, at: str) -> None:
     setting = settings("http2")
     upstream = setting.serve(Fault("no_ping_ack", at))
-    outcome = face.run(setting.ask(upstream, policy=dataclasses.replace(POLICY, ping=0.05, ping_timeout=0.15)))
+    outcome = face.run(setting.ask(upstream, policy=dataclasses.replace(POLICY, ping_interval=0.05, ping_timeout=0.15)))
     if at == "after_token":
         is_cut(outcome, upstream, codes={"dead_path"})
     else:
@@ -182,7 +182,7 @@ class TestBeforeTheRequestIsSent:
     def test_a_connection_that_does_not_come_about_is_given_up(self, face: Face, settings) -> None:
         setting = settings("http2")
         upstream = setting.serve(*[Fault("stall", "handshake")] * 9)
-        policy = dataclasses.replace(POLICY, connect=0.2, unreachable_for=0.1)
+        policy = dataclasses.replace(POLICY, connect_timeout=0.2, unreachable_for=0.1)
         outcome = face.run(setting.ask(upstream, policy=policy))
         fails(outcome, upstream, Unreachable, requests=0, attempts=len(outcome.report.attempts))
         assert {attempt.failure for attempt in outcome.report.attempts} == {"connect_timeout"}
@@ -216,5 +216,5 @@ class TestACallThatActs:
 
     def test_is_replayed_if_the_policy_says_so(self, driver: Face, plain: Setting) -> None:
         upstream = plain.serve(Fault("fin", "after_role"))
-        policy = dataclasses.replace(POLICY, replay_acting=True)
+        policy = dataclasses.replace(POLICY, replay_side_effects=True)
         is_replayed(driver.run(plain.ask(upstream, acts=True, policy=policy)), upstream)

@@ -109,13 +109,13 @@ def test_when_the_retries_are_used_up_the_last_response_is_handed_on(face: Face,
 
 def test_a_late_refusal_may_have_been_billed(face: Face, plain: Setting) -> None:
     upstream = plain.serve(Fault("status", "before_headers", status=504, seconds=0.3))
-    outcome = face.run(plain.ask(upstream, policy=dataclasses.replace(POLICY, late=0.1)))
+    outcome = face.run(plain.ask(upstream, policy=dataclasses.replace(POLICY, slow_status_after=0.1)))
     is_replayed(outcome, upstream, codes={"gateway_gave_up"})
 
 
 def test_a_late_refusal_is_handed_on_where_nothing_may_be_replayed(face: Face, plain: Setting) -> None:
     upstream = plain.serve(Fault("status", "before_headers", status=504, seconds=0.3))
-    outcome = face.run(plain.ask(upstream, policy=dataclasses.replace(POLICY, late=0.1, replays=0)))
+    outcome = face.run(plain.ask(upstream, policy=dataclasses.replace(POLICY, slow_status_after=0.1, replays=0)))
     is_handed_on(outcome, upstream, status=504)
 
 

@@ -18,7 +18,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from unbroken.core.actions import Action, Drop, Fail, Finish, Give, GiveHead, Read, Send, Tell, Wait
+from unbroken.core.actions import Action, Drop, EndTurn, Fail, Give, GiveHead, Notify, Read, Send, Wait
 from unbroken.core.dialect import Call
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.failures import Failure
@@ -158,7 +158,7 @@ def again(
     """The attempt is dropped, the observer is told, and after a wait the next one begins."""
 
     def told(done: Action, play: Playbook) -> None:
-        assert isinstance(done, Tell), done
+        assert isinstance(done, Notify), done
         event = done.event
         assert (event.action, event.delay) == (action, delay)
         assert event.lost == play.attempts[-1]
@@ -266,7 +266,7 @@ class Playbook:
     def rest(self) -> list[Action]:
         """What is done until the driver has to send, to read, or to stop."""
         actions = [self.turn.next()]
-        while not isinstance(actions[-1], Send | Read | Finish | Fail):
+        while not isinstance(actions[-1], Send | Read | EndTurn | Fail):
             actions.append(self.turn.next())
         return actions
 
@@ -288,6 +288,6 @@ class Playbook:
             self._asked = action if isinstance(action, Send | Read) else None
             if isinstance(action, Wait):
                 self.now += action.seconds
-            if isinstance(action, Finish | Fail):
+            if isinstance(action, EndTurn | Fail):
                 assert self.turn.next() == action, "after the end nothing more is done"
         return self

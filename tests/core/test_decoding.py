@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unbroken.core.decoding import Decoder, decoder_for
+from unbroken.core.decoding import ContentDecoder, decoder_for
 from unbroken.core.http import Head
 
 TEXT = b"data: one\n\ndata: two\n\n" * 50
@@ -41,7 +41,7 @@ ENCODINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 }
 
 
-def decoder(encoding: str) -> Decoder:
+def decoder(encoding: str) -> ContentDecoder:
     found = decoder_for(Head(200, ((b"Content-Encoding", encoding.encode()),)))
     assert found is not None
     return found

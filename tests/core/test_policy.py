@@ -17,23 +17,28 @@ class TestDefaults:
     def test_they_are_the_designs(self) -> None:
         policy = Policy()
         assert (policy.retries, policy.replays, policy.give_up_after) == (10, 3, 600)
-        assert (policy.connect, policy.unreachable_for, policy.idle, policy.first_output) == (10, 10, 600, 900)
-        assert (policy.settle, policy.ping, policy.ping_timeout) == (5, 10, 20)
+        assert (policy.connect_timeout, policy.unreachable_for, policy.idle_timeout, policy.first_output_timeout) == (
+            10,
+            10,
+            600,
+            900,
+        )
+        assert (policy.settle_timeout, policy.ping_interval, policy.ping_timeout) == (5, 10, 20)
         assert (policy.backoff_initial, policy.backoff_max) == (0.5, 15)
-        assert (policy.retry_after_max, policy.late) == (60, 30)
+        assert (policy.retry_after_max, policy.slow_status_after) == (60, 30)
         assert (policy.max_prelude, policy.max_event) == (2**20, 2**24)
-        assert policy.replay_acting is False
+        assert policy.replay_side_effects is False
 
     def test_once_is_one_attempt_and_nothing_else(self) -> None:
-        policy = Policy(idle=7, retries=5)
-        assert policy.once() == Policy(idle=7, retries=0, replays=0)
+        policy = Policy(idle_timeout=7, retries=5)
+        assert policy.once() == Policy(idle_timeout=7, retries=0, replays=0)
 
 
 class TestValidation:
     @pytest.mark.parametrize("value", [-1, -0.001, math.nan, -math.inf])
     def test_a_negative_limit(self, value: float) -> None:
         with pytest.raises(UsageError, match=r"idle cannot be .*: it must be 0 or more"):
-            Policy(idle=value)
+            Policy(idle_timeout=value)
 
     @pytest.mark.parametrize("name", ["connect", "idle", "first_output", "ping_timeout", "max_event"])
     def test_a_limit_under_which_nothing_would_ever_succeed(self, name: str) -> None:
@@ -45,7 +50,7 @@ class TestValidation:
         Policy(**{name: 0})  # type: ignore[arg-type]
 
     def test_no_limit_at_all(self) -> None:
-        Policy(give_up_after=math.inf, idle=math.inf, first_output=math.inf)
+        Policy(give_up_after=math.inf, idle_timeout=math.inf, first_output_timeout=math.inf)
 
     def test_it_is_a_value_error_too(self) -> None:
         with pytest.raises(ValueError, match="retries cannot be -1"):

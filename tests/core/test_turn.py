@@ -39,7 +39,7 @@ from core.playbook import (
     speaks,
     text,
 )
-from unbroken.core.actions import Drop, Fail, Finish, Give, Limits, Send
+from unbroken.core.actions import Drop, EndTurn, Fail, Give, Limits, Send
 from unbroken.core.attempt import MAX_REFUSAL
 from unbroken.core.failures import Failure, Phase, Row
 from unbroken.core.turn import LINGER, READ_REFUSAL
@@ -70,7 +70,7 @@ def settled(**arguments: Any) -> Playbook:
 
 def finish(play: Playbook) -> Playbook:
     """The next attempt goes well."""
-    return play >> answers() >> brings(ANSWER) << speaks(ANSWER) >> ends() << Finish()
+    return play >> answers() >> brings(ANSWER) << speaks(ANSWER) >> ends() << EndTurn()
 
 
 class TestATurnThatGoesWell:
@@ -85,14 +85,14 @@ class TestATurnThatGoesWell:
         play >> brings(STOP, after=1) << Give(STOP) << reads(until=25 + 5)
         play >> brings(USAGE, after=1) << Give(USAGE) << reads(until=26 + 5)
         play >> brings(DONE, after=1) << Give(DONE) << reads(until=27 + LINGER)
-        play >> ends() << Finish()
+        play >> ends() << EndTurn()
         [attempt] = play.attempts
         assert (attempt.number, attempt.phase, attempt.failure, attempt.status) == (1, Phase.COMPLETE, None, 200)
         assert (attempt.elapsed, attempt.billed, attempt.http_version, attempt.pinged) == (27, "yes", "HTTP/2", True)
         assert (play.report.retries, play.report.replays, play.report.dialect) == (0, 0, "openai-chat")
 
     def test_the_wires_limits_are_the_policys(self) -> None:
-        play = Playbook(connect=1, idle=2, ping=3, ping_timeout=4, first_output=5)
+        play = Playbook(connect_timeout=1, idle_timeout=2, ping_interval=3, ping_timeout=4, first_output_timeout=5)
         play << done(Send(1, Limits(connect=1, idle=2, until=START + 5, ping=3, ping_timeout=4)))
 
     def test_the_head_is_handed_on_as_it_came(self) -> None:
@@ -101,7 +101,7 @@ class TestATurnThatGoesWell:
         assert play.head.fields == {"content-type": "text/event-stream", "x-request-id": "req_1", "content-length": "5"}
 
     def test_an_empty_answer(self) -> None:
-        Playbook() >> answers() >> brings(ROLE) >> brings(STOP) << speaks(ROLE + STOP) >> ends() << Finish()
+        Playbook() >> answers() >> brings(ROLE) >> brings(STOP) << speaks(ROLE + STOP) >> ends() << EndTurn()
 
     def test_empty_pieces_change_nothing(self) -> None:
         play = Playbook() >> answers() >> brings(b"") >> brings(ROLE + text("Hi")) << speaks(ROLE + text("Hi"))
@@ -148,12 +148,12 @@ class TestTheConnectionIsLost:
         assert play.attempts[0].billed == "yes"
 
     def test_after_settling(self, failure: Failure) -> None:
-        play = settled() >> is_lost(failure) << Drop() << Finish()
+        play = settled() >> is_lost(failure) << Drop() << EndTurn()
         assert (play.attempts[0].phase, play.attempts[0].failure) == (Phase.SETTLED, failure.code)
         assert play.attempts[0].billed == "yes"
 
     def test_after_the_terminator(self, failure: Failure) -> None:
-        settled() >> brings(DONE) << Give(DONE) >> is_lost(failure) << Drop() << Finish()
+        settled() >> brings(DONE) << Give(DONE) >> is_lost(failure) << Drop() << EndTurn()
 
 
 class TestNotProcessed:
@@ -236,7 +236,7 @@ class TestStatusesThatMayPass:
 
     def test_beyond_that_the_response_is_handed_on_at_once(self) -> None:
         play = Playbook() >> answers(429, "application/json", retry_after="61") << gives_head(429)
-        play >> brings(b"{}") << Give(b"{}") >> ends() << Finish()
+        play >> brings(b"{}") << Give(b"{}") >> ends() << EndTurn()
         assert (play.attempts[0].failure, play.attempts[0].billed) == ("busy", "no")
 
     def test_a_longest_wait_of_ones_own_is_no_retry_after(self) -> None:
@@ -274,7 +274,7 @@ class TestStatusesThatMayPass:
         play = Playbook()
         for delay in (0.5, 1, 2, 4, 8, 15, 15, 15, 15, 15):
             play >> answers(529) >> ends() << again("retry", delay=delay)
-        play >> answers(529) << gives_head(529) >> brings(b"why") << Give(b"why") >> ends() << Finish()
+        play >> answers(529) << gives_head(529) >> brings(b"why") << Give(b"why") >> ends() << EndTurn()
         assert (play.report.retries, len(play.attempts)) == (10, 11)
 
     def test_an_answer_that_comes_in_the_end_is_all_that_is_seen(self) -> None:
@@ -287,7 +287,7 @@ class TestShouldRetry:
     @pytest.mark.parametrize("word", ["false", " False "])
     def test_false_is_handed_on_at_once(self, word: str) -> None:
         play = Playbook() >> answers(500, x_should_retry=word) << gives_head(500)
-        play >> brings(b"x") << Give(b"x") >> ends() << Finish()
+        play >> brings(b"x") << Give(b"x") >> ends() << EndTurn()
 
     @pytest.mark.parametrize("word", ["true", " TRUE "])
     @pytest.mark.parametrize("status", [400, 404, 429])
@@ -329,7 +329,7 @@ class TestStatusesThatComeLate:
         play >> answers(504, after=60) << gives_head(504)
 
     def test_handed_on_it_may_have_been_billed(self) -> None:
-        play = Playbook(replays=0) >> answers(504, after=60) << gives_head(504) >> ends() << Finish()
+        play = Playbook(replays=0) >> answers(504, after=60) << gives_head(504) >> ends() << EndTurn()
         assert (play.attempts[0].failure, play.attempts[0].billed) == ("gateway_gave_up", "unknown")
 
 
@@ -339,7 +339,7 @@ class TestRefusals:
     @pytest.mark.parametrize("status", REFUSED)
     def test_any_other_status(self, status: int) -> None:
         play = Playbook() >> answers(status, "application/json") << gives_head(status)
-        play >> brings(b'{"error"') << Give(b'{"error"') >> brings(b": {}}") << Give(b": {}}") >> ends() << Finish()
+        play >> brings(b'{"error"') << Give(b'{"error"') >> brings(b": {}}") << Give(b": {}}") >> ends() << EndTurn()
         [attempt] = play.attempts
         assert (attempt.status, attempt.failure, attempt.billed) == (status, "refused", "no")
         assert play.report.possibly_billed == 0
@@ -347,12 +347,12 @@ class TestRefusals:
     @pytest.mark.parametrize("status", [429, 503])
     def test_an_exhausted_quota(self, status: int) -> None:
         play = Playbook() >> answers(status, "application/json", retry_after="1") >> brings(QUOTA) >> ends()
-        play << speaks(QUOTA, status) << Finish()
+        play << speaks(QUOTA, status) << EndTurn()
         assert (play.attempts[0].failure, play.attempts[0].billed) == ("refused", "no")
 
     @pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
     def test_redirects_are_not_followed(self, status: int) -> None:
-        play = Playbook() >> answers(status, location="https://elsewhere/") << gives_head(status) >> ends() << Finish()
+        play = Playbook() >> answers(status, location="https://elsewhere/") << gives_head(status) >> ends() << EndTurn()
         assert play.head is not None
         assert play.head.fields["location"] == "https://elsewhere/"
 
@@ -379,21 +379,21 @@ class TestTransientErrorInTheStream:
     def test_when_the_budget_is_used_up_it_is_handed_on_as_it_came(self) -> None:
         play = Playbook(replays=1) >> answers() >> brings(OVERLOADED) << again("replay", delay=0.5)
         play >> answers() >> brings(ROLE + OVERLOADED + DONE) << speaks(ROLE + OVERLOADED + DONE)
-        play >> ends() << Finish()
+        play >> ends() << EndTurn()
         assert (play.attempts[1].failure, play.attempts[1].billed) == ("transient_error", "unknown")
 
     def test_a_call_that_acts_is_not_replayed(self) -> None:
-        Playbook(acts=True) >> answers() >> brings(OVERLOADED) << speaks(OVERLOADED) >> ends() << Finish()
+        Playbook(acts=True) >> answers() >> brings(OVERLOADED) << speaks(OVERLOADED) >> ends() << EndTurn()
 
     def test_after_output_it_is_handed_on(self) -> None:
-        play = spoken() >> brings(OVERLOADED, after=1) << Give(OVERLOADED) << reads(until=1 + 5) >> ends() << Finish()
+        play = spoken() >> brings(OVERLOADED, after=1) << Give(OVERLOADED) << reads(until=1 + 5) >> ends() << EndTurn()
         assert play.attempts[0].failure == "transient_error"
 
     def test_and_is_the_ending(self) -> None:
-        spoken() >> brings(OVERLOADED) << Give(OVERLOADED) >> is_lost(Failure.RESET) << Drop() << Finish()
+        spoken() >> brings(OVERLOADED) << Give(OVERLOADED) >> is_lost(Failure.RESET) << Drop() << EndTurn()
 
     def test_after_settling_it_costs_nothing(self) -> None:
-        play = settled() >> brings(OVERLOADED) << Give(OVERLOADED) >> ends() << Finish()
+        play = settled() >> brings(OVERLOADED) << Give(OVERLOADED) >> ends() << EndTurn()
         assert (play.attempts[0].failure, play.attempts[0].billed) == (None, "yes")
 
 
@@ -402,11 +402,11 @@ class TestPermanentErrorInTheStream:
 
     def test_before_output_it_is_handed_on_as_it_came(self) -> None:
         play = Playbook() >> answers() >> brings(ROLE) >> brings(INVALID + DONE) << speaks(ROLE + INVALID + DONE)
-        play >> ends() << Finish()
+        play >> ends() << EndTurn()
         assert (play.attempts[0].failure, play.attempts[0].billed) == ("permanent_error", "unknown")
 
     def test_after_output_too(self) -> None:
-        play = spoken() >> brings(INVALID) << Give(INVALID) >> brings(DONE) << Give(DONE) >> ends() << Finish()
+        play = spoken() >> brings(INVALID) << Give(INVALID) >> brings(DONE) << Give(DONE) >> ends() << EndTurn()
         assert play.attempts[0].failure == "permanent_error"
 
 
@@ -420,7 +420,7 @@ class TestBrokenEvents:
 
     def test_malformed_after_output_goes_through(self) -> None:
         play = spoken() >> brings(BROKEN) << Give(BROKEN) >> brings(STOP + DONE) << Give(STOP + DONE)
-        play >> ends() << Finish()
+        play >> ends() << EndTurn()
 
     def test_over_the_cap_before_output_is_an_error_without_replay(self) -> None:
         play = Playbook(max_event=300) >> answers() >> brings(text("x" * 300))
@@ -430,7 +430,7 @@ class TestBrokenEvents:
         play = spoken(max_event=300)
         play >> brings(text("x" * 300)[:350]) << Give(text("x" * 300)[:350])
         play >> brings(text("x" * 300)[350:]) << Give(text("x" * 300)[350:]) >> brings(STOP) << Give(STOP)
-        play >> ends() << Finish()
+        play >> ends() << EndTurn()
 
     def test_a_prelude_over_its_cap_counts_as_output(self) -> None:
         play = Playbook(max_prelude=500) >> answers() >> brings(COMMENT * 50) << speaks(COMMENT * 50)
@@ -443,15 +443,15 @@ class TestOtherContent:
     @pytest.mark.parametrize("content_type", ["text/html", "application/json", ""])
     def test_instead_of_a_stream(self, content_type: str) -> None:
         play = Playbook() >> answers(200, content_type) << gives_head() << reads(until=None)
-        play >> brings(b"anything") << Give(b"anything") >> ends() << Finish()
+        play >> brings(b"anything") << Give(b"anything") >> ends() << EndTurn()
         assert (play.attempts[0].failure, play.attempts[0].billed) == ("other_content", "unknown")
 
     def test_instead_of_a_document(self) -> None:
-        Playbook(streaming=False) >> answers() << gives_head() >> brings(ANSWER) << Give(ANSWER) >> ends() << Finish()
+        Playbook(streaming=False) >> answers() << gives_head() >> brings(ANSWER) << Give(ANSWER) >> ends() << EndTurn()
 
     @pytest.mark.parametrize("status", [101, 204, 205])
     def test_no_content_at_all(self, status: int) -> None:
-        Playbook() >> answers(status, "") << gives_head(status) >> ends() << Finish()
+        Playbook() >> answers(status, "") << gives_head(status) >> ends() << EndTurn()
 
     def test_cut_it_is_not_whole(self) -> None:
         play = Playbook() >> answers(200, "text/html") << gives_head() >> is_lost(Failure.TRUNCATED)
@@ -459,13 +459,13 @@ class TestOtherContent:
 
     def test_an_encoding_that_nobody_asked_for_and_that_cannot_be_read(self) -> None:
         play = Playbook() >> answers(content_encoding="br") << gives_head() >> brings(b"\x8b") << Give(b"\x8b")
-        play >> ends() << Finish()
+        play >> ends() << EndTurn()
         assert play.head is not None
         assert play.head.fields["content-encoding"] == "br"
 
     def test_an_encoding_that_can_be_read_is_not_seen(self) -> None:
         play = Playbook() >> answers(content_encoding="gzip", content_length="5") >> brings(gzip.compress(ANSWER))
-        play << speaks(ANSWER) >> ends() << Finish()
+        play << speaks(ANSWER) >> ends() << EndTurn()
         assert play.head is not None
         assert play.head.fields == {"content-type": "text/event-stream"}
 
@@ -483,7 +483,7 @@ class TestNoOutputInTime:
         assert (play.attempts[0].phase, play.attempts[0].billed) == (Phase.HEADERS, "unknown")
 
     def test_no_output_and_comments_and_pings_do_not_feed_it(self) -> None:
-        play = Playbook(first_output=30) >> answers(after=10) >> brings(COMMENT, after=10) << reads(until=30)
+        play = Playbook(first_output_timeout=30) >> answers(after=10) >> brings(COMMENT, after=10) << reads(until=30)
         play >> brings(ROLE, after=9) << reads(until=30)
         (
             play
@@ -492,7 +492,7 @@ class TestNoOutputInTime:
         )
 
     def test_not_even_a_connection(self) -> None:
-        Playbook(first_output=5) >> is_lost(Failure.DEADLINE, after=5, sent=False) << fails(FirstOutputTimeout)
+        Playbook(first_output_timeout=5) >> is_lost(Failure.DEADLINE, after=5, sent=False) << fails(FirstOutputTimeout)
 
     def test_each_attempt_has_its_own(self) -> None:
         play = Playbook() >> answers() >> is_lost(Failure.RESET, after=300) << again("replay", delay=0)
@@ -503,46 +503,46 @@ class TestTheCallerLeaves:
     """Row 12: it ends at once, never a retry or a replay."""
 
     def test_before_the_request_is_sent(self) -> None:
-        play = Playbook() >> is_cancelled(sent=False) << Finish()
+        play = Playbook() >> is_cancelled(sent=False) << EndTurn()
         assert (play.attempts[0].failure, play.attempts[0].phase) == ("cancelled", Phase.CONNECT)
         assert play.attempts[0].billed == "no"
 
     def test_while_waiting_for_headers(self) -> None:
-        play = Playbook() >> is_cancelled() << Finish()
+        play = Playbook() >> is_cancelled() << EndTurn()
         assert (play.attempts[0].phase, play.attempts[0].billed) == (Phase.HEADERS, "unknown")
 
     def test_in_the_prelude(self) -> None:
-        play = Playbook() >> answers() >> brings(ROLE) >> is_cancelled(after=3) << Finish()
+        play = Playbook() >> answers() >> brings(ROLE) >> is_cancelled(after=3) << EndTurn()
         assert (play.attempts[0].phase, play.attempts[0].elapsed) == (Phase.PRELUDE, 3)
 
     def test_in_the_output(self) -> None:
-        assert (spoken() >> is_cancelled() << Finish()).attempts[0].failure == "cancelled"
+        assert (spoken() >> is_cancelled() << EndTurn()).attempts[0].failure == "cancelled"
 
     def test_after_settling(self) -> None:
-        assert (settled() >> is_cancelled() << Finish()).attempts[0].failure == "cancelled"
+        assert (settled() >> is_cancelled() << EndTurn()).attempts[0].failure == "cancelled"
 
     def test_after_the_terminator_nothing_was_left_to_cancel(self) -> None:
-        play = settled() >> brings(DONE) << Give(DONE) >> is_cancelled() << Finish()
+        play = settled() >> brings(DONE) << Give(DONE) >> is_cancelled() << EndTurn()
         assert (play.attempts[0].failure, play.attempts[0].billed) == (None, "yes")
 
     def test_in_a_refusal_that_is_not_decided_yet(self) -> None:
-        play = Playbook() >> answers(429) >> is_cancelled() << Finish()
+        play = Playbook() >> answers(429) >> is_cancelled() << EndTurn()
         assert (play.attempts[0].status, play.attempts[0].failure) == (429, "cancelled")
 
     def test_after_an_error_that_was_handed_on_the_error_is_what_is_told(self) -> None:
-        play = Playbook() >> answers(400) << gives_head(400) >> is_cancelled() << Finish()
+        play = Playbook() >> answers(400) << gives_head(400) >> is_cancelled() << EndTurn()
         assert play.attempts[0].failure == "refused"
 
     def test_before_another_attempt_has_begun(self) -> None:
-        play = Playbook() >> answers(503) >> ends() >> is_cancelled(sent=False) << Finish()
+        play = Playbook() >> answers(503) >> ends() >> is_cancelled(sent=False) << EndTurn()
         assert [attempt.failure for attempt in play.attempts] == ["busy", "cancelled"]
         assert play.attempts[1].elapsed == 0
 
     def test_what_was_not_taken_yet_is_not_handed_on_any_more(self) -> None:
-        Playbook() >> answers() >> brings(ANSWER) >> is_cancelled() << Finish()
+        Playbook() >> answers() >> brings(ANSWER) >> is_cancelled() << EndTurn()
 
     def test_after_the_end_it_changes_nothing(self) -> None:
-        play = settled() >> ends() << Finish() >> is_cancelled() << Finish()
+        play = settled() >> ends() << EndTurn() >> is_cancelled() << EndTurn()
         assert len(play.attempts) == 1
         assert play.attempts[0].failure is None
 
@@ -573,7 +573,7 @@ class TestTheCallersOwnTimeouts:
         self.expire(Playbook() >> answers(503) >> brings(b"x"))
 
     def test_after_settling_nothing_is_lost(self) -> None:
-        settled() >> is_lost(Failure.CALLER_TIMEOUT, after=5, detail="read") << Drop() << Finish()
+        settled() >> is_lost(Failure.CALLER_TIMEOUT, after=5, detail="read") << Drop() << EndTurn()
 
 
 class TestEndings:
@@ -594,11 +594,11 @@ class TestEndings:
         Playbook() >> answers() >> brings(ROLE + DONE) << again("replay", delay=0, failure=Failure.UNFINISHED)
 
     def test_a_missing_terminator_is_none_of_our_business(self) -> None:
-        play = settled() >> ends() << Finish()
+        play = settled() >> ends() << EndTurn()
         assert play.attempts[0].failure is None
 
     def test_five_silent_seconds_after_settling_end_the_stream(self) -> None:
-        play = settled() << reads(until=5) >> is_lost(Failure.DEADLINE, after=5) << Drop() << Finish()
+        play = settled() << reads(until=5) >> is_lost(Failure.DEADLINE, after=5) << Drop() << EndTurn()
         assert (play.attempts[0].failure, play.attempts[0].phase) == ("deadline", Phase.SETTLED)
 
     def test_whatever_comes_in_between_starts_them_anew(self) -> None:
@@ -606,7 +606,7 @@ class TestEndings:
 
     def test_the_end_of_the_body_is_not_waited_for_for_long(self) -> None:
         play = settled() >> brings(DONE) << Give(DONE) << reads(until=LINGER)
-        play >> is_lost(Failure.DEADLINE, after=LINGER) << Drop() << Finish()
+        play >> is_lost(Failure.DEADLINE, after=LINGER) << Drop() << EndTurn()
 
 
 class TestDocuments:
@@ -619,13 +619,13 @@ class TestDocuments:
 
     def test_handed_on_when_whole(self) -> None:
         play = self.asked() >> brings(self.BODY[:9]) >> brings(self.BODY[9:], after=60) << reads(until=900)
-        play >> ends() << speaks(self.BODY) << Finish()
+        play >> ends() << speaks(self.BODY) << EndTurn()
         assert (play.attempts[0].phase, play.attempts[0].billed) == (Phase.COMPLETE, "yes")
 
     @pytest.mark.parametrize("failure", LOST)
     def test_cut_it_is_replayed(self, failure: Failure) -> None:
         play = self.asked() >> brings(self.BODY[:9]) >> is_lost(failure) << again("replay", delay=0)
-        play >> answers(200, "application/json") >> brings(self.BODY) >> ends() << speaks(self.BODY) << Finish()
+        play >> answers(200, "application/json") >> brings(self.BODY) >> ends() << speaks(self.BODY) << EndTurn()
 
     @pytest.mark.parametrize("size", [0, 9, 30])
     def test_a_clean_end_in_the_middle_is_a_cut(self, size: int) -> None:
@@ -681,7 +681,7 @@ class TestTheBudget:
 
     def test_but_one_that_runs_may_go_on(self) -> None:
         play = Playbook() >> answers() >> brings(ROLE) >> brings(text("Hi"), after=899) << speaks(ROLE + text("Hi"))
-        play >> brings(STOP, after=9999) << Give(STOP) >> ends() << Finish()
+        play >> brings(STOP, after=9999) << Give(STOP) >> ends() << EndTurn()
 
     def test_the_wait_before_it_counts(self) -> None:
         play = Playbook() >> answers(429, after=25, retry_after="60") >> ends() << again("retry", delay=60)
@@ -710,7 +710,7 @@ class TestTheBudget:
         Playbook(acts=True) >> answers(429) >> ends() << again("retry", delay=0.5)
 
     def test_and_replayed_if_the_policy_says_so(self) -> None:
-        self.cut(Playbook(acts=True, replay_acting=True)) << again("replay", delay=0)
+        self.cut(Playbook(acts=True, replay_side_effects=True)) << again("replay", delay=0)
 
 
 class TestWhatIsTold:
@@ -738,7 +738,7 @@ class TestWhatIsTold:
         assert [attempt.pinged for attempt in play.attempts] == [False, False, True, True]
 
     def test_without_ping_nothing_is_pinged(self) -> None:
-        assert not finish(Playbook(ping=0)).attempts[0].pinged
+        assert not finish(Playbook(ping_interval=0)).attempts[0].pinged
 
     @pytest.mark.parametrize(
         "play",
@@ -769,7 +769,7 @@ class TestWhenItHappened:
     def test_of_an_answer(self) -> None:
         play = Playbook() >> answers(after=2) >> brings(COMMENT + ROLE, after=3) >> brings(text("Hi"), after=4)
         play << speaks(COMMENT + ROLE + text("Hi")) >> brings(text("!") + STOP, after=5) << Give(text("!") + STOP)
-        play >> ends(after=1) << Finish()
+        play >> ends(after=1) << EndTurn()
         assert self.moments(play) == [(0, 2, 9, 15)]
 
     def test_of_every_attempt_from_its_own_start(self) -> None:
@@ -782,18 +782,18 @@ class TestWhenItHappened:
             >> is_lost(Failure.RESET, after=60)
             << again("replay", delay=0)
         )
-        play >> answers(after=3) >> brings(ANSWER, after=6) << speaks(ANSWER) >> ends() << Finish()
+        play >> answers(after=3) >> brings(ANSWER, after=6) << speaks(ANSWER) >> ends() << EndTurn()
         assert self.moments(play) == [(0, None, None, 1), (1.5, 2, None, 3), (11.5, 4, None, 65), (76.5, 3, 9, 9)]
 
     def test_of_an_answer_in_one_piece_which_speaks_when_it_is_whole(self) -> None:
         play = Playbook(streaming=False) >> answers(content_type="application/json", after=2) >> brings(b"{", after=3)
-        play >> brings(b"}", after=4) >> ends(after=5) << speaks(b"{}") << Finish()
+        play >> brings(b"}", after=4) >> ends(after=5) << speaks(b"{}") << EndTurn()
         assert self.moments(play) == [(0, 2, 14, 14)]
 
     def test_of_one_that_is_too_long_to_be_held(self) -> None:
         play = Playbook(streaming=False, max_event=4) >> answers(content_type="application/json", after=2)
         play >> brings(b'{"a": ', after=3) << speaks(b'{"a": ') >> brings(b"1}", after=4) << Give(b"1}")
-        play >> ends() << Finish()
+        play >> ends() << EndTurn()
         assert self.moments(play) == [(0, 2, 5, 9)]
 
     def test_of_a_prelude_that_is_too_long_to_be_held(self) -> None:
@@ -803,7 +803,7 @@ class TestWhenItHappened:
 
     def test_an_empty_answer_has_spoken_too(self) -> None:
         play = Playbook() >> answers() >> brings(ROLE) >> brings(STOP, after=3) << speaks(ROLE + STOP) >> ends()
-        play << Finish()
+        play << EndTurn()
         assert self.moments(play) == [(0, 0, 3, 3)]
 
     @pytest.mark.parametrize(
@@ -823,7 +823,7 @@ class TestWhenItHappened:
         ids=["a refusal", "a busy server", "an exhausted quota", "a page", "an error", "an error that may pass"],
     )
     def test_what_is_no_answer_has_no_output(self, play: Callable[[], Playbook]) -> None:
-        assert self.moments(play() << Finish()) == [(0, 2, None, 2)]
+        assert self.moments(play() << EndTurn()) == [(0, 2, None, 2)]
 
     def test_nor_has_a_cut_prelude(self) -> None:
         play = Playbook(replays=0) >> answers(after=2) >> brings(ROLE, after=3) >> is_lost(Failure.RESET, after=4)
@@ -832,7 +832,7 @@ class TestWhenItHappened:
 
     def test_output_that_comes_with_an_error_is_output(self) -> None:
         play = Playbook() >> answers() >> brings(text("Hi") + INVALID, after=3) << speaks(text("Hi") + INVALID)
-        play >> ends() << Finish()
+        play >> ends() << EndTurn()
         assert self.moments(play) == [(0, 0, 3, 3)]
 
 

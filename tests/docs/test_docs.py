@@ -17,7 +17,7 @@ import tomli_w
 from docs.pages import PAGES, ROOT, free_port
 from unbroken.cli.config import read_config
 from unbroken.core.providers import PROVIDERS
-from unbroken.lab import Answer, Upstream
+from unbroken.lab import ScriptedAnswer, Upstream
 
 FENCE = re.compile(r"^```([\w ]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -66,7 +66,7 @@ def blocks(*languages: str) -> list[pytest.param]:
 
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
-    with Upstream(answer=Answer(text="Forty-two.", reasoning=["hm"])) as server:
+    with Upstream(answer=ScriptedAnswer(text="Forty-two.", reasoning=["hm"])) as server:
         yield server
 
 

@@ -27,7 +27,7 @@ from unbroken.cli.run import command as run
 from unbroken.core.dialects import DIALECTS
 from unbroken.core.policy import Policy
 from unbroken.core.providers import PROVIDERS
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from unbroken.relay.access import Entry
 from unbroken.relay.metrics import Metrics
 from unbroken.relay.records import Outcome
@@ -181,7 +181,7 @@ def test_a_turn_goes_through_nginx_as_it_is_told(fenced: dict[str, str], tmp_pat
     port = free_port()
     env = environment(tmp_path, UNBROKEN_RELAY_TOKEN="t-42")
     with (
-        Upstream(faults=[Fault("rst", "after_role")], answer=Answer(text="one two")) as upstream,
+        Upstream(faults=[Fault("rst", "after_role")], answer=ScriptedAnswer(text="one two")) as upstream,
         running("--upstream", f"lab={upstream.url}", env=env) as relay,
     ):
         folders = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))

@@ -15,7 +15,7 @@ from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.drivers.asynchronous import AsyncDriver
-from unbroken.drivers.notices import Observer
+from unbroken.drivers.notices import RetryCallback
 from unbroken.drivers.synchronous import Driver
 from unbroken.errors import WireError
 
@@ -196,7 +196,7 @@ class Blocking:
 Make: TypeAlias = Callable[..., Any]
 
 
-def make_driver(wire: ScriptedWire, policy: Policy | None = None, observe: Observer | None = None) -> Driver:
+def make_driver(wire: ScriptedWire, policy: Policy | None = None, on_retry: RetryCallback | None = None) -> Driver:
     call = recognise(REQUEST)
     assert call
     return Driver(
@@ -204,7 +204,7 @@ def make_driver(wire: ScriptedWire, policy: Policy | None = None, observe: Obser
         REQUEST,
         call,
         policy or Policy(),
-        observe=observe,
+        on_retry=on_retry,
         clock=lambda: wire.now,
         wall_clock=lambda: 0.0,
         uniform=lambda: 0.0,
@@ -212,7 +212,9 @@ def make_driver(wire: ScriptedWire, policy: Policy | None = None, observe: Obser
     )
 
 
-def make_async_driver(wire: ScriptedWire, policy: Policy | None = None, observe: Observer | None = None) -> Blocking:
+def make_async_driver(
+    wire: ScriptedWire, policy: Policy | None = None, on_retry: RetryCallback | None = None
+) -> Blocking:
     call = recognise(REQUEST)
     assert call
 
@@ -225,7 +227,7 @@ def make_async_driver(wire: ScriptedWire, policy: Policy | None = None, observe:
             REQUEST,
             call,
             policy or Policy(),
-            observe=observe,
+            on_retry=on_retry,
             clock=lambda: wire.now,
             wall_clock=lambda: 0.0,
             uniform=lambda: 0.0,

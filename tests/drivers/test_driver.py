@@ -20,7 +20,7 @@ from drivers.scripted import (
     make_driver,
     reset,
 )
-from unbroken.core.actions import Again
+from unbroken.core.actions import RetryEvent
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head
 from unbroken.core.policy import Policy
@@ -102,7 +102,7 @@ def test_asks_for_identity_and_leaves_the_rest_of_the_request_alone(make: Make) 
 
 def test_hands_the_wire_the_limits_that_hold(make: Make) -> None:
     wire = ScriptedWire(ANSWER)
-    driver = make(wire, Policy(first_output=100, settle=3, idle=50))
+    driver = make(wire, Policy(first_output_timeout=100, settle_timeout=3, idle_timeout=50))
     driver.open()
     list(driver)
     (_, first), *_ = wire.limits
@@ -112,7 +112,7 @@ def test_hands_the_wire_the_limits_that_hold(make: Make) -> None:
 
 def test_its_limits_count_from_its_opening(make: Make) -> None:
     wire = ScriptedWire((OK, reset()), ANSWER)
-    driver = make(wire, Policy(first_output=100, give_up_after=60))
+    driver = make(wire, Policy(first_output_timeout=100, give_up_after=60))
     wire.now += 10_000
     driver.open()
     assert wire.limits[0][1].until == 11_100
@@ -121,24 +121,24 @@ def test_its_limits_count_from_its_opening(make: Make) -> None:
 
 def test_tells_before_it_waits(make: Make) -> None:
     wire = ScriptedWire((BUSY, b""), (OK, reset()), ANSWER)
-    told: list[Again] = []
+    told: list[RetryEvent] = []
 
-    def observe(event: Again) -> None:
+    def on_retry(event: RetryEvent) -> None:
         told.append(event)
         wire.log.append(event.action)
 
-    make(wire, observe=observe).open()
+    make(wire, on_retry=on_retry).open()
     assert wire.log[:10] == ["send", "read", "close", "retry", "sleep 7", "send", "read", "close", "replay", "send"]
     assert [(event.attempt, event.delay, event.lost.silent) for event in told] == [(1, 7, 0), (2, 0, 1.5)]
 
 
 class TestTheConnectionIsClosedWhen:
     def test_an_observer_raises(self, make: Make) -> None:
-        def observe(event: Again) -> None:
+        def on_retry(event: RetryEvent) -> None:
             raise ZeroDivisionError
 
         wire = ScriptedWire((OK, ROLE, reset()), ANSWER)
-        driver = make(wire, observe=observe)
+        driver = make(wire, on_retry=on_retry)
         with pytest.raises(ZeroDivisionError):
             driver.open()
         assert wire.log == ["send", "read", "read", "close"]
@@ -237,7 +237,7 @@ def test_is_opened_once(make: Make) -> None:
 def test_knows_the_path_of_the_running_attempt(make: Make) -> None:
     paths = []
     wire = ScriptedWire((OK, reset()), ANSWER)
-    driver = make(wire, observe=lambda event: paths.append(driver.path))
+    driver = make(wire, on_retry=lambda event: paths.append(driver.path))
     assert driver.path is None
     driver.open()
     assert paths == [None]

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from unbroken.core.actions import Again
+from unbroken.core.actions import RetryEvent
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.report import AttemptReport
-from unbroken.drivers.notices import describe, tell
+from unbroken.drivers.notices import describe, notify
 
 
 def again(
     failure: Failure, phase: Phase, *, action: Any = "replay", delay: float = 0.0, advice: str = "", **lost: Any
-) -> Again:
+) -> RetryEvent:
     record = AttemptReport(number=1, phase=phase, failure=failure.code, elapsed=61.23, **lost)
-    return Again(action, 1, 4, failure, record, delay, advice)
+    return RetryEvent(action, 1, 4, failure, record, delay, advice)
 
 
 @pytest.mark.parametrize(
@@ -49,15 +49,15 @@ def again(
         ),
     ],
 )
-def test_one_line(event: Again, line: str) -> None:
+def test_one_line(event: RetryEvent, line: str) -> None:
     assert describe(event) == line
 
 
 def test_it_is_logged_and_told(caplog: pytest.LogCaptureFixture) -> None:
     event = again(Failure.RESET, Phase.PRELUDE)
-    told: list[Again] = []
+    told: list[RetryEvent] = []
     with caplog.at_level(logging.DEBUG, "unbroken"):
-        tell(event, told.append)
+        notify(event, told.append)
     assert told == [event]
     (record,) = caplog.records
     assert (record.name, record.levelno, record.getMessage()) == ("unbroken", logging.WARNING, describe(event))
@@ -66,9 +66,9 @@ def test_it_is_logged_and_told(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_advice_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "unbroken"):
-        tell(again(Failure.RESET, Phase.PRELUDE, advice="turn PING on (50 % of cuts)"), None)
+        notify(again(Failure.RESET, Phase.PRELUDE, advice="turn PING on (50 % of cuts)"), None)
     assert [record.getMessage() for record in caplog.records][1:] == ["turn PING on (50 % of cuts)"]
 
 
 def test_without_observers_and_with_logging_off_nothing_happens() -> None:
-    tell(again(Failure.RESET, Phase.PRELUDE), None)
+    notify(again(Failure.RESET, Phase.PRELUDE), None)

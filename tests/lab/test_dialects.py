@@ -17,7 +17,7 @@ from unbroken.core.dialects.openai_completions import OPENAI_COMPLETIONS
 from unbroken.core.dialects.openai_responses import OPENAI_RESPONSES
 from unbroken.core.http import Request
 from unbroken.core.sse import Event, Parser
-from unbroken.lab import Answer, Fault, Point, Upstream
+from unbroken.lab import Fault, Point, ScriptedAnswer, Upstream
 
 ASK = {"model": "lab", "messages": [], "input": "", "prompt": "", "contents": []}
 STREAM = "/v1beta/models/lab:streamGenerateContent?alt=sse"
@@ -38,7 +38,7 @@ CORES: dict[str, Dialect] = {
     "gemini": GEMINI,
 }
 
-FULL = Answer(
+FULL = ScriptedAnswer(
     text=("Hel", "lo"),
     reasoning=("Hm", "m."),
     tool_calls=[("call_1", "look", ['{"a":', "1}"]), ("call_2", "find", ["{}"])],
@@ -122,8 +122,8 @@ def test_answers_whole(dialect: str) -> None:
 
 @all_dialects
 @pytest.mark.parametrize("at", ["after_headers", "after_comments", "after_role"])
-@pytest.mark.parametrize("answer", [Answer(), Answer(reasoning=("Hm",))], ids=["text", "reasoning"])
-def test_says_nothing_of_its_own_in_the_prelude(dialect: str, at: Point, answer: Answer) -> None:
+@pytest.mark.parametrize("answer", [ScriptedAnswer(), ScriptedAnswer(reasoning=("Hm",))], ids=["text", "reasoning"])
+def test_says_nothing_of_its_own_in_the_prelude(dialect: str, at: Point, answer: ScriptedAnswer) -> None:
     with Upstream(answer=answer, faults=[Fault("clean_end", at)]) as upstream:
         meant = signals(dialect, ask(upstream, dialect))
     assert all(signal == Signal.SILENT for signal in meant)
@@ -184,13 +184,13 @@ def test_says_something_malformed_among_good_events(dialect: str) -> None:
 )
 @all_dialects
 def test_says_how_it_ended(dialect: str, reason: str, words: set[str]) -> None:
-    with Upstream(answer=Answer(finish_reason=reason, usage=None)) as upstream:
+    with Upstream(answer=ScriptedAnswer(finish_reason=reason, usage=None)) as upstream:
         finish = [event for event in decoded(dialect, ask(upstream, dialect)) if isinstance(event, typed.Finish)]
     assert [event.reason in words for event in finish] == [True]
 
 
 def test_anthropic_keeps_alive_with_pings_and_gemini_not_at_all() -> None:
-    with Upstream(answer=Answer(comments=2)) as upstream:
+    with Upstream(answer=ScriptedAnswer(comments=2)) as upstream:
         assert [event.type for event in events(ask(upstream, "anthropic"))][:2] == ["ping", "ping"]
         assert b": keep-alive" not in ask(upstream, "gemini")
         assert ask(upstream, "responses").startswith(b": keep-alive\n\n: keep-alive\n\nevent: response.created")

@@ -10,10 +10,10 @@ import httpcore2
 import pytest
 
 from lab.clients import CHAT, STREAM, RawClient, Stopwatch, dechunk, is_reset_at_once, split_head, text_of
-from unbroken.lab import Answer, CuttingProxy, Fault, Upstream
+from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 
 AUTH = ("user", "secret:word")
-SILENT = Answer(think=60)
+SILENT = ScriptedAnswer(think=60)
 
 
 def connect(client: RawClient, target: str, *headers: str) -> bytes:
@@ -282,7 +282,7 @@ def test_cuts_what_is_idle(how: Any) -> None:
 
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_movement_in_either_direction_keeps_it_open(direction: str) -> None:
-    answer = Answer(text=("word",) * 5, gap=0.1) if direction == "down" else SILENT
+    answer = ScriptedAnswer(text=("word",) * 5, gap=0.1) if direction == "down" else SILENT
     with Upstream(answer=answer) as upstream, CuttingProxy(idle=0.2) as proxy, RawClient(proxy.port) as client:
         connect(client, f"localhost:{upstream.port}")
         if direction == "down":
@@ -297,7 +297,7 @@ def test_movement_in_either_direction_keeps_it_open(direction: str) -> None:
 
 
 def test_cuts_only_so_many() -> None:
-    with Upstream(answer=Answer(think=0.3)) as upstream, CuttingProxy(idle=0.1, cuts=1) as proxy:
+    with Upstream(answer=ScriptedAnswer(think=0.3)) as upstream, CuttingProxy(idle=0.1, cuts=1) as proxy:
         with RawClient(proxy.port) as client:
             connect(client, f"localhost:{upstream.port}")
             assert isinstance(client.read_to_end()[1], ConnectionResetError)
@@ -309,7 +309,7 @@ def test_cuts_only_so_many() -> None:
 
 
 def test_a_black_hole_swallows_everything_and_stays() -> None:
-    answer = Answer(text=("word",) * 100, gap=0.05)
+    answer = ScriptedAnswer(text=("word",) * 100, gap=0.05)
     with (
         Upstream(answer=answer) as upstream,
         CuttingProxy(black_hole_after=0.12) as proxy,
@@ -372,7 +372,7 @@ def test_an_end_of_the_client_arrives_as_what_it_was(reset: bool) -> None:
 
 def test_a_slow_reader_slows_the_sender_down() -> None:
     with (
-        Upstream(answer=Answer(text=("x" * 30_000_000,))) as upstream,
+        Upstream(answer=ScriptedAnswer(text=("x" * 30_000_000,))) as upstream,
         CuttingProxy() as proxy,
         RawClient(proxy.port) as client,
     ):

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from lab.clients import RawClient, Stopwatch
-from unbroken.lab import Answer, CuttingProxy, Fault, Upstream
+from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from unbroken.lab.service import Service
 
 
@@ -17,7 +17,7 @@ class Broken(Service):
 
 def test_close_is_prompt_and_leaves_nothing_behind() -> None:
     threads = set(threading.enumerate())
-    upstream = Upstream(answer=Answer(think=60)).start()
+    upstream = Upstream(answer=ScriptedAnswer(think=60)).start()
     proxy = CuttingProxy(target=("127.0.0.1", upstream.port)).start()
     with RawClient(proxy.port) as streaming, RawClient(upstream.port):
         streaming.post()

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from lab.clients import CHAT, STREAM, RawClient, Stopwatch, dechunk, events, is_reset_at_once, split_head, text_of
-from unbroken.lab import POINTS, Answer, Fault, Point, Upstream
+from unbroken.lab import POINTS, Fault, Point, ScriptedAnswer, Upstream
 
 BODY_POINTS = POINTS[POINTS.index("after_headers") :]
 
@@ -48,7 +48,9 @@ def test_streams_an_answer() -> None:
 
 
 def test_streams_reasoning_and_tool_calls() -> None:
-    answer = Answer(text=(), reasoning=("Hm", "m."), tool_calls=[("call_1", "look", ['{"a":', "1}"])], usage=None)
+    answer = ScriptedAnswer(
+        text=(), reasoning=("Hm", "m."), tool_calls=[("call_1", "look", ['{"a":', "1}"])], usage=None
+    )
     with Upstream(answer=answer) as upstream, RawClient(upstream.port) as client:
         client.post()
         _, body = client.read_response()
@@ -61,7 +63,7 @@ def test_streams_reasoning_and_tool_calls() -> None:
 
 
 def test_a_string_is_told_word_by_word() -> None:
-    answer = Answer(text="one  two three ")
+    answer = ScriptedAnswer(text="one  two three ")
     assert answer.tokens == ("one", "  two", " three", " ")
     with Upstream(answer=answer) as upstream, RawClient(upstream.port) as client:
         client.post()
@@ -69,7 +71,7 @@ def test_a_string_is_told_word_by_word() -> None:
 
 
 def test_answers_whole_when_no_stream_is_asked_for() -> None:
-    answer = Answer(reasoning=("Hm",), tool_calls=[("call_1", "look", ["{", "}"])])
+    answer = ScriptedAnswer(reasoning=("Hm",), tool_calls=[("call_1", "look", ["{", "}"])])
     with Upstream(answer=answer) as upstream, RawClient(upstream.port) as client:
         client.post(b'{"model": "lab"}')
         _, body = client.read_response()
@@ -125,7 +127,7 @@ def test_the_openai_sdk_understands_it() -> None:
 
 @pytest.mark.parametrize("think_at", ["before_headers", "after_headers", "after_role"])
 def test_thinks_where_it_is_told_to(think_at: Any) -> None:
-    answer = Answer(think=0.15, think_at=think_at, comments=1)
+    answer = ScriptedAnswer(think=0.15, think_at=think_at, comments=1)
     markers = {"before_headers": b"HTTP", "after_headers": b": keep-alive", "after_role": b"Hello"}
     before = list(markers.values())[list(markers).index(think_at) - 1] if think_at != "before_headers" else b""
     with Upstream(answer=answer) as upstream, RawClient(upstream.port) as client:
@@ -138,7 +140,7 @@ def test_thinks_where_it_is_told_to(think_at: Any) -> None:
 
 
 def test_comments_are_spread_over_the_silence() -> None:
-    with Upstream(answer=Answer(think=0.2, comments=2)) as upstream, RawClient(upstream.port) as client:
+    with Upstream(answer=ScriptedAnswer(think=0.2, comments=2)) as upstream, RawClient(upstream.port) as client:
         watch = Stopwatch()
         client.post()
         client.read_until(b": keep-alive")
@@ -148,7 +150,10 @@ def test_comments_are_spread_over_the_silence() -> None:
 
 
 def test_keeps_gaps_between_tokens() -> None:
-    with Upstream(answer=Answer(text=("a", "b", "c"), gap=0.08)) as upstream, RawClient(upstream.port) as client:
+    with (
+        Upstream(answer=ScriptedAnswer(text=("a", "b", "c"), gap=0.08)) as upstream,
+        RawClient(upstream.port) as client,
+    ):
         client.post()
         client.read_until(b'"a"')
         watch = Stopwatch()
@@ -158,7 +163,7 @@ def test_keeps_gaps_between_tokens() -> None:
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
 def test_frames_as_it_is_told_to(framing: Any) -> None:
-    with Upstream(answer=Answer(framing=framing)) as upstream, RawClient(upstream.port) as client:
+    with Upstream(answer=ScriptedAnswer(framing=framing)) as upstream, RawClient(upstream.port) as client:
         client.post()
         response, body = client.read_response()
         assert done(upstream)
@@ -244,15 +249,15 @@ def test_records_requests() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(think=60, think_at="before_headers"),
-        Answer(think=60, think_at="after_headers"),
-        Answer(gap=0.02, text=("word",) * 10_000),
-        Answer(text=("x" * 10_000_000,)),  # more than the socket takes
+        ScriptedAnswer(think=60, think_at="before_headers"),
+        ScriptedAnswer(think=60, think_at="after_headers"),
+        ScriptedAnswer(gap=0.02, text=("word",) * 10_000),
+        ScriptedAnswer(text=("x" * 10_000_000,)),  # more than the socket takes
     ],
     ids=["silent before headers", "silent after headers", "sending", "blocked"],
 )
 def test_notices_at_once_that_the_client_has_left(
-    answer: Answer, how: str, tls: bool, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, capfd: Any
+    answer: ScriptedAnswer, how: str, tls: bool, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, capfd: Any
 ) -> None:
     with Upstream(answer=answer, ssl_context=server_tls if tls else None, http2=False) as upstream:
         client = RawClient(upstream.port, client_tls if tls else None)
@@ -371,7 +376,7 @@ def test_a_fault_at_connect_is_not_for_open_connections() -> None:
 @pytest.mark.parametrize("framing", ["chunked", "length"])
 def test_clean_end_is_well_formed(at: Point, framing: Any) -> None:
     with (
-        Upstream(faults=[Fault("clean_end", at)], answer=Answer(framing=framing)) as upstream,
+        Upstream(faults=[Fault("clean_end", at)], answer=ScriptedAnswer(framing=framing)) as upstream,
         RawClient(upstream.port) as client,
     ):
         client.post()
@@ -591,7 +596,7 @@ def test_fin_under_tls_with_close_notify_or_without(
 
 def test_a_plain_end_of_the_connection_has_close_notify(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
     with (
-        Upstream(answer=Answer(framing="close"), ssl_context=server_tls, http2=False) as upstream,
+        Upstream(answer=ScriptedAnswer(framing="close"), ssl_context=server_tls, http2=False) as upstream,
         RawClient(upstream.port, client_tls) as client,
     ):
         client.post()
@@ -608,7 +613,7 @@ def test_plain_http_is_no_tls(server_tls: ssl.SSLContext, capfd: Any) -> None:
 
 def test_garbage_within_tls_is_an_end(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, capfd: Any) -> None:
     with (
-        Upstream(ssl_context=server_tls, http2=False, answer=Answer(think=60)) as upstream,
+        Upstream(ssl_context=server_tls, http2=False, answer=ScriptedAnswer(think=60)) as upstream,
         RawClient(upstream.port, client_tls) as client,
     ):
         client.post()

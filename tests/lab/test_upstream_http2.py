@@ -10,7 +10,7 @@ import h2.settings
 import pytest
 
 from lab.clients import CHAT, STREAM, Http2Client, Stopwatch, events, text_of
-from unbroken.lab import POINTS, Answer, Fault, Point, Upstream
+from unbroken.lab import POINTS, Fault, Point, ScriptedAnswer, Upstream
 
 BODY_POINTS = POINTS[POINTS.index("after_headers") :]
 
@@ -63,7 +63,7 @@ def test_serves_streams_at_the_same_time(server_tls: ssl.SSLContext, connect: An
 
 
 def test_respects_the_clients_window(server_tls: ssl.SSLContext, connect: Any) -> None:
-    with Upstream(ssl_context=server_tls, answer=Answer(text=("x" * 200_000,))) as upstream:
+    with Upstream(ssl_context=server_tls, answer=ScriptedAnswer(text=("x" * 200_000,))) as upstream:
         client = connect(upstream)
         client.protocol.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1000})
         client.flush()
@@ -197,7 +197,7 @@ def test_goaway_may_disown_the_stream_and_close(server_tls: ssl.SSLContext, conn
 
 def test_after_goaway_no_stream_is_begun(server_tls: ssl.SSLContext, connect: Any) -> None:
     faults = [Fault("goaway", "after_role"), None]
-    with Upstream(ssl_context=server_tls, faults=faults, answer=Answer(gap=0.05)) as upstream:
+    with Upstream(ssl_context=server_tls, faults=faults, answer=ScriptedAnswer(gap=0.05)) as upstream:
         client = connect(upstream)
         client.post_stream()
         assert upstream.wait_for(lambda: upstream.requests and b"Hello" in upstream.requests[0].sent, 1)
@@ -207,7 +207,7 @@ def test_after_goaway_no_stream_is_begun(server_tls: ssl.SSLContext, connect: An
 
 
 def test_notices_at_once_that_a_stream_is_reset(server_tls: ssl.SSLContext, connect: Any, capfd: Any) -> None:
-    with Upstream(ssl_context=server_tls, answer=Answer(think=60, think_at="before_headers")) as upstream:
+    with Upstream(ssl_context=server_tls, answer=ScriptedAnswer(think=60, think_at="before_headers")) as upstream:
         client = connect(upstream)
         stream_id = client.post_stream()
         assert upstream.wait_for(lambda: upstream.requests, 1)
@@ -223,11 +223,13 @@ def test_notices_at_once_that_a_stream_is_reset(server_tls: ssl.SSLContext, conn
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(think=60), Answer(text=("x" * 10_000_000,))], ids=["silent", "waiting for the window"]
+    "answer",
+    [ScriptedAnswer(think=60), ScriptedAnswer(text=("x" * 10_000_000,))],
+    ids=["silent", "waiting for the window"],
 )
 @pytest.mark.parametrize("way", ["close", "goaway", "reset"])
 def test_notices_at_once_that_the_client_has_left(
-    answer: Answer, way: str, server_tls: ssl.SSLContext, connect: Any, capfd: Any
+    answer: ScriptedAnswer, way: str, server_tls: ssl.SSLContext, connect: Any, capfd: Any
 ) -> None:
     with Upstream(ssl_context=server_tls, answer=answer) as upstream:
         client = connect(upstream)

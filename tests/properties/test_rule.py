@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from properties.world import SECONDS, Heard, Script, rarely, scripts
-from unbroken.core.actions import Action, Drop, Fail, Finish, Give, GiveHead, Limits, Read, Send, Tell, Wait
+from unbroken.core.actions import Action, Drop, EndTurn, Fail, Give, GiveHead, Limits, Notify, Read, Send, Wait
 from unbroken.core.dialect import Call
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.failures import Failure
@@ -70,12 +70,12 @@ class Driver:
         self.attempts = 0
         self.head: Head | None = None
         self.handed_on = b""
-        self.told: Tell | None = None
+        self.told: Notify | None = None
         self.retries_in_a_row = 0
         self.leaves_at = leaves_at
         self.left = False
 
-    def run(self) -> Fail | Finish:
+    def run(self) -> Fail | EndTurn:
         """The whole turn."""
         for step in range(20_000):
             if step == self.leaves_at:
@@ -83,7 +83,7 @@ class Driver:
                 self.turn.cancelled(self.now, sent=self.exchange.step > 0)
                 self.left = len(self.turn.report.attempts) > recorded  # otherwise it was over already
             action = self.turn.next()
-            if isinstance(action, Finish | Fail):
+            if isinstance(action, EndTurn | Fail):
                 assert self.turn.next() == action
                 return action
             self.obey(action)
@@ -101,7 +101,7 @@ class Driver:
                 self.check_head(head)
             case Give(data):
                 self.check_bytes(data)
-            case Tell():
+            case Notify():
                 self.check_told(action)
             case Wait(seconds):
                 assert self.told is not None
@@ -205,7 +205,7 @@ class Driver:
         if self.under_the_rule and (self.head or self.heard.must_speak):
             assert len(self.handed_on) >= self.heard.whole
 
-    def check_told(self, told: Tell) -> None:
+    def check_told(self, told: Notify) -> None:
         assert self.head is None, "nothing is sent again once an attempt has spoken"
         self.told = told
         self.retries_in_a_row = self.retries_in_a_row + 1 if told.event.action == "retry" else 0
@@ -213,7 +213,7 @@ class Driver:
         assert self.turn.report.replays <= self.policy.replays
         assert told.event.attempt < told.event.of <= self.attempts + max(self.policy.retries, self.policy.replays)
 
-    def check_end(self, end: Fail | Finish) -> None:
+    def check_end(self, end: Fail | EndTurn) -> None:
         report, exchange = self.turn.report, self.exchange
         assert self.attempts <= (1 + self.policy.replays) * (1 + self.policy.retries)
         assert [attempt.number for attempt in report.attempts] == list(range(1, len(report.attempts) + 1))
@@ -257,7 +257,7 @@ def test_the_rule(
         give_up_after=give_up_after,
         max_prelude=MAX_PRELUDE,
         max_event=MAX_EVENT,
-        first_output=300.0,
+        first_output_timeout=300.0,
     )
     driver = Driver(plan, policy, streaming=streaming, choices=choices, leaves_at=leaves_at)
     end = driver.run()

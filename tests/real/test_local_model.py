@@ -34,8 +34,8 @@ def test_a_turn_is_whole_and_counted(model: LocalModel) -> None:
             events = list(turn)
         assert turn.text == "".join(event.text for event in events if isinstance(event, unbroken.Text))
         assert turn.finish_reason in ("stop", "length")
-        assert turn.usage.output
-        assert turn.usage.input
+        assert turn.usage.output_tokens
+        assert turn.usage.input_tokens
         assert turn.report.lost == 0
 
 

@@ -11,13 +11,13 @@ import pytest
 
 from real.v2ray import V2Ray, v2ray
 from unbroken.core.failures import Failure, Row
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from wire.sides import SIDES, Side, chat, failure_of, limits, open_side
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("v2ray"), pytest.mark.flaky(reruns=2)]
 
 CONN_IDLE = 1
-THINKING = Answer(think=2 * CONN_IDLE + 1.5)
+THINKING = ScriptedAnswer(think=2 * CONN_IDLE + 1.5)
 
 
 @pytest.fixture(scope="module", params=SIDES)

@@ -18,7 +18,7 @@ from cli.programs import environment
 from real.v2ray import V2Ray, v2ray
 from relay.noted import series
 from relay.serving import RelayProgram, poll
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("v2ray relay")]
 
@@ -26,7 +26,7 @@ CONN_IDLE = 1
 """Seconds; v2ray cuts a silent connection after one to two times as many."""
 
 TEXT = "The recovery token is 7."
-THINKING = Answer(text=TEXT, think=2 * CONN_IDLE + 1.5)
+THINKING = ScriptedAnswer(text=TEXT, think=2 * CONN_IDLE + 1.5)
 ASKED = {"model": "lab", "stream": True, "messages": [{"role": "user", "content": "?"}]}
 
 StartRelay = Callable[..., "Relay"]
@@ -156,7 +156,7 @@ def test_without_ping_a_cut_that_is_replayed_is_not_seen_by_the_client(
 ) -> None:
     """The model thinks too long once, as models do."""
     faults = [Fault("stall", "after_role")]
-    with Upstream(faults=faults, answer=Answer(text=TEXT), ssl_context=server_tls) as upstream:
+    with Upstream(faults=faults, answer=ScriptedAnswer(text=TEXT), ssl_context=server_tls) as upstream:
         served = relay(upstream, proxy.http_url, "--ping", "0")
         status, headers, body = served.ask("POST", "/v1/chat/completions", ASKED)
         assert status == 200

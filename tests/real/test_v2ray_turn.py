@@ -15,14 +15,14 @@ import trustme
 
 import unbroken
 from real.v2ray import V2Ray, v2ray
-from unbroken.lab import Answer, Upstream
+from unbroken.lab import ScriptedAnswer, Upstream
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("v2ray turn")]
 
 CONN_IDLE = 1
 """Seconds; v2ray cuts a silent connection after one to two times as many."""
 
-THINKING = Answer(text="The recovery token is 7.", think=2 * CONN_IDLE + 1.5)
+THINKING = ScriptedAnswer(text="The recovery token is 7.", think=2 * CONN_IDLE + 1.5)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_without_ping_it_fails_after_its_replays_and_says_why(upstream: Upstream
 
 
 def test_the_client_answers_too(upstream: Upstream, proxy: V2Ray, ca_file: Path) -> None:
-    policy = unbroken.Policy(ping=0.5)
+    policy = unbroken.Policy(ping_interval=0.5)
     with unbroken.Client(base_url=upstream.url, proxy=proxy.http_url, verify=ca_file, policy=policy) as client:
         turn = client.stream("Reply with the recovery token")
         with turn:

@@ -14,7 +14,7 @@ import trustme
 
 from real_clients import running
 from real_clients.clients import ANSWER, Client
-from unbroken.lab import Answer, CuttingProxy, Fault, RecordedRequest, Upstream
+from unbroken.lab import CuttingProxy, Fault, RecordedRequest, ScriptedAnswer, Upstream
 
 BEFORE_OUTPUT = (Fault("rst", "before_headers"), Fault("fin", "after_role"), Fault("clean_end", "after_role"))
 AFTER_OUTPUT = (Fault("fin", "after_token"), Fault("clean_end", "after_token"))
@@ -27,7 +27,7 @@ TRIES = 3
 IDLE = 1.0
 """Seconds of silence after which a path cuts a connection."""
 
-THINKING = Answer(text=ANSWER, think=3 * IDLE)
+THINKING = ScriptedAnswer(text=ANSWER, think=3 * IDLE)
 
 PATIENCE = 60.0
 """Seconds after which a client alone is not waited for any longer, where it will be cut every time."""
@@ -71,7 +71,7 @@ def alone(client: Client, fault: Fault | None) -> Seen:
 
 
 def _alone(client: Client, fault: Fault | None) -> Seen:
-    with Upstream(answer=Answer(text=ANSWER), faults=[*_refusals(client), fault]) as upstream:
+    with Upstream(answer=ScriptedAnswer(text=ANSWER), faults=[*_refusals(client), fault]) as upstream:
         ran = running.run(client, running.straight_at(upstream.origin))
         return _seen(client, ran, upstream)
 
@@ -101,7 +101,7 @@ def relayed(client: Client, fault: Fault | None) -> Seen:
 
 
 def _relayed(client: Client, fault: Fault | None) -> Seen:
-    with Upstream(answer=Answer(text=ANSWER), faults=[*faults_before(client), fault]) as upstream:
+    with Upstream(answer=ScriptedAnswer(text=ANSWER), faults=[*faults_before(client), fault]) as upstream:
         return relayed_to(upstream, client, upstream.origin)
 
 

@@ -7,7 +7,7 @@ import pytest
 from real_clients import running
 from real_clients.clients import ANSWER, CLIENTS, Client
 from real_clients.seen import AFTER_OUTPUT, BEFORE_OUTPUT, Seen, faults_before, path_of, relayed
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
 pytestmark = [pytest.mark.agents]
 
@@ -68,7 +68,7 @@ def test_cut_after_output_it_is_told_so(client: Client, fault: Fault) -> None:
 @of_each(tuple(client for client in CLIENTS if client.by_environment))
 def test_exec_is_all_it_takes(client: Client) -> None:
     cut = Fault("rst", "before_headers")
-    with Upstream(answer=Answer(text=ANSWER), faults=[*faults_before(client), cut]) as upstream:
+    with Upstream(answer=ScriptedAnswer(text=ANSWER), faults=[*faults_before(client), cut]) as upstream:
         ran = running.run(client, running.straight_at(upstream.origin), before=(*running.UNBROKEN, "exec", "--"))
         assert client.said(ran.stdout) == ANSWER, ran
         assert ran.code == 0

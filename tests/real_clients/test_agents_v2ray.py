@@ -13,14 +13,14 @@ from real.v2ray import V2Ray, v2ray
 from real_clients import running
 from real_clients.clients import ANSWER, CLIENTS, Client
 from real_clients.seen import relayed_to
-from unbroken.lab import Answer, Upstream
+from unbroken.lab import ScriptedAnswer, Upstream
 
 pytestmark = [pytest.mark.agents, pytest.mark.real, pytest.mark.xdist_group("agents v2ray")]
 
 CONN_IDLE = 1
 """Seconds; v2ray cuts a silent connection after one to two times as many."""
 
-THINKING = Answer(text=ANSWER, think=2 * CONN_IDLE + 1.5)
+THINKING = ScriptedAnswer(text=ANSWER, think=2 * CONN_IDLE + 1.5)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 
 from cli.programs import environment
 from relay.serving import Call, Caller, RelayProgram, RunRelay, Serve, Served, ServeRaw, settings_to
-from unbroken.lab import Upstream
-from unbroken.relay.settings import Upstream as To
+from unbroken.lab import UpstreamSettings
+from unbroken.relay.settings import UpstreamSettings as To
 from wire.servers import RawServer
 
 
@@ -23,9 +23,9 @@ def stack() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def lab(stack: ExitStack) -> Upstream:
+def lab(stack: ExitStack) -> UpstreamSettings:
     """A scripted upstream that has nothing to go wrong."""
-    return stack.enter_context(Upstream())
+    return stack.enter_context(UpstreamSettings())
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def serve(stack: ExitStack) -> Serve:
 
 
 @pytest.fixture
-def served(serve: Serve, lab: Upstream) -> Served:
+def served(serve: Serve, lab: UpstreamSettings) -> Served:
     """A relay before the scripted upstream, which has the name ``lab`` and is the default one."""
     return serve(lab.url)
 

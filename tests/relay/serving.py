@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 from cli.programs import Program
-from unbroken.lab.watch import Watch
+from unbroken.lab.condition import Condition
 from unbroken.relay.access import AccessLog
 from unbroken.relay.app import Relay
 from unbroken.relay.server import listen, make_server, origin_of
-from unbroken.relay.settings import Settings, Upstream
+from unbroken.relay.settings import Settings, UpstreamSettings
 from wire.servers import RawServer, Script
 
 PATIENCE = 10.0
@@ -53,7 +53,7 @@ class Served:
         sock = listen(host, 0)
         self.port: int = sock.getsockname()[1]
         self.origin = origin_of(sock)
-        self._watch = Watch()
+        self._watch = Condition()
         self._lives = threading.Event()
         self._thread = threading.Thread(target=self._server.run, args=([sock],), name="relay", daemon=True)
         self._thread.start()
@@ -109,7 +109,7 @@ class Served:
         yield
 
 
-def settings_to(to: str | Mapping[str, str | Upstream], **more: Any) -> Settings:
+def settings_to(to: str | Mapping[str, str | UpstreamSettings], **more: Any) -> Settings:
     """Settings of a relay that reads no environment.
 
     Args:
@@ -118,7 +118,7 @@ def settings_to(to: str | Mapping[str, str | Upstream], **more: Any) -> Settings
         more: further settings.
     """
     given = {"lab": to} if isinstance(to, str) else to
-    upstreams = {name: Upstream(name, url) if isinstance(url, str) else url for name, url in given.items()}
+    upstreams = {name: UpstreamSettings(name, url) if isinstance(url, str) else url for name, url in given.items()}
     default = next(iter(upstreams)) if len(upstreams) == 1 else ""
     return Settings(upstreams=upstreams, **{"default": default, "proxy": "", "grace": 5.0, **more})
 

@@ -13,7 +13,7 @@ import trio.testing
 
 from relay.asked import CHAT, Asked
 from relay.downstream import Downstream
-from unbroken.core.actions import Again, Limits
+from unbroken.core.actions import Limits, RetryEvent
 from unbroken.core.failures import Failure, Row
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
@@ -159,7 +159,7 @@ class Stage:
     client: Downstream = field(init=False)
     turn: RelayedTurn = field(init=False)
     wire: ScriptedWire = field(init=False)
-    told: list[Again] = field(default_factory=list)
+    told: list[RetryEvent] = field(default_factory=list)
     raised: BaseException | None = None
     ended: float | None = None
     cancelled: bool = False
@@ -187,7 +187,7 @@ class Stage:
             Request("POST", "http://lab/"),
             call,
             self.policy,
-            observe=self.told.append,
+            on_retry=self.told.append,
             clock=clock,
             uniform=lambda: 0.0,
         )

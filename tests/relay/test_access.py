@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relay.noted import cut
-from unbroken.core.actions import Again
+from unbroken.core.actions import RetryEvent
 from unbroken.core.failures import Failure
 from unbroken.relay.access import MAX_TEXT, AccessLog, Entry, timestamp
 from unbroken.relay.records import Outcome
@@ -59,8 +59,8 @@ def line(told: Entry, **options: bool) -> str:
     return only
 
 
-def again(*, advice: str = "", **lost: Any) -> Again:
-    return Again("replay", 1, 4, Failure.RESET, cut(1, 60.0, **lost), 0.0, advice)
+def again(*, advice: str = "", **lost: Any) -> RetryEvent:
+    return RetryEvent("replay", 1, 4, Failure.RESET, cut(1, 60.0, **lost), 0.0, advice)
 
 
 class TestText:

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from relay.serving import Call, Serve, Served, ServeRaw
 from unbroken.core.http import Head, Headers
 from unbroken.core.report import Report
-from unbroken.lab import Upstream as Lab
+from unbroken.lab import UpstreamSettings as Lab
 from unbroken.relay.fields import CREDENTIALS, downwards, lowered, told, upwards, values
-from unbroken.relay.settings import Upstream
+from unbroken.relay.settings import UpstreamSettings
 from wire.servers import saying
 
-PLAIN = Upstream("lab", "http://host")
+PLAIN = UpstreamSettings("lab", "http://host")
 VIA = b"1.1 unbroken-test"
 
 HOP_BY_HOP = [
@@ -28,7 +28,7 @@ connections = st.tuples(st.just(b"connection"), st.lists(tokens, max_size=3).map
 headers = st.lists(st.one_of(st.tuples(names, st.just(b"v")), connections), max_size=12).map(tuple)
 
 
-def up(headers: Headers, upstream: Upstream = PLAIN, *, inject: bool = False) -> Headers:
+def up(headers: Headers, upstream: UpstreamSettings = PLAIN, *, inject: bool = False) -> Headers:
     """What the upstream sees, but for ``Via``."""
     *kept, via = upwards(headers, upstream, inject=inject, via=VIA)
     assert via == (b"via", VIA)
@@ -60,7 +60,7 @@ class TestUpwards:
 
     def test_the_clients_credentials_pass_where_none_are_injected(self) -> None:
         own = tuple((name, b"its own") for name in sorted(CREDENTIALS))
-        assert up(own, Upstream("lab", "http://host", key="k")) == own
+        assert up(own, UpstreamSettings("lab", "http://host", key="k")) == own
 
     @pytest.mark.parametrize(
         ("dialect", "field"),
@@ -75,7 +75,7 @@ class TestUpwards:
         self, dialect: str, field: tuple[bytes, bytes]
     ) -> None:
         own = tuple((name, b"its own") for name in sorted(CREDENTIALS))
-        upstream = Upstream("lab", "http://host", dialect, key="k")
+        upstream = UpstreamSettings("lab", "http://host", dialect, key="k")
         assert up((*own, (b"x-a", b"1")), upstream, inject=True) == ((b"x-a", b"1"), field)
 
     def test_an_upstream_without_a_key_gets_none(self) -> None:
@@ -173,6 +173,6 @@ class TestOnTheWire:
     def test_a_loop_is_noticed(self, serve: Serve, call: Call, lab: Lab) -> None:
         first = serve({"next": "http://127.0.0.1:9"}, default="next")
         second = serve(f"{first.origin}/next")
-        first.settings.upstreams["next"] = Upstream("next", second.origin)
+        first.settings.upstreams["next"] = UpstreamSettings("next", second.origin)
         answer = call(first).ask("GET", "/v1/models")
         assert (answer.status, answer.code) == (508, "loop")

@@ -8,10 +8,10 @@ import hmac
 import pytest
 
 from relay.serving import Answer, Call, Fields, Serve, Served, poll
-from unbroken.lab import Upstream as Lab
+from unbroken.lab import UpstreamSettings as Lab
 from unbroken.relay.guard import cross_origin, preflight, without_token
 from unbroken.relay.inbound import Inbound
-from unbroken.relay.settings import Settings, Upstream
+from unbroken.relay.settings import Settings, UpstreamSettings
 
 TOKEN = "open-sesame"
 SECRET = "sk-of-the-relay"
@@ -163,7 +163,9 @@ class TestToken:
 
     @pytest.fixture
     def injecting(self, serve: Serve, lab: Lab) -> Served:
-        return serve({"lab": Upstream("lab", lab.url, key=SECRET, key_env="LAB_KEY")}, token=TOKEN, inject_key=True)
+        return serve(
+            {"lab": UpstreamSettings("lab", lab.url, key=SECRET, key_env="LAB_KEY")}, token=TOKEN, inject_key=True
+        )
 
     @pytest.mark.parametrize("how", SHOWN)
     def test_where_keys_are_injected_it_may_stand_in_the_place_of_the_key(
@@ -216,7 +218,7 @@ class TestToken:
     @pytest.mark.parametrize("origins", [frozenset(), frozenset({"https://app.test"})])
     def test_a_preflight_opens_no_door(self, serve: Serve, lab: Lab, call: Call, origins: frozenset[str]) -> None:
         """What the relay does not answer itself it would forward, with its key."""
-        upstreams = {"lab": Upstream("lab", lab.url, key=SECRET)}
+        upstreams = {"lab": UpstreamSettings("lab", lab.url, key=SECRET)}
         relay = serve(upstreams, default="lab", token=TOKEN, inject_key=True, origins=origins)
         fields = [("Origin", "https://evil.test"), ("Access-Control-Request-Method", "POST")]
         self.assert_demanded(call(relay).ask("OPTIONS", "/v1/models", fields))
@@ -233,7 +235,7 @@ class TestToken:
     def test_its_key_stands_alone_where_the_dialect_has_it(
         self, serve: Serve, lab: Lab, call: Call, dialect: str, target: str, name: str, value: str
     ) -> None:
-        upstreams = {"lab": Upstream("lab", lab.origin, dialect, SECRET, "LAB_KEY")}
+        upstreams = {"lab": UpstreamSettings("lab", lab.origin, dialect, SECRET, "LAB_KEY")}
         relay = serve(upstreams, default="lab", token=TOKEN, inject_key=True)
         own = [("Authorization", "Bearer mine"), ("x-api-key", "mine"), ("api-key", "mine"), ("x-goog-api-key", "mine")]
         assert call(relay).ask("GET", f"{target}?key=mine", [*own, ("X-Unbroken-Token", TOKEN)]).status == 200
@@ -242,7 +244,10 @@ class TestToken:
         assert "mine" not in str(request)
 
     def test_a_key_that_is_not_there_is_told(self, serve: Serve, lab: Lab, call: Call) -> None:
-        upstreams = {"lab": Upstream("lab", lab.url, key_env="LAB_KEY"), "free": Upstream("free", lab.url)}
+        upstreams = {
+            "lab": UpstreamSettings("lab", lab.url, key_env="LAB_KEY"),
+            "free": UpstreamSettings("free", lab.url),
+        }
         relay = serve(upstreams, token=TOKEN, inject_key=True)
         answer = call(relay).ask("GET", "/lab/models", [("X-Unbroken-Token", TOKEN)])
         assert (answer.status, answer.code) == (401, "no_key")

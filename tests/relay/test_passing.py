@@ -18,8 +18,8 @@ import trustme
 from relay.serving import Call, Caller, RunRelay, Serve, Served, ServeRaw, chunked, request
 from unbroken.core.policy import Policy
 from unbroken.lab import Fault
-from unbroken.lab import Upstream as Lab
-from unbroken.relay.settings import Upstream
+from unbroken.lab import UpstreamSettings as Lab
+from unbroken.relay.settings import UpstreamSettings
 from wire.servers import RawServer, Script, closed_port, read_head, reset, saying, silence
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -215,7 +215,7 @@ class TestFailures:
         assert client.ask("GET", "/v1/models").status == 502  # on the same connection
 
     def test_is_told_of_in_the_words_of_its_dialect(self, serve: Serve, call: Call) -> None:
-        upstream = Upstream("claude", f"http://127.0.0.1:{closed_port()}", "anthropic-messages")
+        upstream = UpstreamSettings("claude", f"http://127.0.0.1:{closed_port()}", "anthropic-messages")
         answer = call(serve({"claude": upstream})).ask("GET", "/v1/models")
         assert (answer.status, answer.json["type"], answer.json["error"]["type"]) == (502, "error", "api_error")
 
@@ -253,7 +253,7 @@ class TestFailures:
         assert relay.entry()["outcome"] == "unreachable"
 
     def test_an_upstream_that_is_silent_for_too_long(self, serve: Serve, serve_raw: ServeRaw, call: Call) -> None:
-        answer = call(serve(serve_raw(silence).url, policy=Policy(idle=0.1))).ask("GET", "/v1/x")
+        answer = call(serve(serve_raw(silence).url, policy=Policy(idle_timeout=0.1))).ask("GET", "/v1/x")
         assert (answer.status, answer.code) == (502, "idle_timeout")
 
     @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from relay.serving import Call, Serve, Served
 from unbroken.core.providers import PROVIDERS
-from unbroken.lab import Upstream as Lab
+from unbroken.lab import UpstreamSettings as Lab
 from unbroken.relay.routes import find_route, is_ambiguous, is_own
-from unbroken.relay.settings import Settings, Upstream
+from unbroken.relay.settings import Settings, UpstreamSettings
 
-PRESETS = {name: Upstream(name, preset.base_url, preset.dialect) for name, preset in PROVIDERS.items()}
+PRESETS = {name: UpstreamSettings(name, preset.base_url, preset.dialect) for name, preset in PROVIDERS.items()}
 
 
 def lead(path: str, query: str = "", *, default: str = "openai") -> str | None:
@@ -82,7 +82,7 @@ class TestFindRoute:
         """Not even at a server that decodes the path before it takes the dots out, and thinks of Windows."""
         if is_ambiguous(f"/lab/{path}"):
             return
-        settings = Settings(upstreams={"lab": Upstream("lab", f"https://host/{base}", dialect)})
+        settings = Settings(upstreams={"lab": UpstreamSettings("lab", f"https://host/{base}", dialect)})
         route = find_route(settings, f"/lab/{path}", "")
         assert route
         parts = urlsplit(route.url)
@@ -138,7 +138,7 @@ class TestOnTheWire:
             {
                 "plain": lab.url,
                 "deep": f"{lab.origin}/api/v1",
-                "claude": Upstream("claude", lab.origin, "anthropic-messages"),
+                "claude": UpstreamSettings("claude", lab.origin, "anthropic-messages"),
             }
         )
         client = call(relay)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unbroken.errors import UsageError
-from unbroken.relay.settings import Settings, Upstream, is_loopback
+from unbroken.relay.settings import Settings, UpstreamSettings, is_loopback
 
 SECRET = "s3cret"
 
@@ -15,14 +15,14 @@ SECRET = "s3cret"
 class TestUpstream:
     @pytest.mark.parametrize("name", ["openai", "llama.cpp", "a", "0", "my_own-1"])
     def test_a_name(self, name: str) -> None:
-        assert Upstream(name, "http://host/v1").name == name
+        assert UpstreamSettings(name, "http://host/v1").name == name
 
     @pytest.mark.parametrize(
         "name", ["", "OpenAI", "a/b", ".", "..", "_unbroken", "a b", "ä", "v1", "v1beta", "v1alpha"]
     )
     def test_what_cannot_be_one_or_means_something_else_in_a_path(self, name: str) -> None:
         with pytest.raises(UsageError, match="cannot name an upstream"):
-            Upstream(name, "http://host/v1")
+            UpstreamSettings(name, "http://host/v1")
 
     @pytest.mark.parametrize(
         ("url", "complaint"),
@@ -37,14 +37,14 @@ class TestUpstream:
     )
     def test_a_base_url_that_is_none(self, url: str, complaint: str) -> None:
         with pytest.raises(UsageError, match=complaint) as caught:
-            Upstream("lab", url)
+            UpstreamSettings("lab", url)
         assert SECRET not in str(caught.value)
 
     def test_an_at_sign_in_the_path_is_no_credential(self) -> None:
-        assert Upstream("lab", "http://host/@me/v1").root == "http://host/@me"
+        assert UpstreamSettings("lab", "http://host/@me/v1").root == "http://host/@me"
 
     def test_its_key_is_not_shown(self) -> None:
-        assert SECRET not in repr(Upstream("lab", "http://host", key=SECRET))
+        assert SECRET not in repr(UpstreamSettings("lab", "http://host", key=SECRET))
 
     @pytest.mark.parametrize(
         ("base_url", "root"),
@@ -62,7 +62,7 @@ class TestUpstream:
         ],
     )
     def test_its_version_is_a_part_of_what_clients_ask_for(self, base_url: str, root: str) -> None:
-        assert Upstream("lab", base_url).root == root
+        assert UpstreamSettings("lab", base_url).root == root
 
     @pytest.mark.parametrize(
         ("path", "url"),
@@ -78,19 +78,19 @@ class TestUpstream:
         ],
     )
     def test_its_own_path_is_not_repeated(self, path: str, url: str) -> None:
-        assert Upstream("lab", "http://host/api/v1").url_of(path) == url
+        assert UpstreamSettings("lab", "http://host/api/v1").url_of(path) == url
 
     @settings(deadline=None)
     @given(st.text("abv1./%-_~", max_size=20), st.sampled_from(["http://host", "http://v1/a/b/v1", "http://h:1/v1/"]))
     def test_no_path_leads_out_of_its_root(self, path: str, base_url: str) -> None:
-        upstream = Upstream("lab", base_url)
+        upstream = UpstreamSettings("lab", base_url)
         assert upstream.url_of(path).startswith(f"{upstream.root}/")
         assert upstream.root in base_url
 
 
 class TestSettings:
     def test_the_default_upstream_is_one_of_them(self) -> None:
-        upstreams = {"a": Upstream("a", "http://a"), "b": Upstream("b", "http://b")}
+        upstreams = {"a": UpstreamSettings("a", "http://a"), "b": UpstreamSettings("b", "http://b")}
         assert Settings(upstreams=upstreams, default="b").default == "b"
         assert Settings(upstreams=upstreams).default == ""
         with pytest.raises(UsageError, match="the default upstream 'c' is not there; known are a, b"):
@@ -102,7 +102,9 @@ class TestSettings:
         assert Settings(upstreams={}, inject_key=True, token="t").inject_key
 
     def test_its_token_is_not_shown(self) -> None:
-        assert SECRET not in repr(Settings(upstreams={"a": Upstream("a", "http://a", key=SECRET)}, token=SECRET))
+        assert SECRET not in repr(
+            Settings(upstreams={"a": UpstreamSettings("a", "http://a", key=SECRET)}, token=SECRET)
+        )
 
 
 @pytest.mark.parametrize("host", ["localhost", "api.localhost", "127.0.0.1", "127.255.0.9", "::1"])

@@ -14,7 +14,7 @@ from relay.asked import CHAT, GEMINI
 from relay.feeds import Feed
 from relay.noted import series
 from relay.serving import Call, Caller, Serve, Served, poll
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from unbroken.relay import board, records, status
 
 Watch = Callable[..., Feed]
@@ -308,7 +308,7 @@ class TestFeed:
     def test_ends_at_once_when_the_relay_stops_and_running_turns_do_not(
         self, serve: Serve, watch: Watch, begin: Callable[[Served], Caller], stack: ExitStack
     ) -> None:
-        upstream = stack.enter_context(Upstream(answer=Answer(think=0.5)))
+        upstream = stack.enter_context(Upstream(answer=ScriptedAnswer(think=0.5)))
         served = serve(upstream.url)
         feed = watch(served)
         feed.next("hello")

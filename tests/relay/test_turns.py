@@ -36,7 +36,7 @@ from unbroken.core.failures import Failure, Phase
 from unbroken.core.policy import Policy
 from unbroken.core.turn import READ_REFUSAL
 from unbroken.errors import UsageError
-from unbroken.lab import Answer
+from unbroken.lab import ScriptedAnswer
 from unbroken.lab.routes import DIALECTS as IN_THE_LAB
 from unbroken.relay.records import Outcome, TurnRecord, cuts_of
 from unbroken.relay.turns import LAST_WORDS
@@ -148,8 +148,8 @@ FAILED: dict[str, Row] = {
     "lost before the headers": ([[lost()]] * 4, {}, Outcome.LOST, 502),
     "lost in the prelude": ([[OK, ROLE, lost()]] * 4, {}, Outcome.LOST, 502),
     "ended in the prelude": ([[OK, ROLE, END]], {"policy": ONCE}, Outcome.LOST, 502),
-    "too slow": ([[OK, ROLE]], {"policy": Policy(first_output=14)}, Outcome.TIMED_OUT, 504),
-    "too slow to answer": ([[]], {"policy": Policy(first_output=100)}, Outcome.TIMED_OUT, 504),
+    "too slow": ([[OK, ROLE]], {"policy": Policy(first_output_timeout=14)}, Outcome.TIMED_OUT, 504),
+    "too slow to answer": ([[]], {"policy": Policy(first_output_timeout=100)}, Outcome.TIMED_OUT, 504),
     "nobody there": ([[REFUSED]] * 9, {}, Outcome.UNREACHABLE, 502),
     "a bad certificate": ([[lost(Failure.CERTIFICATE)]], {}, Outcome.UNREACHABLE, 502),
     "no JSON": ([[OK, b"data: {\n\n"]], {}, Outcome.MALFORMED, 502),
@@ -219,7 +219,7 @@ class TestACutAfterOutput:
     @pytest.mark.parametrize("asked", DIALECTS, ids=str)
     def test_at_any_byte_of_the_ending_leaves_whole_events_and_the_error(self, asked: Asked) -> None:
         lab = next(dialect for dialect in IN_THE_LAB if dialect.answers(asked.path.partition("?")[0]))
-        told = lab.pieces(Answer(text="Hi"), 1)
+        told = lab.pieces(ScriptedAnswer(text="Hi"), 1)
         spoken = told.prelude + b"".join(told.told)
         for cut in range(0, told.finish.index(b"\n\n") + 2, 3):
             stage = perform([OK, spoken, told.finish[:cut], lost()], asked=asked)

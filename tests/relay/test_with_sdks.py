@@ -18,9 +18,9 @@ from real.parts import missing
 from relay.serving import Served, settings_to
 from sdks import matrix
 from unbroken.core.policy import Policy
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, UpstreamSettings
 from unbroken.lab.speech import MESSAGE
-from unbroken.relay.settings import Upstream as To
+from unbroken.relay.settings import UpstreamSettings as To
 
 pytestmark = [pytest.mark.sdks, pytest.mark.xdist_group("sdks")]
 
@@ -50,7 +50,7 @@ class Case:
     """
 
     faults: Sequence[Fault] = ()
-    answer: Answer = Answer(text=TEXT)  # noqa: RUF009 - frozen
+    answer: ScriptedAnswer = ScriptedAnswer(text=TEXT)  # noqa: RUF009 - frozen
     replays: int = 3
     early: bool = False
 
@@ -58,10 +58,12 @@ class Case:
 # The SDKs' own retries are not the point here.
 NO_RETRY = {"retry-after": "90", "x-should-retry": "false"}
 CASES: Mapping[str, Case] = {
-    "silence after the headers": Case(answer=Answer(text=TEXT, think=SILENCE, think_at="after_headers")),
-    "silence in the prelude": Case(answer=Answer(text=TEXT, think=SILENCE, think_at="after_role")),
-    "silence before the headers": Case(answer=Answer(text=TEXT, think=SILENCE, think_at="before_headers"), early=True),
-    "silence between tokens": Case(answer=Answer(text=TEXT, gap=SILENCE / 2)),
+    "silence after the headers": Case(answer=ScriptedAnswer(text=TEXT, think=SILENCE, think_at="after_headers")),
+    "silence in the prelude": Case(answer=ScriptedAnswer(text=TEXT, think=SILENCE, think_at="after_role")),
+    "silence before the headers": Case(
+        answer=ScriptedAnswer(text=TEXT, think=SILENCE, think_at="before_headers"), early=True
+    ),
+    "silence between tokens": Case(answer=ScriptedAnswer(text=TEXT, gap=SILENCE / 2)),
     "a cut before output": Case([Fault("rst", "after_role")]),
     "a cut after heartbeats": Case([Fault("rst", "after_headers", seconds=SILENCE)]),
     "a cut after output": Case([Fault("rst", "after_token")]),
@@ -101,13 +103,13 @@ class Setup:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._labs: dict[tuple[str, str], tuple[str, Served, Upstream]] = {}
+        self._labs: dict[tuple[str, str], tuple[str, Served, UpstreamSettings]] = {}
         self._relays: dict[tuple[int, bool], Served] = {}
 
     def ask_for(self, face: str, name: str) -> dict[str, str]:
         """What a program is told."""
         case, key = CASES[name], f"lab{len(self._labs)}"
-        lab = self._stack.enter_context(Upstream(faults=case.faults, answer=case.answer))
+        lab = self._stack.enter_context(UpstreamSettings(faults=case.faults, answer=case.answer))
         relay = self._relay(case)
         relay.settings.upstreams[key] = To(key, lab.url)  # type: ignore[index]  # a dict, in truth
         self._labs[face, name] = (key, relay, lab)
@@ -123,7 +125,7 @@ class Setup:
     def _relay(self, case: Case) -> Served:
         kind = (case.replays, case.early)
         if kind not in self._relays:
-            policy = Policy(replays=case.replays, backoff_initial=0.01, settle=0.2)
+            policy = Policy(replays=case.replays, backoff_initial=0.01, settle_timeout=0.2)
             settings = settings_to({}, policy=policy, heartbeat=HEARTBEAT, early_heartbeat=case.early)
             self._relays[kind] = self._stack.enter_context(Served(settings))
         return self._relays[kind]

@@ -25,7 +25,7 @@ from relay.feeds import Feed
 from relay.noted import series
 from relay.serving import PATIENCE, Caller, RelayProgram, poll, settings_to
 from unbroken.errors import UsageError
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from unbroken.relay import workers
 from unbroken.relay.board import Board, Snapshot
 from wire.servers import silence
@@ -177,7 +177,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def thinking() -> Iterator[Upstream]:
-    with Upstream(answer=Answer(think=THINK)) as upstream:
+    with Upstream(answer=ScriptedAnswer(think=THINK)) as upstream:
         yield upstream
 
 

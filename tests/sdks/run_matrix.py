@@ -30,9 +30,9 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 from sdks.callers import Face  # noqa: E402
 from sdks.cases import CASES, IDLE, Case  # noqa: E402
 from unbroken import Policy  # noqa: E402
-from unbroken.lab import Answer, Upstream  # noqa: E402
+from unbroken.lab import ScriptedAnswer, Upstream  # noqa: E402
 
-POLICY = Policy(backoff_initial=0.01, settle=0.2)
+POLICY = Policy(backoff_initial=0.01, settle_timeout=0.2)
 PATIENCE = 0.5
 """Seconds after which a program that waits in silence is said to hang."""
 LIMIT = 20.0
@@ -76,7 +76,7 @@ def run_face(face: Face) -> Iterator[tuple[str, Any]]:
     run_cell(face, CASES[0], None, limit=120)  # SDKs import what they need when they need it, which takes long
     for case in CASES:
         if face.streams or case.whole:
-            policy = dataclasses.replace(POLICY, idle=IDLE) if case.is_silence else POLICY
+            policy = dataclasses.replace(POLICY, idle_timeout=IDLE) if case.is_silence else POLICY
             yield (
                 case.name,
                 {
@@ -88,7 +88,7 @@ def run_face(face: Face) -> Iterator[tuple[str, Any]]:
 
 def run_cell(face: Face, case: Case, policy: Policy | None, limit: float = LIMIT) -> Outcome:
     found: list[Outcome] = []
-    with Upstream(answer=Answer(text=face.text), faults=[case.fault_in(face.dialect)]) as upstream:
+    with Upstream(answer=ScriptedAnswer(text=face.text), faults=[case.fault_in(face.dialect)]) as upstream:
         thread = threading.Thread(target=lambda: found.append(ask(face, upstream.origin, policy)), daemon=True)
         thread.start()
         thread.join(PATIENCE if case.is_silence and policy is None else limit)

@@ -12,7 +12,7 @@ import pytest
 
 from real.parts import missing
 from sdks import matrix
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
 PAGE = matrix.ROOT / "docs" / "sdks.md"
 BLOCK = re.compile(r"^```python sdk\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -38,7 +38,7 @@ def ran() -> list[Ran]:
 
 
 def run(block: str) -> Ran:
-    answer = Answer(text=f'{{"greeting": "{TEXT}"}}') if "instructor" in block else Answer()
+    answer = ScriptedAnswer(text=f'{{"greeting": "{TEXT}"}}') if "instructor" in block else ScriptedAnswer()
     with Upstream(answer=answer, faults=[Fault("rst", "after_role")]) as upstream:
         done = subprocess.run(
             [matrix.python(), "-c", block.replace("https://api.mistral.ai", upstream.origin)],

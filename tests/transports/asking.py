@@ -16,7 +16,7 @@ from unbroken import Policy
 from unbroken.transports import httpx as for_httpx
 from unbroken.transports import httpx2 as for_httpx2
 
-POLICY = Policy(backoff_initial=0.01, backoff_max=0.02, settle=0.2)
+POLICY = Policy(backoff_initial=0.01, backoff_max=0.02, settle_timeout=0.2)
 CHAT = {"model": "lab", "messages": [{"role": "user", "content": "Hello?"}], "stream": True}
 CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": ("/v1/chat/completions", CHAT),

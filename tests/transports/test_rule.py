@@ -10,7 +10,7 @@ import pytest
 
 from transports.asking import CALLS, CHAT, POLICY, WAYS, Way
 from unbroken import StreamCut, Unreachable
-from unbroken.lab import Answer, Fault
+from unbroken.lab import Fault, ScriptedAnswer
 
 BEFORE_OUTPUT = ["before_headers", "after_headers", "after_role"]
 all_calls = pytest.mark.parametrize("call", CALLS)
@@ -65,7 +65,7 @@ def test_the_headers_are_those_of_the_attempt_that_spoke(way: Way, serve) -> Non
 
 
 def test_an_end_that_was_not_one_is_seen_through(way: Way, serve) -> None:
-    upstream = serve(Fault("clean_end", "after_token"), answer=Answer(framing="close"))
+    upstream = serve(Fault("clean_end", "after_token"), answer=ScriptedAnswer(framing="close"))
     assert isinstance(way.post(upstream.url + "/chat/completions").error, way.library.ReadError)
 
 
@@ -100,7 +100,7 @@ def test_nobody_there_is_a_connect_error(way: Way, serve) -> None:
 def test_an_observer_is_told(way: Way, serve) -> None:
     told: list[object] = []
     upstream = serve(Fault("rst", "after_role"))
-    way.post(upstream.url + "/chat/completions", observe=told.append)
+    way.post(upstream.url + "/chat/completions", on_retry=told.append)
     assert len(told) == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from transports.asking import Way
 from unbroken import CallerTimeout
-from unbroken.lab import Answer, Fault
+from unbroken.lab import Fault, ScriptedAnswer
 
 PATH = "/chat/completions"
 
@@ -26,7 +26,7 @@ def test_a_read_timeout_is_raised_in_every_phase(way: Way, serve, at: str) -> No
 
 
 def test_a_read_timeout_does_not_count_from_the_beginning(way: Way, serve) -> None:
-    upstream = serve(answer=Answer(text=["a"] * 8, gap=0.08))
+    upstream = serve(answer=ScriptedAnswer(text=["a"] * 8, gap=0.08))
     reply = way.post(upstream.url + PATH, timeout=way.library.Timeout(None, read=0.4))
     assert reply.error is None
     assert reply.data == upstream.requests[0].sent

@@ -13,7 +13,7 @@ import pytest
 
 import unbroken.wire.async_http
 import unbroken.wire.http
-from unbroken.lab import Answer, CuttingProxy, Fault, Upstream
+from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from wire.servers import RawServer, read_head, silence
 from wire.sides import Side, Talk, chat, failure_of, limits
 
@@ -41,7 +41,7 @@ def test_turns_at_the_same_time_have_a_connection_each(
     side: Side, http2: bool, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     with (
-        Upstream(answer=Answer(gap=0.01), ssl_context=server_tls, http2=http2) as upstream,
+        Upstream(answer=ScriptedAnswer(gap=0.01), ssl_context=server_tls, http2=http2) as upstream,
         side.wire(verify=client_tls) as exchange,
     ):
         first, second = exchange(chat(upstream.url)), exchange(chat(upstream.url))
@@ -166,7 +166,7 @@ def test_the_kernel_looks_after_the_path_too(side: Side, proxied: bool, monkeypa
 def test_three_hundred_turns_that_were_left_leave_nothing(
     side: Side, http2: bool, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    answer = Answer(think=60, think_at="before_headers")
+    answer = ScriptedAnswer(think=60, think_at="before_headers")
     with (
         Upstream(answer=answer, ssl_context=server_tls if http2 else None) as upstream,
         side.wire(verify=client_tls) as exchange,

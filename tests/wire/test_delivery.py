@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from unbroken.lab import Answer, Fault, Upstream
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from wire.servers import RawServer, saying
 from wire.sides import Side, chat
 
@@ -49,7 +49,9 @@ def test_a_body_is_delivered_whole(
 ) -> None:
     tls = server_tls if encrypted else None
     with (
-        Upstream(answer=Answer(text=["word " * 2000] * 100, framing=framing), ssl_context=tls, http2=http2) as upstream,
+        Upstream(
+            answer=ScriptedAnswer(text=["word " * 2000] * 100, framing=framing), ssl_context=tls, http2=http2
+        ) as upstream,
         side.wire(verify=client_tls) as exchange,
     ):
         talk = exchange(chat(upstream.url))

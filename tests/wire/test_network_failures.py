@@ -15,7 +15,7 @@ import trustme
 
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
-from unbroken.lab import Answer, CuttingProxy, Fault, Upstream
+from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from wire.servers import RawServer, Script, black_hole, closed_port, read_head, reset, saying, silence
 from wire.sides import PATIENT, Side, Talk, chat, failure_of, limits
 
@@ -28,15 +28,15 @@ Staging = Callable[[ssl.SSLContext], AbstractContextManager[Scene]]
 # What happens
 
 
-def plain(fault: Fault, answer: Answer | None = None) -> Staging:
+def plain(fault: Fault, answer: ScriptedAnswer | None = None) -> Staging:
     return _upstream(faults=[fault], answer=answer)
 
 
-def tls(fault: Fault, answer: Answer | None = None) -> Staging:
+def tls(fault: Fault, answer: ScriptedAnswer | None = None) -> Staging:
     return _upstream(encrypted=True, http2=False, faults=[fault], answer=answer)
 
 
-def h2(fault: Fault, answer: Answer | None = None) -> Staging:
+def h2(fault: Fault, answer: ScriptedAnswer | None = None) -> Staging:
     return _upstream(encrypted=True, faults=[fault], answer=answer)
 
 
@@ -94,7 +94,7 @@ def unresolvable(code: int) -> Staging:
 @contextmanager
 def path_that_dies(context: ssl.SSLContext) -> Iterator[Scene]:
     with (
-        Upstream(ssl_context=context, answer=Answer(think=60)) as upstream,
+        Upstream(ssl_context=context, answer=ScriptedAnswer(think=60)) as upstream,
         CuttingProxy(black_hole_after=0.2) as proxy,
     ):
         yield upstream.url, {"proxy": proxy.url}
@@ -119,7 +119,7 @@ def certificate(
 
 
 EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
-TO_THE_CLOSE = Answer(framing="close")
+TO_THE_CLOSE = ScriptedAnswer(framing="close")
 PING = limits(ping=0.1, ping_timeout=0.3)
 F = Failure
 
@@ -222,7 +222,7 @@ def test_is_called_what_it_is_and_leaves_the_exchange_dead(
 def test_a_deadline_ends_the_wait_whatever_happens(
     side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    answer = Answer(think=60)
+    answer = ScriptedAnswer(think=60)
     for context in (None, server_tls):
         with Upstream(ssl_context=context, answer=answer) as upstream, side.wire(verify=client_tls) as exchange:
             talk = exchange(chat(upstream.url))
@@ -261,7 +261,7 @@ def test_answered_pings_tell_the_round_trip_and_keep_the_idle_limit_from_passing
     side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     with (
-        Upstream(answer=Answer(think=1.0), ssl_context=server_tls) as upstream,
+        Upstream(answer=ScriptedAnswer(think=1.0), ssl_context=server_tls) as upstream,
         side.wire(verify=client_tls) as exchange,
     ):
         talk = exchange(chat(upstream.url))
@@ -289,7 +289,7 @@ def test_a_pause_of_the_reader_is_no_silence_of_the_network(
     """Whoever takes long over an event finds the next one there, and no limit passed."""
     hasty = limits(idle=0.2, ping=0.05, ping_timeout=0.1)
     with (
-        Upstream(answer=Answer(think=0.1, think_at="after_role"), ssl_context=server_tls) as upstream,
+        Upstream(answer=ScriptedAnswer(think=0.1, think_at="after_role"), ssl_context=server_tls) as upstream,
         side.wire(verify=client_tls) as exchange,
     ):
         talk = exchange(chat(upstream.url))

@@ -13,7 +13,7 @@ import pytest
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.errors import UsageError
-from unbroken.lab import Answer, CuttingProxy, Upstream
+from unbroken.lab import CuttingProxy, ScriptedAnswer, Upstream
 from wire.servers import RawServer, Script, closed_port, read_head, relaying_to, reset, silence
 from wire.sides import PATIENT, Side, Talk, chat, failure_of, limits
 
@@ -65,7 +65,7 @@ def test_ping_keeps_a_path_that_would_be_cut_while_nothing_moves(
     side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     with (
-        Upstream(answer=Answer(think=0.7), ssl_context=server_tls) as upstream,
+        Upstream(answer=ScriptedAnswer(think=0.7), ssl_context=server_tls) as upstream,
         CuttingProxy(idle=0.3, how="rst") as resetting,
         CuttingProxy(idle=0.3, how="fin") as closing,
     ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,16 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 )
 
 
+_POLICY_FIELDS = {
+    "replays": "replays",
+    "first_output": "first_output_timeout",
+    "idle": "idle_timeout",
+    "give_up_after": "give_up_after",
+    "ping": "ping_interval",
+}
+"""The option of each limit, and the field of :class:`unbroken.Policy` that it sets."""
+
+
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add them to a command."""
     return add_options(command, _OPTIONS)
@@ -54,11 +63,13 @@ def policy_from(options: Mapping[str, Any]) -> Policy:
     """
     from unbroken.core.policy import Policy
 
-    limits = {key: options[key] for key in ("replays", "idle", "first_output", "give_up_after", "ping")}
+    limits = {field: options[name] for name, field in _POLICY_FIELDS.items() if options[name] is not None}
     try:
-        return dataclasses.replace(Policy(), **{key: value for key, value in limits.items() if value is not None})
-    except UsageError as exc:  # which begins with the limit's name
-        raise UsageError(f"--{str(exc).replace('_', '-')}") from None
+        return Policy(**limits)
+    except UsageError as exc:  # the message begins with the name of the field
+        field, _, rest = str(exc).partition(" ")
+        option_name = next(name for name, known in _POLICY_FIELDS.items() if known == field)
+        raise UsageError(f"--{option_name.replace('_', '-')} {rest}") from None
 
 
 def proxy_from(ctx: click.Context, options: Mapping[str, Any]) -> str | None:

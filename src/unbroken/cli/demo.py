@@ -17,7 +17,7 @@ from unbroken.client import Client
 from unbroken.core.events import Text
 from unbroken.drivers.notices import describe
 from unbroken.errors import TurnError
-from unbroken.lab.answer import Answer
+from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.local_model import LocalModel, LocalModelMissingError
 from unbroken.lab.proxy import CuttingProxy
 from unbroken.lab.upstream import Upstream
@@ -35,7 +35,7 @@ _PROBE_TOKENS, _MOST_TOKENS = 400, 6000
 
 
 @dataclasses.dataclass
-class Outcome:
+class DemoOutcome:
     """What one of the two programs went through.
 
     Attributes:
@@ -101,7 +101,7 @@ def _model(scripted: bool) -> Iterator[tuple[int, dict[str, Any]]]:
         except LocalModelMissingError as exc:
             click.echo(f"· no local model here ({exc})")
     click.echo("· a scripted upstream of the lab in the place of a model")
-    with Upstream(answer=Answer(text="The sea is a large body of salt water.", think=THINK)) as upstream:
+    with Upstream(answer=ScriptedAnswer(text="The sea is a large body of salt water.", think=THINK)) as upstream:
         yield upstream.port, _body(QUESTION)
 
 
@@ -117,7 +117,7 @@ def _prompt(model: LocalModel) -> str:
     started = time.monotonic()
     with Client(base_url=model.url, proxy="") as client, client.stream(probe, max_tokens=1, cache_prompt=False) as turn:
         turn.read()
-    per_second = (turn.usage.input or _PROBE_TOKENS) / (time.monotonic() - started)
+    per_second = (turn.usage.input_tokens or _PROBE_TOKENS) / (time.monotonic() - started)
     return _filled(int(min(per_second * THINK, _MOST_TOKENS) * words_per_token))
 
 
@@ -128,7 +128,7 @@ def _filled(words: int) -> str:
 
 
 @contextlib.contextmanager
-def _cut_once(port: int, outcome: Outcome) -> Iterator[str]:
+def _cut_once(port: int, outcome: DemoOutcome) -> Iterator[str]:
     """A proxy before the model; afterwards the outcome tells what happened at it."""
     with CuttingProxy(target=("127.0.0.1", port), idle=IDLE, how="rst", cuts=1) as proxy:
         yield f"http://127.0.0.1:{proxy.port}/v1"
@@ -138,12 +138,12 @@ def _cut_once(port: int, outcome: Outcome) -> Iterator[str]:
                 outcome.note(f"silent for {IDLE:g} s: the proxy resets connection {number}", tunnel.cut_at)
 
 
-def _with_openai(port: int, body: dict[str, Any]) -> Outcome:
+def _with_openai(port: int, body: dict[str, Any]) -> DemoOutcome:
     try:
         import openai
     except ImportError:
-        return Outcome("openai SDK", ending="not installed: pip install openai")
-    outcome = Outcome(f"openai SDK {openai.__version__}")
+        return DemoOutcome("openai SDK", ending="not installed: pip install openai")
+    outcome = DemoOutcome(f"openai SDK {openai.__version__}")
     click.echo(f"  asking with the {outcome.title}")
     with _cut_once(port, outcome) as url:
         client = openai.OpenAI(base_url=url, api_key="none")
@@ -161,13 +161,13 @@ def _with_openai(port: int, body: dict[str, Any]) -> Outcome:
     return outcome
 
 
-def _with_unbroken(port: int, body: dict[str, Any]) -> Outcome:
-    outcome = Outcome("Unbroken")
+def _with_unbroken(port: int, body: dict[str, Any]) -> DemoOutcome:
+    outcome = DemoOutcome("Unbroken")
     click.echo("  asking with Unbroken")
     messages = body["messages"]
     options = {key: value for key, value in body.items() if key != "messages"}
     with _cut_once(port, outcome) as url:
-        client = Client(base_url=url, model="smollm2", proxy="", observe=lambda event: outcome.note(describe(event)))
+        client = Client(base_url=url, model="smollm2", proxy="", on_retry=lambda event: outcome.note(describe(event)))
         try:
             with client, client.stream(messages, cache_prompt=False, **options) as turn:
                 for event in turn:
@@ -181,7 +181,7 @@ def _with_unbroken(port: int, body: dict[str, Any]) -> Outcome:
     return outcome
 
 
-def side_by_side(outcomes: list[Outcome], width: int) -> str:
+def side_by_side(outcomes: list[DemoOutcome], width: int) -> str:
     """The outcomes in columns of a table that is ``width`` characters wide."""
     column = (width - 3 * (len(outcomes) - 1)) // len(outcomes)
     rows = [

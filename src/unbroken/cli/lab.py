@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from unbroken.errors import UsageError
-from unbroken.lab.answer import Answer
+from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.fault import KINDS, POINTS, Fault, parse_fault
 from unbroken.lab.proxy import CuttingProxy
 from unbroken.lab.service import Service
@@ -45,7 +45,7 @@ def upstream(port: int, faults: tuple[str, ...], times: int, text: str, think: f
       --fault stall=5@after_role        five seconds of silence, the connection open
     """  # noqa: D301 - click's mark
     script = [fault for text_of in faults for fault in [_fault(text_of)] * times]
-    with Upstream(faults=script, answer=Answer(text=text, think=think), port=port) as server:
+    with Upstream(faults=script, answer=ScriptedAnswer(text=text, think=think), port=port) as server:
         click.echo(f"listening on {server.url}", err=True)
         _tell_requests(server)
 

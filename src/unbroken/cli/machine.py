@@ -9,7 +9,7 @@ import msgspec
 
 from unbroken.cli.render import Renderer
 from unbroken.client.synchronous import TurnStream
-from unbroken.core.actions import Again
+from unbroken.core.actions import RetryEvent
 from unbroken.core.events import TypedEvent, Usage
 from unbroken.errors import TurnError
 
@@ -44,7 +44,7 @@ class JsonLinesRenderer(Renderer):
         """See :meth:`Renderer.event`."""
         self._line(event)
 
-    def again(self, event: Again) -> None:
+    def again(self, event: RetryEvent) -> None:
         """See :meth:`Renderer.again`."""
         told = {"attempt": event.attempt, "of": event.of, "delay": event.delay, "lost": event.lost}
         self._line({"type": event.action} | told | {"advice": event.advice})
@@ -88,11 +88,11 @@ def _tool_calls(turn: TurnStream) -> list[dict[str, Any]]:
 
 def _usage(usage: Usage) -> dict[str, int | None]:
     return {
-        "in": usage.input,
-        "cached": usage.cached,
+        "in": usage.input_tokens,
+        "cached": usage.cached_tokens,
         "new": usage.new,
-        "out": usage.output,
-        "reasoning": usage.reasoning,
+        "out": usage.output_tokens,
+        "reasoning": usage.reasoning_tokens,
         "total": usage.total,
     }
 

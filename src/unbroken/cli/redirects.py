@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unbroken.errors import UsageError
 
 if TYPE_CHECKING:
-    from unbroken.relay.settings import Upstream
+    from unbroken.relay.settings import UpstreamSettings
 
 VARIABLES: Mapping[str, tuple[str, str | None]] = {
     "OPENAI_BASE_URL": ("openai", "/v1"),
@@ -88,7 +88,7 @@ def as_tables(leads: Sequence[Lead]) -> dict[str, dict[str, Any]]:
         UsageError: a variable is set to something that is no base URL.
     """
     from unbroken.core.providers import PROVIDERS
-    from unbroken.relay.settings import Upstream
+    from unbroken.relay.settings import UpstreamSettings
 
     tables: dict[str, dict[str, Any]] = {}
     for lead in leads:
@@ -97,7 +97,7 @@ def as_tables(leads: Sequence[Lead]) -> dict[str, dict[str, Any]]:
         preset = PROVIDERS.get(VARIABLES[lead.variable][0])
         dialect = preset.dialect if preset else "openai-chat"
         try:
-            Upstream(lead.upstream, lead.url, dialect)
+            UpstreamSettings(lead.upstream, lead.url, dialect)
         except UsageError as exc:
             raise UsageError(f"{lead.variable}: {exc}") from None
         tables.setdefault(lead.upstream, {"base_url": lead.url, "dialect": dialect})
@@ -105,7 +105,7 @@ def as_tables(leads: Sequence[Lead]) -> dict[str, dict[str, Any]]:
 
 
 def child_environment(
-    environ: Mapping[str, str], origin: str, leads: Sequence[Lead], upstreams: Mapping[str, Upstream]
+    environ: Mapping[str, str], origin: str, leads: Sequence[Lead], upstreams: Mapping[str, UpstreamSettings]
 ) -> dict[str, str]:
     """The environment of the program: base URLs lead to the relay, and no proxy stands before it.
 
@@ -124,7 +124,7 @@ def child_environment(
     return child
 
 
-def _path(lead: Lead, upstream: Upstream) -> str:
+def _path(lead: Lead, upstream: UpstreamSettings) -> str:
     """What follows the upstream's path: as the user had it, or as programs expect it of the provider."""
     from unbroken.core.providers import PROVIDERS
 
@@ -138,7 +138,7 @@ def _path(lead: Lead, upstream: Upstream) -> str:
 
 
 def _root(url: str) -> str:
-    """The URL without its version, as :attr:`unbroken.relay.settings.Upstream.root` has it."""
+    """The URL without its version, as :attr:`unbroken.relay.settings.UpstreamSettings.root` has it."""
     return re.sub(r"(?<!/)/v1\Z", "", url.rstrip("/"))
 
 

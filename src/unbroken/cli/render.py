@@ -13,7 +13,7 @@ from unbroken.cli.output import Output
 from unbroken.cli.terminal import dimmed, harmless, is_terminal, say, show
 from unbroken.cli.wording import attempt_line, footer, remarks
 from unbroken.client.synchronous import TurnStream
-from unbroken.core.actions import Again
+from unbroken.core.actions import RetryEvent
 from unbroken.core.events import Reasoning, Refusal, Text, TypedEvent
 from unbroken.core.report import Report
 from unbroken.drivers.notices import describe
@@ -51,7 +51,7 @@ class Renderer:
         with self._live.shown():
             yield
 
-    def again(self, event: Again) -> None:
+    def again(self, event: RetryEvent) -> None:
         """A retry or replay: one line, and advice once there is a pattern."""
         if self._quiet:
             return

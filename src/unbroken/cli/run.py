@@ -19,7 +19,7 @@ from unbroken.errors import TurnError, UsageError
 if TYPE_CHECKING:
     from unbroken.cli.render import Renderer
     from unbroken.client import Client
-    from unbroken.drivers.notices import Observer
+    from unbroken.drivers.notices import RetryCallback
 
 PRESETS = (
     "deepseek",
@@ -136,7 +136,7 @@ def _renderer(options: Mapping[str, Any]) -> Renderer:
     return kinds[options["format"]](quiet=options["quiet"], verbose=options["verbose"], shows_reasoning=shows_reasoning)
 
 
-def _client(ctx: click.Context, options: Mapping[str, Any], observe: Observer) -> Client:
+def _client(ctx: click.Context, options: Mapping[str, Any], on_retry: RetryCallback) -> Client:
     from unbroken.cli.asked import WHO, who_is_asked
     from unbroken.client.synchronous import Client
 
@@ -150,7 +150,7 @@ def _client(ctx: click.Context, options: Mapping[str, Any], observe: Observer) -
         model=who["model"],
         key_env=who["api_key_env"],
         policy=policy_from(options),
-        observe=observe,
+        on_retry=on_retry,
         proxy=proxy_from(ctx, options),
         verify=options["ca_file"] or True,
         environ=os.environ,

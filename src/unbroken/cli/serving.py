@@ -13,7 +13,7 @@ from unbroken.cli.options import ConfiguredCommand, option, seconds
 from unbroken.errors import UsageError
 
 if TYPE_CHECKING:
-    from unbroken.relay.settings import Settings, Upstream
+    from unbroken.relay.settings import Settings, UpstreamSettings
 
 PREFIX = "UNBROKEN_RELAY_"
 WHERE, CARE = "Where it forwards to", "What clients see"
@@ -62,7 +62,7 @@ def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def settings_from(
-    ctx: click.Context, options: Mapping[str, Any], upstreams: Mapping[str, Upstream], **more: Any
+    ctx: click.Context, options: Mapping[str, Any], upstreams: Mapping[str, UpstreamSettings], **more: Any
 ) -> Settings:
     """The settings that the options ask for.
 

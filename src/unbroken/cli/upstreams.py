@@ -9,7 +9,7 @@ from unbroken.cli.config import config_path, read_config
 from unbroken.errors import UsageError
 
 if TYPE_CHECKING:
-    from unbroken.relay.settings import Upstream
+    from unbroken.relay.settings import UpstreamSettings
 
 
 def parse_upstreams(given: Sequence[str]) -> dict[str, str]:
@@ -33,7 +33,7 @@ def find_upstreams(
     *,
     inject: bool = False,
     redirected: Mapping[str, dict[str, Any]] | None = None,
-) -> dict[str, Upstream]:
+) -> dict[str, UpstreamSettings]:
     """Every upstream: the presets, what the configuration file says, and what is nearer than it, in this order.
 
     Args:
@@ -62,7 +62,7 @@ def find_upstreams(
 
 
 def default_upstream(
-    named: str | None, given: Mapping[str, str], upstreams: Mapping[str, Upstream], environ: Mapping[str, str]
+    named: str | None, given: Mapping[str, str], upstreams: Mapping[str, UpstreamSettings], environ: Mapping[str, str]
 ) -> str:
     """The upstream of ``/v1/...``: the one that is named, the only one of the command line, the configured provider,
     or the first whose key is set; ``""`` where there is none.
@@ -77,9 +77,9 @@ def default_upstream(
     return next((name for name, one in upstreams.items() if environ.get(one.key_env, "").strip()), "")
 
 
-def _upstream(name: str, table: Mapping[str, Any], environ: Mapping[str, str], *, inject: bool) -> Upstream:
+def _upstream(name: str, table: Mapping[str, Any], environ: Mapping[str, str], *, inject: bool) -> UpstreamSettings:
     from unbroken.core.dialects import DIALECTS
-    from unbroken.relay.settings import Upstream
+    from unbroken.relay.settings import UpstreamSettings
 
     if "base_url" not in table:
         raise UsageError(f"[upstreams.{name}] needs a base_url")
@@ -90,6 +90,6 @@ def _upstream(name: str, table: Mapping[str, Any], environ: Mapping[str, str], *
     if key_env and not key_env.isidentifier():  # which may well be the key itself, so it is not shown
         raise UsageError(f"[upstreams.{name}]: api_key_env takes the name of an environment variable, not a key")
     key = environ.get(key_env, "").strip() or table.get("api_key")
-    return Upstream(
+    return UpstreamSettings(
         name, table["base_url"], dialect, key if inject else None, key_env, table.get("proxy"), table.get("ca_file")
     )

@@ -43,13 +43,13 @@ def next_step(report: Report, url: str) -> str:
 def footer(usage: Usage, report: Report) -> str:
     """Such as ``  · 10 tok · in 7 (0 cached / 7 new) · out 3``, and what was lost on the way."""
     parts = ["", "no token count"]
-    if usage.input is not None and usage.output is not None:
-        reasoning = f" ({usage.reasoning} reasoning)" if usage.reasoning else ""
+    if usage.input_tokens is not None and usage.output_tokens is not None:
+        reasoning = f" ({usage.reasoning_tokens} reasoning)" if usage.reasoning_tokens else ""
         parts = [
             "",
             f"{usage.total} tok",
-            f"in {usage.input} ({usage.cached or 0} cached / {usage.new} new)",
-            f"out {usage.output}{reasoning}",
+            f"in {usage.input_tokens} ({usage.cached_tokens or 0} cached / {usage.new} new)",
+            f"out {usage.output_tokens}{reasoning}",
         ]
     if report.lost:
         parts.append(f"{report.lost} attempt{'s' * (report.lost > 1)} lost")

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from unbroken.core.dialect import Decoder
+from unbroken.core.dialect import EventDecoder
 from unbroken.core.events import (
     Finish,
     Reasoning,
@@ -56,7 +56,7 @@ class Answer:
         tool_calls: complete tool calls only: the turn settled and their arguments parse.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: EventDecoder) -> None:
         self._decoder = decoder
         self.usage = Usage()
         self.tool_calls: list[ToolCall] = []

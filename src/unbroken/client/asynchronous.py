@@ -15,7 +15,7 @@ from unbroken.core.policy import Policy
 from unbroken.core.providers import Provider
 from unbroken.core.report import Report
 from unbroken.drivers.asynchronous import AsyncDriver
-from unbroken.drivers.notices import Observer
+from unbroken.drivers.notices import RetryCallback
 from unbroken.errors import TurnError
 from unbroken.wire.async_http import AsyncHttpWire
 from unbroken.wire.contract import AsyncWire
@@ -36,7 +36,7 @@ class AsyncClient:
         base_url: str | None = None,
         model: str | None = None,
         policy: Policy | None = None,
-        observe: Observer | None = None,
+        on_retry: RetryCallback | None = None,
         proxy: str | None = None,
         verify: bool | str | Path | ssl.SSLContext = True,
         headers: Mapping[str, str] | None = None,
@@ -56,7 +56,7 @@ class AsyncClient:
             key_env=key_env,
             dialect=dialect,
         )
-        self._observe = observe
+        self._on_retry = on_retry
         self._wire = wire or AsyncHttpWire(proxy=proxy, verify=verify, environ=environ)
 
     @property
@@ -87,7 +87,7 @@ class AsyncClient:
         """
         request, call = self._asker.ask(messages, model, tools, options)
         policy = policy or self._asker.policy
-        driver = AsyncDriver(self._wire, request, call, policy, observe=self._observe)
+        driver = AsyncDriver(self._wire, request, call, policy, on_retry=self._on_retry)
         return AsyncTurnStream(driver, TurnReader(call, policy, self._asker.key))
 
     async def aclose(self) -> None:

@@ -14,7 +14,7 @@ from unbroken.core.events import ToolCall, TypedEvent, Usage
 from unbroken.core.policy import Policy
 from unbroken.core.providers import Provider
 from unbroken.core.report import Report
-from unbroken.drivers.notices import Observer
+from unbroken.drivers.notices import RetryCallback
 from unbroken.drivers.synchronous import Driver
 from unbroken.errors import TurnError
 from unbroken.wire.contract import Wire
@@ -32,7 +32,7 @@ class Client:
         base_url: replaces the preset's URL; the part before ``/chat/completions``.
         model: the model to ask where :meth:`stream` names none.
         policy: the limits of every turn.
-        observe: told of every retry and replay.
+        on_retry: told of every retry and replay.
         proxy: a proxy for every host; ``None`` for the environment's, ``""`` for none.
         verify: ``True``, a path to a CA file, an ``SSLContext``, or ``False``.
         headers: further headers for every request.
@@ -54,7 +54,7 @@ class Client:
         base_url: str | None = None,
         model: str | None = None,
         policy: Policy | None = None,
-        observe: Observer | None = None,
+        on_retry: RetryCallback | None = None,
         proxy: str | None = None,
         verify: bool | str | Path | ssl.SSLContext = True,
         headers: Mapping[str, str] | None = None,
@@ -74,7 +74,7 @@ class Client:
             key_env=key_env,
             dialect=dialect,
         )
-        self._observe = observe
+        self._on_retry = on_retry
         self._wire = wire or HttpWire(proxy=proxy, verify=verify, environ=environ)
 
     @property
@@ -105,7 +105,7 @@ class Client:
         """
         request, call = self._asker.ask(messages, model, tools, options)
         policy = policy or self._asker.policy
-        driver = Driver(self._wire, request, call, policy, observe=self._observe)
+        driver = Driver(self._wire, request, call, policy, on_retry=self._on_retry)
         return TurnStream(driver, TurnReader(call, policy, self._asker.key))
 
     def close(self) -> None:

@@ -48,7 +48,7 @@ class Limits:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Again:
+class RetryEvent:
     """An attempt was lost and another one follows: the observable event of every retry and replay.
 
     Attributes:
@@ -101,10 +101,10 @@ class Wait:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Tell:
-    """Tell whoever observes the turn."""
+class Notify:
+    """Notify whoever observes the turn."""
 
-    event: Again
+    event: RetryEvent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Give:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Finish:
+class EndTurn:
     """The body has ended, as far as the caller is concerned."""
 
 
@@ -133,4 +133,4 @@ class Fail:
     error: TurnError
 
 
-Action: TypeAlias = Send | Read | Drop | Wait | Tell | GiveHead | Give | Finish | Fail
+Action: TypeAlias = Send | Read | Drop | Wait | Notify | GiveHead | Give | EndTurn | Fail

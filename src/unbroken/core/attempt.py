@@ -7,7 +7,7 @@ import zlib
 
 import msgspec
 
-from unbroken.core.decoding import Decoder, decoder_for
+from unbroken.core.decoding import ContentDecoder, decoder_for
 from unbroken.core.dialect import Call, Signal
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.http import Head
@@ -59,7 +59,7 @@ class Attempt:
         self._reader = call.dialect.reader(call)
         self._parser = Parser(policy.max_event, keep_raw=True)
         self._held = bytearray()
-        self._decoder = Decoder()
+        self._decoder = ContentDecoder()
 
     def open(self, head: Head, mode: Mode) -> None:
         """The headers have come; ``mode`` says how to read what follows."""

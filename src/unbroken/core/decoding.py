@@ -11,7 +11,7 @@ _ZLIB = zlib.MAX_WBITS
 _RAW_DEFLATE = -zlib.MAX_WBITS
 
 
-class Decoder:
+class ContentDecoder:
     """No encoding: the bytes as they are. The encodings are its children."""
 
     changes = False
@@ -28,7 +28,7 @@ class Decoder:
         return chunk
 
 
-class _Gzip(Decoder):
+class _Gzip(ContentDecoder):
     """RFC 1952: members that follow one another, and perhaps padding."""
 
     changes = True
@@ -47,7 +47,7 @@ class _Gzip(Decoder):
         return decoded
 
 
-class _Deflate(Decoder):
+class _Deflate(ContentDecoder):
     """RFC 9110, section 8.4.1.2: zlib's format; some servers leave its header out."""
 
     changes = True
@@ -65,10 +65,10 @@ class _Deflate(Decoder):
         return decoded
 
 
-_DECODERS = {"": Decoder, "identity": Decoder, "gzip": _Gzip, "x-gzip": _Gzip, "deflate": _Deflate}
+_DECODERS = {"": ContentDecoder, "identity": ContentDecoder, "gzip": _Gzip, "x-gzip": _Gzip, "deflate": _Deflate}
 
 
-def decoder_for(head: Head) -> Decoder | None:
+def decoder_for(head: Head) -> ContentDecoder | None:
     """An incremental decoder for a response's content encoding, or ``None`` where we cannot decode it (``br``)."""
     decoder = _DECODERS.get(head.fields.get("content-encoding", "").strip().lower())
     return decoder() if decoder else None

@@ -36,7 +36,7 @@ class Signal(enum.Flag):
     ERROR = TRANSIENT_ERROR | PERMANENT_ERROR
 
 
-class Reader(Protocol):
+class EventReader(Protocol):
     """Reads the events of one attempt, in order, for what they mean to the rule."""
 
     def read(self, event: Event) -> Signal:
@@ -47,7 +47,7 @@ class Reader(Protocol):
         """
 
 
-class Decoder(Protocol):
+class EventDecoder(Protocol):
     """Decodes the events of one attempt, in order, into typed events."""
 
     def decode(self, event: Event) -> Sequence[TypedEvent]:
@@ -86,10 +86,10 @@ class Dialect(Protocol):
     def recognise(self, request: Request) -> Call | None:
         """The call that a request makes, or ``None`` where it is not one of this dialect."""
 
-    def reader(self, call: Call) -> Reader:
+    def reader(self, call: Call) -> EventReader:
         """A fresh reader for one attempt."""
 
-    def decoder(self) -> Decoder:
+    def decoder(self) -> EventDecoder:
         """A fresh decoder for one attempt."""
 
     def refusal(self, status: int, body: bytes) -> Failed:

@@ -15,26 +15,28 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What the provider counted, in tokens. ``None`` means that it did not say.
 
     Attributes:
-        input: tokens of the prompt, cached ones included.
-        cached: tokens of the prompt that came from the provider's cache.
-        output: tokens produced, reasoning included.
-        reasoning: tokens of the output that were reasoning.
+        input_tokens: tokens of the prompt, cached ones included.
+        cached_tokens: tokens of the prompt that came from the provider's cache.
+        output_tokens: tokens produced, reasoning included.
+        reasoning_tokens: tokens of the output that were reasoning.
     """
 
-    input: int | None = None
-    cached: int | None = None
-    output: int | None = None
-    reasoning: int | None = None
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
     @property
     def new(self) -> int | None:
         """Tokens of the prompt that were not cached."""
-        return None if self.input is None else max(0, self.input - (self.cached or 0))
+        return None if self.input_tokens is None else max(0, self.input_tokens - (self.cached_tokens or 0))
 
     @property
     def total(self) -> int | None:
         """Input and output together."""
-        return None if self.input is None or self.output is None else self.input + self.output
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):

@@ -26,20 +26,22 @@ class Policy:
         replays: how often a request may be sent again that was sent and lost. Each may have been billed; one counter
             for the whole turn.
         give_up_after: no further attempt *starts* later than this after the turn began.
-        connect: limit for name resolution, connection, proxy and TLS together.
+        connect_timeout: limit for name resolution, connection, proxy and TLS together.
         unreachable_for: how long an unreachable server or proxy is tried again, in all.
-        idle: silence on the wire after which a connection counts as lost. Answers to PING are not silence.
-        first_output: limit from an attempt's start to the model's first output; comments and pings do not extend it.
-        settle: silence after the answer has said how it ended, after which the stream is ended normally.
-        ping: interval of HTTP/2 PING; 0 turns it off. Without HTTP/2 it is the interval of TCP keepalive.
+        idle_timeout: silence on the wire after which a connection counts as lost. Answers to PING are not silence.
+        first_output_timeout: limit from an attempt's start to the model's first output; comments and pings do not
+            extend it.
+        settle_timeout: silence after the answer has said how it ended, after which the stream is ended normally.
+        ping_interval: interval of HTTP/2 PING; 0 turns it off. Without HTTP/2 it is the interval of TCP keepalive.
         ping_timeout: a path that leaves a PING unanswered this long, with no other byte from it, is dead.
         backoff_initial: the first wait.
         backoff_max: the longest wait.
         retry_after_max: a ``Retry-After`` beyond this is not waited for; the response is handed on.
-        late: a retryable status that took longer than this is a gateway's idle timer: the work may have been done.
+        slow_status_after: a retryable status that took longer than this is a gateway's idle timer: the work may have
+            been done.
         max_prelude: a prelude over this counts as output.
         max_event: cap of one event.
-        replay_acting: replay even calls whose server-side tools act on the world.
+        replay_side_effects: replay even calls whose server-side tools act on the world.
 
     Raises:
         UsageError: a negative or absurd limit.
@@ -48,27 +50,27 @@ class Policy:
     retries: int = 10
     replays: int = 3
     give_up_after: float = 600.0
-    connect: float = 10.0
+    connect_timeout: float = 10.0
     unreachable_for: float = 10.0
-    idle: float = 600.0
-    first_output: float = 900.0
-    settle: float = 5.0
-    ping: float = 10.0
+    idle_timeout: float = 600.0
+    first_output_timeout: float = 900.0
+    settle_timeout: float = 5.0
+    ping_interval: float = 10.0
     ping_timeout: float = 20.0
     backoff_initial: float = 0.5
     backoff_max: float = 15.0
     retry_after_max: float = 60.0
-    late: float = 30.0
+    slow_status_after: float = 30.0
     max_prelude: int = 1024 * 1024
     max_event: int = 16 * 1024 * 1024
-    replay_acting: bool = False
+    replay_side_effects: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not value >= 0:  # NaN too
                 raise UsageError(f"{field.name} cannot be {value!r}: it must be 0 or more")
-        for name in ("connect", "idle", "first_output", "ping_timeout", "max_event"):
+        for name in ("connect_timeout", "idle_timeout", "first_output_timeout", "ping_timeout", "max_event"):
             if getattr(self, name) == 0:
                 raise UsageError(f"{name} cannot be 0: nothing would ever succeed")
 

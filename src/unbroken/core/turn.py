@@ -11,12 +11,12 @@ replayed, how long to wait and when it is over. A turn that goes well reads::
     next -> GiveHead     next -> Give(all held)
     next -> Read         data("lo"), data("finish_reason": "stop")
     next -> Give         next -> Read              end()
-    next -> Finish
+    next -> EndTurn
 
 and one that is cut after the role::
 
     next -> Read         lost(RESET)
-    next -> Drop, Tell(Again(...)), Wait(0), Send   ... and nothing of the first attempt is ever shown
+    next -> Drop, Notify(RetryEvent(...)), Wait(0), Send   ... and nothing of the first attempt is ever shown
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ import msgspec
 
 from unbroken.core.actions import (
     Action,
-    Again,
     CallerTimeouts,
     Drop,
+    EndTurn,
     Fail,
-    Finish,
     Give,
     GiveHead,
     Limits,
+    Notify,
     Read,
+    RetryEvent,
     Send,
-    Tell,
     Wait,
 )
 from unbroken.core.attempt import MAX_REFUSAL, Attempt, Mode
@@ -102,7 +102,7 @@ class Turn:
     # What the driver asks
 
     def next(self) -> Action:
-        """What to do next. After :class:`Finish` or :class:`Fail` the turn is over; asking again gives the same."""
+        """What to do next. After :class:`EndTurn` or :class:`Fail` the turn is over; asking again gives the same."""
         return self._todo.popleft() if self._todo else self._otherwise
 
     @property
@@ -146,7 +146,7 @@ class Turn:
         attempt = self._attempt
         attempt.headers_at = now
         if head.status >= 300:
-            late = now - attempt.started > self._policy.late
+            late = now - attempt.started > self._policy.slow_status_after
             attempt.noted = self._judge(head, Failure.GATEWAY_GAVE_UP if late else Failure.BUSY)
             again = attempt.noted is not Failure.REFUSED and self._patience(head, attempt.noted, now) is not None
             attempt.open(head, Mode.REFUSAL if again else Mode.OPAQUE)
@@ -210,7 +210,7 @@ class Turn:
         self._todo.clear()
         ended = attempt.phase is Phase.COMPLETE or (attempt.noted is not None and attempt.mode is not Mode.REFUSAL)
         self._record(attempt.noted if ended else Failure.CANCELLED, "", now)
-        self._end_with(Finish())
+        self._end_with(EndTurn())
 
     # Deciding
 
@@ -283,7 +283,7 @@ class Turn:
         """Why another attempt, starting at ``start``, is not allowed; ``""`` where it is."""
         policy = self._policy
         counts_as_replay = again in (Verdict.REPLAY, Verdict.REPLAY_WITH_BACKOFF)
-        if counts_as_replay and self._call.acts and not policy.replay_acting:
+        if counts_as_replay and self._call.acts and not policy.replay_side_effects:
             return "not replayed: the call acts on the world"
         if counts_as_replay and self._replays >= policy.replays:
             return f"{_times(policy.replays, 'replay')} used up" if policy.replays else "no replays allowed"
@@ -317,10 +317,10 @@ class Turn:
         self._retries += not replay
         self._retries_in_a_row = 0 if replay else self._retries_in_a_row + 1
         self._waits += delay > 0
-        told = Again(
+        told = RetryEvent(
             "replay" if replay else "retry", lost.number, lost.number + left, failure, lost, delay, self.report.advice
         )
-        self._todo += [Drop(), Tell(told), Wait(delay)]
+        self._todo += [Drop(), Notify(told), Wait(delay)]
         self._begin(now + delay)
 
     def _hand_on_error(self, failure: Failure, now: float) -> None:
@@ -333,14 +333,14 @@ class Turn:
         self._record(self._attempt.noted or failure, detail, now, silent)
         if failure:
             self._todo.append(Drop())
-        self._end_with(Finish())
+        self._end_with(EndTurn())
 
     def _fail(self, failure: Failure, detail: str, now: float, silent: float, refused: str = "") -> None:
         record = self._record(failure, detail, now, silent)
         self._todo.append(Drop())
         self._end_with(Fail(self._error(failure, record, refused)))
 
-    def _end_with(self, action: Finish | Fail) -> None:
+    def _end_with(self, action: EndTurn | Fail) -> None:
         self._over = True
         self._otherwise = action
 
@@ -356,7 +356,8 @@ class Turn:
         if failure is Failure.CALLER_TIMEOUT:
             return CallerTimeout(record.detail, phase=phase, report=report)
         if failure.row is Row.NO_OUTPUT:
-            message = f"no output within {self._policy.first_output:g} s; raise the limit if the model may think longer"
+            limit = self._policy.first_output_timeout
+            message = f"no output within {limit:g} s; raise the limit if the model may think longer"
             return FirstOutputTimeout(message, phase=phase, retryable=True, report=report)
         if phase is Phase.CONNECT or failure.row is Row.MISCONFIGURED:
             return Unreachable(f"{happened}{because}", phase=phase, retryable=retryable, report=report)
@@ -392,10 +393,17 @@ class Turn:
         elif attempt.phase is Phase.COMPLETE:
             until = now + LINGER
         elif attempt.phase is Phase.SETTLED:
-            until = now + policy.settle
+            until = now + policy.settle_timeout
         elif attempt.phase is not Phase.OUTPUT:
-            until = attempt.started + policy.first_output
-        return Limits(policy.connect, policy.idle, until, policy.ping, policy.ping_timeout, self._timeouts)
+            until = attempt.started + policy.first_output_timeout
+        return Limits(
+            policy.connect_timeout,
+            policy.idle_timeout,
+            until,
+            policy.ping_interval,
+            policy.ping_timeout,
+            self._timeouts,
+        )
 
     def _note_output(self, before: Phase, now: float) -> None:
         """Remember when the attempt spoke: when it left its prelude."""
@@ -423,7 +431,7 @@ class Turn:
             elapsed=max(0.0, now - attempt.started),
             silent=silent,
             http_version=version,
-            pinged=version == "HTTP/2" and self._policy.ping > 0,
+            pinged=version == "HTTP/2" and self._policy.ping_interval > 0,
             billed=self._billed(failure),
         )
 

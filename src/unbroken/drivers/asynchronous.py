@@ -12,14 +12,14 @@ import anyio
 from unbroken.core.actions import (
     CallerTimeouts,
     Drop,
+    EndTurn,
     Fail,
-    Finish,
     Give,
     GiveHead,
     Limits,
+    Notify,
     Read,
     Send,
-    Tell,
     Wait,
 )
 from unbroken.core.dialect import Call
@@ -28,7 +28,7 @@ from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.report import AttemptReport, Report
 from unbroken.core.turn import Turn
-from unbroken.drivers.notices import Observer, tell
+from unbroken.drivers.notices import RetryCallback, notify
 from unbroken.errors import UsageError, WireError
 from unbroken.wire.contract import AsyncExchange, AsyncWire, Path
 
@@ -41,7 +41,7 @@ class AsyncDriver:
         request: the request; its body is in memory, so it can be sent again.
         call: the request as its dialect recognised it.
         policy: the limits.
-        observe: told of every retry and replay.
+        on_retry: told of every retry and replay.
         timeouts: the caller's own, which hold besides the policy.
         clock: monotonic seconds; must be the wire's clock.
         wall_clock: seconds since the epoch.
@@ -56,7 +56,7 @@ class AsyncDriver:
         call: Call,
         policy: Policy,
         *,
-        observe: Observer | None = None,
+        on_retry: RetryCallback | None = None,
         timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -65,7 +65,7 @@ class AsyncDriver:
     ) -> None:
         self._wire = wire
         self._request = request.with_headers(accept_encoding="identity")
-        self._observe = observe
+        self._on_retry = on_retry
         self._clock = clock
         self._sleep = sleep
         self._exchange: AsyncExchange | None = None
@@ -148,7 +148,7 @@ class AsyncDriver:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    async def _advance(self) -> GiveHead | Give | Finish:
+    async def _advance(self) -> GiveHead | Give | EndTurn:
         """Do what the turn says until there is something for the caller."""
         try:
             while True:
@@ -158,7 +158,7 @@ class AsyncDriver:
                         await self._read(limits)
                     case Give() | GiveHead() as action:
                         return action
-                    case Finish() as action:
+                    case EndTurn() as action:
                         self._over = True
                         return action
                     case Send(_, limits):
@@ -168,8 +168,8 @@ class AsyncDriver:
                             await self._sleep(seconds)
                     case Drop():
                         await self._drop()
-                    case Tell(event):
-                        tell(event, self._observe)
+                    case Notify(event):
+                        notify(event, self._on_retry)
                     case Fail(error):
                         self._over = True
                         raise error

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from unbroken.core.actions import Again
+from unbroken.core.actions import RetryEvent
 
-Observer = Callable[[Again], None]
+RetryCallback = Callable[[RetryEvent], None]
 """Called at every retry and replay, before the wait. It must not block: the turn waits for it."""
 
 logger = logging.getLogger("unbroken")
 
 
-def describe(event: Again) -> str:
+def describe(event: RetryEvent) -> str:
     """One line, such as ``cut after 61.2 s, before any output (connection reset) · replaying, attempt 2 of 4``."""
     lost = event.lost
     refused = lost.status is not None and lost.status >= 400
@@ -25,10 +25,10 @@ def describe(event: Again) -> str:
     return f"{lead} after {lost.elapsed:.1f} s{when} ({why}) · {again}{soon}, attempt {event.attempt + 1} of {event.of}"
 
 
-def tell(event: Again, observe: Observer | None) -> None:
-    """Log the event, and tell the observer if there is one."""
+def notify(event: RetryEvent, on_retry: RetryCallback | None) -> None:
+    """Log the event, and notify the observer if there is one."""
     logger.warning(describe(event), extra={"unbroken": event})
     if event.advice:
         logger.warning(event.advice)
-    if observe:
-        observe(event)
+    if on_retry:
+        on_retry(event)

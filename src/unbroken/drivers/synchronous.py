@@ -10,14 +10,14 @@ from collections.abc import Callable
 from unbroken.core.actions import (
     CallerTimeouts,
     Drop,
+    EndTurn,
     Fail,
-    Finish,
     Give,
     GiveHead,
     Limits,
+    Notify,
     Read,
     Send,
-    Tell,
     Wait,
 )
 from unbroken.core.dialect import Call
@@ -26,7 +26,7 @@ from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.report import AttemptReport, Report
 from unbroken.core.turn import Turn
-from unbroken.drivers.notices import Observer, tell
+from unbroken.drivers.notices import RetryCallback, notify
 from unbroken.errors import UsageError, WireError
 from unbroken.wire.contract import Exchange, Path, Wire
 
@@ -39,7 +39,7 @@ class Driver:
         request: the request; its body is in memory, so it can be sent again.
         call: the request as its dialect recognised it.
         policy: the limits.
-        observe: told of every retry and replay.
+        on_retry: told of every retry and replay.
         timeouts: the caller's own, which hold besides the policy.
         clock: monotonic seconds; must be the wire's clock.
         wall_clock: seconds since the epoch.
@@ -54,7 +54,7 @@ class Driver:
         call: Call,
         policy: Policy,
         *,
-        observe: Observer | None = None,
+        on_retry: RetryCallback | None = None,
         timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -63,7 +63,7 @@ class Driver:
     ) -> None:
         self._wire = wire
         self._request = request.with_headers(accept_encoding="identity")
-        self._observe = observe
+        self._on_retry = on_retry
         self._clock = clock
         self._sleep = sleep
         self._exchange: Exchange | None = None
@@ -146,7 +146,7 @@ class Driver:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _advance(self) -> GiveHead | Give | Finish:
+    def _advance(self) -> GiveHead | Give | EndTurn:
         """Do what the turn says until there is something for the caller."""
         try:
             while True:
@@ -156,7 +156,7 @@ class Driver:
                         self._read(limits)
                     case Give() | GiveHead() as action:
                         return action
-                    case Finish() as action:
+                    case EndTurn() as action:
                         self._over = True
                         return action
                     case Send(_, limits):
@@ -166,8 +166,8 @@ class Driver:
                             self._sleep(seconds)
                     case Drop():
                         self._drop()
-                    case Tell(event):
-                        tell(event, self._observe)
+                    case Notify(event):
+                        notify(event, self._on_retry)
                     case Fail(error):
                         self._over = True
                         raise error

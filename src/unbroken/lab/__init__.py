@@ -12,7 +12,7 @@ use them alike::
         assert upstream.wait_for(lambda: len(upstream.requests) == 2, timeout=1)
 """
 
-from unbroken.lab.answer import Answer
+from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.fault import KINDS, POINTS, Fault, Kind, Point, parse_fault
 from unbroken.lab.proxy import CuttingProxy
 from unbroken.lab.record import RecordedRequest
@@ -22,12 +22,12 @@ from unbroken.lab.upstream import Upstream
 __all__ = [
     "KINDS",
     "POINTS",
-    "Answer",
     "CuttingProxy",
     "Fault",
     "Kind",
     "Point",
     "RecordedRequest",
+    "ScriptedAnswer",
     "Tunnel",
     "Upstream",
     "parse_fault",

@@ -12,7 +12,7 @@ Framing = Literal["chunked", "length", "close"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ScriptedAnswer:
     """One answer of the model, and the pace at which it is told.
 
     Args:

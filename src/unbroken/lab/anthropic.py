@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from unbroken.lab.answer import Answer
-from unbroken.lab.dialect import Block, Pieces, in_blocks
+from unbroken.lab.answer import ScriptedAnswer
+from unbroken.lab.dialect import AnswerBlock, Pieces, in_blocks
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.speech import MESSAGE, sse
 
@@ -27,7 +27,7 @@ _KINDS = {
 
 
 class Anthropic:
-    """The dialect; see :class:`unbroken.lab.dialect.Dialect`.
+    """The dialect; see :class:`unbroken.lab.dialect.ServerDialect`.
 
     The prelude is ``message_start`` and the start of an empty block. Usage is told with the stop reason.
     """
@@ -45,15 +45,15 @@ class Anthropic:
         return sse(_error("api_error", members), "error")
 
     def answers(self, path: str) -> bool:
-        """See :meth:`unbroken.lab.dialect.Dialect.answers`."""
+        """See :meth:`unbroken.lab.dialect.ServerDialect.answers`."""
         return path.endswith("/messages")
 
     def streams(self, request: RecordedRequest, call: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """See :meth:`unbroken.lab.dialect.Dialect.streams`."""
+        """See :meth:`unbroken.lab.dialect.ServerDialect.streams`."""
         return call.get("stream") is True
 
-    def pieces(self, answer: Answer, number: int) -> Pieces:
-        """See :meth:`unbroken.lab.dialect.Dialect.pieces`."""
+    def pieces(self, answer: ScriptedAnswer, number: int) -> Pieces:
+        """See :meth:`unbroken.lab.dialect.ServerDialect.pieces`."""
         usage = _usage(answer)
         message = {**_message(answer, number), "usage": {**usage, "output_tokens": 0}}
         delta = {"stop_reason": _stop_reason(answer), "stop_sequence": None}
@@ -64,8 +64,8 @@ class Anthropic:
             _event("message_stop") if answer.done else b"",
         )
 
-    def whole(self, answer: Answer, number: int) -> bytes:
-        """See :meth:`unbroken.lab.dialect.Dialect.whole`."""
+    def whole(self, answer: ScriptedAnswer, number: int) -> bytes:
+        """See :meth:`unbroken.lab.dialect.ServerDialect.whole`."""
         content: list[dict[str, Any]] = []
         if answer.reasoning:
             content.append({"type": "thinking", "thinking": "".join(answer.reasoning), "signature": _signature(number)})
@@ -81,22 +81,22 @@ class Anthropic:
 ANTHROPIC = Anthropic()
 
 
-def _blocks(answer: Answer, number: int) -> Iterator[Block]:
+def _blocks(answer: ScriptedAnswer, number: int) -> Iterator[AnswerBlock]:
     index = 0
     if answer.reasoning:
         deltas = [_delta(index, "thinking_delta", thinking=token) for token in answer.reasoning]
         signature = _delta(index, "signature_delta", signature=_signature(number))
         empty = {"type": "thinking", "thinking": "", "signature": ""}
-        yield Block("reasoning", _start(index, empty), deltas, signature + _stop(index))
+        yield AnswerBlock("reasoning", _start(index, empty), deltas, signature + _stop(index))
         index += 1
     if answer.tokens:
         deltas = [_delta(index, "text_delta", text=token) for token in answer.tokens]
-        yield Block("text", _start(index, {"type": "text", "text": ""}), deltas, _stop(index))
+        yield AnswerBlock("text", _start(index, {"type": "text", "text": ""}), deltas, _stop(index))
         index += 1
     for call_id, name, fragments in answer.tool_calls:
         deltas = [_delta(index, "input_json_delta", partial_json=piece) for piece in fragments]
         call = {"type": "tool_use", "id": call_id, "name": name, "input": {}}
-        yield Block("tool", _start(index, call), deltas, _stop(index))
+        yield AnswerBlock("tool", _start(index, call), deltas, _stop(index))
         index += 1
 
 
@@ -116,7 +116,7 @@ def _stop(index: int) -> bytes:
     return _event("content_block_stop", index=index)
 
 
-def _message(answer: Answer, number: int) -> dict[str, Any]:
+def _message(answer: ScriptedAnswer, number: int) -> dict[str, Any]:
     return {
         "id": f"msg_lab_{number}",
         "type": "message",
@@ -132,11 +132,11 @@ def _signature(number: int) -> str:
     return f"signature-of-lab-{number}"
 
 
-def _stop_reason(answer: Answer) -> str:
+def _stop_reason(answer: ScriptedAnswer) -> str:
     return _STOP_REASONS.get(answer.finish_reason, answer.finish_reason)
 
 
-def _usage(answer: Answer) -> dict[str, int]:
+def _usage(answer: ScriptedAnswer) -> dict[str, int]:
     """It is always there: without it Anthropic's SDK fails."""
     given = answer.usage or {}
     return {"input_tokens": given.get("prompt_tokens", 0), "output_tokens": given.get("completion_tokens", 0)}

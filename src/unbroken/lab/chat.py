@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from unbroken.lab.answer import Answer
+from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.dialect import COMMENT, CREATED, Pieces
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.speech import OpenAISpeech, sse
@@ -15,21 +15,21 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Chat(OpenAISpeech):
-    """The dialect; see :class:`unbroken.lab.dialect.Dialect`. The prelude is a delta with a role only."""
+    """The dialect; see :class:`unbroken.lab.dialect.ServerDialect`. The prelude is a delta with a role only."""
 
     heartbeat = COMMENT
     trace_header = "x-request-id"
 
     def answers(self, path: str) -> bool:
-        """See :meth:`unbroken.lab.dialect.Dialect.answers`."""
+        """See :meth:`unbroken.lab.dialect.ServerDialect.answers`."""
         return path.endswith("/chat/completions")
 
     def streams(self, request: RecordedRequest, call: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """See :meth:`unbroken.lab.dialect.Dialect.streams`."""
+        """See :meth:`unbroken.lab.dialect.ServerDialect.streams`."""
         return call.get("stream") is True
 
-    def pieces(self, answer: Answer, number: int) -> Pieces:
-        """See :meth:`unbroken.lab.dialect.Dialect.pieces`."""
+    def pieces(self, answer: ScriptedAnswer, number: int) -> Pieces:
+        """See :meth:`unbroken.lab.dialect.ServerDialect.pieces`."""
         told = [_delta(answer, number, {"content": token}) for token in answer.tokens]
         told += [_delta(answer, number, {"tool_calls": [fragment]}) for fragment in _tool_call_fragments(answer)]
         return Pieces(
@@ -41,7 +41,7 @@ class Chat(OpenAISpeech):
             DONE if answer.done else b"",
         )
 
-    def whole(self, answer: Answer, number: int) -> bytes:
+    def whole(self, answer: ScriptedAnswer, number: int) -> bytes:
         """The whole answer as one ``chat.completion`` object."""
         message: dict[str, Any] = {"role": "assistant", "content": "".join(answer.tokens)}
         if answer.reasoning:
@@ -61,7 +61,7 @@ class Chat(OpenAISpeech):
 CHAT = Chat()
 
 
-def _tool_call_fragments(answer: Answer) -> list[dict[str, Any]]:
+def _tool_call_fragments(answer: ScriptedAnswer) -> list[dict[str, Any]]:
     """The tool calls as they are streamed: id and name first, then the arguments piece by piece."""
     fragments: list[dict[str, Any]] = []
     for index, (call_id, name, arguments) in enumerate(answer.tool_calls):
@@ -71,15 +71,15 @@ def _tool_call_fragments(answer: Answer) -> list[dict[str, Any]]:
     return fragments
 
 
-def _delta(answer: Answer, number: int, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+def _delta(answer: ScriptedAnswer, number: int, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     return sse({**_envelope(answer, number, "chat.completion.chunk"), "choices": [choice]})
 
 
-def _usage(answer: Answer, number: int) -> bytes:
+def _usage(answer: ScriptedAnswer, number: int) -> bytes:
     return sse({**_envelope(answer, number, "chat.completion.chunk"), "choices": [], "usage": dict(answer.usage or {})})
 
 
-def _envelope(answer: Answer, number: int, kind: str) -> dict[str, Any]:
+def _envelope(answer: ScriptedAnswer, number: int, kind: str) -> dict[str, Any]:
     # The id tells the answers apart: a client that mixes two attempts shows two ids.
     return {"id": f"chatcmpl-lab-{number}", "object": kind, "created": CREATED, "model": answer.model}

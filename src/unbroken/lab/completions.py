@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from unbroken.lab.answer import Answer
+from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.chat import DONE
 from unbroken.lab.dialect import COMMENT, CREATED, Pieces
 from unbroken.lab.record import RecordedRequest
@@ -14,21 +14,21 @@ from unbroken.lab.speech import OpenAISpeech, sse
 
 
 class Completions(OpenAISpeech):
-    """The dialect; see :class:`unbroken.lab.dialect.Dialect`. It has no prelude, no reasoning and no tools."""
+    """The dialect; see :class:`unbroken.lab.dialect.ServerDialect`. It has no prelude, no reasoning and no tools."""
 
     heartbeat = COMMENT
     trace_header = "x-request-id"
 
     def answers(self, path: str) -> bool:
-        """See :meth:`unbroken.lab.dialect.Dialect.answers`."""
+        """See :meth:`unbroken.lab.dialect.ServerDialect.answers`."""
         return path.endswith("/completions") and not path.endswith("/chat/completions")
 
     def streams(self, request: RecordedRequest, call: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """See :meth:`unbroken.lab.dialect.Dialect.streams`."""
+        """See :meth:`unbroken.lab.dialect.ServerDialect.streams`."""
         return call.get("stream") is True
 
-    def pieces(self, answer: Answer, number: int) -> Pieces:
-        """See :meth:`unbroken.lab.dialect.Dialect.pieces`."""
+    def pieces(self, answer: ScriptedAnswer, number: int) -> Pieces:
+        """See :meth:`unbroken.lab.dialect.ServerDialect.pieces`."""
         usage = {**_completion(answer, number), "choices": [], "usage": answer.usage}
         return Pieces(
             b"",
@@ -39,8 +39,8 @@ class Completions(OpenAISpeech):
             DONE if answer.done else b"",
         )
 
-    def whole(self, answer: Answer, number: int) -> bytes:
-        """See :meth:`unbroken.lab.dialect.Dialect.whole`."""
+    def whole(self, answer: ScriptedAnswer, number: int) -> bytes:
+        """See :meth:`unbroken.lab.dialect.ServerDialect.whole`."""
         completion = _completion(answer, number, "".join(answer.tokens), answer.finish_reason)
         usage = {} if answer.usage is None else {"usage": dict(answer.usage)}
         return json.dumps({**completion, **usage}).encode()
@@ -49,7 +49,9 @@ class Completions(OpenAISpeech):
 COMPLETIONS = Completions()
 
 
-def _completion(answer: Answer, number: int, text: str = "", finish_reason: str | None = None) -> dict[str, Any]:
+def _completion(
+    answer: ScriptedAnswer, number: int, text: str = "", finish_reason: str | None = None
+) -> dict[str, Any]:
     choice = {"text": text, "index": 0, "logprobs": None, "finish_reason": finish_reason}
     return {
         "id": f"cmpl-lab-{number}",

@@ -6,14 +6,14 @@ import asyncio
 import ipaddress
 import socket
 
-from unbroken.lab.channel import Channel
+from unbroken.lab.raw_stream import RawStream
 
 
 class ForbiddenTargetError(Exception):
     """The target is not on this machine."""
 
 
-async def dial(host: str, port: int, *, allow_remote: bool) -> Channel:
+async def dial(host: str, port: int, *, allow_remote: bool) -> RawStream:
     """Connect to `host`, a name or an address.
 
     Without `allow_remote` nothing but loopback addresses and ``localhost`` names are dialled, and no name is looked up.
@@ -47,7 +47,7 @@ async def _addresses(host: str, port: int, allow_remote: bool) -> list[str]:
     return [str(info[4][0]) for info in infos]
 
 
-async def _connect(address: str, port: int) -> Channel:
+async def _connect(address: str, port: int) -> RawStream:
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     try:
         sock.setblocking(False)
@@ -55,4 +55,4 @@ async def _connect(address: str, port: int) -> Channel:
     except BaseException:
         sock.close()
         raise
-    return Channel(sock)
+    return RawStream(sock)

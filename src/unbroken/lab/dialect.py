@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from unbroken.lab.answer import Answer
+from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.fault import Point
 from unbroken.lab.record import RecordedRequest
-from unbroken.lab.script import Body, Draft, End, Head, Mark, Silence, Step, silence
+from unbroken.lab.script import Draft, EndBody, Mark, SendBody, SendHead, Silence, Step, silence
 from unbroken.lab.speech import Speech
 
 CREATED = 1_700_000_000  # fixed, so that the same request gives the same bytes
@@ -38,7 +38,7 @@ class Pieces:
     done: bytes = b""
 
 
-class Dialect(Speech, Protocol):
+class ServerDialect(Speech, Protocol):
     """One way of asking a model over HTTP, from the server's side.
 
     Attributes:
@@ -55,15 +55,15 @@ class Dialect(Speech, Protocol):
     def streams(self, request: RecordedRequest, call: Mapping[str, Any]) -> bool:
         """Whether the request, whose body says `call`, asks for a stream."""
 
-    def pieces(self, answer: Answer, number: int) -> Pieces:
+    def pieces(self, answer: ScriptedAnswer, number: int) -> Pieces:
         """The answer to request `number` as a stream."""
 
-    def whole(self, answer: Answer, number: int) -> bytes:
+    def whole(self, answer: ScriptedAnswer, number: int) -> bytes:
         """The answer to request `number` as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class AnswerBlock:
     """A part of an answer that has a beginning and an end of its own, in the dialects that have such parts.
 
     Attributes:
@@ -79,7 +79,7 @@ class Block:
     closing: bytes
 
 
-def in_blocks(start: bytes, blocks: Iterable[Block], finish: bytes, done: bytes = b"") -> Pieces:
+def in_blocks(start: bytes, blocks: Iterable[AnswerBlock], finish: bytes, done: bytes = b"") -> Pieces:
     """Pieces of an answer in blocks: the first is announced in the prelude; an end goes with what follows it."""
     prelude, pending = start, b""
     reasoned: list[bytes] = []
@@ -99,7 +99,7 @@ def in_blocks(start: bytes, blocks: Iterable[Block], finish: bytes, done: bytes 
     return Pieces(prelude, reasoned, told, pending + finish, done=done)
 
 
-def draft_stream(dialect: Dialect, answer: Answer, number: int, at: Point | None) -> Draft:
+def draft_stream(dialect: ServerDialect, answer: ScriptedAnswer, number: int, at: Point | None) -> Draft:
     """The answer as server-sent events, with every point marked.
 
     `at` is the point at which something will go wrong: where the answer as such would not pass it (no comments, no
@@ -118,7 +118,7 @@ def draft_stream(dialect: Dialect, answer: Answer, number: int, at: Point | None
     return [
         Mark("before_headers"),
         *silence(think.get("before_headers")),
-        Head(200, tuple(headers.items()), answer.framing),
+        SendHead(200, tuple(headers.items()), answer.framing),
         Mark("after_headers"),
         *_commented(think.get("after_headers", 0.0), comments, dialect.heartbeat),
         Mark("after_comments"),
@@ -134,25 +134,25 @@ def draft_stream(dialect: Dialect, answer: Answer, number: int, at: Point | None
         Mark("after_usage"),
         *_body(pieces.done),
         Mark("after_done"),
-        End(),
+        EndBody(),
     ]
 
 
-def _body(data: bytes) -> list[Body]:
-    return [Body(data)] if data else []
+def _body(data: bytes) -> list[SendBody]:
+    return [SendBody(data)] if data else []
 
 
-def _commented(seconds: float, comments: int, heartbeat: bytes) -> list[Silence | Body]:
+def _commented(seconds: float, comments: int, heartbeat: bytes) -> list[Silence | SendBody]:
     """A silence with comments spread evenly over it, the last at its end."""
     if not comments or not heartbeat:
         return [*silence(seconds)]
-    return [*silence(seconds / comments), Body(heartbeat)] * comments
+    return [*silence(seconds / comments), SendBody(heartbeat)] * comments
 
 
 def _paced(events: list[bytes], point: Point, gap: float) -> list[Step | Mark]:
     """The events with gaps between them and the mark behind the first."""
-    steps: list[Step | Mark] = [Body(event) for event in events[:1]]
+    steps: list[Step | Mark] = [SendBody(event) for event in events[:1]]
     steps.append(Mark(point))
     for event in events[1:]:
-        steps += [*silence(gap), Body(event)]
+        steps += [*silence(gap), SendBody(event)]
     return steps

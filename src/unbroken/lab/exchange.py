@@ -8,18 +8,18 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
-from unbroken.lab.channel import Channel
+from unbroken.lab.condition import Condition
 from unbroken.lab.fault import Fault
+from unbroken.lab.raw_stream import RawStream
 from unbroken.lab.record import RecordedRequest
-from unbroken.lab.script import Body, Break, End, Head, Silence, Step
-from unbroken.lab.watch import Watch
+from unbroken.lab.script import Break, EndBody, SendBody, SendHead, Silence, Step
 
 
 class ClientGoneError(Exception):
     """The client left before the response was complete."""
 
 
-class Exchange(ABC):
+class ServerExchange(ABC):
     """The response to one request. Subclasses know how a protocol writes it.
 
     Attributes:
@@ -27,11 +27,11 @@ class Exchange(ABC):
         gone: set when the client has left.
     """
 
-    def __init__(self, channel: Channel, record: RecordedRequest, watch: Watch, gone: asyncio.Event) -> None:
+    def __init__(self, stream: RawStream, record: RecordedRequest, condition: Condition, gone: asyncio.Event) -> None:
         self.record = record
         self.gone = gone
-        self._channel = channel
-        self._watch = watch
+        self._stream = stream
+        self._condition = condition
 
     async def perform(self, steps: Iterable[Step]) -> None:
         """Perform the steps until they end or the client leaves."""
@@ -46,24 +46,24 @@ class Exchange(ABC):
     def note_done(self) -> None:
         """Note that the upstream is through with this request, unless its client has left."""
         if not self.record.gone and not self.record.done:
-            with self._watch.change():
+            with self._condition.change():
                 self.record.done_at = time.monotonic()
 
     def note_gone(self) -> None:
         """Note that the client has left, unless the upstream was through with the request."""
         if not self.record.gone and not self.record.done:
-            with self._watch.change():
+            with self._condition.change():
                 self.record.gone_at = time.monotonic()
 
     async def _perform_step(self, step: Step) -> None:
         match step:
-            case Head():
+            case SendHead():
                 await self._send_head(step)
-            case Body():
+            case SendBody():
                 await self._send_body(step.data)
             case Silence():
                 await self._keep_silent(step.seconds)
-            case End():
+            case EndBody():
                 await self._send_end()
             case Break():
                 await self._break(step.fault)
@@ -76,23 +76,23 @@ class Exchange(ABC):
         raise ClientGoneError
 
     def _note_head(self) -> None:
-        with self._watch.change():
+        with self._condition.change():
             self.record.head_sent_at = time.monotonic()
 
     def _note_sent(self, data: bytes) -> None:
         # Noted before it is sent: a client never holds bytes that the record does not have yet.
-        with self._watch.change():
+        with self._condition.change():
             self.record.add_sent(data)
 
     async def _break(self, fault: Fault) -> None:
         """Break the connection, in the ways that every protocol knows."""
         if fault.kind == "rst":
-            self._channel.reset()
+            self._stream.reset()
         else:
-            await self._channel.shut(close_notify=fault.close_notify)
+            await self._stream.shut(close_notify=fault.close_notify)
 
     @abstractmethod
-    async def _send_head(self, head: Head) -> None:
+    async def _send_head(self, head: SendHead) -> None:
         """Send the status and the headers, and note it."""
 
     @abstractmethod
@@ -101,4 +101,4 @@ class Exchange(ABC):
 
     @abstractmethod
     async def _send_end(self) -> None:
-        """End the body."""
+        """EndBody the body."""

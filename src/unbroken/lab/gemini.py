@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from unbroken.lab.answer import Answer
+from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.dialect import Pieces
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.speech import MESSAGE, sse
@@ -30,7 +30,7 @@ _STATUSES = {
 
 
 class Gemini:
-    """The dialect; see :class:`unbroken.lab.dialect.Dialect`.
+    """The dialect; see :class:`unbroken.lab.dialect.ServerDialect`.
 
     The prelude is a response without candidates. It has no heartbeats (Google's SDK breaks on comments), and nothing
     comes after the finish reason. Without ``alt=sse`` the answer comes as one object, never as an array.
@@ -49,16 +49,16 @@ class Gemini:
         return sse({"error": _error(503, members)})
 
     def answers(self, path: str) -> bool:
-        """See :meth:`unbroken.lab.dialect.Dialect.answers`."""
+        """See :meth:`unbroken.lab.dialect.ServerDialect.answers`."""
         return bool(_PATH.search(path))
 
     def streams(self, request: RecordedRequest, call: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """See :meth:`unbroken.lab.dialect.Dialect.streams`."""
+        """See :meth:`unbroken.lab.dialect.ServerDialect.streams`."""
         path, _, query = request.target.partition("?")
         return path.endswith(":streamGenerateContent") and dict(parse_qsl(query)).get("alt") == "sse"
 
-    def pieces(self, answer: Answer, number: int) -> Pieces:
-        """See :meth:`unbroken.lab.dialect.Dialect.pieces`."""
+    def pieces(self, answer: ScriptedAnswer, number: int) -> Pieces:
+        """See :meth:`unbroken.lab.dialect.ServerDialect.pieces`."""
         usage = _usage(answer)
         told = [{"text": token} for token in answer.tokens] + _function_calls(answer)
         prelude = {**_envelope(answer, number), "usageMetadata": {**usage, "candidatesTokenCount": 0}}
@@ -70,8 +70,8 @@ class Gemini:
             sse({"candidates": [finish], **_envelope(answer, number), "usageMetadata": usage}),
         )
 
-    def whole(self, answer: Answer, number: int) -> bytes:
-        """See :meth:`unbroken.lab.dialect.Dialect.whole`."""
+    def whole(self, answer: ScriptedAnswer, number: int) -> bytes:
+        """See :meth:`unbroken.lab.dialect.ServerDialect.whole`."""
         parts: list[dict[str, Any]] = []
         if answer.reasoning:
             parts.append({"text": "".join(answer.reasoning), "thought": True})
@@ -85,7 +85,7 @@ class Gemini:
 GEMINI = Gemini()
 
 
-def _chunk(answer: Answer, number: int, parts: list[dict[str, Any]]) -> bytes:
+def _chunk(answer: ScriptedAnswer, number: int, parts: list[dict[str, Any]]) -> bytes:
     return sse({"candidates": [_candidate(parts)], **_envelope(answer, number)})
 
 
@@ -93,7 +93,7 @@ def _candidate(parts: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
     return {"content": {"parts": parts, "role": "model"}, **fields, "index": 0}
 
 
-def _function_calls(answer: Answer) -> list[dict[str, Any]]:
+def _function_calls(answer: ScriptedAnswer) -> list[dict[str, Any]]:
     """Gemini does not stream arguments: a call comes whole."""
     return [
         {"functionCall": {"id": call_id, "name": name, "args": json.loads("".join(fragments) or "{}")}}
@@ -101,15 +101,15 @@ def _function_calls(answer: Answer) -> list[dict[str, Any]]:
     ]
 
 
-def _envelope(answer: Answer, number: int) -> dict[str, Any]:
+def _envelope(answer: ScriptedAnswer, number: int) -> dict[str, Any]:
     return {"modelVersion": answer.model, "responseId": f"lab-{number}"}
 
 
-def _finish_reason(answer: Answer) -> str:
+def _finish_reason(answer: ScriptedAnswer) -> str:
     return _FINISH_REASONS.get(answer.finish_reason, answer.finish_reason)
 
 
-def _usage(answer: Answer) -> dict[str, int]:
+def _usage(answer: ScriptedAnswer) -> dict[str, int]:
     given = answer.usage or {}
     asked, told = given.get("prompt_tokens", 0), given.get("completion_tokens", 0)
     return {"promptTokenCount": asked, "candidatesTokenCount": told, "totalTokenCount": asked + told}

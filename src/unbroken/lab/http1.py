@@ -7,13 +7,13 @@ from http import HTTPStatus
 import h11
 
 from unbroken.lab.answer import Framing
-from unbroken.lab.channel import Channel
-from unbroken.lab.exchange import ClientGoneError, Exchange
+from unbroken.lab.condition import Condition
+from unbroken.lab.exchange import ClientGoneError, ServerExchange
 from unbroken.lab.fault import Fault
+from unbroken.lab.raw_stream import RawStream
 from unbroken.lab.record import RecordedRequest
-from unbroken.lab.script import Head
-from unbroken.lab.stage import Stage
-from unbroken.lab.watch import Watch
+from unbroken.lab.script import SendHead
+from unbroken.lab.state import ServerState
 
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _BAD_CHUNK = b"this is no chunk size\r\n"
@@ -24,9 +24,9 @@ _TRUNCATED_CHUNK = b'data: {"id": "cut off in the mid'
 class Http1Connection:
     """Serves the requests of one connection, one after the other."""
 
-    def __init__(self, channel: Channel, stage: Stage, number: int) -> None:
-        self._channel = channel
-        self._stage = stage
+    def __init__(self, stream: RawStream, state: ServerState, number: int) -> None:
+        self._stream = stream
+        self._state = state
         self._number = number
         self._rest = b""  # of the next request, read with the last one
 
@@ -38,13 +38,13 @@ class Http1Connection:
         """
         try:
             while (record := await self._read_request()) is not None:
-                exchange = Http1Exchange(self._channel, record, self._stage.watch)
-                await self._stage.answer(exchange)
+                exchange = Http1Exchange(self._stream, record, self._state.condition)
+                await self._state.answer(exchange)
                 if not exchange.keeps_connection:
                     break
         except h11.RemoteProtocolError:
-            await self._channel.send(_BAD_REQUEST)
-        await self._channel.shut()
+            await self._stream.send(_BAD_REQUEST)
+        await self._stream.shut()
 
     async def _read_request(self) -> RecordedRequest | None:
         """The next request, or None when there is none to come."""
@@ -70,14 +70,14 @@ class Http1Connection:
         """Hand the parser what arrives next; False when nothing will."""
         if parser.they_are_waiting_for_100_continue:
             response = parser.send(h11.InformationalResponse(status_code=100, headers=[]))
-            await self._channel.send(response or b"")
-        data = await self._channel.read()
+            await self._stream.send(response or b"")
+        data = await self._stream.read()
         if data:
             parser.receive_data(data)
         return bool(data)
 
     def _record(self, request: h11.Request, body: bytes) -> RecordedRequest:
-        return self._stage.record(
+        return self._state.record(
             self._number,
             request.http_version.decode(),
             request.method.decode(),
@@ -87,26 +87,26 @@ class Http1Connection:
         )
 
 
-class Http1Exchange(Exchange):
+class Http1Exchange(ServerExchange):
     """One response over HTTP/1.1.
 
     Attributes:
         keeps_connection: whether another request may follow on the connection.
     """
 
-    def __init__(self, channel: Channel, record: RecordedRequest, watch: Watch) -> None:
-        super().__init__(channel, record, watch, channel.left)
+    def __init__(self, stream: RawStream, record: RecordedRequest, condition: Condition) -> None:
+        super().__init__(stream, record, condition, stream.left)
         self.keeps_connection = False
         self._framing: Framing = "close"
 
-    async def _send_head(self, head: Head) -> None:
+    async def _send_head(self, head: SendHead) -> None:
         self._framing = "close" if self.record.http_version == "1.0" else head.framing
         lines = [f"HTTP/1.1 {head.status} {_reason(head.status)}"]
         lines += [f"{name}: {value}" for name, value in (*head.headers, *self._framing_headers(head))]
         self._note_head()
         await self._send("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
-    def _framing_headers(self, head: Head) -> list[tuple[str, str]]:
+    def _framing_headers(self, head: SendHead) -> list[tuple[str, str]]:
         headers: list[tuple[str, str]] = []
         if self._framing == "chunked":
             headers.append(("transfer-encoding", "chunked"))
@@ -141,7 +141,7 @@ class Http1Exchange(Exchange):
     async def _send(self, data: bytes) -> None:
         if self.gone.is_set():
             raise ClientGoneError
-        await self._channel.send(data)
+        await self._stream.send(data)
 
 
 def _reason(status: int) -> str:

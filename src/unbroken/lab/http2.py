@@ -11,12 +11,12 @@ import h2.connection
 import h2.events
 import h2.exceptions
 
-from unbroken.lab.channel import Channel
-from unbroken.lab.exchange import ClientGoneError, Exchange
+from unbroken.lab.exchange import ClientGoneError, ServerExchange
 from unbroken.lab.fault import Fault
+from unbroken.lab.raw_stream import RawStream
 from unbroken.lab.record import RecordedRequest
-from unbroken.lab.script import Head
-from unbroken.lab.stage import Stage
+from unbroken.lab.script import SendHead
+from unbroken.lab.state import ServerState
 
 _GOAWAY = 0x7  # the frame's type: RFC 9113, section 6.8
 _PING_WAIT = 0.25  # seconds
@@ -25,9 +25,9 @@ _PING_WAIT = 0.25  # seconds
 class Http2Connection:
     """Serves the streams of one connection, all at a time."""
 
-    def __init__(self, channel: Channel, stage: Stage, number: int) -> None:
-        self.channel = channel
-        self.stage = stage
+    def __init__(self, stream: RawStream, state: ServerState, number: int) -> None:
+        self.stream = stream
+        self.state = state
         self.protocol = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
         )
@@ -48,14 +48,14 @@ class Http2Connection:
             except OSError:  # the client has left
                 self._abandon(left=True)
             else:
-                self._abandon(left=self.channel.left.is_set())
-        await self.channel.shut()
+                self._abandon(left=self.stream.left.is_set())
+        await self.stream.shut()
 
     async def flush(self) -> None:
         """Send what h2 has written; a muted connection drops it."""
         data = self.protocol.data_to_send()
         if data and not self.is_muted:
-            await self.channel.send(data)
+            await self.stream.send(data)
 
     async def go_away(self, last_stream_id: int, code: int) -> None:
         """Send GOAWAY, and serve no stream beyond `last_stream_id`.
@@ -65,7 +65,7 @@ class Http2Connection:
         await self.flush()
         self._last_stream_id = last_stream_id
         header = struct.pack(">I", 8)[1:] + bytes([_GOAWAY, 0]) + struct.pack(">I", 0)
-        await self.channel.send(header + struct.pack(">II", last_stream_id, code))
+        await self.stream.send(header + struct.pack(">II", last_stream_id, code))
 
     async def wait_until_read(self) -> None:
         """Wait until the client has read everything that was sent, as its answer to a PING shows."""
@@ -78,7 +78,7 @@ class Http2Connection:
     async def _converse(self) -> None:
         self.protocol.initiate_connection()
         await self.flush()
-        while data := await self.channel.read():
+        while data := await self.stream.read():
             try:
                 events = self.protocol.receive_data(data)
             except h2.exceptions.ProtocolError:
@@ -117,7 +117,7 @@ class Http2Connection:
             case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
                 self.window_opened.set()
             case h2.events.PingReceived():
-                self.stage.count_ping()
+                self.state.count_ping()
             case h2.events.PingAckReceived():
                 self._ping_answered.set()
             case _:
@@ -132,17 +132,17 @@ class Http2Connection:
         request = self._requests.pop(stream_id)
         if self._last_stream_id is not None and stream_id > self._last_stream_id:
             return
-        exchange = Http2Exchange(self, request.record(self.stage, self._number), stream_id)
+        exchange = Http2Exchange(self, request.record(self.state, self._number), stream_id)
         self._exchanges[stream_id] = exchange
         task = self._streams.create_task(self._serve(exchange))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, exchange: Http2Exchange) -> None:
-        await self.stage.answer(exchange)
+        await self.state.answer(exchange)
         del self._exchanges[exchange.stream_id]
         if self._last_stream_id is not None and not self._exchanges:
-            await self.channel.shut()
+            await self.stream.shut()
 
 
 class _PartialRequest:
@@ -152,25 +152,25 @@ class _PartialRequest:
         self.headers = headers
         self.body = bytearray()
 
-    def record(self, stage: Stage, connection: int) -> RecordedRequest:
+    def record(self, state: ServerState, connection: int) -> RecordedRequest:
         pseudo = {name: value for name, value in self.headers if name.startswith(":")}
         host = [("host", pseudo[":authority"])] if ":authority" in pseudo else []
         fields = [field for field in self.headers if not field[0].startswith(":")]
-        return stage.record(
+        return state.record(
             connection, "2", pseudo[":method"], pseudo.get(":path", "*"), [*host, *fields], bytes(self.body)
         )
 
 
-class Http2Exchange(Exchange):
+class Http2Exchange(ServerExchange):
     """One response over HTTP/2."""
 
     def __init__(self, connection: Http2Connection, record: RecordedRequest, stream_id: int) -> None:
-        super().__init__(connection.channel, record, connection.stage.watch, asyncio.Event())
+        super().__init__(connection.stream, record, connection.state.condition, asyncio.Event())
         self.stream_id = stream_id
         self._connection = connection
         self._protocol = connection.protocol
 
-    async def _send_head(self, head: Head) -> None:
+    async def _send_head(self, head: SendHead) -> None:
         length = [("content-length", str(head.length))] if head.length is not None else []
         await self._may_send()
         self._note_head()
@@ -206,7 +206,7 @@ class Http2Exchange(Exchange):
                 last = self.stream_id if fault.last_stream_id is None else fault.last_stream_id
                 await self._connection.go_away(last, fault.error_code)
                 if fault.then == "close":
-                    await self._channel.shut()
+                    await self._stream.shut()
             case "no_ping_ack":
                 self._connection.is_muted = True
             case "rst":

@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 import h11
 
-from unbroken.lab.channel import Channel
-from unbroken.lab.negotiation import Credentials, Refusal
+from unbroken.lab.negotiation import Credentials, ProxyRefusal
+from unbroken.lab.raw_stream import RawStream
 from unbroken.lab.tunnel import TunnelKind
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization", b"te", b"upgrade"})
-_STATUSES = {Refusal.FORBIDDEN: HTTPStatus.FORBIDDEN, Refusal.UNREACHABLE: HTTPStatus.BAD_GATEWAY}
+_STATUSES = {ProxyRefusal.FORBIDDEN: HTTPStatus.FORBIDDEN, ProxyRefusal.UNREACHABLE: HTTPStatus.BAD_GATEWAY}
 
 
 class _Wish(NamedTuple):
@@ -42,7 +42,7 @@ class HttpNegotiation:
         refuse_with: the status of a refusal on purpose.
     """
 
-    def __init__(self, client: Channel, wish: _Wish, refuse_with: int) -> None:
+    def __init__(self, client: RawStream, wish: _Wish, refuse_with: int) -> None:
         self.kind = wish.kind
         self.target = wish.target
         self.head = wish.head
@@ -54,12 +54,12 @@ class HttpNegotiation:
         if self.kind == "connect":
             await self._client.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
 
-    async def refuse(self, refusal: Refusal, /) -> None:
+    async def refuse(self, refusal: ProxyRefusal, /) -> None:
         """Answer with the status that says why."""
         await _reply(self._client, _STATUSES.get(refusal, self._refuse_with))
 
 
-async def negotiate(client: Channel, credentials: Credentials | None, refuse_with: int) -> HttpNegotiation | None:
+async def negotiate(client: RawStream, credentials: Credentials | None, refuse_with: int) -> HttpNegotiation | None:
     """Hear what the client wants; None, if it got its refusal already.
 
     Raises:
@@ -121,7 +121,7 @@ def _head(request: h11.Request, target: str) -> bytes:
     return b"\r\n".join([*lines, b"", b""])
 
 
-async def _reply(client: Channel, status: int, *headers: str) -> None:
+async def _reply(client: RawStream, status: int, *headers: str) -> None:
     try:
         reason = HTTPStatus(status).phrase
     except ValueError:

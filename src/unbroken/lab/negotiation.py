@@ -5,14 +5,14 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Protocol
 
-from unbroken.lab.channel import Channel
+from unbroken.lab.raw_stream import RawStream
 from unbroken.lab.tunnel import TunnelKind
 
 Credentials = tuple[str, str]
 """User name and password."""
 
 
-class Refusal(Enum):
+class ProxyRefusal(Enum):
     """Why a client does not get its tunnel."""
 
     FORBIDDEN = auto()
@@ -38,7 +38,7 @@ class Negotiation(Protocol):
     async def grant(self) -> None:
         """Tell the client that the target is connected."""
 
-    async def refuse(self, refusal: Refusal, /) -> None:
+    async def refuse(self, refusal: ProxyRefusal, /) -> None:
         """Tell the client that there is no tunnel, and why."""
 
 
@@ -48,14 +48,14 @@ class FixedTarget:
     kind: TunnelKind = "fixed"
     head = b""
 
-    def __init__(self, client: Channel, target: tuple[str, int]) -> None:
+    def __init__(self, client: RawStream, target: tuple[str, int]) -> None:
         self.target = target
         self._client = client
 
     async def grant(self) -> None:
         """Nothing is said: the client takes the proxy for the target."""
 
-    async def refuse(self, _: Refusal, /) -> None:
+    async def refuse(self, _: ProxyRefusal, /) -> None:
         """Reset the client, for want of words."""
         await self._client.wait_until_heard()
         self._client.reset()

@@ -7,9 +7,9 @@ import socket
 import time
 
 from unbroken.lab import http_proxy, socks5
-from unbroken.lab.channel import Channel
 from unbroken.lab.dial import ForbiddenTargetError, dial
-from unbroken.lab.negotiation import Credentials, FixedTarget, Negotiation, Refusal
+from unbroken.lab.negotiation import Credentials, FixedTarget, Negotiation, ProxyRefusal
+from unbroken.lab.raw_stream import RawStream
 from unbroken.lab.service import Service
 from unbroken.lab.tunnel import How, Tunnel, TunnelRules, TunnelRun
 
@@ -79,13 +79,13 @@ class CuttingProxy(Service):
         """Whether to cut a tunnel that has gone idle; see `Cutter`."""
         if self._cuts is not None and self.cuts_made >= self._cuts:
             return False
-        with self._watch.change():
+        with self._condition.change():
             tunnel.cut_at = time.monotonic()
             self.cuts_made += 1
         return True
 
     async def _serve(self, sock: socket.socket) -> None:
-        client = Channel(sock)
+        client = RawStream(sock)
         try:
             negotiation = await self._negotiate(client)
             target = await self._open(negotiation) if negotiation else None
@@ -97,7 +97,7 @@ class CuttingProxy(Service):
         finally:
             client.close()
 
-    async def _negotiate(self, client: Channel) -> Negotiation | None:
+    async def _negotiate(self, client: RawStream) -> Negotiation | None:
         """Hear what the client wants; None, if it got its refusal already."""
         if self._target is not None:
             return FixedTarget(client, self._target)
@@ -105,30 +105,30 @@ class CuttingProxy(Service):
             return await socks5.negotiate(client, self._auth)
         return await http_proxy.negotiate(client, self._auth, self._refuse or _DEFAULT_REFUSAL)
 
-    async def _open(self, negotiation: Negotiation) -> Channel | None:
+    async def _open(self, negotiation: Negotiation) -> RawStream | None:
         """Connect the target; None, if the client was refused instead."""
-        refusal = Refusal.ON_PURPOSE
+        refusal = ProxyRefusal.ON_PURPOSE
         if self._refuse is None:
             try:
                 return await dial(*negotiation.target, allow_remote=self._allow_remote)
             except ForbiddenTargetError:
-                refusal = Refusal.FORBIDDEN
+                refusal = ProxyRefusal.FORBIDDEN
             except OSError:
-                refusal = Refusal.UNREACHABLE
+                refusal = ProxyRefusal.UNREACHABLE
         await negotiation.refuse(refusal)
         return None
 
-    async def _carry(self, negotiation: Negotiation, client: Channel, target: Channel) -> None:
+    async def _carry(self, negotiation: Negotiation, client: RawStream, target: RawStream) -> None:
         """Carry a tunnel from its opening to its end."""
         tunnel = Tunnel(negotiation.kind, negotiation.target, time.monotonic())
         try:
-            with self._watch.change():
+            with self._condition.change():
                 self.tunnels.append(tunnel)
             await negotiation.grant()
             if negotiation.head:
                 await target.send(negotiation.head)
-            await TunnelRun(tunnel, client, target, self._rules, self, self._watch).run()
-            with self._watch.change():
+            await TunnelRun(tunnel, client, target, self._rules, self, self._condition).run()
+            with self._condition.change():
                 tunnel.closed_at = time.monotonic()
             await asyncio.gather(client.linger(), target.linger())
         finally:

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from unbroken.lab.answer import Answer
-from unbroken.lab.dialect import COMMENT, CREATED, Block, Pieces, in_blocks
+from unbroken.lab.answer import ScriptedAnswer
+from unbroken.lab.dialect import COMMENT, CREATED, AnswerBlock, Pieces, in_blocks
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.speech import OpenAISpeech, openai_error, sse
 
@@ -19,7 +19,7 @@ _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"
 
 
 class Responses(OpenAISpeech):
-    """The dialect; see :class:`unbroken.lab.dialect.Dialect`.
+    """The dialect; see :class:`unbroken.lab.dialect.ServerDialect`.
 
     The prelude is ``response.created``, ``response.in_progress`` and the announcement of an empty item. Nothing comes
     after the event that says how the answer ended.
@@ -34,15 +34,15 @@ class Responses(OpenAISpeech):
         return sse({"type": "error", "error": openai_error(members), "sequence_number": 0}, "error")
 
     def answers(self, path: str) -> bool:
-        """See :meth:`unbroken.lab.dialect.Dialect.answers`."""
+        """See :meth:`unbroken.lab.dialect.ServerDialect.answers`."""
         return path.endswith("/responses")
 
     def streams(self, request: RecordedRequest, call: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """See :meth:`unbroken.lab.dialect.Dialect.streams`."""
+        """See :meth:`unbroken.lab.dialect.ServerDialect.streams`."""
         return call.get("stream") is True
 
-    def pieces(self, answer: Answer, number: int) -> Pieces:
-        """See :meth:`unbroken.lab.dialect.Dialect.pieces`."""
+    def pieces(self, answer: ScriptedAnswer, number: int) -> Pieces:
+        """See :meth:`unbroken.lab.dialect.ServerDialect.pieces`."""
         telling = _Telling()
         begun = {**_response(answer, number), "status": "in_progress"}
         start = telling.event("response.created", response=begun)
@@ -51,8 +51,8 @@ class Responses(OpenAISpeech):
         response = _finished(answer, number)
         return in_blocks(start, blocks, telling.event(f"response.{response['status']}", response=response))
 
-    def whole(self, answer: Answer, number: int) -> bytes:
-        """See :meth:`unbroken.lab.dialect.Dialect.whole`."""
+    def whole(self, answer: ScriptedAnswer, number: int) -> bytes:
+        """See :meth:`unbroken.lab.dialect.ServerDialect.whole`."""
         return json.dumps(_finished(answer, number)).encode()
 
 
@@ -69,7 +69,7 @@ class _Telling:
         return sse({"type": kind, "sequence_number": next(self._numbers), **fields}, kind)
 
 
-def _blocks(telling: _Telling, answer: Answer, number: int) -> Iterator[Block]:
+def _blocks(telling: _Telling, answer: ScriptedAnswer, number: int) -> Iterator[AnswerBlock]:
     for index, item in enumerate(_items(answer, number)):
         match item["type"]:
             case "reasoning":
@@ -81,7 +81,7 @@ def _blocks(telling: _Telling, answer: Answer, number: int) -> Iterator[Block]:
                 yield _function_call(telling, fragments, item, index)
 
 
-def _reasoning(telling: _Telling, answer: Answer, item: dict[str, Any], index: int) -> Block:
+def _reasoning(telling: _Telling, answer: ScriptedAnswer, item: dict[str, Any], index: int) -> AnswerBlock:
     place = {"item_id": item["id"], "output_index": index, "summary_index": 0}
     part = item["summary"][0]
     opening = telling.event("response.output_item.added", output_index=index, item={**item, "summary": []})
@@ -91,10 +91,10 @@ def _reasoning(telling: _Telling, answer: Answer, item: dict[str, Any], index: i
     closing = telling.event("response.reasoning_summary_text.done", **place, text=part["text"])
     closing += telling.event("response.reasoning_summary_part.done", **place, part=part)
     closing += telling.event("response.output_item.done", output_index=index, item=item)
-    return Block("reasoning", opening, [first + deltas[0], *deltas[1:]], closing)
+    return AnswerBlock("reasoning", opening, [first + deltas[0], *deltas[1:]], closing)
 
 
-def _message(telling: _Telling, answer: Answer, item: dict[str, Any], index: int) -> Block:
+def _message(telling: _Telling, answer: ScriptedAnswer, item: dict[str, Any], index: int) -> AnswerBlock:
     place = {"item_id": item["id"], "output_index": index, "content_index": 0}
     part = item["content"][0]
     begun = {**item, "status": "in_progress", "content": []}
@@ -105,10 +105,10 @@ def _message(telling: _Telling, answer: Answer, item: dict[str, Any], index: int
     closing = telling.event("response.output_text.done", **place, text=part["text"], logprobs=[])
     closing += telling.event("response.content_part.done", **place, part=part)
     closing += telling.event("response.output_item.done", output_index=index, item=item)
-    return Block("text", opening, deltas, closing)
+    return AnswerBlock("text", opening, deltas, closing)
 
 
-def _function_call(telling: _Telling, fragments: Any, item: dict[str, Any], index: int) -> Block:
+def _function_call(telling: _Telling, fragments: Any, item: dict[str, Any], index: int) -> AnswerBlock:
     place = {"item_id": item["id"], "output_index": index}
     begun = {**item, "status": "in_progress", "arguments": ""}
     opening = telling.event("response.output_item.added", output_index=index, item=begun)
@@ -116,10 +116,10 @@ def _function_call(telling: _Telling, fragments: Any, item: dict[str, Any], inde
     deltas = [telling.event(f"{kind}.delta", **place, delta=piece) for piece in fragments]
     closing = telling.event(f"{kind}.done", **place, name=item["name"], arguments=item["arguments"])
     closing += telling.event("response.output_item.done", output_index=index, item=item)
-    return Block("tool", opening, deltas, closing)
+    return AnswerBlock("tool", opening, deltas, closing)
 
 
-def _items(answer: Answer, number: int) -> list[dict[str, Any]]:
+def _items(answer: ScriptedAnswer, number: int) -> list[dict[str, Any]]:
     """The finished items of the answer."""
     items: list[dict[str, Any]] = []
     if answer.reasoning:
@@ -135,7 +135,7 @@ def _items(answer: Answer, number: int) -> list[dict[str, Any]]:
     return items
 
 
-def _response(answer: Answer, number: int) -> dict[str, Any]:
+def _response(answer: ScriptedAnswer, number: int) -> dict[str, Any]:
     return {
         "id": f"resp_lab_{number}",
         "object": "response",
@@ -156,7 +156,7 @@ def _response(answer: Answer, number: int) -> dict[str, Any]:
     }
 
 
-def _finished(answer: Answer, number: int) -> dict[str, Any]:
+def _finished(answer: ScriptedAnswer, number: int) -> dict[str, Any]:
     """The response in its last state."""
     response = {**_response(answer, number), "output": _items(answer, number), "usage": _usage(answer)}
     if answer.finish_reason in _INCOMPLETE:
@@ -165,7 +165,7 @@ def _finished(answer: Answer, number: int) -> dict[str, Any]:
     return response
 
 
-def _usage(answer: Answer) -> dict[str, Any] | None:
+def _usage(answer: ScriptedAnswer) -> dict[str, Any] | None:
     if answer.usage is None:
         return None
     given, asked = answer.usage.get("completion_tokens", 0), answer.usage.get("prompt_tokens", 0)

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from unbroken.lab.answer import Answer
+from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.anthropic import ANTHROPIC
 from unbroken.lab.chat import CHAT
 from unbroken.lab.completions import COMPLETIONS
-from unbroken.lab.dialect import CREATED, Dialect, draft_stream
+from unbroken.lab.dialect import CREATED, ServerDialect, draft_stream
 from unbroken.lab.fault import Point
 from unbroken.lab.gemini import GEMINI
 from unbroken.lab.record import RecordedRequest
@@ -18,7 +18,7 @@ from unbroken.lab.responses import RESPONSES
 from unbroken.lab.script import Draft, whole
 from unbroken.lab.speech import OPENAI, Speech
 
-DIALECTS: tuple[Dialect, ...] = (CHAT, COMPLETIONS, RESPONSES, ANTHROPIC, GEMINI)
+DIALECTS: tuple[ServerDialect, ...] = (CHAT, COMPLETIONS, RESPONSES, ANTHROPIC, GEMINI)
 """Every dialect that the upstream speaks, asked in this order."""
 
 
@@ -27,7 +27,7 @@ def speech_of(request: RecordedRequest) -> Speech:
     return _dialect_of(request) or OPENAI
 
 
-def draft_response(request: RecordedRequest, answer: Answer, at: Point | None) -> Draft:
+def draft_response(request: RecordedRequest, answer: ScriptedAnswer, at: Point | None) -> Draft:
     """The response to `request` in which nothing goes wrong; `at` is the point at which something will."""
     path = request.target.partition("?")[0]
     if request.method == "GET" and path.endswith("/models"):
@@ -43,7 +43,7 @@ def draft_response(request: RecordedRequest, answer: Answer, at: Point | None) -
 
 
 def _draft_answer(
-    dialect: Dialect, request: RecordedRequest, call: Mapping[str, Any], answer: Answer, at: Point | None
+    dialect: ServerDialect, request: RecordedRequest, call: Mapping[str, Any], answer: ScriptedAnswer, at: Point | None
 ) -> Draft:
     if dialect.streams(request, call):
         return draft_stream(dialect, answer, request.number, at)
@@ -56,7 +56,7 @@ def _draft_answer(
     )
 
 
-def _dialect_of(request: RecordedRequest) -> Dialect | None:
+def _dialect_of(request: RecordedRequest) -> ServerDialect | None:
     path = request.target.partition("?")[0]
     return next((dialect for dialect in DIALECTS if request.method == "POST" and dialect.answers(path)), None)
 
@@ -66,6 +66,6 @@ def _invalid(speech: Speech, status: int, message: str, **members: Any) -> bytes
     return speech.refusal(status, {"message": message, **kind, **members})
 
 
-def _models(answer: Answer) -> bytes:
+def _models(answer: ScriptedAnswer) -> bytes:
     model = {"id": answer.model, "object": "model", "created": CREATED, "owned_by": "unbroken"}
     return json.dumps({"object": "list", "data": [model]}).encode()

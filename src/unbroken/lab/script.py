@@ -16,7 +16,7 @@ from unbroken.lab.speech import OPENAI, Speech
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class SendHead:
     """Send the status and the headers. `length` is the Content-Length, where the framing is "length"."""
 
     status: int
@@ -26,7 +26,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class SendBody:
     """Send bytes of the body."""
 
     data: bytes
@@ -47,8 +47,8 @@ class Break:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """End the body as its framing demands."""
+class EndBody:
+    """EndBody the body as its framing demands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Mark:
     point: Point
 
 
-Step = Head | Body | Silence | Break | End
+Step = SendHead | SendBody | Silence | Break | EndBody
 Draft = Sequence[Step | Mark]
 """A response in which nothing goes wrong yet, with every point marked at which something could."""
 
@@ -86,20 +86,20 @@ def whole(
     return [
         Mark("before_headers"),
         *silence(silences.get("before_headers")),
-        Head(status, tuple(fields.items()), framing),
+        SendHead(status, tuple(fields.items()), framing),
         Mark("after_headers"),
         *silence(silences.get("after_headers")),
-        Body(body[:half]),
+        SendBody(body[:half]),
         Mark("after_comments"),
         Mark("after_role"),
         *silence(silences.get("after_role")),
         Mark("after_reasoning"),
         Mark("after_token"),
-        Body(body[half:]),
+        SendBody(body[half:]),
         Mark("after_finish"),
         Mark("after_usage"),
         Mark("after_done"),
-        End(),
+        EndBody(),
     ]
 
 
@@ -118,7 +118,7 @@ def compose(draft: Draft, fault: Fault | None, speech: Speech = OPENAI) -> list[
     before: Draft = [*draft[:index], *_insertion(fault, speech)]
     after = draft[index + 1 :]
     if fault.kind in ("clean_end", "error_event"):
-        steps = [*before, End()]
+        steps = [*before, EndBody()]
     elif fault.kind in ("pause", "raw", "malformed") or (fault.kind == "goaway" and fault.then == "go_on"):
         steps = [*before, *after]
     else:
@@ -140,11 +140,11 @@ def _insertion(fault: Fault, speech: Speech) -> list[Step]:
         case "pause" | "clean_end":
             return [*silence(fault.seconds)]
         case "raw":
-            return [*silence(fault.seconds), Body(fault.body or b"")]
+            return [*silence(fault.seconds), SendBody(fault.body or b"")]
         case "malformed":
-            return [*silence(fault.seconds), Body(speech.malformed)]
+            return [*silence(fault.seconds), SendBody(speech.malformed)]
         case "error_event":
-            return [*silence(fault.seconds), Body(speech.error_event(fault.error))]
+            return [*silence(fault.seconds), SendBody(speech.error_event(fault.error))]
         case _:
             return [*silence(fault.seconds), Break(fault)]
 
@@ -156,16 +156,16 @@ def _refusal(fault: Fault, speech: Speech) -> Draft:
 
 
 def _size(steps: Draft) -> int:
-    return sum(len(step.data) for step in steps if isinstance(step, Body))
+    return sum(len(step.data) for step in steps if isinstance(step, SendBody))
 
 
 def _framed(steps: Draft, length: int, fault: Fault | None) -> list[Step]:
     """The steps without marks, their head with the framing and the length that the fault needs."""
     steps_only = (step for step in steps if not isinstance(step, Mark))
-    return [_framed_head(step, length, fault) if isinstance(step, Head) else step for step in steps_only]
+    return [_framed_head(step, length, fault) if isinstance(step, SendHead) else step for step in steps_only]
 
 
-def _framed_head(head: Head, length: int, fault: Fault | None) -> Head:
+def _framed_head(head: SendHead, length: int, fault: Fault | None) -> SendHead:
     kind = fault.kind if fault else None
     if kind == "short_length":
         # One byte too many: so the body is short even where all of the answer was sent.

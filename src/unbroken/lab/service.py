@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from unbroken.lab.watch import Watch
+from unbroken.lab.condition import Condition
 
 
 class Service(ABC):
@@ -26,7 +26,7 @@ class Service(ABC):
         self.open_connections = 0
         self._host = host
         self._port = port
-        self._watch = Watch()
+        self._condition = Condition()
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
@@ -84,7 +84,7 @@ class Service(ABC):
         It is evaluated at every change of what this service shows. It blocks: under an event loop call it by
         ``asyncio.to_thread``.
         """
-        return self._watch.wait_for(predicate, timeout)
+        return self._condition.wait_for(predicate, timeout)
 
     @property
     def _address(self) -> str:
@@ -96,7 +96,7 @@ class Service(ABC):
         """Serve one accepted connection. It may raise OSError when the client leaves."""
 
     def _run(self) -> None:
-        # A selector loop on Windows too: channels watch their sockets themselves.
+        # A selector loop on Windows too: raw streams watch their sockets themselves.
         try:
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 runner.run(self._main())
@@ -122,7 +122,7 @@ class Service(ABC):
             sock, _ = listener.accept()
         except OSError:  # the client has already left
             return
-        with self._watch.change():
+        with self._condition.change():
             self.connections += 1
             self.open_connections += 1
         task = self._loop.create_task(self._serve(sock))
@@ -134,5 +134,5 @@ class Service(ABC):
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, OSError):
             self._crashes.append(error)
-        with self._watch.change():
+        with self._condition.change():
             self.open_connections -= 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from unbroken.lab.channel import Channel
-from unbroken.lab.negotiation import Credentials, Refusal
+from unbroken.lab.negotiation import Credentials, ProxyRefusal
+from unbroken.lab.raw_stream import RawStream
 from unbroken.lab.tunnel import TunnelKind
 
 VERSION = 0x05
@@ -15,7 +15,7 @@ _NO_AUTH, _USER_PASSWORD, _NO_METHOD = 0x00, 0x02, 0xFF
 _CONNECT = 0x01
 _IPV4 = 0x01
 _SUCCEEDED, _COMMAND_NOT_SUPPORTED, _ADDRESS_NOT_SUPPORTED = 0x00, 0x07, 0x08
-_REFUSALS = {Refusal.ON_PURPOSE: 0x01, Refusal.FORBIDDEN: 0x02, Refusal.UNREACHABLE: 0x05}
+_REFUSALS = {ProxyRefusal.ON_PURPOSE: 0x01, ProxyRefusal.FORBIDDEN: 0x02, ProxyRefusal.UNREACHABLE: 0x05}
 
 
 class Socks5Negotiation:
@@ -24,7 +24,7 @@ class Socks5Negotiation:
     kind: TunnelKind = "socks5"
     head = b""
 
-    def __init__(self, client: Channel, target: tuple[str, int]) -> None:
+    def __init__(self, client: RawStream, target: tuple[str, int]) -> None:
         self.target = target
         self._client = client
 
@@ -32,12 +32,12 @@ class Socks5Negotiation:
         """Say that the target is connected."""
         await _reply(self._client, _SUCCEEDED)
 
-    async def refuse(self, refusal: Refusal, /) -> None:
+    async def refuse(self, refusal: ProxyRefusal, /) -> None:
         """Say why it is not."""
         await _reply(self._client, _REFUSALS[refusal])
 
 
-async def negotiate(client: Channel, credentials: Credentials | None) -> Socks5Negotiation | None:
+async def negotiate(client: RawStream, credentials: Credentials | None) -> Socks5Negotiation | None:
     """Hear what the client wants; None, if it got its refusal already.
 
     Raises:
@@ -56,7 +56,7 @@ async def negotiate(client: Channel, credentials: Credentials | None) -> Socks5N
     return Socks5Negotiation(client, (host, int.from_bytes(await client.read_exactly(2))))
 
 
-async def _authenticate(client: Channel, credentials: Credentials | None) -> bool:
+async def _authenticate(client: RawStream, credentials: Credentials | None) -> bool:
     _, count = await client.read_exactly(2)
     offered = await client.read_exactly(count)
     method = _NO_AUTH if credentials is None else _USER_PASSWORD
@@ -68,7 +68,7 @@ async def _authenticate(client: Channel, credentials: Credentials | None) -> boo
     return method == _NO_AUTH
 
 
-async def _check_password(client: Channel, credentials: Credentials | None) -> bool:
+async def _check_password(client: RawStream, credentials: Credentials | None) -> bool:
     (version,) = await client.read_exactly(1)
     given = (await _read_string(client), await _read_string(client))
     is_right = given == credentials
@@ -76,7 +76,7 @@ async def _check_password(client: Channel, credentials: Credentials | None) -> b
     return is_right
 
 
-async def _read_host(client: Channel, address_type: int) -> str | None:
+async def _read_host(client: RawStream, address_type: int) -> str | None:
     match address_type:
         case 0x01:  # IPv4
             return str(ipaddress.IPv4Address(await client.read_exactly(4)))
@@ -88,11 +88,11 @@ async def _read_host(client: Channel, address_type: int) -> str | None:
             return None
 
 
-async def _read_string(client: Channel) -> str:
+async def _read_string(client: RawStream) -> str:
     (length,) = await client.read_exactly(1)
     return (await client.read_exactly(length)).decode("utf-8", "replace")
 
 
-async def _reply(client: Channel, code: int) -> None:
+async def _reply(client: RawStream, code: int) -> None:
     bound = bytes([_IPV4]) + bytes(4 + 2)  # 0.0.0.0:0; nobody looks at it
     await client.send(bytes([VERSION, code, 0]) + bound)

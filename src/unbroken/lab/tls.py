@@ -1,4 +1,4 @@
-"""The server's side of TLS on a channel.
+"""The server's side of TLS on a stream.
 
 TLS runs over memory buffers here: a socket of `ssl` would say close_notify, or not, as it likes.
 """
@@ -9,10 +9,10 @@ import socket
 import ssl
 from contextlib import suppress
 
-from unbroken.lab.channel import BLOCK, Channel
+from unbroken.lab.raw_stream import BLOCK, RawStream
 
 
-class TlsChannel(Channel):
+class TlsRawStream(RawStream):
     """The server's side of one TLS connection; `handshake` comes first."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:

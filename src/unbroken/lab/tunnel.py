@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from unbroken.lab.channel import Channel
-from unbroken.lab.watch import Watch
+from unbroken.lab.condition import Condition
+from unbroken.lab.raw_stream import RawStream
 
 TunnelKind = Literal["connect", "forward", "socks5", "fixed"]
 """How a client asked for its tunnel: CONNECT, an absolute request target, SOCKS5, or not at all."""
@@ -59,14 +59,20 @@ class TunnelRun:
     """Carries one tunnel from its opening to its end."""
 
     def __init__(
-        self, tunnel: Tunnel, client: Channel, target: Channel, rules: TunnelRules, cutter: Cutter, watch: Watch
+        self,
+        tunnel: Tunnel,
+        client: RawStream,
+        target: RawStream,
+        rules: TunnelRules,
+        cutter: Cutter,
+        condition: Condition,
     ) -> None:
         self._tunnel = tunnel
         self._client = client
         self._target = target
         self._rules = rules
         self._cutter = cutter
-        self._watch = watch
+        self._condition = condition
         self._loop = asyncio.get_running_loop()
         self._opened_at = self._moved_at = self._loop.time()
         self._pumps: list[asyncio.Task[None]] = []
@@ -82,7 +88,7 @@ class TunnelRun:
             await asyncio.wait(self._pumps)
             reaper.cancel()
 
-    async def _pump(self, source: Channel, sink: Channel) -> None:
+    async def _pump(self, source: RawStream, sink: RawStream) -> None:
         """Carry the bytes of one direction, and then the way in which it ended."""
         try:
             while data := await source.read():
@@ -105,9 +111,9 @@ class TunnelRun:
         after = self._rules.black_hole_after
         return after is not None and self._loop.time() - self._opened_at >= after
 
-    def _note_moved(self, source: Channel, count: int) -> None:
+    def _note_moved(self, source: RawStream, count: int) -> None:
         self._moved_at = self._loop.time()
-        with self._watch.change():
+        with self._condition.change():
             if source is self._client:
                 self._tunnel.bytes_up += count
             else:
@@ -122,10 +128,10 @@ class TunnelRun:
             await self._cut()
 
     async def _cut(self) -> None:
-        for channel in (self._client, self._target):
+        for stream in (self._client, self._target):
             if self._rules.how == "rst":
-                channel.reset()
+                stream.reset()
             else:
-                await channel.shut()
+                await stream.shut()
         for pump in self._pumps:
             pump.cancel()

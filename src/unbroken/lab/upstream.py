@@ -7,15 +7,15 @@ import socket
 import ssl
 from collections.abc import Sequence
 
-from unbroken.lab.answer import Answer
-from unbroken.lab.channel import Channel
+from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.fault import Fault, Point
 from unbroken.lab.http1 import Http1Connection
 from unbroken.lab.http2 import Http2Connection
+from unbroken.lab.raw_stream import RawStream
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.service import Service
-from unbroken.lab.stage import Stage
-from unbroken.lab.tls import TlsChannel
+from unbroken.lab.state import ServerState
+from unbroken.lab.tls import TlsRawStream
 
 
 class Upstream(Service):
@@ -47,7 +47,7 @@ class Upstream(Service):
         self,
         *,
         faults: Sequence[Fault | None] = (),
-        answer: Answer | None = None,
+        answer: ScriptedAnswer | None = None,
         ssl_context: ssl.SSLContext | None = None,
         http2: bool = True,
         host: str = "127.0.0.1",
@@ -57,7 +57,7 @@ class Upstream(Service):
         if ssl_context is None and any(fault is not None and fault.at == "handshake" for fault in faults):
             raise ValueError("a fault at handshake needs an ssl_context")
         self._connection_numbers = itertools.count(1)
-        self._stage = Stage(self._watch, answer or Answer(), faults)
+        self._state = ServerState(self._condition, answer or ScriptedAnswer(), faults)
         self._ssl_context = ssl_context
         self._protocols = ["h2", "http/1.1"] if http2 else ["http/1.1"]
 
@@ -74,53 +74,53 @@ class Upstream(Service):
     @property
     def requests(self) -> list[RecordedRequest]:
         """Every request that was read whole, in order."""
-        return self._stage.requests
+        return self._state.requests
 
     @property
     def pings(self) -> int:
         """How many HTTP/2 PINGs clients have sent."""
-        return self._stage.pings
+        return self._state.pings
 
     async def _serve(self, sock: socket.socket) -> None:
         number = next(self._connection_numbers)
-        fault = self._stage.take_connection_fault()
-        channel = TlsChannel(sock, self._ssl_context) if self._ssl_context else Channel(sock)
+        fault = self._state.take_connection_fault()
+        stream = TlsRawStream(sock, self._ssl_context) if self._ssl_context else RawStream(sock)
         try:
-            if await _survives(channel, fault, "connect"):
-                await self._converse(channel, fault, number)
-            await channel.linger()
+            if await _survives(stream, fault, "connect"):
+                await self._converse(stream, fault, number)
+            await stream.linger()
         finally:
-            channel.close()
+            stream.close()
 
-    async def _converse(self, channel: Channel, fault: Fault | None, number: int) -> None:
+    async def _converse(self, stream: RawStream, fault: Fault | None, number: int) -> None:
         """Shake hands, if this is TLS, and serve the connection in the protocol that was chosen."""
         protocol = None
-        if isinstance(channel, TlsChannel) and self._ssl_context:
-            await channel.client_hello()
-            if not await _survives(channel, fault, "handshake"):
+        if isinstance(stream, TlsRawStream) and self._ssl_context:
+            await stream.client_hello()
+            if not await _survives(stream, fault, "handshake"):
                 return
             # Only now, because one context may serve several upstreams.
             self._ssl_context.set_alpn_protocols(self._protocols)
-            await channel.handshake()
-            protocol = channel.alpn
+            await stream.handshake()
+            protocol = stream.alpn
         connection = Http2Connection if protocol == "h2" else Http1Connection
-        await connection(channel, self._stage, number).run()
+        await connection(stream, self._state, number).run()
 
 
-async def _survives(channel: Channel, fault: Fault | None, at: Point) -> bool:
+async def _survives(stream: RawStream, fault: Fault | None, at: Point) -> bool:
     """Do to a connection what the fault says, if it is for this point; whether there is a connection after it."""
     if fault is None or fault.at != at:
         return True
     if fault.kind == "stall" or fault.seconds is not None:
-        await channel.wait_until_left(fault.seconds)
+        await stream.wait_until_left(fault.seconds)
     match fault.kind:
         case "rst":
-            await channel.wait_until_heard()
-            channel.reset()
+            await stream.wait_until_heard()
+            stream.reset()
         case "raw":
-            await channel.send(fault.body or b"")
+            await stream.send(fault.body or b"")
         case "fin" | "stall":
-            await channel.shut(close_notify=fault.close_notify)
+            await stream.shut(close_notify=fault.close_notify)
         case _:
             pass
     return fault.kind in ("pause", "raw")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from unbroken.core.actions import Again
+from unbroken.core.actions import RetryEvent
 from unbroken.drivers.notices import describe
 from unbroken.relay.records import Outcome
 
@@ -83,7 +83,7 @@ class AccessLog:
         entry = msgspec.structs.replace(entry, path=_plain(entry.path), detail=_plain(entry.detail))
         self._write(msgspec.json.encode(entry).decode() if self._as_json else _in_words(entry))
 
-    def again(self, turn_id: str, event: Again) -> None:
+    def again(self, turn_id: str, event: RetryEvent) -> None:
         """An attempt was lost and another one follows. In JSON the request's own line tells all of it."""
         if not self._as_json:
             self._write(f"{turn_id} ↻ {_plain(describe(event))}")

@@ -26,7 +26,7 @@ from unbroken.relay.pulse import Pulse
 from unbroken.relay.records import Outcome
 from unbroken.relay.reply import Reply
 from unbroken.relay.routes import Route, find_route, is_own
-from unbroken.relay.settings import Settings, Upstream
+from unbroken.relay.settings import Settings, UpstreamSettings
 from unbroken.relay.status import Status
 from unbroken.relay.turns import RelayedTurn
 from unbroken.relay.voices import voice_of
@@ -157,7 +157,7 @@ class Relay:
             full = f"{settings.max_turns} turns run already (--max-turns)"
             raise Rejection(503, "too_many_turns", full, _RETRY_AFTER)
         wire = self._wire(route.upstream)
-        driver = AsyncDriver(wire, request, call, settings.policy, observe=partial(ledger.again, name))
+        driver = AsyncDriver(wire, request, call, settings.policy, on_retry=partial(ledger.again, name))
         reply = Reply(
             send,
             voice_of(call.dialect.name),
@@ -195,7 +195,7 @@ class Relay:
     def _extra(self, inbound: Inbound) -> Headers:
         return guard.cross_origin(inbound, self._settings)
 
-    def _wire(self, upstream: Upstream) -> AsyncHttpWire:
+    def _wire(self, upstream: UpstreamSettings) -> AsyncHttpWire:
         if upstream.name not in self._wires:
             settings = self._settings
             proxy = settings.proxy if upstream.proxy is None else upstream.proxy

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from unbroken.core.http import Head, Headers
 from unbroken.core.report import Report
-from unbroken.relay.settings import Upstream
+from unbroken.relay.settings import UpstreamSettings
 
 TOKEN_FIELD = b"x-unbroken-token"
 
@@ -34,7 +34,7 @@ def lowered(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     return tuple((name.lower(), value.strip(b" \t")) for name, value in headers)
 
 
-def upwards(headers: Headers, upstream: Upstream, *, inject: bool, via: bytes) -> Headers:
+def upwards(headers: Headers, upstream: UpstreamSettings, *, inject: bool, via: bytes) -> Headers:
     """The fields of a request (names in lower case) as the upstream shall see them."""
     dropped = _OURS_ALONE | (CREDENTIALS if inject else frozenset())
     kept = tuple((name, value) for name, value in _end_to_end(headers) if name not in dropped)
@@ -76,7 +76,7 @@ def _end_to_end(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
     return (field for field in headers if field[0] not in _HOP_BY_HOP and field[0] not in named)
 
 
-def _key(upstream: Upstream) -> Headers:
+def _key(upstream: UpstreamSettings) -> Headers:
     if upstream.key is None:
         return ()
     key = upstream.key.encode()

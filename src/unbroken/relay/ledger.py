@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from unbroken.core.actions import Again
+from unbroken.core.actions import RetryEvent
 from unbroken.relay.access import AccessLog, Entry, timestamp
 from unbroken.relay.board import Board
 from unbroken.relay.inbound import Inbound
@@ -30,7 +30,7 @@ class Ledger:
         self.metrics = Metrics()
         self._log = log
 
-    def again(self, name: str, event: Again) -> None:
+    def again(self, name: str, event: RetryEvent) -> None:
         """An attempt of a turn was lost, and another one follows."""
         if self._log:
             self._log.again(name, event)

@@ -51,7 +51,9 @@ class Passage:
         self._send = send
         self._voice = voice
         self._extra = extra
-        self._limits = Limits(policy.connect, policy.idle, None, policy.ping, policy.ping_timeout)
+        self._limits = Limits(
+            policy.connect_timeout, policy.idle_timeout, None, policy.ping_interval, policy.ping_timeout
+        )
         self._sent = anyio.Event()
         self._finished = False
         self._trouble: Rejection | ClientLeft | None = None

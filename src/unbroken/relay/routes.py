@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from unbroken.relay.settings import Settings, Upstream
+from unbroken.relay.settings import Settings, UpstreamSettings
 
 OWN = "/_unbroken"
 """Where the relay itself answers."""
@@ -28,7 +28,7 @@ class Route:
         url: the URL there.
     """
 
-    upstream: Upstream
+    upstream: UpstreamSettings
     url: str
 
 

@@ -20,7 +20,7 @@ RESERVED = frozenset({"v1", "v1beta", "v1alpha"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Upstream:
+class UpstreamSettings:
     """A server that the relay forwards to.
 
     Attributes:
@@ -91,7 +91,7 @@ class Settings:
         grace: how long running turns may take to finish once the relay is told to stop.
     """
 
-    upstreams: Mapping[str, Upstream]
+    upstreams: Mapping[str, UpstreamSettings]
     default: str = ""
     policy: Policy = dataclasses.field(default_factory=Policy)
     proxy: str | None = None

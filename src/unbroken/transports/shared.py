@@ -19,7 +19,7 @@ from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.report import Report
 from unbroken.drivers.asynchronous import AsyncDriver
-from unbroken.drivers.notices import Observer
+from unbroken.drivers.notices import RetryCallback
 from unbroken.drivers.synchronous import Driver
 from unbroken.errors import (
     CallerTimeout,
@@ -65,13 +65,13 @@ class Rule:
     Args:
         library: the module, ``httpx2`` or ``httpx``.
         policy: the limits.
-        observe: told of every retry and replay.
+        on_retry: told of every retry and replay.
     """
 
-    def __init__(self, library: ModuleType, policy: Policy | None, observe: Observer | None) -> None:
+    def __init__(self, library: ModuleType, policy: Policy | None, on_retry: RetryCallback | None) -> None:
         self.library = library
         self.policy = policy or Policy()
-        self.observe = observe
+        self.on_retry = on_retry
 
     def read(self, request: Any) -> tuple[Request, Call] | None:
         """The generation call that a request makes, or ``None``: then it is not ours."""
@@ -166,7 +166,7 @@ class AsyncBody:
         await self._driver.aclose()
 
 
-class Plain:
+class LibraryTransports:
     """The library's own transports, for whatever is not a generation call: one for each proxy in use.
 
     They are made when they are needed: to load a trust store takes tens of milliseconds.
@@ -219,7 +219,7 @@ class SyncTransport:
         retries: refused: ``policy`` says how often.
         socket_options: refused.
         policy: the limits of a turn.
-        observe: told of every retry and replay.
+        on_retry: told of every retry and replay.
         inner: a transport that does the sending instead of Unbroken's wire. There is no PING then.
 
     Raises:
@@ -244,11 +244,11 @@ class SyncTransport:
         socket_options: Any = None,
         *,
         policy: Policy | None = None,
-        observe: Observer | None = None,
+        on_retry: RetryCallback | None = None,
         inner: Any = None,
     ) -> None:
         refuse(uds=uds, local_address=local_address, retries=retries, socket_options=socket_options, http1=not http1)
-        self._rule = Rule(self.library, policy, observe)
+        self._rule = Rule(self.library, policy, on_retry)
         self._inner = inner
         self._wire: Wire
         if inner is not None:
@@ -256,7 +256,7 @@ class SyncTransport:
             return
         options = wire_options(verify, cert, trust_env, http2, proxy)
         self._wire = HttpWire(**options)
-        self._plain = Plain(self.library.HTTPTransport, options, limits)
+        self._plain = LibraryTransports(self.library.HTTPTransport, options, limits)
 
     def handle_request(self, request: Any) -> Any:
         """See the library. Raises its errors; where a turn failed, the cause is Unbroken's."""
@@ -264,7 +264,7 @@ class SyncTransport:
         if ours is None:
             return (self._inner or self._plain.choose(request)).handle_request(request)
         rule = self._rule
-        driver = Driver(self._wire, *ours, rule.policy, observe=rule.observe, timeouts=rule.timeouts(request))
+        driver = Driver(self._wire, *ours, rule.policy, on_retry=rule.on_retry, timeouts=rule.timeouts(request))
         try:
             head = driver.open()
         except TurnError as exc:
@@ -299,11 +299,11 @@ class AsyncTransport:
         socket_options: Any = None,
         *,
         policy: Policy | None = None,
-        observe: Observer | None = None,
+        on_retry: RetryCallback | None = None,
         inner: Any = None,
     ) -> None:
         refuse(uds=uds, local_address=local_address, retries=retries, socket_options=socket_options, http1=not http1)
-        self._rule = Rule(self.library, policy, observe)
+        self._rule = Rule(self.library, policy, on_retry)
         self._inner = inner
         self._wire: AsyncWire
         if inner is not None:
@@ -311,7 +311,7 @@ class AsyncTransport:
             return
         options = wire_options(verify, cert, trust_env, http2, proxy)
         self._wire = AsyncHttpWire(**options)
-        self._plain = Plain(self.library.AsyncHTTPTransport, options, limits)
+        self._plain = LibraryTransports(self.library.AsyncHTTPTransport, options, limits)
 
     async def handle_async_request(self, request: Any) -> Any:
         """As :meth:`SyncTransport.handle_request`."""
@@ -319,7 +319,7 @@ class AsyncTransport:
         if ours is None:
             return await (self._inner or self._plain.choose(request)).handle_async_request(request)
         rule = self._rule
-        driver = AsyncDriver(self._wire, *ours, rule.policy, observe=rule.observe, timeouts=rule.timeouts(request))
+        driver = AsyncDriver(self._wire, *ours, rule.policy, on_retry=rule.on_retry, timeouts=rule.timeouts(request))
         try:
             head = await driver.open()
         except TurnError as exc:

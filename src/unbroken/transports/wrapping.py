@@ -6,13 +6,15 @@ import importlib
 from typing import Any, TypeVar
 
 from unbroken.core.policy import Policy
-from unbroken.drivers.notices import Observer
+from unbroken.drivers.notices import RetryCallback
 from unbroken.errors import UsageError
 
 ClientT = TypeVar("ClientT")
 
 
-def wrap(client: ClientT, *, policy: Policy | None = None, observe: Observer | None = None, **options: Any) -> ClientT:
+def wrap(
+    client: ClientT, *, policy: Policy | None = None, on_retry: RetryCallback | None = None, **options: Any
+) -> ClientT:
     """A copy of an SDK's client whose generation calls survive a cut.
 
     There is one retry budget, Unbroken's: the SDK's own retries are off in the copy. Works for the clients of openai,
@@ -22,7 +24,7 @@ def wrap(client: ClientT, *, policy: Policy | None = None, observe: Observer | N
     Args:
         client: such as ``openai.OpenAI()``.
         policy: the limits of a turn.
-        observe: told of every retry and replay.
+        on_retry: told of every retry and replay.
         options: further options of :class:`unbroken.Transport`, such as ``verify`` or ``proxy``.
 
     Raises:
@@ -44,7 +46,7 @@ def wrap(client: ClientT, *, policy: Policy | None = None, observe: Observer | N
     transports = importlib.import_module(f"unbroken.transports.{library_name}")
     is_async = isinstance(http_client, library.AsyncClient)
     transport = (transports.AsyncTransport if is_async else transports.Transport)(
-        policy=policy, observe=observe, **options
+        policy=policy, on_retry=on_retry, **options
     )
     wrapped: ClientT = client.copy(
         http_client=(library.AsyncClient if is_async else library.Client)(

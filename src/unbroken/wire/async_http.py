@@ -24,8 +24,8 @@ from unbroken.wire.proxies import Proxy, ProxyRules
 from unbroken.wire.requests import (
     KEEP_IDLE,
     MAX_IDLE,
+    ConnectionKey,
     PoolOptions,
-    Route,
     begins_request,
     is_idle,
     to_head,
@@ -47,7 +47,7 @@ class AsyncHttpWire:
     ) -> None:
         rules = ProxyRules(proxy, os.environ if environ is None else environ)
         self._options = PoolOptions(rules, verify, http2=http2)
-        self._idle: list[_Lane] = []
+        self._idle: list[_AsyncLane] = []
 
     def exchange(self, request: Request, content: AsyncIterable[bytes] | None = None) -> AsyncHttpExchange:
         """See :meth:`unbroken.wire.contract.AsyncWire.exchange`.
@@ -65,32 +65,32 @@ class AsyncHttpWire:
         for lane in idle:
             lane.close()
 
-    def take(self, request: Request) -> _Lane:
+    def take(self, request: Request) -> _AsyncLane:
         """As :meth:`unbroken.wire.http.HttpWire.take`."""
-        route, proxy = Route.of(request), self._options.proxy_for(request)
+        route, proxy = ConnectionKey.of(request), self._options.proxy_for(request)
         while lane := self._take_idle(route, proxy):
             if lane.is_fresh():
                 return lane
             lane.close()
-        return _Lane(self._options, route, proxy)
+        return _AsyncLane(self._options, route, proxy)
 
-    def give_back(self, lane: _Lane) -> None:
+    def give_back(self, lane: _AsyncLane) -> None:
         """Keep a lane whose exchange has ended cleanly."""
         self._idle.append(lane)
         if len(self._idle) > MAX_IDLE:
             self._idle.pop(0).close()
 
-    def _take_idle(self, route: Route, proxy: Proxy | None) -> _Lane | None:
+    def _take_idle(self, route: ConnectionKey, proxy: Proxy | None) -> _AsyncLane | None:
         lane = next((lane for lane in reversed(self._idle) if (lane.route, lane.proxy) == (route, proxy)), None)
         if lane:
             self._idle.remove(lane)
         return lane
 
 
-class _Lane:
+class _AsyncLane:
     """One connection, serving one exchange at a time: a pool of one over a line of our own."""
 
-    def __init__(self, options: PoolOptions, route: Route, proxy: Proxy | None) -> None:
+    def __init__(self, options: PoolOptions, route: ConnectionKey, proxy: Proxy | None) -> None:
         self.route = route
         self.proxy = proxy
         self.line = AsyncLine(proxied=proxy is not None)
@@ -117,7 +117,7 @@ class AsyncHttpExchange:
         self._wire = wire
         self._request = request
         self._content = content
-        self._lane: _Lane | None = None
+        self._lane: _AsyncLane | None = None
         self._response: httpcore2.Response | None = None
         self._body: AsyncGenerator[bytes] | None = None
         self._failure: WireError | None = None

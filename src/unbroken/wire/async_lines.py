@@ -13,7 +13,7 @@ import anyio
 import httpcore2
 
 from unbroken.wire.async_resolving import connect
-from unbroken.wire.async_sockets import AsyncTcp, AsyncTls, AsyncTransport
+from unbroken.wire.async_sockets import AsyncByteStream, AsyncTcp, AsyncTls
 from unbroken.wire.line import BaseLine
 from unbroken.wire.sockets import close
 
@@ -49,7 +49,7 @@ class AsyncLine(BaseLine, httpcore2.AsyncNetworkBackend):
 class AsyncLineStream(httpcore2.AsyncNetworkStream):
     """The stream that HTTP is spoken over; see httpcore2 for the methods."""
 
-    def __init__(self, line: AsyncLine, transport: AsyncTransport) -> None:
+    def __init__(self, line: AsyncLine, transport: AsyncByteStream) -> None:
         self._line = line
         self._transport = transport
 

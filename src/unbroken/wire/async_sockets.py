@@ -16,14 +16,14 @@ import anyio
 from unbroken.wire.sockets import CHUNK, Pacer, TlsBuffers
 
 
-class AsyncTransport(Protocol):
+class AsyncByteStream(Protocol):
     """Moves bytes."""
 
     async def receive(self, max_bytes: int) -> bytes:
-        """As :meth:`unbroken.wire.sockets.Transport.receive`."""
+        """As :meth:`unbroken.wire.sockets.ByteStream.receive`."""
 
     async def send(self, data: bytes) -> None:
-        """As :meth:`unbroken.wire.sockets.Transport.send`."""
+        """As :meth:`unbroken.wire.sockets.ByteStream.send`."""
 
 
 class AsyncTcp:
@@ -34,7 +34,7 @@ class AsyncTcp:
         self._pacer = pacer
 
     async def receive(self, max_bytes: int) -> bytes:
-        """See :class:`AsyncTransport`."""
+        """See :class:`AsyncByteStream`."""
         while True:
             with anyio.move_on_after(self._pacer.patience()) as scope:
                 await anyio.wait_readable(self._sock)  # always: it is also where a cancellation is noticed
@@ -44,7 +44,7 @@ class AsyncTcp:
                 return self._sock.recv(max_bytes)
 
     async def send(self, data: bytes) -> None:
-        """See :class:`AsyncTransport`."""
+        """See :class:`AsyncByteStream`."""
         view = memoryview(data)
         while view:
             try:
@@ -58,7 +58,7 @@ class AsyncTcp:
 class AsyncTls:
     """TLS over another transport. :meth:`handshake` comes first."""
 
-    def __init__(self, below: AsyncTransport, context: ssl.SSLContext, hostname: str | None) -> None:
+    def __init__(self, below: AsyncByteStream, context: ssl.SSLContext, hostname: str | None) -> None:
         self._below = below
         self._tls = TlsBuffers(context, hostname)
         self.object = self._tls.object
@@ -77,7 +77,7 @@ class AsyncTls:
                 raise
 
     async def receive(self, max_bytes: int) -> bytes:
-        """See :class:`AsyncTransport`; an end without close_notify raises :class:`ssl.SSLEOFError`."""
+        """See :class:`AsyncByteStream`; an end without close_notify raises :class:`ssl.SSLEOFError`."""
         while True:
             try:
                 return self.object.read(max_bytes)
@@ -87,7 +87,7 @@ class AsyncTls:
                 return b""
 
     async def send(self, data: bytes) -> None:
-        """See :class:`AsyncTransport`."""
+        """See :class:`AsyncByteStream`."""
         for start in range(0, len(data), CHUNK):
             self.object.write(data[start : start + CHUNK])
             await self._flush()

@@ -23,8 +23,8 @@ from unbroken.wire.proxies import Proxy, ProxyRules
 from unbroken.wire.requests import (
     KEEP_IDLE,
     MAX_IDLE,
+    ConnectionKey,
     PoolOptions,
-    Route,
     begins_request,
     is_idle,
     to_head,
@@ -76,7 +76,7 @@ class HttpWire:
         Raises:
             UsageError: the environment names a malformed proxy, or the CA file cannot be used.
         """
-        route, proxy = Route.of(request), self._options.proxy_for(request)
+        route, proxy = ConnectionKey.of(request), self._options.proxy_for(request)
         while lane := self._take_idle(route, proxy):
             if lane.is_fresh():
                 return lane
@@ -91,7 +91,7 @@ class HttpWire:
         if surplus:
             surplus.close()
 
-    def _take_idle(self, route: Route, proxy: Proxy | None) -> _Lane | None:
+    def _take_idle(self, route: ConnectionKey, proxy: Proxy | None) -> _Lane | None:
         with self._lock:
             lane = next((lane for lane in reversed(self._idle) if (lane.route, lane.proxy) == (route, proxy)), None)
             if lane:
@@ -102,7 +102,7 @@ class HttpWire:
 class _Lane:
     """One connection, serving one exchange at a time: a pool of one over a line of our own."""
 
-    def __init__(self, options: PoolOptions, route: Route, proxy: Proxy | None) -> None:
+    def __init__(self, options: PoolOptions, route: ConnectionKey, proxy: Proxy | None) -> None:
         self.route = route
         self.proxy = proxy
         self.line = Line(proxied=proxy is not None)

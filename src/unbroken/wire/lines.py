@@ -14,7 +14,7 @@ import httpcore2
 
 from unbroken.wire.line import BaseLine
 from unbroken.wire.resolving import connect
-from unbroken.wire.sockets import Tcp, Tls, Transport, close, wake
+from unbroken.wire.sockets import ByteStream, Tcp, Tls, close, wake
 
 
 class Line(BaseLine, httpcore2.NetworkBackend):
@@ -52,7 +52,7 @@ class Line(BaseLine, httpcore2.NetworkBackend):
 class LineStream(httpcore2.NetworkStream):
     """The stream that HTTP is spoken over; see httpcore2 for the methods."""
 
-    def __init__(self, line: Line, transport: Transport) -> None:
+    def __init__(self, line: Line, transport: ByteStream) -> None:
         self._line = line
         self._transport = transport
 

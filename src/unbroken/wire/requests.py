@@ -26,11 +26,11 @@ _PORTS = {"http": 80, "https": 443}
 _FRAMING = (b"content-length", b"transfer-encoding")
 
 
-class Route(tuple[str, str, int]):
+class ConnectionKey(tuple[str, str, int]):
     """Where a connection leads: scheme, host and port. Connections with equal routes can stand in for each other."""
 
     @classmethod
-    def of(cls, request: Request) -> Route:
+    def of(cls, request: Request) -> ConnectionKey:
         """The route of a request."""
         parts = request.parts
         return cls((parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]))
@@ -56,7 +56,7 @@ class PoolOptions:
         """The proxy that a request goes through."""
         return self._proxies.choose(request.url)
 
-    def for_route(self, route: Route, proxy: Proxy | None) -> dict[str, Any]:
+    def for_route(self, route: ConnectionKey, proxy: Proxy | None) -> dict[str, Any]:
         """Arguments for a pool of one connection.
 
         Raises:

@@ -36,7 +36,7 @@ class Pacer(Protocol):
         """Bytes were accepted by the network."""
 
 
-class Transport(Protocol):
+class ByteStream(Protocol):
     """Moves bytes."""
 
     def receive(self, max_bytes: int) -> bytes:
@@ -58,12 +58,12 @@ class Tcp:
         self._pacer = pacer
 
     def receive(self, max_bytes: int) -> bytes:
-        """See :class:`Transport`."""
+        """See :class:`ByteStream`."""
         self._sock.settimeout(min(self._pacer.patience(), _ONE_WAIT_TO_READ))
         return self._sock.recv(max_bytes)
 
     def send(self, data: bytes) -> None:
-        """See :class:`Transport`."""
+        """See :class:`ByteStream`."""
         view = memoryview(data)
         while view:
             self._sock.settimeout(min(self._pacer.patience(reading=False), _ONE_WAIT))
@@ -97,7 +97,7 @@ class TlsBuffers:
 class Tls:
     """TLS over another transport. :meth:`handshake` comes first."""
 
-    def __init__(self, below: Transport, context: ssl.SSLContext, hostname: str | None) -> None:
+    def __init__(self, below: ByteStream, context: ssl.SSLContext, hostname: str | None) -> None:
         self._below = below
         self._tls = TlsBuffers(context, hostname)
         self.object = self._tls.object
@@ -120,7 +120,7 @@ class Tls:
                 raise
 
     def receive(self, max_bytes: int) -> bytes:
-        """See :class:`Transport`; an end without close_notify raises :class:`ssl.SSLEOFError`."""
+        """See :class:`ByteStream`; an end without close_notify raises :class:`ssl.SSLEOFError`."""
         while True:
             try:
                 return self.object.read(max_bytes)
@@ -130,7 +130,7 @@ class Tls:
                 return b""
 
     def send(self, data: bytes) -> None:
-        """See :class:`Transport`."""
+        """See :class:`ByteStream`."""
         for start in range(0, len(data), CHUNK):
             self.object.write(data[start : start + CHUNK])
             self._flush()

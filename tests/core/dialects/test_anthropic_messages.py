@@ -468,7 +468,7 @@ class TestBlocks:
         usage = {"input_tokens": 3, "cache_read_input_tokens": 4, "output_tokens": 1}
         decoder.decode(event("message_start", message={"usage": usage}))
         said = event("message_delta", delta={}, usage={"output_tokens": 9, "cache_read_input_tokens": None})
-        assert decoder.decode(said) == [UsageReport(Usage(input=7, cached=4, output=9))]
+        assert decoder.decode(said) == [UsageReport(Usage(input_tokens=7, cached_tokens=4, output_tokens=9))]
 
 
 class TestWholeAnswers:
@@ -495,7 +495,7 @@ class TestWholeAnswers:
             ToolCallArguments(2, '{"x":1}'),
             ToolCallStart(3, "b", "g"),
             Finish("tool_use"),
-            UsageReport(Usage(input=3, output=3)),
+            UsageReport(Usage(input_tokens=3, output_tokens=3)),
         ]
         assert decoder.messages() == [{"role": "assistant", "content": content}]
 

@@ -473,12 +473,12 @@ class TestParts:
     @pytest.mark.parametrize(
         ("counts", "usage"),
         [
-            ({"promptTokenCount": 3}, Usage(input=3)),
-            ({"promptTokenCount": 3, "thoughtsTokenCount": 5}, Usage(input=3, output=5, reasoning=5)),
-            ({"candidatesTokenCount": 2, "thoughtsTokenCount": 5}, Usage(output=7, reasoning=5)),
+            ({"promptTokenCount": 3}, Usage(input_tokens=3)),
+            ({"promptTokenCount": 3, "thoughtsTokenCount": 5}, Usage(input_tokens=3, output_tokens=5, reasoning_tokens=5)),
+            ({"candidatesTokenCount": 2, "thoughtsTokenCount": 5}, Usage(output_tokens=7, reasoning_tokens=5)),
             (
                 {"promptTokenCount": 3, "toolUsePromptTokenCount": 4, "cachedContentTokenCount": 2},
-                Usage(input=7, cached=2),
+                Usage(input_tokens=7, cached_tokens=2),
             ),
         ],
     )
@@ -500,7 +500,7 @@ class TestWholeAnswers:
         assert decoder.decode_whole(json.dumps(body).encode()) == [
             Text("Hi"),
             Finish("STOP"),
-            UsageReport(Usage(input=1, output=2)),
+            UsageReport(Usage(input_tokens=1, output_tokens=2)),
         ]
         assert decoder.messages() == [{"role": "model", "parts": [{"text": "Hi"}]}]
 

@@ -140,7 +140,7 @@ class Collected:
             assert self.usage is None
             return
         assert self.usage is not None
-        known = msgspec.structs.asdict(self.usage) | {"new": self.usage.new if self.usage.cached is not None else None}
+        known = msgspec.structs.asdict(self.usage) | {"new": self.usage.new if self.usage.cached_tokens is not None else None}
         assert {name: value for name, value in known.items() if value is not None and name in expected} == expected
 
     def check_end(self, finish_reason: str | None, error: dict[str, Any] | None) -> None:
@@ -457,7 +457,7 @@ class TestErrors:
         )
         assert ChatDecoder().decode(event) == [
             Text("last words"),
-            UsageReport(Usage(input=3, output=2)),
+            UsageReport(Usage(input_tokens=3, output_tokens=2)),
             Failed("Provider returned error", "502", True),
         ]
 
@@ -535,7 +535,7 @@ class TestWholeAnswers:
         assert ChatDecoder().decode_whole(json.dumps(body).encode()) == [
             Text("Hi"),
             Finish("stop"),
-            UsageReport(Usage(input=1, output=2)),
+            UsageReport(Usage(input_tokens=1, output_tokens=2)),
         ]
 
     def test_an_error_with_status_200(self) -> None:

@@ -336,7 +336,7 @@ class TestDecoding:
             Finish("stop"),
             Text("b", 1),
             Finish("length", 1),
-            UsageReport(Usage(input=9, cached=8, output=2)),
+            UsageReport(Usage(input_tokens=9, cached_tokens=8, output_tokens=2)),
         ]
 
     def test_a_recorded_one(self) -> None:
@@ -346,7 +346,7 @@ class TestDecoding:
             b'"object":"text_completion","usage":{"completion_tokens":2,"prompt_tokens":5,"total_tokens":7,'
             b'"prompt_tokens_details":{"cached_tokens":4}}}'
         )
-        usage = UsageReport(Usage(input=5, cached=4, output=2))
+        usage = UsageReport(Usage(input_tokens=5, cached_tokens=4, output_tokens=2))
         assert CompletionsDecoder().decode_whole(body) == [Text(" Paris."), Finish("length"), usage]
 
     @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'"text"', b"null", b"\xff"])

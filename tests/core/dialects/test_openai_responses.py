@@ -519,7 +519,7 @@ class TestErrors:
     def test_what_a_failed_response_had_cost_is_told(self) -> None:
         response = {"status": "failed", "error": {"code": "server_error"}, "usage": {"input_tokens": 3}}
         usage, failed = ResponsesDecoder().decode(event("response.failed", response=response))
-        assert usage == UsageReport(Usage(input=3))
+        assert usage == UsageReport(Usage(input_tokens=3))
         assert isinstance(failed, Failed)
 
     @pytest.mark.parametrize(
@@ -677,7 +677,7 @@ class TestWholeAnswers:
             Refusal("No"),
             ToolCallStart(3, "call_1", "f"),
             ToolCallArguments(3, "{}"),
-            UsageReport(Usage(input=1, output=2, reasoning=1)),
+            UsageReport(Usage(input_tokens=1, output_tokens=2, reasoning_tokens=1)),
             Finish("max_output_tokens"),
         ]
         assert decoder.messages() == body["output"]

@@ -131,7 +131,7 @@ class MessagesReader:
         self._settled = False
 
     def read(self, event: Event) -> Signal:
-        """See :meth:`unbroken.core.dialect.Reader.read`."""
+        """See :meth:`unbroken.core.dialect.EventReader.read`."""
         data = event.data.strip()
         if not data or event.type == "ping":
             return Signal.SILENT
@@ -213,7 +213,7 @@ class MessagesDecoder:
         self._counts: dict[str, int] = {}
 
     def decode(self, event: Event) -> Sequence[TypedEvent]:
-        """See :meth:`unbroken.core.dialect.Decoder.decode`."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
         if not data or data == DONE or event.type == "ping":
             return ()
@@ -221,7 +221,7 @@ class MessagesDecoder:
         return list(self._events(answer, _kind(answer, event.type))) if isinstance(answer, dict) else ()
 
     def decode_whole(self, body: bytes) -> Sequence[TypedEvent]:
-        """See :meth:`unbroken.core.dialect.Decoder.decode_whole`."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode_whole`."""
         try:
             answer = parsed(body)
         except MalformedEvent:
@@ -233,7 +233,7 @@ class MessagesDecoder:
         return list(self._whole(answer)) if isinstance(answer.get("content"), list) else ()
 
     def messages(self) -> list[dict[str, Any]]:
-        """See :meth:`unbroken.core.dialect.Decoder.messages`."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.messages`."""
         blocks = [self._blocks[index] for index in sorted(self._blocks)]
         content = [block.content for block in blocks if block.is_worth_keeping]
         return [{"role": "assistant", "content": content}] if content else []
@@ -301,8 +301,8 @@ _COUNTED = (*_INPUT, "output_tokens", "thinking_tokens")
 def _usage(counts: Mapping[str, int]) -> Usage:
     """Anthropic counts what the cache gave and took apart from the rest of the input."""
     return Usage(
-        input=sum(counts.get(name, 0) for name in _INPUT) if not counts.keys().isdisjoint(_INPUT) else None,
-        cached=counts.get("cache_read_input_tokens"),
-        output=counts.get("output_tokens"),
-        reasoning=counts.get("thinking_tokens"),
+        input_tokens=sum(counts.get(name, 0) for name in _INPUT) if not counts.keys().isdisjoint(_INPUT) else None,
+        cached_tokens=counts.get("cache_read_input_tokens"),
+        output_tokens=counts.get("output_tokens"),
+        reasoning_tokens=counts.get("thinking_tokens"),
     )

@@ -146,7 +146,7 @@ class GeminiReader:
         self._settled = False
 
     def read(self, event: Event) -> Signal:
-        """See :meth:`unbroken.core.dialect.Reader.read`."""
+        """See :meth:`unbroken.core.dialect.EventReader.read`."""
         data = event.data.strip()
         if not data:
             return Signal.SILENT
@@ -224,7 +224,7 @@ class GeminiDecoder:
         self._candidates: dict[int, Parts] = {}
 
     def decode(self, event: Event) -> Sequence[TypedEvent]:
-        """See :meth:`unbroken.core.dialect.Decoder.decode`."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
         if not data or data == DONE:
             return ()
@@ -232,7 +232,7 @@ class GeminiDecoder:
         return list(self._events(answer, event.type)) if isinstance(answer, dict) else ()
 
     def decode_whole(self, body: bytes) -> Sequence[TypedEvent]:
-        """See :meth:`unbroken.core.dialect.Decoder.decode_whole`."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode_whole`."""
         try:
             answer = parsed(body)
         except MalformedEvent:
@@ -240,7 +240,7 @@ class GeminiDecoder:
         return list(self._events(answer, "message")) if isinstance(answer, dict) else ()
 
     def messages(self) -> list[dict[str, Any]]:
-        """See :meth:`unbroken.core.dialect.Decoder.messages`. It is the first candidate's content."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.messages`. It is the first candidate's content."""
         parts = self._candidates[0].kept if 0 in self._candidates else []
         return [{"role": "model", "parts": parts}] if parts else []
 
@@ -267,10 +267,10 @@ def _usage(counts: Mapping[str, Any]) -> Usage:
     """Google counts thoughts apart from the candidates, and what tools brought apart from the prompt."""
     thoughts = count(counts.get("thoughtsTokenCount"))
     return Usage(
-        input=_sum(counts, "promptTokenCount", "toolUsePromptTokenCount"),
-        cached=count(counts.get("cachedContentTokenCount")),
-        output=_sum(counts, "candidatesTokenCount", "thoughtsTokenCount"),
-        reasoning=thoughts,
+        input_tokens=_sum(counts, "promptTokenCount", "toolUsePromptTokenCount"),
+        cached_tokens=count(counts.get("cachedContentTokenCount")),
+        output_tokens=_sum(counts, "candidatesTokenCount", "thoughtsTokenCount"),
+        reasoning_tokens=thoughts,
     )
 
 

@@ -31,14 +31,14 @@ class Parts:
 
     def __init__(self, choice: int = 0) -> None:
         self._choice = choice
-        self._kept: list[dict[str, Any] | Plain] = []
+        self._kept: list[dict[str, Any] | PlainText] = []
         self._calls = 0
         self._open: StreamedCall | None = None
 
     @property
     def kept(self) -> list[dict[str, Any]]:
         """The parts as they are to be sent back: plain text joined, all else as it came."""
-        return [part.whole if isinstance(part, Plain) else part for part in self._kept]
+        return [part.whole if isinstance(part, PlainText) else part for part in self._kept]
 
     def add(self, part: dict[str, Any]) -> Iterator[TypedEvent]:
         """Add a part; its typed events.
@@ -68,8 +68,8 @@ class Parts:
 
     def _keep_plain(self, said: str, thought: bool) -> None:
         last = self._kept[-1] if self._kept else None
-        if not isinstance(last, Plain) or last.thought is not thought:
-            self._kept.append(last := Plain(thought))
+        if not isinstance(last, PlainText) or last.thought is not thought:
+            self._kept.append(last := PlainText(thought))
         last.pieces.append(said)
 
     def _call(self, part: dict[str, Any], call: dict[str, Any]) -> Iterator[TypedEvent]:
@@ -91,7 +91,7 @@ class Parts:
             yield ToolCallArguments(streamed.index, arguments, self._choice)
 
 
-class Plain:
+class PlainText:
     """Text, or thoughts, without a signature: it may be joined.
 
     Args:

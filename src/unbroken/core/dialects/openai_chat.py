@@ -107,7 +107,7 @@ class UsageFields(msgspec.Struct):
             output = self.total_tokens - self.prompt_tokens  # xAI and Gemini leave reasoning out of the completion
         completion = self.completion_tokens_details
         reasoning = completion.reasoning_tokens if completion else None
-        return Usage(input=self.prompt_tokens, cached=cached, output=output, reasoning=reasoning)
+        return Usage(input_tokens=self.prompt_tokens, cached_tokens=cached, output_tokens=output, reasoning_tokens=reasoning)
 
 
 class Groq(msgspec.Struct):
@@ -206,21 +206,21 @@ class ChatDecoder:
         self._unnumbered: dict[int, list[str]] = {}
 
     def decode(self, event: Event) -> Sequence[TypedEvent]:
-        """See :meth:`unbroken.core.dialect.Decoder.decode`."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
         if not data or data == DONE or event.type == "ping":
             return ()
         return self._decode(data, event.type)
 
     def decode_whole(self, body: bytes) -> Sequence[TypedEvent]:
-        """See :meth:`unbroken.core.dialect.Decoder.decode_whole`."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode_whole`."""
         try:
             return self._decode(body, "message")
         except MalformedEvent:
             return ()
 
     def messages(self) -> list[dict[str, Any]]:
-        """See :meth:`unbroken.core.dialect.Decoder.messages`. It is the first choice's message."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.messages`. It is the first choice's message."""
         # No arguments at all mean that there are none, unless the answer was broken off before them.
         nothing = "" if self._broken_off else "{}"
         calls = [

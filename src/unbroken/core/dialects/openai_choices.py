@@ -39,7 +39,7 @@ class ChoicesReader:
         return bool(text(choice.get("finish_reason")))
 
     def read(self, event: Event) -> Signal:
-        """See :meth:`unbroken.core.dialect.Reader.read`."""
+        """See :meth:`unbroken.core.dialect.EventReader.read`."""
         data = event.data.strip()
         if not data or event.type == "ping":
             return Signal.SILENT

@@ -86,14 +86,14 @@ class CompletionsDecoder:
     """Typed events of one attempt."""
 
     def decode(self, event: Event) -> Sequence[TypedEvent]:
-        """See :meth:`unbroken.core.dialect.Decoder.decode`."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
         if not data or data == DONE or event.type == "ping":
             return ()
         return list(_events(mapping(parsed(data, event.type)), event.type))
 
     def decode_whole(self, body: bytes) -> Sequence[TypedEvent]:
-        """See :meth:`unbroken.core.dialect.Decoder.decode_whole`."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode_whole`."""
         try:
             return list(_events(mapping(parsed(body))))
         except MalformedEvent:
@@ -129,10 +129,10 @@ def _usage(fields: Mapping[str, Any]) -> Usage:
     cached = count(mapping(fields.get("prompt_tokens_details")).get("cached_tokens"))
     output = count(fields.get("completion_tokens"))
     return Usage(
-        input=prompt,
-        cached=cached if hits is None else hits,
-        output=output if prompt is None or total is None else total - prompt,
-        reasoning=count(mapping(fields.get("completion_tokens_details")).get("reasoning_tokens")),
+        input_tokens=prompt,
+        cached_tokens=cached if hits is None else hits,
+        output_tokens=output if prompt is None or total is None else total - prompt,
+        reasoning_tokens=count(mapping(fields.get("completion_tokens_details")).get("reasoning_tokens")),
     )
 
 

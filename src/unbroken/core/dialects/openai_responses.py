@@ -141,7 +141,7 @@ class ResponsesReader:
     """What the events of one attempt mean to the rule. It remembers nothing: every event speaks for itself."""
 
     def read(self, event: Event) -> Signal:
-        """See :meth:`unbroken.core.dialect.Reader.read`."""
+        """See :meth:`unbroken.core.dialect.EventReader.read`."""
         data = event.data.strip()
         if not data:
             return Signal.SILENT
@@ -173,7 +173,7 @@ class ResponsesDecoder:
         self._calls = ToolCalls()
 
     def decode(self, event: Event) -> Sequence[TypedEvent]:
-        """See :meth:`unbroken.core.dialect.Decoder.decode`."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
         if not data or data == DONE:
             return ()
@@ -181,7 +181,7 @@ class ResponsesDecoder:
         return list(self._events(_kind(answer, event), answer)) if isinstance(answer, dict) else ()
 
     def decode_whole(self, body: bytes) -> Sequence[TypedEvent]:
-        """See :meth:`unbroken.core.dialect.Decoder.decode_whole`."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode_whole`."""
         try:
             answer = mapping(parsed(body))
         except MalformedEvent:
@@ -416,10 +416,10 @@ def _contents(item: Json) -> Iterator[Text | Reasoning | Refusal | Signature]:
 
 def _usage(fields: Json) -> Usage:
     return Usage(
-        input=count(fields.get("input_tokens")),
-        cached=count(mapping(fields.get("input_tokens_details")).get("cached_tokens")),
-        output=count(fields.get("output_tokens")),
-        reasoning=count(mapping(fields.get("output_tokens_details")).get("reasoning_tokens")),
+        input_tokens=count(fields.get("input_tokens")),
+        cached_tokens=count(mapping(fields.get("input_tokens_details")).get("cached_tokens")),
+        output_tokens=count(fields.get("output_tokens")),
+        reasoning_tokens=count(mapping(fields.get("output_tokens_details")).get("reasoning_tokens")),
     )
 
 

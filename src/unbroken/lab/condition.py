@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Watch:
+class Condition:
     """Wakes those who wait whenever the state that it guards has changed."""
 
     def __init__(self) -> None:

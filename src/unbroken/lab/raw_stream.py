@@ -1,6 +1,6 @@
 """Bytes to and from one socket, with every way to end a connection at hand: reset, close, close without close_notify.
 
-asyncio's transports hide just these. So the channel reads and writes the socket itself; it needs a selector event loop.
+asyncio's transports hide just these. So the stream reads and writes the socket itself; it needs a selector event loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LINGER = 1.0  # seconds for the other side to close after we have
 _LINGER_OPTION = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
-class Channel:
+class RawStream:
     """One TCP connection.
 
     It always reads, so that it notices at once when the other side leaves.
@@ -36,7 +36,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._inbox = bytearray()
-        self._news = asyncio.Event()  # something arrived, the other side left, or the channel was ended here
+        self._news = asyncio.Event()  # something arrived, the other side left, or the stream was ended here
         self._ended = False
         self._is_full = False
         self._sending = asyncio.Lock()

@@ -6,32 +6,32 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from unbroken.lab.answer import Answer
-from unbroken.lab.exchange import Exchange
+from unbroken.lab.answer import ScriptedAnswer
+from unbroken.lab.condition import Condition
+from unbroken.lab.exchange import ServerExchange
 from unbroken.lab.fault import CONNECTION_POINTS, Fault
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.routes import draft_response, speech_of
 from unbroken.lab.script import compose, whole
 from unbroken.lab.speech import OPENAI
-from unbroken.lab.watch import Watch
 
 
-class Stage:
+class ServerState:
     """Remembers requests, deals out the faults, and has the responses performed.
 
     Args:
-        watch: guards everything that is noted.
+        condition: guards everything that is noted.
         answer: what is answered when nothing goes wrong.
         faults: what goes wrong, in order.
 
     Attributes:
-        watch: as above.
+        condition: as above.
         requests: every request that was read whole, in order.
         pings: how many HTTP/2 PINGs clients have sent.
     """
 
-    def __init__(self, watch: Watch, answer: Answer, faults: Sequence[Fault | None]) -> None:
-        self.watch = watch
+    def __init__(self, condition: Condition, answer: ScriptedAnswer, faults: Sequence[Fault | None]) -> None:
+        self.condition = condition
         self.requests: list[RecordedRequest] = []
         self.pings = 0
         self._answer = answer
@@ -47,7 +47,7 @@ class Stage:
         body: bytes,
     ) -> RecordedRequest:
         """Remember a request that was read whole, with the fault that it takes."""
-        with self.watch.change():
+        with self.condition.change():
             request = RecordedRequest(
                 len(self.requests) + 1, connection, http_version, method, target, headers, body, time.monotonic()
             )
@@ -57,10 +57,10 @@ class Stage:
 
     def count_ping(self) -> None:
         """Count an HTTP/2 PING of a client."""
-        with self.watch.change():
+        with self.condition.change():
             self.pings += 1
 
-    async def answer(self, exchange: Exchange) -> None:
+    async def answer(self, exchange: ServerExchange) -> None:
         """Perform the response to the exchange's request, or what its fault makes of it."""
         request, fault = exchange.record, exchange.record.fault
         protocol = fault.needs(request.http_version) if fault else None
