@@ -10,7 +10,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports pytest bench sdk-table agents agents-table clean
+.PHONY: help demo test lint types imports twins twins-check pytest bench sdk-table agents agents-table clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -44,7 +44,7 @@ $(VENV)-sdks: tests/sdks/requirements.txt $(VENV)/made
 demo: $(VENV)/demo
 	@$(VENV)/bin/unbroken demo
 
-test: lint types imports pytest
+test: lint types imports twins-check pytest
 
 lint: $(VENV)/test
 	@echo "· ruff"
@@ -58,6 +58,13 @@ types: $(VENV)/test
 imports: $(VENV)/test
 	@echo "· import rule"
 	@$(VENV)/bin/lint-imports
+
+twins-check: $(VENV)/test
+	@echo "· generated twins"
+	@$(VENV)/bin/python tools/unasync.py --check
+
+twins: $(VENV)/test
+	@$(VENV)/bin/python tools/unasync.py
 
 pytest: $(VENV)/test $(VENV)-sdks
 	@echo "· pytest"

@@ -19,28 +19,14 @@ from unbroken.client.answer import Answer
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.events import Reasoning, Refusal, Text, TypedEvent
 from unbroken.core.failures import Phase
-from unbroken.core.report import Report
+from unbroken.core.report import Progress, Report
 from unbroken.errors import StreamCut, UsageError
 
 HALVES = ("\ud83d", "\ude00")
 
 
-@dataclass
-class Path:
-    sent: bool = True
-    round_trip: float | None = None
-    received: int = 0
-    silence: float = 0.0
-
-    def silent(self, now: float) -> float:
-        return self.silence
-
-
-@dataclass
-class Driver:
-    phase: Phase = Phase.HEADERS
-    attempt: int = 1
-    path: Path | None = field(default_factory=Path)
+def waits(phase: Phase, attempt: int = 1, **known: Any) -> Progress:
+    return Progress(phase=phase, attempt=attempt, **{"sent": True, **known})
 
 
 @dataclass
@@ -48,7 +34,7 @@ class Turn:
     """As much of a turn as a renderer looks at."""
 
     answer: Answer = field(default_factory=lambda: Answer(OPENAI_CHAT.decoder()))
-    driver: Driver = field(default_factory=Driver)
+    progress: Progress = field(default_factory=lambda: waits(Phase.HEADERS))
     report: Report = field(default_factory=Report)
 
     def __getattr__(self, name: str) -> Any:
@@ -136,19 +122,19 @@ def test_control_characters_are_made_harmless(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("driver", "said"),
+    ("progress", "said"),
     [
-        (Driver(Phase.CONNECT, 1, None), "connecting to deepseek · 12 s"),
-        (Driver(Phase.CONNECT, 2, Path(sent=False)), "connecting to deepseek · 12 s · attempt 2"),
-        (Driver(Phase.HEADERS), "waiting for deepseek to speak · 12 s"),
-        (Driver(Phase.PRELUDE, 1, Path(silence=7.2)), "waiting for deepseek to speak · 12 s · silent for 7 s"),
-        (Driver(Phase.PRELUDE, 3, Path(round_trip=0.0214, silence=7)),
+        (waits(Phase.CONNECT, sent=False), "connecting to deepseek · 12 s"),
+        (waits(Phase.CONNECT, 2, sent=False), "connecting to deepseek · 12 s · attempt 2"),
+        (waits(Phase.HEADERS), "waiting for deepseek to speak · 12 s"),
+        (waits(Phase.PRELUDE, silent=7.2), "waiting for deepseek to speak · 12 s · silent for 7 s"),
+        (waits(Phase.PRELUDE, 3, round_trip=0.0214, silent=7),
          "waiting for deepseek to speak · 12 s · attempt 3 · path answers in 21 ms"),
-        (Driver(Phase.OUTPUT), "deepseek is answering · 12 s"),
+        (waits(Phase.OUTPUT), "deepseek is answering · 12 s"),
     ],
 )  # fmt: skip
-def test_the_live_line_says_what_is_waited_for(driver: Any, said: str) -> None:
-    line = LiveLine(driver, "deepseek")
+def test_the_live_line_says_what_is_waited_for(progress: Progress, said: str) -> None:
+    line = LiveLine(Turn(progress=progress), "deepseek")  # type: ignore[arg-type]
     assert line.text(line._started + 12)[2:] == said
 
 

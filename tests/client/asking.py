@@ -42,7 +42,7 @@ Asking: TypeAlias = Callable[..., Said]
 
 
 def _arguments(upstream: Upstream, client: dict[str, Any] | None) -> dict[str, Any]:
-    own = {"base_url": upstream.url, "api_key": KEY, "policy": QUICK, "environ": {}}
+    own = {"base_url": upstream.url, "api_key": KEY, "policy": QUICK, "_environ": {}}
     return {**own, **(client or {})}
 
 

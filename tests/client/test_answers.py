@@ -81,7 +81,10 @@ def test_reasoning_under_either_name(asking: Asking, serve: Serve, field: str) -
             },
             Usage(input_tokens=100, cached_tokens=80, output_tokens=20),
         ),
-        ({"prompt_tokens": 100, "completion_tokens": 20, "prompt_tokens_details": None}, Usage(input_tokens=100, output_tokens=20)),
+        (
+            {"prompt_tokens": 100, "completion_tokens": 20, "prompt_tokens_details": None},
+            Usage(input_tokens=100, output_tokens=20),
+        ),
         ({}, Usage()),
     ],
     ids=["openai", "deepseek", "plain", "nothing"],
@@ -93,7 +96,7 @@ def test_usage_by_any_providers_fields(asking: Asking, serve: Serve, fields: dic
 
 def test_what_is_known_is_known_at_once(serve: Serve) -> None:
     upstream = serve(Fault("stall", "after_token"))
-    with Client(base_url=upstream.url, environ={}) as client, client.stream("Hi") as turn:
+    with Client(base_url=upstream.url, _environ={}) as client, client.stream("Hi") as turn:
         assert next(turn) == Text("Hello")
         assert (turn.text, turn.reasoning, turn.finish_reason, turn.usage) == ("Hello", "", None, Usage())
         assert turn.tool_calls == turn.partial_tool_calls == []
@@ -103,7 +106,7 @@ def test_what_is_known_is_known_at_once_to_the_asynchronous_client(serve: Serve)
     upstream = serve(Fault("stall", "after_token"))
 
     async def main() -> None:
-        async with AsyncClient(base_url=upstream.url, environ={}) as client, client.stream("Hi") as turn:
+        async with AsyncClient(base_url=upstream.url, _environ={}) as client, client.stream("Hi") as turn:
             assert await anext(turn) == Text("Hello")
             assert (turn.text, turn.reasoning, turn.finish_reason, turn.usage) == ("Hello", "", None, Usage())
             assert turn.tool_calls == turn.partial_tool_calls == []

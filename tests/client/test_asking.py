@@ -49,13 +49,13 @@ class TestTheBody:
 
     @pytest.mark.parametrize("messages", ["", [], ()])
     def test_of_nothing_is_a_mistake(self, messages: Any) -> None:
-        client = Client(base_url="http://127.0.0.1:1", environ={})
+        client = Client(base_url="http://127.0.0.1:1", _environ={})
         with pytest.raises(UsageError, match="nothing to ask"):
             client.stream(messages)
 
     @pytest.mark.parametrize("value", [object(), {1, object()}, "\ud800"])
     def test_that_is_no_json_is_a_mistake(self, value: Any) -> None:
-        client = Client(base_url="http://127.0.0.1:1", environ={})
+        client = Client(base_url="http://127.0.0.1:1", _environ={})
         with pytest.raises(UsageError, match="not JSON"):
             client.stream("Hi", user=value)
 
@@ -92,7 +92,7 @@ class TestTheHeaders:
         ],
     )
     def test_that_http_cannot_carry_are_a_mistake(self, arguments: dict[str, Any]) -> None:
-        with Client(base_url="http://127.0.0.1:1", environ={}, **arguments) as client:
+        with Client(base_url="http://127.0.0.1:1", _environ={}, **arguments) as client:
             with pytest.raises(UsageError) as caught:
                 client.stream("Hi")
             assert "sk-" not in str(caught.value)
@@ -104,16 +104,16 @@ class TestTheProvider:
         preset = PROVIDERS[name]
         environ = {preset.key_env: KEY} if preset.key_env else {}
         for kind in (Client, AsyncClient):
-            client = kind(name, environ=environ)
+            client = kind(name, _environ=environ)
             assert client.provider == preset
             assert preset.base_url.startswith(("https://", "http://127.0.0.1"))
 
     def test_is_known_whatever_the_case(self) -> None:
-        assert Client("DeepSeek", environ={"DEEPSEEK_API_KEY": KEY}).provider.name == "deepseek"
+        assert Client("DeepSeek", _environ={"DEEPSEEK_API_KEY": KEY}).provider.name == "deepseek"
 
     def test_that_is_unknown_is_a_mistake_and_the_known_ones_are_named(self) -> None:
         with pytest.raises(UsageError, match="deepseek, openai") as caught:
-            Client("deepsick", environ={})
+            Client("deepsick", _environ={})
         assert isinstance(caught.value, ValueError)
 
     @pytest.mark.parametrize(
@@ -126,16 +126,16 @@ class TestTheProvider:
         ],
     )
     def test_is_the_first_whose_key_is_set(self, environ: dict[str, str], name: str) -> None:
-        assert Client(environ=environ).provider.name == name
+        assert Client(_environ=environ).provider.name == name
 
     def test_must_be_known_somehow(self) -> None:
         with pytest.raises(UsageError, match="DEEPSEEK_API_KEY"):
-            Client(environ={})
+            Client(_environ={})
 
     def test_can_be_redirected_by_its_own_variable(self, asking: Asking, serve: Serve) -> None:
         upstream = serve()
         environ = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": f"{upstream.url}/"}
-        said = asking(upstream, client={"provider": "openai", "base_url": None, "api_key": None, "environ": environ})
+        said = asking(upstream, client={"provider": "openai", "base_url": None, "api_key": None, "_environ": environ})
         assert said.error is None
         (request,) = upstream.requests
         assert request.target == "/v1/chat/completions"
@@ -147,10 +147,10 @@ class TestTheProvider:
     )
     def test_url_must_be_one(self, url: str) -> None:
         with pytest.raises(UsageError):
-            Client(base_url=url, environ={})
+            Client(base_url=url, _environ={})
 
     def test_without_a_default_model_wants_one_named(self) -> None:
-        client = Client("together", api_key=KEY, environ={})
+        client = Client("together", api_key=KEY, _environ={})
         with pytest.raises(UsageError, match="name a model"):
             client.stream("Hi")
         client.stream("Hi", model="m")
@@ -170,29 +170,29 @@ class TestTheKey:
 
     def test_of_the_environment_does_not_go_to_a_base_url(self, asking: Asking, serve: Serve) -> None:
         environ = {preset.key_env: KEY for preset in PROVIDERS.values() if preset.key_env}
-        assert self.sent(asking, serve(), environ=environ) is None
+        assert self.sent(asking, serve(), _environ=environ) is None
 
     def test_goes_there_if_it_is_handed_over(self, asking: Asking, serve: Serve) -> None:
         assert self.sent(asking, serve(), api_key="sk-other") == "Bearer sk-other"
 
     def test_goes_there_if_its_variable_is_named(self, asking: Asking, serve: Serve) -> None:
-        assert self.sent(asking, serve(), environ={"MY_KEY": KEY}, key_env="MY_KEY") == f"Bearer {KEY}"
+        assert self.sent(asking, serve(), _environ={"MY_KEY": KEY}, key_env="MY_KEY") == f"Bearer {KEY}"
 
     def test_goes_there_if_the_provider_is_named(self, asking: Asking, serve: Serve) -> None:
-        assert self.sent(asking, serve(), provider="openai", environ={"OPENAI_API_KEY": KEY}) == f"Bearer {KEY}"
+        assert self.sent(asking, serve(), provider="openai", _environ={"OPENAI_API_KEY": KEY}) == f"Bearer {KEY}"
 
     def test_is_not_needed_there(self, asking: Asking, serve: Serve) -> None:
         assert self.sent(asking, serve(), provider="openai") is None
 
     def test_is_stripped(self, asking: Asking, serve: Serve) -> None:
         environ = {"MY_KEY": f" {KEY}\n"}
-        assert self.sent(asking, serve(), environ=environ, key_env="MY_KEY") == f"Bearer {KEY}"
+        assert self.sent(asking, serve(), _environ=environ, key_env="MY_KEY") == f"Bearer {KEY}"
 
     def test_that_is_missing_is_a_mistake_and_its_variable_is_named(self) -> None:
         with pytest.raises(UsageError, match="DEEPSEEK_API_KEY"):
-            Client("deepseek", environ={"DEEPSEEK_API_KEY": " "})
+            Client("deepseek", _environ={"DEEPSEEK_API_KEY": " "})
         with pytest.raises(UsageError, match="MY_KEY"):
-            Client("deepseek", environ={"DEEPSEEK_API_KEY": KEY}, key_env="MY_KEY")
+            Client("deepseek", _environ={"DEEPSEEK_API_KEY": KEY}, key_env="MY_KEY")
 
     def test_is_not_needed_on_ones_own_machine(self) -> None:
-        assert Client("ollama", environ={}).provider.is_local
+        assert Client("ollama", _environ={}).provider.is_local

@@ -11,7 +11,7 @@ import pytest
 
 from client.asking import KEY, QUICK
 from unbroken.client import AsyncClient, Client
-from unbroken.errors import UsageError
+from unbroken.errors import StateError
 from unbroken.lab import Fault, Upstream
 
 Serve = Callable[..., Upstream]
@@ -35,7 +35,7 @@ def test_by_threads(serve: Serve) -> None:
         return texts
 
     with (
-        Client(base_url=upstream.url, api_key=KEY, policy=QUICK, environ={}) as client,
+        Client(base_url=upstream.url, api_key=KEY, policy=QUICK, _environ={}) as client,
         ThreadPoolExecutor(threads) as pool,
     ):
         results = list(pool.map(ask, range(threads)))
@@ -56,7 +56,7 @@ def test_by_tasks(serve: Serve, backend: str) -> None:
 
     async def main() -> None:
         async with (
-            AsyncClient(base_url=upstream.url, api_key=KEY, policy=QUICK, environ={}) as client,
+            AsyncClient(base_url=upstream.url, api_key=KEY, policy=QUICK, _environ={}) as client,
             anyio.create_task_group() as group,
         ):
             for number in range(tasks):
@@ -70,7 +70,7 @@ def test_by_tasks(serve: Serve, backend: str) -> None:
 
 def test_a_connection_is_used_again(serve: Serve) -> None:
     upstream = serve()
-    with Client(base_url=upstream.url, api_key=KEY, environ={}) as client:
+    with Client(base_url=upstream.url, api_key=KEY, _environ={}) as client:
         for _ in range(3):
             with client.stream("Hi") as turn:
                 assert turn.read().text == WHOLE
@@ -83,7 +83,7 @@ def test_a_connection_is_used_again_by_the_asynchronous_client(serve: Serve, bac
     upstream = serve()
 
     async def main() -> None:
-        async with AsyncClient(base_url=upstream.url, api_key=KEY, environ={}) as client:
+        async with AsyncClient(base_url=upstream.url, api_key=KEY, _environ={}) as client:
             for _ in range(3):
                 async with client.stream("Hi") as turn:
                     assert (await turn.read()).text == WHOLE
@@ -93,12 +93,12 @@ def test_a_connection_is_used_again_by_the_asynchronous_client(serve: Serve, bac
 
 
 def test_a_turn_is_read_once_and_its_answer_stays(serve: Serve) -> None:
-    with Client(base_url=serve().url, api_key=KEY, environ={}) as client:
+    with Client(base_url=serve().url, api_key=KEY, _environ={}) as client:
         with client.stream("Hi") as turn:
             assert turn.read() is turn.read() is turn.answer
             assert list(turn) == []
         assert turn.read().text == WHOLE
-        with pytest.raises(UsageError, match="open the turn first"):
+        with pytest.raises(StateError, match="open the turn first"):
             client.stream("Hi").read()
-        with pytest.raises(UsageError, match="opened once"), turn:
+        with pytest.raises(StateError, match="opened once"), turn:
             pass

@@ -77,7 +77,7 @@ class Ask:
             "policy": self.policy,
             "verify": self.tls,
             "headers": self.headers,
-            "environ": {},
+            "_environ": {},
         }
 
 

@@ -20,7 +20,7 @@ from unbroken.core.actions import RetryEvent
 from unbroken.core.report import Report
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.synchronous import Driver
-from unbroken.errors import UsageError
+from unbroken.errors import StateError
 from unbroken.wire.async_http import AsyncHttpWire
 from unbroken.wire.http import HttpWire
 
@@ -56,7 +56,7 @@ class Caller:
         self.at = 0.0
         self.told: list[RetryEvent] = []
 
-    def observe(self, event: RetryEvent) -> None:
+    def on_retry(self, event: RetryEvent) -> None:
         self.told.append(event)
         self._tell()
 
@@ -131,7 +131,7 @@ def driver_by_another_thread(ask: Ask, when: When, tell: Tell = lambda: None) ->
         driver.open()
         for _ in driver:
             pass
-    except UsageError:
+    except StateError:
         pass
     else:
         raise AssertionError("what was closed looked whole")
@@ -191,7 +191,7 @@ async def _driver_by_another_task(ask: Ask, when: When, tell: Tell = lambda: Non
             await driver.open()
             async for _ in driver:
                 pass
-        except UsageError:
+        except StateError:
             pass
         else:
             raise AssertionError("what was closed looked whole")

@@ -18,7 +18,7 @@ from conformance.fixtures import Setting
 from conformance.leaving import WAYS, Left
 from unbroken.client import AsyncClient, Client
 from unbroken.core.failures import Phase
-from unbroken.errors import UsageError
+from unbroken.errors import StateError
 from unbroken.lab import Fault, Upstream
 
 pytestmark = pytest.mark.flaky(reruns=2)  # a contract in milliseconds, on a machine that others load too
@@ -113,7 +113,7 @@ class TestLeavingAWithStatement:
             assert upstream.wait_for(lambda: knew_at(upstream), 5)
         assert turn.text == "Hello"
         assert turn.report.attempts[-1].failure == "cancelled"
-        with pytest.raises(UsageError, match="before its end"):
+        with pytest.raises(StateError, match="before its end"):
             turn.read()
 
     @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -129,7 +129,7 @@ class TestLeavingAWithStatement:
                 assert gone
                 assert turn.text == "Hello"
                 assert turn.report.attempts[-1].failure == "cancelled"
-                with pytest.raises(UsageError, match="before its end"):
+                with pytest.raises(StateError, match="before its end"):
                     await turn.read()
 
         anyio.run(main, backend=backend)

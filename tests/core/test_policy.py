@@ -37,15 +37,19 @@ class TestDefaults:
 class TestValidation:
     @pytest.mark.parametrize("value", [-1, -0.001, math.nan, -math.inf])
     def test_a_negative_limit(self, value: float) -> None:
-        with pytest.raises(UsageError, match=r"idle cannot be .*: it must be 0 or more"):
+        with pytest.raises(UsageError, match=r"idle_timeout cannot be .*: it must be 0 or more"):
             Policy(idle_timeout=value)
 
-    @pytest.mark.parametrize("name", ["connect", "idle", "first_output", "ping_timeout", "max_event"])
+    @pytest.mark.parametrize(
+        "name", ["connect_timeout", "idle_timeout", "first_output_timeout", "ping_timeout", "max_event"]
+    )
     def test_a_limit_under_which_nothing_would_ever_succeed(self, name: str) -> None:
         with pytest.raises(UsageError, match=f"{name} cannot be 0: nothing would ever succeed"):
             Policy(**{name: 0})  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("name", ["retries", "replays", "give_up_after", "ping", "settle", "max_prelude"])
+    @pytest.mark.parametrize(
+        "name", ["retries", "replays", "give_up_after", "ping_interval", "settle_timeout", "max_prelude"]
+    )
     def test_zero_turns_the_rest_off(self, name: str) -> None:
         Policy(**{name: 0})  # type: ignore[arg-type]
 

@@ -20,6 +20,7 @@ from cli.programs import PATIENCE, environment
 from cli.relays import Running, running
 from docs.pages import ROOT, free_port
 from unbroken.cli.config import CONNECTION_KEYS, KEYS, RELAY_KEYS, UPSTREAM_KEYS, Kind
+from unbroken.cli.connection import POLICY_FIELDS
 from unbroken.cli.exec import command as execute
 from unbroken.cli.redirects import VARIABLES
 from unbroken.cli.relay import command as relay
@@ -85,8 +86,8 @@ def test_usual_values_are_the_usual_ones() -> None:
         row[0].strip("`"): row[2] for title in ("The connection", "`[relay]`") for row in rows(section(CONFIG, title))
     }
     policy, settings = Policy(), Settings(upstreams={})
-    for key in ("replays", "first_output", "idle", "give_up_after", "ping"):
-        assert float(usual[key]) == getattr(policy, key)
+    for key, field in POLICY_FIELDS.items():
+        assert float(usual[key]) == getattr(policy, field)
     for key in ("heartbeat", "max_turns", "receive_timeout", "grace"):
         assert float(usual[key]) == getattr(settings, key)
     assert (usual["max_body"], usual["max_header"]) == ("64M", "64K")

@@ -24,7 +24,8 @@ from unbroken.core.actions import RetryEvent
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head
 from unbroken.core.policy import Policy
-from unbroken.errors import StreamCut, UsageError
+from unbroken.core.report import Progress
+from unbroken.errors import StateError, StreamCut
 
 BUSY = Head(503, ((b"retry-after", b"7"),))
 
@@ -143,7 +144,7 @@ class TestTheConnectionIsClosedWhen:
             driver.open()
         assert wire.log == ["send", "read", "read", "close"]
         assert len(wire.exchanges) == 1
-        with pytest.raises(UsageError):
+        with pytest.raises(StateError):
             next(driver)
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
@@ -179,14 +180,14 @@ class TestWhatWasClosedNeverLooksWhole:
         next(driver)
         driver.close()
         for _ in range(2):
-            with pytest.raises(UsageError, match="closed before its end"):
+            with pytest.raises(StateError, match="closed before its end"):
                 next(driver)
 
     def test_to_who_opens_it(self, make: Make) -> None:
         wire = ScriptedWire(ANSWER)
         driver = make(wire)
         driver.close()
-        with pytest.raises(UsageError, match="closed before its end"):
+        with pytest.raises(StateError, match="closed before its end"):
             driver.open()
         assert wire.log == []
 
@@ -197,7 +198,7 @@ class TestWhatWasClosedNeverLooksWhole:
             comes = OK
         wire = ScriptedWire((*before, lambda: leave(driver), comes), ANSWER)
         driver = make(wire)
-        with pytest.raises(UsageError, match="closed before its end"):
+        with pytest.raises(StateError, match="closed before its end"):
             read_all(driver)
         assert len(wire.exchanges) == 1
         assert wire.log[-1] == "close"
@@ -207,7 +208,7 @@ class TestWhatWasClosedNeverLooksWhole:
         wire = ScriptedWire((BUSY, b""), ANSWER)
         wire.while_asleep = lambda: leave(driver)
         driver = make(wire)
-        with pytest.raises(UsageError, match="closed before its end"):
+        with pytest.raises(StateError, match="closed before its end"):
             driver.open()
         assert wire.log == ["send", "read", "close", "sleep 7"]
 
@@ -225,25 +226,26 @@ def leave(driver: Any) -> object:
 def test_is_opened_once(make: Make) -> None:
     wire = ScriptedWire(ANSWER)
     driver = make(wire)
-    with pytest.raises(UsageError, match="open the turn first"):
+    with pytest.raises(StateError, match="open the turn first"):
         next(driver)
     driver.open()
-    with pytest.raises(UsageError, match="opened once"):
+    with pytest.raises(StateError, match="opened once"):
         driver.open()
     assert b"".join(driver) == ROLE + TOKEN + STOP + DONE
     assert len(wire.exchanges) == 1
 
 
-def test_knows_the_path_of_the_running_attempt(make: Make) -> None:
-    paths = []
+def test_tells_how_far_the_running_attempt_has_come(make: Make) -> None:
+    seen = []
     wire = ScriptedWire((OK, reset()), ANSWER)
-    driver = make(wire, on_retry=lambda event: paths.append(driver.path))
-    assert driver.path is None
+    driver = make(wire, on_retry=lambda event: seen.append(driver.progress))
+    assert driver.progress == Progress(phase=Phase.CONNECT, attempt=1)
     driver.open()
-    assert paths == [None]
-    assert driver.path is wire.exchanges[1].path
+    assert [(progress.attempt, progress.sent) for progress in seen] == [(2, False)], "nothing of it was sent yet"
+    assert (driver.progress.phase, driver.progress.attempt, driver.progress.sent) == (Phase.OUTPUT, 2, True)
+    assert driver.progress.round_trip == wire.exchanges[1].path.round_trip
     list(driver)
-    assert driver.path is None
+    assert driver.progress == Progress(phase=Phase.COMPLETE, attempt=2)
 
 
 class TestTheRunningAttempt:

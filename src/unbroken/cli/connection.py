@@ -33,7 +33,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 )
 
 
-_POLICY_FIELDS = {
+POLICY_FIELDS = {
     "replays": "replays",
     "first_output": "first_output_timeout",
     "idle": "idle_timeout",
@@ -63,12 +63,12 @@ def policy_from(options: Mapping[str, Any]) -> Policy:
     """
     from unbroken.core.policy import Policy
 
-    limits = {field: options[name] for name, field in _POLICY_FIELDS.items() if options[name] is not None}
+    limits = {field: options[name] for name, field in POLICY_FIELDS.items() if options[name] is not None}
     try:
         return Policy(**limits)
     except UsageError as exc:  # the message begins with the name of the field
         field, _, rest = str(exc).partition(" ")
-        option_name = next(name for name, known in _POLICY_FIELDS.items() if known == field)
+        option_name = next(name for name, known in POLICY_FIELDS.items() if known == field)
         raise UsageError(f"--{option_name.replace('_', '-')} {rest}") from None
 
 

@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 
 from unbroken.cli.terminal import dimmed, say, show
+from unbroken.client.synchronous import TurnStream
 from unbroken.core.failures import Phase
-from unbroken.drivers.synchronous import Driver
+from unbroken.core.report import Progress
 
 REFRESH = 0.2
 """Seconds between two paintings of the live line."""
@@ -27,12 +28,12 @@ class LiveLine:
     """A line on stderr that is painted again and again until it is cleared.
 
     Args:
-        driver: the turn that is waited for.
-        provider: whom it was asked of.
+        turn: the turn that is waited for.
+        provider: name of the provider that is asked.
     """
 
-    def __init__(self, driver: Driver, provider: str) -> None:
-        self._driver = driver
+    def __init__(self, turn: TurnStream, provider: str) -> None:
+        self._turn = turn
         self._provider = provider
         self._started = time.monotonic()
         self._pause_ends = 0.0
@@ -68,30 +69,21 @@ class LiveLine:
 
     def text(self, now: float) -> str:
         """What it says: what is waited for, how long, and whether the path answers."""
+        progress = self._turn.progress
         waited = now - self._started
-        parts = [f"{_SPINNER[int(waited / REFRESH) % len(_SPINNER)]} {self._waits_for(now)}", f"{waited:.0f} s"]
-        if self._driver.attempt > 1:
-            parts.append(f"attempt {self._driver.attempt}")
-        return " · ".join(parts + self._path(now))
+        spinner = _SPINNER[int(waited / REFRESH) % len(_SPINNER)]
+        parts = [f"{spinner} {self._waits_for(progress, now)}", f"{waited:.0f} s"]
+        if progress.attempt > 1:
+            parts.append(f"attempt {progress.attempt}")
+        return " · ".join(parts + _path(progress))
 
-    def _waits_for(self, now: float) -> str:
+    def _waits_for(self, progress: Progress, now: float) -> str:
         if now < self._pause_ends:
             return f"next attempt in {self._pause_ends - now:.0f} s"
-        path = self._driver.path
-        if path is None or not path.sent:
+        if not progress.sent:
             return f"connecting to {self._provider}"
-        waiting = self._driver.phase in (Phase.CONNECT, Phase.HEADERS, Phase.PRELUDE)
+        waiting = progress.phase in (Phase.CONNECT, Phase.HEADERS, Phase.PRELUDE)
         return f"waiting for {self._provider} to speak" if waiting else f"{self._provider} is answering"
-
-    def _path(self, now: float) -> list[str]:
-        """What is known of the path: the last PING's round trip, or else how long ago a byte moved."""
-        path = self._driver.path
-        if path is None or not path.sent:
-            return []
-        if path.round_trip is not None:
-            return [f"path answers in {path.round_trip * 1000:.0f} ms"]
-        silent = path.silent(now)
-        return [f"silent for {silent:.0f} s"] if silent >= 1 else []
 
     def _paint(self) -> None:
         self._stopped.wait(_PATIENCE)
@@ -106,6 +98,15 @@ class LiveLine:
         if self._painted:
             show(_CLEAR)
             self._painted = False
+
+
+def _path(progress: Progress) -> list[str]:
+    """What is known of the path: the last PING's round trip, or else how long ago a byte moved."""
+    if not progress.sent:
+        return []
+    if progress.round_trip is not None:
+        return [f"path answers in {progress.round_trip * 1000:.0f} ms"]
+    return [f"silent for {progress.silent:.0f} s"] if progress.silent >= 1 else []
 
 
 def _fitting(text: str) -> str:

@@ -102,4 +102,4 @@ def _error(error: TurnError) -> dict[str, Any]:
 
 
 def _interruption(turn: TurnStream) -> dict[str, Any]:
-    return {"code": "cancelled", "phase": turn.driver.phase, "retryable": True, "message": "interrupted by a signal"}
+    return {"code": "cancelled", "phase": turn.progress.phase, "retryable": True, "message": "interrupted by a signal"}

@@ -17,7 +17,6 @@ from unbroken.core.actions import RetryEvent
 from unbroken.core.events import Reasoning, Refusal, Text, TypedEvent
 from unbroken.core.report import Report
 from unbroken.drivers.notices import describe
-from unbroken.drivers.synchronous import Driver
 from unbroken.errors import TurnError
 
 
@@ -42,12 +41,12 @@ class Renderer:
         logger.propagate = False
 
     @contextlib.contextmanager
-    def waiting(self, driver: Driver, provider: str) -> Iterator[None]:
+    def waiting(self, turn: TurnStream, provider: str) -> Iterator[None]:
         """Show on a terminal what is being waited for, until something comes."""
         if self._quiet or not is_terminal(sys.stderr):
             yield
             return
-        self._live = LiveLine(driver, provider)
+        self._live = LiveLine(turn, provider)
         with self._live.shown():
             yield
 

@@ -103,7 +103,7 @@ def _ask(client: Client, messages: list[dict[str, str]], show: Renderer) -> None
 
     turn = client.stream(messages)
     try:
-        with show.waiting(turn.driver, client.provider.name), turn:
+        with show.waiting(turn, client.provider.name), turn:
             for event in turn:
                 show.event(event)
     except TurnError as error:
@@ -153,5 +153,4 @@ def _client(ctx: click.Context, options: Mapping[str, Any], on_retry: RetryCallb
         on_retry=on_retry,
         proxy=proxy_from(ctx, options),
         verify=options["ca_file"] or True,
-        environ=os.environ,
     )

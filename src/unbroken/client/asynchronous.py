@@ -1,4 +1,4 @@
-"""The client for asyncio and trio; ``synchronous`` is its blocking twin."""
+"""The client for asyncio and trio."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unbroken.client.reading import TurnReader
 from unbroken.core.events import ToolCall, TypedEvent, Usage
 from unbroken.core.policy import Policy
 from unbroken.core.providers import Provider
-from unbroken.core.report import Report
+from unbroken.core.report import Progress, Report
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.notices import RetryCallback
 from unbroken.errors import TurnError
@@ -22,10 +22,25 @@ from unbroken.wire.contract import AsyncWire
 
 
 class AsyncClient:
-    """Asks a provider. Use it in an ``async with`` statement, or :meth:`aclose` it.
+    """Asks a provider. Use it in an ``async with`` statement, or :meth:`aclose` it, to close kept connections.
 
-    Arguments and errors are those of :class:`unbroken.Client`; ``wire`` is an
-    :class:`unbroken.wire.contract.AsyncWire`.
+    Args:
+        provider: a preset (``"deepseek"``, ``"openai"``, ``"anthropic"``, ``"google"``, ``"openrouter"``, ``"groq"``,
+            ``"mistral"``, ``"together"``, ``"xai"``, ``"ollama"``, ``"llama.cpp"``); ``None`` for the base URL alone,
+            or for the first preset whose key is set.
+        api_key: the key; ``None`` to look it up in the variable that the provider's users already set.
+        base_url: replaces the preset's URL; the part before ``/chat/completions``.
+        model: the model to ask where :meth:`stream` names none.
+        policy: the limits of every turn.
+        on_retry: called at every retry and replay.
+        proxy: a proxy for every host; ``None`` for the environment's, ``""`` for none.
+        verify: ``True``, a path to a CA file, an ``SSLContext``, or ``False``.
+        headers: further headers for every request.
+        key_env: environment variable to look for the key in, instead of the provider's own.
+        dialect: name of another dialect than the preset's; :data:`unbroken.core.dialects.DIALECTS` lists them.
+
+    Raises:
+        UsageError: an unknown provider, a missing key, a bad URL or proxy.
     """
 
     def __init__(
@@ -42,8 +57,8 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
         key_env: str | None = None,
         dialect: str | None = None,
-        environ: Mapping[str, str] | None = None,
-        wire: AsyncWire | None = None,
+        _environ: Mapping[str, str] | None = None,
+        _wire: AsyncWire | None = None,
     ) -> None:
         self._asker = Asker(
             provider,
@@ -52,12 +67,12 @@ class AsyncClient:
             model=model,
             policy=policy,
             headers=headers,
-            environ=environ,
+            environ=_environ,
             key_env=key_env,
             dialect=dialect,
         )
         self._on_retry = on_retry
-        self._wire = wire or AsyncHttpWire(proxy=proxy, verify=verify, environ=environ)
+        self._wire = _wire or AsyncHttpWire(proxy=proxy, verify=verify, environ=_environ)
 
     @property
     def provider(self) -> Provider:
@@ -102,14 +117,14 @@ class AsyncClient:
 
 
 class AsyncTurnStream:
-    """One turn: an async context manager that iterates over typed events.
+    """One turn: use it in an ``async with`` statement, and iterate over its typed events.
 
     Attributes:
         answer: what has come so far; its parts are also attributes of the turn.
     """
 
     def __init__(self, driver: AsyncDriver, reader: TurnReader) -> None:
-        self.driver = driver
+        self._driver = driver
         self.answer: Answer = reader.answer
         self._reader = reader
         self._events: Iterator[TypedEvent] = iter(())
@@ -122,7 +137,7 @@ class AsyncTurnStream:
             TurnError: none did, within the policy.
         """
         try:
-            self._reader.open(await self.driver.open())
+            self._reader.open(await self._driver.open())
         except TurnError as error:
             await self._explain(error)
             raise
@@ -142,7 +157,7 @@ class AsyncTurnStream:
             ProviderError: the provider refused, or reported an error.
             UnexpectedResponse: an answer of another kind than was asked for.
             MalformedStream: the stream broke its own format.
-            UsageError: the turn was not entered, or was closed before its end.
+            StateError: the turn was not entered, or was closed before its end.
         """
         try:
             while True:
@@ -162,18 +177,20 @@ class AsyncTurnStream:
         return self.answer
 
     async def aclose(self) -> None:
-        """End the turn now, wherever it is."""
-        await self.driver.aclose()
+        """End the turn now, in any phase."""
+        await self._driver.aclose()
 
     async def _more(self) -> Iterator[TypedEvent]:
-        async for chunk in self.driver:
-            return self._reader.feed(chunk, self.driver.phase)
-        self._ended = True
-        return self._reader.end()
+        try:
+            chunk = await anext(self._driver)
+        except StopAsyncIteration:
+            self._ended = True
+            return self._reader.end()
+        return self._reader.feed(chunk, self._driver.phase)
 
     async def _explain(self, error: TurnError) -> None:
-        await self.driver.aclose()
-        self._reader.explain(error, self.driver.report)
+        await self._driver.aclose()
+        self._reader.explain(error, self._driver.report)
 
     @property
     def text(self) -> str:
@@ -206,6 +223,11 @@ class AsyncTurnStream:
         return self.answer.usage
 
     @property
+    def progress(self) -> Progress:
+        """How far the turn has come, for a user interface that waits. Cheap; may be read from another thread."""
+        return self._driver.progress
+
+    @property
     def report(self) -> Report:
         """Every attempt of the turn."""
-        return self.driver.report
+        return self._driver.report

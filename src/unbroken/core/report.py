@@ -50,6 +50,24 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     billed: Literal["no", "unknown", "yes"] = "unknown"
 
 
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a running turn has come: what a user interface shows while it waits.
+
+    Attributes:
+        phase: of the running attempt.
+        attempt: its number, 1 for the first.
+        sent: whether any byte of its request may have left.
+        silent: seconds since the last byte on its connection, either way.
+        round_trip: seconds that the last answered PING took, ``None`` before the first.
+    """
+
+    phase: Phase
+    attempt: int
+    sent: bool = False
+    silent: float = 0.0
+    round_trip: float | None = None
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The whole turn.
 

@@ -1,4 +1,4 @@
-"""The driver for asyncio and trio; ``synchronous`` is its blocking twin."""
+"""The driver for asyncio and trio: does what :class:`unbroken.core.turn.Turn` says, over a wire."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from unbroken.core.dialect import Call
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
-from unbroken.core.report import AttemptReport, Report
+from unbroken.core.report import AttemptReport, Progress, Report
 from unbroken.core.turn import Turn
 from unbroken.drivers.notices import RetryCallback, notify
-from unbroken.errors import UsageError, WireError
-from unbroken.wire.contract import AsyncExchange, AsyncWire, Path
+from unbroken.errors import StateError, WireError
+from unbroken.wire.contract import AsyncExchange, AsyncWire
 
 
 class AsyncDriver:
-    """One turn: :meth:`open` it, iterate over its bytes, :meth:`aclose` it (or use it in an ``async with`` statement).
+    """One turn: :meth:`open` it, iterate over its bytes, :meth:`aclose` it (or use ``async with``).
 
     Args:
         wire: where requests are sent.
         request: the request; its body is in memory, so it can be sent again.
         call: the request as its dialect recognised it.
         policy: the limits.
-        on_retry: told of every retry and replay.
+        on_retry: called at every retry and replay.
         timeouts: the caller's own, which hold besides the policy.
         clock: monotonic seconds; must be the wire's clock.
         wall_clock: seconds since the epoch.
@@ -86,9 +86,16 @@ class AsyncDriver:
         return self._turn.attempt
 
     @property
-    def path(self) -> Path | None:
-        """What is known of the path under the running attempt; ``None`` between attempts."""
-        return self._exchange.path if self._exchange else None
+    def progress(self) -> Progress:
+        """How far the turn has come, and what is known of the path under it."""
+        path = self._exchange.path if self._exchange else None
+        return Progress(
+            phase=self._turn.phase,
+            attempt=self._turn.attempt,
+            sent=path is not None and path.sent,
+            silent=path.silent(self._clock()) if path else 0.0,
+            round_trip=path.round_trip if path else None,
+        )
 
     @property
     def running(self) -> AttemptReport | None:
@@ -107,10 +114,10 @@ class AsyncDriver:
 
         Raises:
             TurnError: none did, within the policy.
-            UsageError: it was opened before, or closed.
+            StateError: it was opened before, or closed.
         """
         if self._opened:
-            raise UsageError("a turn is opened once")
+            raise StateError("a turn is opened once")
         self._opened = True
         self._turn = self._begin(now=self._clock())  # the limits count from here
         action = await self._advance()
@@ -125,10 +132,10 @@ class AsyncDriver:
 
         Raises:
             TurnError: the turn failed; mostly :class:`StreamCut`.
-            UsageError: it was not opened, or was closed before its end: what came is not the whole.
+            StateError: it was not opened, or was closed before its end: what came is not the whole.
         """
         if not self._opened:
-            raise UsageError("open the turn first")
+            raise StateError("open the turn first")
         action = await self._advance()
         if isinstance(action, Give):
             return action.data
@@ -136,7 +143,7 @@ class AsyncDriver:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """End the turn now, wherever it is. May be called more than once."""
+        """End the turn now, in any phase. May be called more than once, and while another task (or thread) uses it."""
         if not self._over:
             self._left = self._over = True
             self._turn.cancelled(self._clock(), sent=self._was_sent)
@@ -152,7 +159,7 @@ class AsyncDriver:
         """Do what the turn says until there is something for the caller."""
         try:
             while True:
-                self._unless_left()
+                self._check_open()
                 match self._turn.next():
                     case Read(limits):
                         await self._read(limits)
@@ -179,7 +186,7 @@ class AsyncDriver:
 
     async def _send(self, limits: Limits) -> None:
         exchange = self._exchange = self._wire.exchange(self._request)
-        self._unless_left()
+        self._check_open()
         try:
             head = await exchange.send(limits)
         except WireError as exc:
@@ -198,19 +205,19 @@ class AsyncDriver:
             if chunk:
                 self._turn.data(chunk, self._clock())
             else:
-                self._unless_left()
+                self._check_open()
                 now = self._clock()
                 self._turn.end(now, exchange.path.silent(now))
 
     def _lose(self, exchange: AsyncExchange, error: WireError) -> None:
-        self._unless_left()
+        self._check_open()
         now, path = self._clock(), exchange.path
         self._turn.lost(error.failure, error.detail, now, sent=path.sent, silent=path.silent(now))
 
-    def _unless_left(self) -> None:
-        """What a turn meets after it was closed is the closing's doing, and what came of it is not the whole."""
+    def _check_open(self) -> None:
+        """Errors after :meth:`aclose` are caused by the close: report the close, not the error."""
         if self._left:
-            raise UsageError("the turn was closed before its end")
+            raise StateError("the turn was closed before its end")
 
     async def _drop(self) -> None:
         exchange, self._exchange = self._exchange, None

@@ -7,24 +7,29 @@ from typing import ClassVar
 
 import httpx
 
-from unbroken.transports import shared
+from unbroken.transports.asynchronous import AsyncRuleBody, AsyncRuleTransport
+from unbroken.transports.synchronous import RuleBody, RuleTransport
 
 
-class _Body(shared.SyncBody, httpx.SyncByteStream):
-    pass
+class HttpxBody(RuleBody, httpx.SyncByteStream):
+    """The body of a response."""
 
 
-class _AsyncBody(shared.AsyncBody, httpx.AsyncByteStream):
-    pass
+class AsyncHttpxBody(AsyncRuleBody, httpx.AsyncByteStream):
+    """The body of a response, for asyncio and trio."""
 
 
-class Transport(shared.SyncTransport, httpx.BaseTransport):
-    __doc__ = shared.SyncTransport.__doc__
+class HttpxTransport(RuleTransport, httpx.BaseTransport):
+    __doc__ = RuleTransport.__doc__
     library: ClassVar[ModuleType] = httpx
-    body: ClassVar[type[shared.SyncBody]] = _Body
+    body: ClassVar[type[RuleBody]] = HttpxBody
 
 
-class AsyncTransport(shared.AsyncTransport, httpx.AsyncBaseTransport):
-    __doc__ = shared.AsyncTransport.__doc__
+class AsyncHttpxTransport(AsyncRuleTransport, httpx.AsyncBaseTransport):
+    __doc__ = AsyncRuleTransport.__doc__
     library: ClassVar[ModuleType] = httpx
-    body: ClassVar[type[shared.AsyncBody]] = _AsyncBody
+    body: ClassVar[type[AsyncRuleBody]] = AsyncHttpxBody
+
+
+Transport = HttpxTransport
+AsyncTransport = AsyncHttpxTransport

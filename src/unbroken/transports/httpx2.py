@@ -1,6 +1,4 @@
-"""Transports for httpx2, on which openai 3, anthropic 2, google-genai, mistralai
-and others are built.
-"""
+"""Transports for httpx2, on which openai 3, anthropic 2, google-genai, mistralai and others are built."""
 
 from __future__ import annotations
 
@@ -9,24 +7,29 @@ from typing import ClassVar
 
 import httpx2
 
-from unbroken.transports import shared
+from unbroken.transports.asynchronous import AsyncRuleBody, AsyncRuleTransport
+from unbroken.transports.synchronous import RuleBody, RuleTransport
 
 
-class _Body(shared.SyncBody, httpx2.SyncByteStream):
-    pass
+class Httpx2Body(RuleBody, httpx2.SyncByteStream):
+    """The body of a response."""
 
 
-class _AsyncBody(shared.AsyncBody, httpx2.AsyncByteStream):
-    pass
+class AsyncHttpx2Body(AsyncRuleBody, httpx2.AsyncByteStream):
+    """The body of a response, for asyncio and trio."""
 
 
-class Transport(shared.SyncTransport, httpx2.BaseTransport):
-    __doc__ = shared.SyncTransport.__doc__
+class Httpx2Transport(RuleTransport, httpx2.BaseTransport):
+    __doc__ = RuleTransport.__doc__
     library: ClassVar[ModuleType] = httpx2
-    body: ClassVar[type[shared.SyncBody]] = _Body
+    body: ClassVar[type[RuleBody]] = Httpx2Body
 
 
-class AsyncTransport(shared.AsyncTransport, httpx2.AsyncBaseTransport):
-    __doc__ = shared.AsyncTransport.__doc__
+class AsyncHttpx2Transport(AsyncRuleTransport, httpx2.AsyncBaseTransport):
+    __doc__ = AsyncRuleTransport.__doc__
     library: ClassVar[ModuleType] = httpx2
-    body: ClassVar[type[shared.AsyncBody]] = _AsyncBody
+    body: ClassVar[type[AsyncRuleBody]] = AsyncHttpx2Body
+
+
+Transport = Httpx2Transport
+AsyncTransport = AsyncHttpx2Transport

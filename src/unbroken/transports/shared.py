@@ -1,16 +1,16 @@
-"""The one code path of all transports: httpx2 and httpx have the same shape, and are handed in.
+"""What the transports of every library share: reading a request, errors in the library's tree, options of the wire.
 
-A request that is a generation call of a known dialect, with its body in memory, gets the rule. Everything else goes
-through the library's own transport, untouched.
+httpx2 and httpx have the same shape, and are handed in. A request that is a generation call of a known dialect, with
+its body in memory, gets the rule. Everything else goes through the library's own transport, untouched.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 from unbroken.core.actions import CallerTimeouts
 from unbroken.core.dialect import Call
@@ -30,10 +30,6 @@ from unbroken.errors import (
     Unreachable,
     UsageError,
 )
-from unbroken.wire.async_http import AsyncHttpWire
-from unbroken.wire.contract import AsyncWire, Wire
-from unbroken.wire.http import HttpWire
-from unbroken.wire.inner import AsyncInnerWire, InnerWire
 from unbroken.wire.proxies import ProxyRules
 from unbroken.wire.tls import client_context
 
@@ -122,50 +118,6 @@ class Rule:
         return kind(str(error), request=request)  # type: ignore[call-arg]  # the libraries' errors take it
 
 
-class SyncBody:
-    """The body of a response: bytes of one attempt, errors in the library's tree."""
-
-    def __init__(self, rule: Rule, driver: Driver, request: Any) -> None:
-        self._rule = rule
-        self._driver = driver
-        self._request = request
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self  # no generator: an abandoned one would have to be finalised
-
-    def __next__(self) -> bytes:
-        try:
-            return next(self._driver)
-        except TurnError as exc:
-            raise self._rule.error(exc, self._request) from exc
-
-    def close(self) -> None:
-        """End the exchange now."""
-        self._driver.close()
-
-
-class AsyncBody:
-    """The body of a response; see :class:`SyncBody`."""
-
-    def __init__(self, rule: Rule, driver: AsyncDriver, request: Any) -> None:
-        self._rule = rule
-        self._driver = driver
-        self._request = request
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return await anext(self._driver)
-        except TurnError as exc:
-            raise self._rule.error(exc, self._request) from exc
-
-    async def aclose(self) -> None:
-        """End the exchange now."""
-        await self._driver.aclose()
-
-
 class LibraryTransports:
     """The library's own transports, for whatever is not a generation call: one for each proxy in use.
 
@@ -197,140 +149,6 @@ class LibraryTransports:
     def all(self) -> list[Any]:
         """Every transport made so far."""
         return list(self._made.values())
-
-
-class SyncTransport:
-    """Under this transport generation calls survive a cut; everything else passes through untouched.
-
-    Takes what the library's ``HTTPTransport`` takes, as far as Unbroken's wire can honour it, and refuses the rest.
-    HTTP/2 is offered by default, because PING needs it.
-
-    Args:
-        verify: ``True`` for the system's trust store, a path to a CA file, an ``SSLContext``, or ``False``.
-        cert: client certificate: a file, or files of certificate, key and password.
-        trust_env: use the environment's proxies.
-        http1: must be true.
-        http2: offer HTTP/2.
-        limits: limits of the pool for requests that are not generation calls; a generation call has a connection of
-            its own.
-        proxy: a proxy for every host.
-        uds: refused, as are ``local_address``, ``retries`` and ``socket_options``.
-        local_address: refused.
-        retries: refused: ``policy`` says how often.
-        socket_options: refused.
-        policy: the limits of a turn.
-        on_retry: told of every retry and replay.
-        inner: a transport that does the sending instead of Unbroken's wire. There is no PING then.
-
-    Raises:
-        UsageError: an option that cannot be honoured.
-    """
-
-    library: ClassVar[ModuleType]
-    body: ClassVar[type[SyncBody]]
-
-    def __init__(
-        self,
-        verify: ssl.SSLContext | str | bool = True,
-        cert: Any = None,
-        trust_env: bool = True,
-        http1: bool = True,
-        http2: bool = True,
-        limits: Any = None,
-        proxy: Any = None,
-        uds: str | None = None,
-        local_address: str | None = None,
-        retries: int = 0,
-        socket_options: Any = None,
-        *,
-        policy: Policy | None = None,
-        on_retry: RetryCallback | None = None,
-        inner: Any = None,
-    ) -> None:
-        refuse(uds=uds, local_address=local_address, retries=retries, socket_options=socket_options, http1=not http1)
-        self._rule = Rule(self.library, policy, on_retry)
-        self._inner = inner
-        self._wire: Wire
-        if inner is not None:
-            self._wire = InnerWire(self.library, inner)
-            return
-        options = wire_options(verify, cert, trust_env, http2, proxy)
-        self._wire = HttpWire(**options)
-        self._plain = LibraryTransports(self.library.HTTPTransport, options, limits)
-
-    def handle_request(self, request: Any) -> Any:
-        """See the library. Raises its errors; where a turn failed, the cause is Unbroken's."""
-        ours = self._rule.read(request)
-        if ours is None:
-            return (self._inner or self._plain.choose(request)).handle_request(request)
-        rule = self._rule
-        driver = Driver(self._wire, *ours, rule.policy, on_retry=rule.on_retry, timeouts=rule.timeouts(request))
-        try:
-            head = driver.open()
-        except TurnError as exc:
-            raise rule.error(exc, request) from exc
-        return rule.response(head, self.body(rule, driver, request), driver)
-
-    def close(self) -> None:
-        """Close kept connections."""
-        self._wire.close()
-        for transport in [self._inner] if self._inner else self._plain.all:
-            transport.close()
-
-
-class AsyncTransport:
-    """As :class:`SyncTransport`, for asyncio and trio."""
-
-    library: ClassVar[ModuleType]
-    body: ClassVar[type[AsyncBody]]
-
-    def __init__(
-        self,
-        verify: ssl.SSLContext | str | bool = True,
-        cert: Any = None,
-        trust_env: bool = True,
-        http1: bool = True,
-        http2: bool = True,
-        limits: Any = None,
-        proxy: Any = None,
-        uds: str | None = None,
-        local_address: str | None = None,
-        retries: int = 0,
-        socket_options: Any = None,
-        *,
-        policy: Policy | None = None,
-        on_retry: RetryCallback | None = None,
-        inner: Any = None,
-    ) -> None:
-        refuse(uds=uds, local_address=local_address, retries=retries, socket_options=socket_options, http1=not http1)
-        self._rule = Rule(self.library, policy, on_retry)
-        self._inner = inner
-        self._wire: AsyncWire
-        if inner is not None:
-            self._wire = AsyncInnerWire(self.library, inner)
-            return
-        options = wire_options(verify, cert, trust_env, http2, proxy)
-        self._wire = AsyncHttpWire(**options)
-        self._plain = LibraryTransports(self.library.AsyncHTTPTransport, options, limits)
-
-    async def handle_async_request(self, request: Any) -> Any:
-        """As :meth:`SyncTransport.handle_request`."""
-        ours = self._rule.read(request)
-        if ours is None:
-            return await (self._inner or self._plain.choose(request)).handle_async_request(request)
-        rule = self._rule
-        driver = AsyncDriver(self._wire, *ours, rule.policy, on_retry=rule.on_retry, timeouts=rule.timeouts(request))
-        try:
-            head = await driver.open()
-        except TurnError as exc:
-            raise rule.error(exc, request) from exc
-        return rule.response(head, self.body(rule, driver, request), driver)
-
-    async def aclose(self) -> None:
-        """Close kept connections."""
-        await self._wire.aclose()
-        for transport in [self._inner] if self._inner else self._plain.all:
-            await transport.aclose()
 
 
 def wire_options(

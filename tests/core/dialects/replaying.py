@@ -135,7 +135,8 @@ class Collected:
             assert self.usage is None
             return
         assert self.usage is not None
-        known = msgspec.structs.asdict(self.usage) | {"new": self.usage.new if self.usage.cached_tokens is not None else None}
+        new = self.usage.new if self.usage.cached_tokens is not None else None
+        known = msgspec.structs.asdict(self.usage) | {"new": new}
         assert {name: value for name, value in known.items() if value is not None} == expected
 
     def check_error(self, expected: dict[str, Any] | None) -> None:

@@ -474,7 +474,10 @@ class TestParts:
         ("counts", "usage"),
         [
             ({"promptTokenCount": 3}, Usage(input_tokens=3)),
-            ({"promptTokenCount": 3, "thoughtsTokenCount": 5}, Usage(input_tokens=3, output_tokens=5, reasoning_tokens=5)),
+            (
+                {"promptTokenCount": 3, "thoughtsTokenCount": 5},
+                Usage(input_tokens=3, output_tokens=5, reasoning_tokens=5),
+            ),
             ({"candidatesTokenCount": 2, "thoughtsTokenCount": 5}, Usage(output_tokens=7, reasoning_tokens=5)),
             (
                 {"promptTokenCount": 3, "toolUsePromptTokenCount": 4, "cachedContentTokenCount": 2},

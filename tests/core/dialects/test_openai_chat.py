@@ -140,7 +140,8 @@ class Collected:
             assert self.usage is None
             return
         assert self.usage is not None
-        known = msgspec.structs.asdict(self.usage) | {"new": self.usage.new if self.usage.cached_tokens is not None else None}
+        new = self.usage.new if self.usage.cached_tokens is not None else None
+        known = msgspec.structs.asdict(self.usage) | {"new": new}
         assert {name: value for name, value in known.items() if value is not None and name in expected} == expected
 
     def check_end(self, finish_reason: str | None, error: dict[str, Any] | None) -> None:

@@ -107,7 +107,12 @@ class UsageFields(msgspec.Struct):
             output = self.total_tokens - self.prompt_tokens  # xAI and Gemini leave reasoning out of the completion
         completion = self.completion_tokens_details
         reasoning = completion.reasoning_tokens if completion else None
-        return Usage(input_tokens=self.prompt_tokens, cached_tokens=cached, output_tokens=output, reasoning_tokens=reasoning)
+        return Usage(
+            input_tokens=self.prompt_tokens,
+            cached_tokens=cached,
+            output_tokens=output,
+            reasoning_tokens=reasoning,
+        )
 
 
 class Groq(msgspec.Struct):

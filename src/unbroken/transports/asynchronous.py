@@ -1,0 +1,118 @@
+"""The transport for asyncio and trio, and the body of its responses: what every library's transport is made of."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from types import ModuleType
+from typing import Any, ClassVar
+
+from unbroken.core.policy import Policy
+from unbroken.drivers.asynchronous import AsyncDriver
+from unbroken.drivers.notices import RetryCallback
+from unbroken.errors import TurnError
+from unbroken.transports.shared import LibraryTransports, Rule, refuse, wire_options
+from unbroken.wire.async_http import AsyncHttpWire
+from unbroken.wire.contract import AsyncWire
+from unbroken.wire.inner import AsyncInnerWire
+
+
+class AsyncRuleBody:
+    """The body of a response: bytes of one attempt, errors in the library's tree."""
+
+    def __init__(self, rule: Rule, driver: AsyncDriver, request: Any) -> None:
+        self._rule = rule
+        self._driver = driver
+        self._request = request
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self  # not a generator: an abandoned one would have to be finalised
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._driver)
+        except TurnError as exc:
+            raise self._rule.error(exc, self._request) from exc
+
+    async def aclose(self) -> None:
+        """End the exchange now."""
+        await self._driver.aclose()
+
+
+class AsyncRuleTransport:
+    """Under this transport generation calls survive a cut; everything else passes through untouched.
+
+    Takes what the library's ``HTTPTransport`` takes, as far as Unbroken's wire can honour it, and refuses the rest.
+    HTTP/2 is offered by default, because PING needs it.
+
+    Args:
+        verify: ``True`` for the system's trust store, a path to a CA file, an ``SSLContext``, or ``False``.
+        cert: client certificate: a file, or files of certificate, key and password.
+        trust_env: use the environment's proxies.
+        http1: must be true.
+        http2: offer HTTP/2.
+        limits: limits of the pool for requests that are not generation calls; a generation call has a connection of
+            its own.
+        proxy: a proxy for every host.
+        uds: refused, as are ``local_address``, ``retries`` and ``socket_options``.
+        local_address: refused.
+        retries: refused: ``policy`` says how often.
+        socket_options: refused.
+        policy: the limits of a turn.
+        on_retry: told of every retry and replay.
+        inner: a transport that does the sending instead of Unbroken's wire. There is no PING then.
+
+    Raises:
+        UsageError: an option that cannot be honoured.
+    """
+
+    library: ClassVar[ModuleType]
+    body: ClassVar[type[AsyncRuleBody]]
+
+    def __init__(
+        self,
+        verify: ssl.SSLContext | str | bool = True,
+        cert: Any = None,
+        trust_env: bool = True,
+        http1: bool = True,
+        http2: bool = True,
+        limits: Any = None,
+        proxy: Any = None,
+        uds: str | None = None,
+        local_address: str | None = None,
+        retries: int = 0,
+        socket_options: Any = None,
+        *,
+        policy: Policy | None = None,
+        on_retry: RetryCallback | None = None,
+        inner: Any = None,
+    ) -> None:
+        refuse(uds=uds, local_address=local_address, retries=retries, socket_options=socket_options, http1=not http1)
+        self._rule = Rule(self.library, policy, on_retry)
+        self._inner = inner
+        self._wire: AsyncWire
+        if inner is not None:
+            self._wire = AsyncInnerWire(self.library, inner)
+            return
+        options = wire_options(verify, cert, trust_env, http2, proxy)
+        self._wire = AsyncHttpWire(**options)
+        self._plain = LibraryTransports(self.library.AsyncHTTPTransport, options, limits)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """See the library. Raises its errors; where a turn failed, the cause is Unbroken's."""
+        ours = self._rule.read(request)
+        if ours is None:
+            return await (self._inner or self._plain.choose(request)).handle_async_request(request)
+        rule = self._rule
+        driver = AsyncDriver(self._wire, *ours, rule.policy, on_retry=rule.on_retry, timeouts=rule.timeouts(request))
+        try:
+            head = await driver.open()
+        except TurnError as exc:
+            raise rule.error(exc, request) from exc
+        return rule.response(head, self.body(rule, driver, request), driver)
+
+    async def aclose(self) -> None:
+        """Close kept connections."""
+        await self._wire.aclose()
+        for transport in [self._inner] if self._inner else self._plain.all:
+            await transport.aclose()
