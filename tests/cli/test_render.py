@@ -15,7 +15,7 @@ from unbroken.cli.machine import JsonLinesRenderer, JsonRenderer, encoded
 from unbroken.cli.prompt import as_text
 from unbroken.cli.render import TextRenderer
 from unbroken.cli.terminal import harmless
-from unbroken.client.answer import Answer
+from unbroken.core.answer import Answer
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.events import Reasoning, Refusal, Text, TypedEvent
 from unbroken.core.failures import Phase

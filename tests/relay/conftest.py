@@ -10,8 +10,8 @@ import pytest
 
 from cli.programs import environment
 from relay.serving import Call, Caller, RelayProgram, RunRelay, Serve, Served, ServeRaw, settings_to
-from unbroken.lab import UpstreamSettings
-from unbroken.relay.settings import UpstreamSettings as To
+from unbroken.lab import Upstream
+from unbroken.relay.settings import UpstreamSettings
 from wire.servers import RawServer
 
 
@@ -23,9 +23,9 @@ def stack() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def lab(stack: ExitStack) -> UpstreamSettings:
+def lab(stack: ExitStack) -> Upstream:
     """A scripted upstream that has nothing to go wrong."""
-    return stack.enter_context(UpstreamSettings())
+    return stack.enter_context(Upstream())
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ def serve_raw(stack: ExitStack) -> ServeRaw:
 def serve(stack: ExitStack) -> Serve:
     """Starts relays: ``serve(to, **settings)``, see :func:`relay.serving.settings_to`."""
 
-    def start(to: str | Mapping[str, str | To], *, host: str = "127.0.0.1", **settings: Any) -> Served:
+    def start(to: str | Mapping[str, str | UpstreamSettings], *, host: str = "127.0.0.1", **settings: Any) -> Served:
         return stack.enter_context(Served(settings_to(to, **settings), host))
 
     return start
 
 
 @pytest.fixture
-def served(serve: Serve, lab: UpstreamSettings) -> Served:
+def served(serve: Serve, lab: Upstream) -> Served:
     """A relay before the scripted upstream, which has the name ``lab`` and is the default one."""
     return serve(lab.url)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from unbroken.relay.inbound import Inbound
+from unbroken.relay.client_request import ClientRequest
 
 SCOPE = {
     "type": "http",
@@ -73,9 +73,9 @@ class Downstream:
         """Go away."""
         self._gone.set()
 
-    def inbound(self) -> Inbound:
+    def inbound(self) -> ClientRequest:
         """Its request, whose body has been read."""
-        return Inbound(dict(SCOPE), self.receive, 1.0)
+        return ClientRequest(dict(SCOPE), self.receive, 1.0)
 
     async def receive(self) -> dict[str, Any]:
         await self._gone.wait()

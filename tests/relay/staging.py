@@ -21,11 +21,11 @@ from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.errors import WireError
 from unbroken.relay import asgi
 from unbroken.relay.board import Board
-from unbroken.relay.pulse import Pulse
+from unbroken.relay.heartbeats import Heartbeats
 from unbroken.relay.records import TurnRecord
 from unbroken.relay.reply import Reply
 from unbroken.relay.turns import RelayedTurn
-from unbroken.relay.voices import voice_of
+from unbroken.core.dialects import find_dialect
 
 Happening: TypeAlias = float | Head | bytes | Exception
 """What an upstream does: wait so many seconds, send headers, bytes (none: a clean end), or fail."""
@@ -169,7 +169,7 @@ class Stage:
         self.set_up()
         board = Board()
         board.enter(self.turn)
-        pulse = Pulse(board, self.heartbeat, early=self.early, clock=trio.current_time)
+        pulse = Heartbeats(board, self.heartbeat, early=self.early, clock=trio.current_time)
         async with pulse, anyio.create_task_group() as tasks:
             for other in others:
                 tasks.start_soon(other)

@@ -18,11 +18,11 @@ from relay.asked import CHAT, DIALECTS, GEMINI, Asked
 from relay.downstream import SCOPE, Downstream
 from relay.serving import Call, Caller, Serve, Served, ServeRaw, poll, settings_to
 from unbroken.errors import UsageError
-from unbroken.lab import Fault, UpstreamSettings
+from unbroken.lab import Fault, Upstream
 from unbroken.relay import Relay
 from unbroken.relay import app as module
-from unbroken.relay.passing import Passage
-from unbroken.relay.settings import UpstreamSettings as To
+from unbroken.relay.passthrough import Passthrough
+from unbroken.relay.settings import UpstreamSettings
 from unbroken.relay.turns import RelayedTurn
 from wire.servers import silence
 
@@ -33,7 +33,7 @@ class TestWhereItGoes:
     @pytest.mark.parametrize("asked", DIALECTS, ids=str)
     @pytest.mark.parametrize("streaming", [True, False], ids=["stream", "whole"])
     def test_a_generation_call_is_a_turn(
-        self, served: Served, lab: UpstreamSettings, call: Call, asked: Asked, streaming: bool
+        self, served: Served, lab: Upstream, call: Call, asked: Asked, streaming: bool
     ) -> None:
         answer = call(served).ask_json(*asked.request(streaming=streaming))
         assert (answer.status, answer.whole) == (200, True)
@@ -46,7 +46,7 @@ class TestWhereItGoes:
         ids=["nothing", "no JSON", "no object", "no UTF-8", "long"],
     )
     def test_what_is_no_call_is_passed_with_its_body(
-        self, served: Served, lab: UpstreamSettings, call: Call, body: bytes
+        self, served: Served, lab: Upstream, call: Call, body: bytes
     ) -> None:
         answer = call(served).ask("POST", "/lab/v1/chat/completions?a=b", [("content-type", "text/x")], body)
         (request,) = lab.requests
@@ -57,7 +57,7 @@ class TestWhereItGoes:
 
     @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
     def test_another_method_is_passed_where_calls_are_made(
-        self, served: Served, lab: UpstreamSettings, call: Call, method: str
+        self, served: Served, lab: Upstream, call: Call, method: str
     ) -> None:
         call(served).ask(method, "/v1/chat/completions", body=BODY)
         assert (lab.requests[0].method, lab.requests[0].body) == (method, BODY)
@@ -73,11 +73,11 @@ class TestWhereItGoes:
         tmp_path: Path,
     ) -> None:
         authority.cert_pem.write_to_path(ca_file := tmp_path / "ca.pem")
-        secure = stack.enter_context(UpstreamSettings(ssl_context=server_tls))
+        secure = stack.enter_context(Upstream(ssl_context=server_tls))
         upstreams = {
-            "known": To("known", secure.url, ca_file=str(ca_file), proxy=""),
-            "unknown": To("unknown", secure.url, proxy=""),
-            "proxied": To("proxied", secure.url, ca_file=str(ca_file)),
+            "known": UpstreamSettings("known", secure.url, ca_file=str(ca_file), proxy=""),
+            "unknown": UpstreamSettings("unknown", secure.url, proxy=""),
+            "proxied": UpstreamSettings("proxied", secure.url, ca_file=str(ca_file)),
         }
         served = serve(upstreams, proxy="http://127.0.0.1:1")
         answers = {name: call(served).ask("GET", f"/{name}/v1/models") for name in upstreams}
@@ -85,7 +85,7 @@ class TestWhereItGoes:
         assert (answers["unknown"].status, answers["unknown"].code) == (502, "certificate")
         assert (answers["proxied"].status, answers["proxied"].code) == (502, "proxy_unreachable")
 
-    def test_concurrent_turns_do_not_mix(self, served: Served, lab: UpstreamSettings, call: Call) -> None:
+    def test_concurrent_turns_do_not_mix(self, served: Served, lab: Upstream, call: Call) -> None:
         """The upstream numbers its answers, and knows what each of them was asked."""
 
         def ask(number: int) -> None:
@@ -100,7 +100,7 @@ class TestWhereItGoes:
         assert len({request.sent for request in lab.requests}) == 150
         assert not served.relay.ledger.board.live
 
-    def test_connections_to_upstreams_end_with_it(self, served: Served, lab: UpstreamSettings, call: Call) -> None:
+    def test_connections_to_upstreams_end_with_it(self, served: Served, lab: Upstream, call: Call) -> None:
         call(served).ask_json(*CHAT.request())
         assert lab.open_connections == 1  # kept, to be used again
         served.close()
@@ -129,7 +129,7 @@ class TestRejections:
     def test_say_why_and_are_noted(
         self,
         serve: Serve,
-        lab: UpstreamSettings,
+        lab: Upstream,
         call: Call,
         settings: dict[str, Any],
         request_: tuple[str, ...],
@@ -137,7 +137,7 @@ class TestRejections:
         code: str,
         detail: str,
     ) -> None:
-        upstreams = {"lab": To("lab", lab.url), "keyless": To("keyless", lab.url, key_env="KEYLESS_KEY")}
+        upstreams = {"lab": UpstreamSettings("lab", lab.url), "keyless": UpstreamSettings("keyless", lab.url, key_env="KEYLESS_KEY")}
         if not settings.get("inject_key"):
             del upstreams["keyless"]
         served = serve(upstreams, default="", **settings)
@@ -151,27 +151,27 @@ class TestRejections:
         assert lab.requests == []
 
     @pytest.mark.parametrize("asked", DIALECTS, ids=str)
-    def test_speak_as_the_dialect_does(self, serve: Serve, lab: UpstreamSettings, call: Call, asked: Asked) -> None:
+    def test_speak_as_the_dialect_does(self, serve: Serve, lab: Upstream, call: Call, asked: Asked) -> None:
         served = serve(lab.url, max_body=1)
         answer = call(served).ask_json(*asked.request())
         assert answer.status == 413
         (failed,) = [asked.dialect.refusal(413, answer.body)]
         assert "over 1 bytes" in failed.message
 
-    def test_a_page_of_an_allowed_origin_may_read_them(self, serve: Serve, lab: UpstreamSettings, call: Call) -> None:
+    def test_a_page_of_an_allowed_origin_may_read_them(self, serve: Serve, lab: Upstream, call: Call) -> None:
         served = serve(lab.url, origins=frozenset({"https://page.example"}))
         answer = call(served).ask("GET", "/nowhere", [("origin", "https://page.example")])
         assert answer.status == 404
         assert answer.value("access-control-allow-origin") == "https://page.example"
 
-    def test_a_preflight_is_answered_here(self, serve: Serve, lab: UpstreamSettings, call: Call) -> None:
+    def test_a_preflight_is_answered_here(self, serve: Serve, lab: Upstream, call: Call) -> None:
         served = serve(lab.url, origins=frozenset({"https://page.example"}))
         asked = [("origin", "https://page.example"), ("access-control-request-method", "POST")]
         assert call(served).ask("OPTIONS", "/v1/chat/completions", asked).status == 204
         assert lab.requests == []
 
     def test_of_turns_over_the_limit_while_the_rest_goes_on(self, serve: Serve, stack: ExitStack, call: Call) -> None:
-        upstream = stack.enter_context(UpstreamSettings(faults=[Fault("stall", "after_headers")] * 2))
+        upstream = stack.enter_context(Upstream(faults=[Fault("stall", "after_headers")] * 2))
         served = serve(upstream.url, max_turns=2)
         clients = [call(served), call(served)]
         for client in clients:
@@ -185,10 +185,10 @@ class TestRejections:
         poll(lambda: len(served.relay.ledger.board.live) == 1)
         assert call(served).ask_json(*CHAT.request()).status == 200
 
-    def test_of_a_request_that_comes_back(self, serve: Serve, lab: UpstreamSettings, call: Call) -> None:
+    def test_of_a_request_that_comes_back(self, serve: Serve, lab: Upstream, call: Call) -> None:
         served = serve({"lab": lab.url, "loop": lab.url})
         upstreams: Any = served.settings.upstreams
-        upstreams["loop"] = To("loop", f"{served.origin}/loop")
+        upstreams["loop"] = UpstreamSettings("loop", f"{served.origin}/loop")
         for method in ("POST", "GET"):
             answer = call(served).ask(method, "/loop/v1/chat/completions", body=BODY)
             assert (answer.status, answer.code) == (508, "loop")
@@ -197,7 +197,7 @@ class TestRejections:
             ("rejected", 508)
         ] * 2
 
-    def test_not_of_a_request_that_came_through_others(self, served: Served, lab: UpstreamSettings, call: Call) -> None:
+    def test_not_of_a_request_that_came_through_others(self, served: Served, lab: Upstream, call: Call) -> None:
         vias = [("via", "1.1 unbroken-00000000"), ("via", "1.0 fred, 1.1 proxy.example")]
         assert call(served).ask("POST", "/v1/chat/completions", vias, BODY).status == 200
         passed_on = [value for name, value in lab.requests[0].headers if name == "via"]
@@ -218,7 +218,7 @@ class TestDefects:
         ("where", "method", "request_"),
         [
             (RelayedTurn, "run", ("POST", "/v1/chat/completions")),
-            (Passage, "run", ("GET", "/v1/models")),
+            (Passthrough, "run", ("GET", "/v1/models")),
             (Relay, "_route", ("POST", "/v1/chat/completions")),
             (module, "recognise", ("POST", "/v1/chat/completions")),
         ],
@@ -257,7 +257,7 @@ class TestDefects:
         assert not served.relay.ledger.board.live
 
     def test_a_client_that_goes_away_is_none(
-        self, served: Served, call: Call, lab: UpstreamSettings, caplog: pytest.LogCaptureFixture
+        self, served: Served, call: Call, lab: Upstream, caplog: pytest.LogCaptureFixture
     ) -> None:
         for data in (b"", b"{", BODY):
             client = call(served)

@@ -19,11 +19,11 @@ import pytest
 from unbroken.core.policy import Policy
 from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.fault import Fault
-from unbroken.lab.upstream import UpstreamSettings
+from unbroken.lab.upstream import Upstream
 from unbroken.relay.app import Relay
 from unbroken.relay.server import DrainingServer, listen, make_server
 from unbroken.relay.settings import Settings
-from unbroken.relay.settings import UpstreamSettings as To
+from unbroken.relay.settings import UpstreamSettings
 
 TURNS, AT_ONCE = 2000, 200
 TEXT = "Nothing of this is said twice, and nothing of it is left out."
@@ -69,18 +69,18 @@ class Running:
 
 
 @pytest.fixture
-def upstream() -> Iterator[UpstreamSettings]:
+def upstream() -> Iterator[Upstream]:
     chance = random.Random(7)
     script = [chance.choice(FAULTS) if chance.random() < 0.6 else None for _ in range(6 * TURNS)]
-    with UpstreamSettings(faults=script, answer=ScriptedAnswer(text=TEXT)) as server:
+    with Upstream(faults=script, answer=ScriptedAnswer(text=TEXT)) as server:
         yield server
 
 
 @pytest.fixture
-def running(upstream: UpstreamSettings) -> Iterator[Running]:
+def running(upstream: Upstream) -> Iterator[Running]:
     policy = Policy(backoff_initial=0.01, backoff_max=0.02, retry_after_max=0.1)
     settings = Settings(
-        upstreams={"lab": To("lab", upstream.url)}, default="lab", policy=policy, heartbeat=0.02, grace=1
+        upstreams={"lab": UpstreamSettings("lab", upstream.url)}, default="lab", policy=policy, heartbeat=0.02, grace=1
     )
     relay = Relay(settings)
     server = make_server(relay, settings)
@@ -189,7 +189,7 @@ def until(happened: Callable[[], bool], otherwise: str) -> None:
         time.sleep(0.01)
 
 
-def settle(running: Running, upstream: UpstreamSettings) -> tuple[int, int]:
+def settle(running: Running, upstream: Upstream) -> tuple[int, int]:
     """Wait until everybody has gone; then count the relay's tasks and this process' descriptors."""
     board = running.relay.ledger.board
     until(lambda: not board.live, "turns are left")
@@ -200,7 +200,7 @@ def settle(running: Running, upstream: UpstreamSettings) -> tuple[int, int]:
     return running.tasks(), len(list(Path("/proc/self/fd").iterdir()))
 
 
-def count_objects(upstream: UpstreamSettings) -> int:
+def count_objects(upstream: Upstream) -> int:
     """How many objects Python keeps; a turn that left anything behind would leave dozens."""
     upstream.requests.clear()
     gc.collect()
@@ -208,7 +208,7 @@ def count_objects(upstream: UpstreamSettings) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts descriptors as Linux shows them")
-def test_faults_on_both_sides(running: Running, upstream: UpstreamSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_on_both_sides(running: Running, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("unbroken", "asyncio"):
         monkeypatch.setattr(logging.getLogger(name), "propagate", False)  # pytest keeps every record
     before = running.tasks()

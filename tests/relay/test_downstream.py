@@ -20,11 +20,11 @@ from relay.serving import PATIENCE, Caller, ScriptedAnswer, Served, poll, settin
 from unbroken.core.dialect import Signal
 from unbroken.core.failures import Phase
 from unbroken.core.policy import Policy
-from unbroken.lab import Fault, Kind, Point, UpstreamSettings
-from unbroken.lab import ScriptedAnswer as Said
+from unbroken.lab import Fault, Kind, Point, Upstream
+from unbroken.lab import ScriptedAnswer
 from unbroken.relay.records import Outcome, TurnRecord
-from unbroken.relay.settings import UpstreamSettings as To
-from unbroken.relay.voices import voice_of
+from unbroken.relay.settings import UpstreamSettings
+from unbroken.core.dialects import find_dialect
 from wire.servers import closed_port, read_head, silence
 
 QUICK = Policy(retries=2, backoff_initial=0.01, backoff_max=0.02, idle_timeout=0.2, settle_timeout=0.2)
@@ -71,14 +71,14 @@ FAULTS = [
 class Room:
     """One relay for many tests, each with an upstream of its own."""
 
-    def __init__(self, served: Served, upstreams: dict[str, To]) -> None:
+    def __init__(self, served: Served, upstreams: dict[str, UpstreamSettings]) -> None:
         self.served = served
         self._upstreams = upstreams
         self._names = (f"lab{number}" for number in itertools.count())
 
-    def ask(self, upstream: UpstreamSettings, asked: Asked, *, streaming: bool) -> ScriptedAnswer:
+    def ask(self, upstream: Upstream, asked: Asked, *, streaming: bool) -> ScriptedAnswer:
         name = next(self._names)
-        self._upstreams[name] = To(name, upstream.url)
+        self._upstreams[name] = UpstreamSettings(name, upstream.url)
         path, body = asked.request(streaming=streaming)
         with Caller(self.served.port) as caller:
             return caller.ask_json(f"/{name}{path}", body)
@@ -86,12 +86,12 @@ class Room:
 
 @pytest.fixture(scope="module")
 def room() -> Iterator[Room]:
-    upstreams: dict[str, To] = {}
+    upstreams: dict[str, UpstreamSettings] = {}
     with Served(settings_to(upstreams, policy=QUICK)) as served:
         yield Room(served, served.settings.upstreams)  # type: ignore[arg-type]
 
 
-def is_whole(answer: ScriptedAnswer, upstream: UpstreamSettings, *, requests: int) -> None:
+def is_whole(answer: ScriptedAnswer, upstream: Upstream, *, requests: int) -> None:
     """One whole answer, all of it from the last request."""
     assert (answer.status, answer.whole) == (200, True)
     assert answer.body == upstream.requests[-1].sent
@@ -101,7 +101,7 @@ def is_whole(answer: ScriptedAnswer, upstream: UpstreamSettings, *, requests: in
     assert len((answer.value("x-unbroken-lost") or "").split(", ")) == max(1, requests - 1)
 
 
-def is_cut(answer: ScriptedAnswer, upstream: UpstreamSettings, asked: Asked) -> None:
+def is_cut(answer: ScriptedAnswer, upstream: Upstream, asked: Asked) -> None:
     """What came of whole events; then the error in the dialect's shape; no ending, and no end of the body."""
     assert (answer.status, answer.whole) == (200, False)
     [error] = asked.errors(answer.body)
@@ -115,7 +115,7 @@ def is_cut(answer: ScriptedAnswer, upstream: UpstreamSettings, asked: Asked) -> 
     assert len(upstream.requests) == 1
 
 
-def is_malformed(answer: ScriptedAnswer, upstream: UpstreamSettings, asked: Asked) -> None:
+def is_malformed(answer: ScriptedAnswer, upstream: Upstream, asked: Asked) -> None:
     assert (answer.status, answer.whole, answer.value("x-should-retry")) == (502, True, "false")
     assert "the stream is broken" in asked.dialect.refusal(502, answer.body).message
     assert len(upstream.requests) == 1
@@ -124,7 +124,7 @@ def is_malformed(answer: ScriptedAnswer, upstream: UpstreamSettings, asked: Aske
 @pytest.mark.parametrize(("kind", "at"), FAULTS)
 def test_a_fault_in_a_stream(room: Room, asked: Asked, kind: Kind, at: Point) -> None:
     before = at in PRELUDE or (asked is COMPLETIONS and at == "after_reasoning")  # which has no reasoning
-    with UpstreamSettings(faults=[Fault(kind, at)]) as upstream:
+    with Upstream(faults=[Fault(kind, at)]) as upstream:
         answer = room.ask(upstream, asked, streaming=True)
         if kind == "malformed" and before:
             is_malformed(answer, upstream, asked)
@@ -141,7 +141,7 @@ def test_a_fault_in_a_stream(room: Room, asked: Asked, kind: Kind, at: Point) ->
 @pytest.mark.parametrize(("kind", "at"), FAULTS)
 def test_a_fault_in_an_answer_in_one_piece(room: Room, asked: Asked, kind: Kind, at: Point) -> None:
     """Nothing of it is shown before it is whole, so all of it can be asked for again."""
-    with UpstreamSettings(faults=[Fault(kind, at)]) as upstream:
+    with Upstream(faults=[Fault(kind, at)]) as upstream:
         answer = room.ask(upstream, asked, streaming=False)
         is_whole(answer, upstream, requests=1 if kind == "clean_end" and at in SETTLED else 2)
         assert json.loads(answer.body)
@@ -151,7 +151,7 @@ def test_a_fault_in_an_answer_in_one_piece(room: Room, asked: Asked, kind: Kind,
 @pytest.mark.parametrize("streaming", [True, False], ids=["stream", "one piece"])
 @pytest.mark.parametrize("kind", ["rst", "fin"])
 def test_a_connection_that_is_lost_at_once(room: Room, asked: Asked, kind: Kind, streaming: bool) -> None:
-    with UpstreamSettings(faults=[Fault(kind, "connect")]) as upstream:
+    with Upstream(faults=[Fault(kind, "connect")]) as upstream:
         answer = room.ask(upstream, asked, streaming=streaming)
         assert (answer.status, answer.whole, answer.body) == (200, True, upstream.requests[-1].sent)
         assert len(upstream.requests) == 1
@@ -165,7 +165,7 @@ class TestAProvidersOwnRefusal:
     @pytest.mark.parametrize("streaming", [True, False])
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
     def test_is_handed_on_untouched(self, room: Room, asked: Asked, status: int, streaming: bool) -> None:
-        with UpstreamSettings(faults=[Fault("status", "before_headers", status=status)]) as upstream:
+        with Upstream(faults=[Fault("status", "before_headers", status=status)]) as upstream:
             answer = room.ask(upstream, asked, streaming=streaming)
             assert (answer.status, answer.whole) == (status, True)
             assert answer.body == upstream.requests[0].sent != b""
@@ -175,14 +175,14 @@ class TestAProvidersOwnRefusal:
 
     def test_with_the_wait_that_it_asks_for(self, room: Room, asked: Asked) -> None:
         fault = Fault("status", "before_headers", status=429, headers={"retry-after": "61", "x-ratelimit": "0"})
-        with UpstreamSettings(faults=[fault]) as upstream:
+        with Upstream(faults=[fault]) as upstream:
             answer = room.ask(upstream, asked, streaming=True)
             assert (answer.status, answer.value("retry-after"), answer.value("x-ratelimit")) == (429, "61", "0")
             assert answer.body == upstream.requests[0].sent
 
     def test_when_the_budget_is_used_up(self, room: Room, asked: Asked) -> None:
         count = QUICK.retries + 1
-        with UpstreamSettings(faults=[Fault("status", "before_headers", status=529)] * count) as upstream:
+        with Upstream(faults=[Fault("status", "before_headers", status=529)] * count) as upstream:
             answer = room.ask(upstream, asked, streaming=True)
             assert (answer.status, answer.body) == (529, upstream.requests[-1].sent)
             assert (len(upstream.requests), answer.value("x-unbroken-retries")) == (count, str(QUICK.retries))
@@ -192,7 +192,7 @@ class TestAProvidersOwnRefusal:
 class TestAFinalFailure:
     @pytest.mark.parametrize("streaming", [True, False])
     def test_is_a_502_in_the_dialects_words(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked, streaming):
-        upstream = stack.enter_context(UpstreamSettings(faults=[Fault("rst", "before_headers")] * 4))
+        upstream = stack.enter_context(Upstream(faults=[Fault("rst", "before_headers")] * 4))
         served = serve(upstream.url, policy=QUICK)
         caller = call(served)
         answer = ask(caller, asked, streaming=streaming)
@@ -203,7 +203,7 @@ class TestAFinalFailure:
         assert ask(caller, asked, streaming=streaming).status == 200, "the connection can be used again"
 
     def test_is_a_504_where_the_model_was_too_slow(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked):
-        upstream = stack.enter_context(UpstreamSettings(faults=[Fault("stall", "after_headers")]))
+        upstream = stack.enter_context(Upstream(faults=[Fault("stall", "after_headers")]))
         answer = ask(call(serve(upstream.url, policy=Policy(first_output_timeout=0.2))), asked)
         assert (answer.status, answer.value("x-should-retry")) == (504, "false")
         assert "no output within 0.2 s" in asked.dialect.refusal(504, answer.body).message
@@ -215,9 +215,9 @@ class TestAFinalFailure:
         assert "connection refused" in asked.dialect.refusal(502, answer.body).message
 
     def test_is_a_500_where_the_relay_cannot_work(
-        self, serve: Serve, call: Call, lab: UpstreamSettings, tmp_path: Path
+        self, serve: Serve, call: Call, lab: Upstream, tmp_path: Path
     ):
-        to = {"lab": To("lab", lab.url.replace("http:", "https:"), ca_file=str(tmp_path / "missing.pem"))}
+        to = {"lab": UpstreamSettings("lab", lab.url.replace("http:", "https:"), ca_file=str(tmp_path / "missing.pem"))}
         answer = ask(call(serve(to, default="lab")), CHAT)
         assert (answer.status, answer.code) == (500, "misconfigured")
 
@@ -229,7 +229,7 @@ class TestAFinalFailure:
 class TestHeartbeats:
     @pytest.mark.parametrize("asked", STREAMED, ids=str)
     def test_are_sent_while_the_model_thinks(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:
-        upstream = stack.enter_context(UpstreamSettings(answer=Said(think=0.25, think_at="after_role")))
+        upstream = stack.enter_context(Upstream(answer=ScriptedAnswer(think=0.25, think_at="after_role")))
         served = serve(upstream.url, heartbeat=SHORT)
         answer = ask(call(served), asked)
         beat = voice_of(asked.name).heartbeat
@@ -244,7 +244,7 @@ class TestHeartbeats:
 
     @pytest.mark.parametrize("asked", [CHAT, ANTHROPIC], ids=str)
     def test_are_sent_between_tokens_too(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:
-        upstream = stack.enter_context(UpstreamSettings(faults=[Fault("pause", "after_token", seconds=0.2)]))
+        upstream = stack.enter_context(Upstream(faults=[Fault("pause", "after_token", seconds=0.2)]))
         served = serve(upstream.url, heartbeat=SHORT)
         answer = ask(call(served), asked)
         beat = voice_of(asked.name).heartbeat
@@ -256,7 +256,7 @@ class TestHeartbeats:
     @pytest.mark.parametrize("asked", STREAMED, ids=str)
     def test_keep_one_stream_over_a_cut_and_a_replay(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked):
         faults = [Fault("rst", "after_headers", seconds=0.2), Fault("pause", "after_headers", seconds=0.2)]
-        upstream = stack.enter_context(UpstreamSettings(faults=faults))
+        upstream = stack.enter_context(Upstream(faults=faults))
         served = serve(upstream.url, heartbeat=SHORT)
         answer = ask(call(served), asked)
         assert (answer.status, answer.whole) == (200, True)
@@ -266,7 +266,7 @@ class TestHeartbeats:
 
     @pytest.mark.parametrize("asked", [CHAT, ANTHROPIC], ids=str)
     def test_make_a_final_failure_an_event(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:
-        upstream = stack.enter_context(UpstreamSettings(faults=[Fault("rst", "after_headers", seconds=0.2)]))
+        upstream = stack.enter_context(Upstream(faults=[Fault("rst", "after_headers", seconds=0.2)]))
         served = serve(upstream.url, heartbeat=SHORT, policy=Policy(replays=0))
         answer = ask(call(served), asked)
         assert (answer.status, answer.whole) == (200, False)
@@ -277,7 +277,7 @@ class TestHeartbeats:
     @pytest.mark.parametrize("asked", [CHAT, ANTHROPIC], ids=str)
     def test_make_a_late_429_an_event(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:
         refused = Fault("status", "before_headers", status=429, headers={"retry-after": "90"})
-        upstream = stack.enter_context(UpstreamSettings(faults=[Fault("rst", "after_headers", seconds=0.2), refused]))
+        upstream = stack.enter_context(Upstream(faults=[Fault("rst", "after_headers", seconds=0.2), refused]))
         served = serve(upstream.url, heartbeat=SHORT)
         answer = ask(call(served), asked)
         assert (answer.status, answer.whole) == (200, False)
@@ -289,7 +289,7 @@ class TestHeartbeats:
     def test_do_not_come_before_the_headers(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:
         """So that a late 429 stays a 429."""
         refused = Fault("status", "before_headers", seconds=0.2, status=429, headers={"retry-after": "90"})
-        upstream = stack.enter_context(UpstreamSettings(faults=[refused]))
+        upstream = stack.enter_context(Upstream(faults=[refused]))
         answer = ask(call(serve(upstream.url, heartbeat=SHORT)), asked)
         assert (answer.status, answer.body) == (429, upstream.requests[0].sent)
 
@@ -297,7 +297,7 @@ class TestHeartbeats:
     def test_come_before_the_headers_where_that_is_wanted(
         self, serve: Serve, call: Call, stack: ExitStack, asked: Asked
     ) -> None:
-        upstream = stack.enter_context(UpstreamSettings(answer=Said(think=0.2, think_at="before_headers")))
+        upstream = stack.enter_context(Upstream(answer=ScriptedAnswer(think=0.2, think_at="before_headers")))
         answer = ask(call(serve(upstream.url, heartbeat=SHORT, early_heartbeat=True)), asked)
         beat = voice_of(asked.name).heartbeat
         assert answer.body.startswith(beat * 2)
@@ -305,7 +305,7 @@ class TestHeartbeats:
 
     @pytest.mark.parametrize("early", [True, False])
     def test_are_not_for_gemini(self, serve: Serve, call: Call, stack: ExitStack, early: bool) -> None:
-        upstream = stack.enter_context(UpstreamSettings(answer=Said(think=0.2, think_at="after_headers")))
+        upstream = stack.enter_context(Upstream(answer=ScriptedAnswer(think=0.2, think_at="after_headers")))
         answer = ask(call(serve(upstream.url, heartbeat=SHORT, early_heartbeat=early)), GEMINI)
         assert answer.body == upstream.requests[0].sent
 
@@ -314,14 +314,14 @@ class TestHeartbeats:
     def test_are_not_for_an_answer_in_one_piece(
         self, serve: Serve, call: Call, stack: ExitStack, asked: Asked, early: bool
     ) -> None:
-        upstream = stack.enter_context(UpstreamSettings(answer=Said(think=0.2, think_at="after_headers")))
+        upstream = stack.enter_context(Upstream(answer=ScriptedAnswer(think=0.2, think_at="after_headers")))
         answer = ask(call(serve(upstream.url, heartbeat=SHORT, early_heartbeat=early)), asked, streaming=False)
         assert (answer.body, answer.whole) == (upstream.requests[0].sent, True)
 
 
 # The client leaves
 
-STALLED: dict[str, tuple[dict[str, Any], Callable[[UpstreamSettings], Any]]] = {
+STALLED: dict[str, tuple[dict[str, Any], Callable[[Upstream], Any]]] = {
     "before the headers": ({"at": "before_headers"}, lambda lab: lab.requests),
     "before the prelude": ({"at": "after_headers"}, lambda lab: lab.requests[0].head_sent),
     "in the prelude": ({"at": "after_role"}, lambda lab: lab.requests[0].sent),
@@ -346,7 +346,7 @@ def reset(caller: Caller) -> None:
 class TestAClientThatLeaves:
     LIMIT = 0.1
 
-    def ended_in_time(self, upstream: UpstreamSettings, since: float) -> None:
+    def ended_in_time(self, upstream: Upstream, since: float) -> None:
         request = upstream.requests[-1]
         assert upstream.wait_for(lambda: request.gone_at or request.done_at, PATIENCE)
         assert request.gone_at is not None
@@ -356,7 +356,7 @@ class TestAClientThatLeaves:
     @pytest.mark.parametrize("phase", STALLED)
     def test_ends_the_upstreams_request(self, serve: Serve, call: Call, stack: ExitStack, phase: str, leave) -> None:
         where, has_come_to = STALLED[phase]
-        upstream = stack.enter_context(UpstreamSettings(faults=[Fault("stall", **where)]))
+        upstream = stack.enter_context(Upstream(faults=[Fault("stall", **where)]))
         served = serve(upstream.url, policy=Policy(settle_timeout=60))
         caller = call(served)
         CHAT.begin(caller)
@@ -371,7 +371,7 @@ class TestAClientThatLeaves:
         assert len(upstream.requests) == 1
 
     def test_in_any_dialect(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:
-        upstream = stack.enter_context(UpstreamSettings(faults=[Fault("stall", "after_role")] * 2))
+        upstream = stack.enter_context(Upstream(faults=[Fault("stall", "after_role")] * 2))
         served = serve(upstream.url)
         for streaming in (True, False):
             caller = call(served)
@@ -383,7 +383,7 @@ class TestAClientThatLeaves:
             self.ended_in_time(upstream, since)
 
     def test_after_heartbeats(self, serve: Serve, call: Call, stack: ExitStack) -> None:
-        upstream = stack.enter_context(UpstreamSettings(faults=[Fault("stall", "after_role")]))
+        upstream = stack.enter_context(Upstream(faults=[Fault("stall", "after_role")]))
         served = serve(upstream.url, heartbeat=SHORT)
         caller = call(served)
         CHAT.begin(caller)
@@ -397,7 +397,7 @@ class TestAClientThatLeaves:
 
     def test_during_a_wait(self, serve: Serve, call: Call, stack: ExitStack) -> None:
         busy = Fault("status", "before_headers", status=503, headers={"retry-after": "30"})
-        upstream = stack.enter_context(UpstreamSettings(faults=[busy]))
+        upstream = stack.enter_context(Upstream(faults=[busy]))
         served = serve(upstream.url)
         caller = call(served)
         CHAT.begin(caller)
@@ -435,7 +435,7 @@ def running(served: Served) -> list[TurnRecord]:
 class TestTheRelayStops:
     def test_with_a_word_to_its_clients(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:
         upstream = stack.enter_context(
-            UpstreamSettings(faults=[Fault("stall", "after_token"), Fault("stall", "after_role")])
+            Upstream(faults=[Fault("stall", "after_token"), Fault("stall", "after_role")])
         )
         served = serve(upstream.url, grace=0.0)
         spoken, waiting = call(served), call(served)
@@ -537,7 +537,7 @@ def take_all(caller: Caller) -> tuple[int, bytes]:
 
 def test_a_turn_is_on_the_board_while_it_runs(serve: Serve, call: Call, stack: ExitStack) -> None:
     faults = [Fault("rst", "after_role"), Fault("stall", "after_token")]
-    upstream = stack.enter_context(UpstreamSettings(faults=faults))
+    upstream = stack.enter_context(Upstream(faults=faults))
     served = serve(upstream.url)
     caller = call(served)
     CHAT.begin(caller)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from relay.serving import Call, Serve, Served, ServeRaw
 from unbroken.core.http import Head, Headers
 from unbroken.core.report import Report
-from unbroken.lab import UpstreamSettings as Lab
-from unbroken.relay.fields import CREDENTIALS, downwards, lowered, told, upwards, values
+from unbroken.lab import Upstream
+from unbroken.relay.headers import CREDENTIALS, downwards, lowered, told, upwards, values
 from unbroken.relay.settings import UpstreamSettings
 from wire.servers import saying
 
@@ -127,7 +127,7 @@ def test_a_report_in_fields_has_no_empty_ones() -> None:
 class TestOnTheWire:
     """The same, as both sides of a relay that is really served see it."""
 
-    def test_what_an_upstream_sees_of_a_request(self, served: Served, lab: Lab, call: Call) -> None:
+    def test_what_an_upstream_sees_of_a_request(self, served: Served, lab: Upstream, call: Call) -> None:
         fields = [
             ("Connection", "close, X-Hop"), ("X-Hop", "1"), ("TE", "trailers"), ("Keep-Alive", "5"),
             ("Via", "1.0 fred"), ("Proxy-Authorization", "Basic x"), ("Proxy-Connection", "keep-alive"),
@@ -159,7 +159,7 @@ class TestOnTheWire:
             ("content-length", "2"),
         ]  # fmt: skip
 
-    def test_trailers_are_not_taken_for_headers(self, served: Served, lab: Lab, call: Call) -> None:
+    def test_trailers_are_not_taken_for_headers(self, served: Served, lab: Upstream, call: Call) -> None:
         client = call(served)
         client.send(
             b"POST /v1/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -170,7 +170,7 @@ class TestOnTheWire:
         assert request.body == b"abc"
         assert request.header("x-trailer") is None
 
-    def test_a_loop_is_noticed(self, serve: Serve, call: Call, lab: Lab) -> None:
+    def test_a_loop_is_noticed(self, serve: Serve, call: Call, lab: Upstream) -> None:
         first = serve({"next": "http://127.0.0.1:9"}, default="next")
         second = serve(f"{first.origin}/next")
         first.settings.upstreams["next"] = UpstreamSettings("next", second.origin)

@@ -8,9 +8,9 @@ import hmac
 import pytest
 
 from relay.serving import Answer, Call, Fields, Serve, Served, poll
-from unbroken.lab import UpstreamSettings as Lab
+from unbroken.lab import Upstream
 from unbroken.relay.guard import cross_origin, preflight, without_token
-from unbroken.relay.inbound import Inbound
+from unbroken.relay.client_request import ClientRequest
 from unbroken.relay.settings import Settings, UpstreamSettings
 
 TOKEN = "open-sesame"
@@ -25,10 +25,10 @@ async def _nothing() -> dict:
     raise AssertionError("nothing was to be read")
 
 
-def inbound(method: str = "GET", path: str = "/v1/models", query: str = "", **headers: str) -> Inbound:
+def inbound(method: str = "GET", path: str = "/v1/models", query: str = "", **headers: str) -> ClientRequest:
     fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope = {"method": method, "path": path, "query_string": query.encode(), "headers": fields, "http_version": "1.1"}
-    return Inbound(scope, _nothing, timeout=1)
+    return ClientRequest(scope, _nothing, timeout=1)
 
 
 class TestHost:
@@ -55,19 +55,19 @@ class TestHost:
         ["evil.test", "evil.test:8765", "", "127.0.0.1.evil.test", "localhost.evil.test", "192.168.0.1", "0.0.0.0",
          "[::]", "127.0.0.1, evil.test", "evil.test@127.0.0.1", "::1"],
     )  # fmt: skip
-    def test_any_other_is_misdirected(self, served: Served, lab: Lab, call: Call, host: str) -> None:
+    def test_any_other_is_misdirected(self, served: Served, lab: Upstream, call: Call, host: str) -> None:
         for target in ("/v1/models", "/_unbroken/health", "/_unbroken/", "/nowhere"):
             answer = call(served).ask("GET", target, host=host)
             assert (answer.status, answer.code) == (421, "misdirected_request")
         assert not lab.requests
 
-    def test_names_can_be_allowed(self, serve: Serve, lab: Lab, call: Call) -> None:
+    def test_names_can_be_allowed(self, serve: Serve, lab: Upstream, call: Call) -> None:
         relay = serve(lab.url, hosts=frozenset({"relay.lan"}))
         assert call(relay).ask("GET", "/v1/models", host="Relay.LAN:8765").status == 200
         assert call(relay).ask("GET", "/v1/models", host="127.0.0.1").status == 200
         assert call(relay).ask("GET", "/v1/models", host="other.lan").status == 421
 
-    def test_or_all_of_them(self, serve: Serve, lab: Lab, call: Call) -> None:
+    def test_or_all_of_them(self, serve: Serve, lab: Upstream, call: Call) -> None:
         assert call(serve(lab.url, hosts=frozenset({"*"}))).ask("GET", "/v1/models", host="any.test").status == 200
 
     @pytest.mark.parametrize("host", [None, "twice"])
@@ -76,19 +76,19 @@ class TestHost:
         answer = call(served).ask("GET", "/v1/models", fields, host=None)
         assert (answer.status, answer.code) == (400, "bad_request")
 
-    def test_a_whole_url_is_taken_for_what_it_says(self, served: Served, lab: Lab, call: Call) -> None:
+    def test_a_whole_url_is_taken_for_what_it_says(self, served: Served, lab: Upstream, call: Call) -> None:
         assert call(served).ask("GET", "http://127.0.0.1/v1/models?a=b").status == 200
         assert call(served).ask("GET", "http://LocalHost:1/v1/models", host="localhost:1").status == 200
         assert [request.target for request in lab.requests] == ["/v1/models?a=b", "/v1/models"]
 
-    def test_the_relay_is_no_forward_proxy(self, served: Served, lab: Lab, call: Call) -> None:
+    def test_the_relay_is_no_forward_proxy(self, served: Served, lab: Upstream, call: Call) -> None:
         url = f"{lab.url}/models"
         assert call(served).ask("GET", "http://evil.test/v1/models", host="evil.test").status == 421
         assert call(served).ask("GET", url, host=f"127.0.0.1:{lab.port}").status == 200  # by the path, not by the host
         assert call(served).ask("CONNECT", "127.0.0.1:443").status == 501
         assert len(lab.requests) == 1
 
-    def test_a_url_whose_host_is_another_one_is_ambiguous(self, served: Served, lab: Lab, call: Call) -> None:
+    def test_a_url_whose_host_is_another_one_is_ambiguous(self, served: Served, lab: Upstream, call: Call) -> None:
         answer = call(served).ask("GET", "http://evil.test/v1/models", host="127.0.0.1")
         assert (answer.status, answer.code) == (400, "bad_request")
         assert not lab.requests
@@ -102,7 +102,7 @@ class TestVersions:
         answer = client.answer()
         assert (answer.status, answer.code, answer.value("connection")) == (505, "http_version", "close")
 
-    def test_no_websocket_but_http_instead(self, served: Served, lab: Lab, call: Call) -> None:
+    def test_no_websocket_but_http_instead(self, served: Served, lab: Upstream, call: Call) -> None:
         """Codex asks so first, and goes on over HTTP when it hears this status."""
         fields = [("Connection", "Upgrade"), ("Upgrade", "WebSocket"), ("Sec-WebSocket-Version", "13")]
         answer = call(served).ask("GET", "/v1/responses", fields)
@@ -110,7 +110,7 @@ class TestVersions:
         assert not lab.requests
 
     @pytest.mark.parametrize("body", [b"", b"{}"])
-    def test_any_other_upgrade_is_passed_by(self, served: Served, lab: Lab, call: Call, body: bytes) -> None:
+    def test_any_other_upgrade_is_passed_by(self, served: Served, lab: Upstream, call: Call, body: bytes) -> None:
         """Java's client offers h2c with each first request, whose body may come later."""
         client, before = call(served), served.tasks()
         offer = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAABkAAQCAAAA")]
@@ -124,7 +124,7 @@ class TestVersions:
         assert {request.header(name) for name in ("connection", "upgrade", "http2-settings")} == {None}
 
     @pytest.mark.parametrize("coding", ["gzip, chunked", "gzip,chunked", "x, chunked"])
-    def test_a_coding_that_would_get_lost_is_refused(self, served: Served, lab: Lab, call: Call, coding: str) -> None:
+    def test_a_coding_that_would_get_lost_is_refused(self, served: Served, lab: Upstream, call: Call, coding: str) -> None:
         answer = call(served).ask("POST", "/v1/x", [("Transfer-Encoding", coding)], b"2\r\n{}\r\n0\r\n\r\n")
         assert (answer.status, answer.code) == (501, "transfer_coding")
         assert not lab.requests
@@ -157,19 +157,19 @@ NOT_SHOWN: dict[str, Fields] = {
 
 class TestToken:
     @pytest.fixture
-    def guarded(self, serve: Serve, lab: Lab) -> Served:
+    def guarded(self, serve: Serve, lab: Upstream) -> Served:
         """A relay as it is beyond the loopback: it demands a token, and forwards its clients' own keys."""
         return serve(lab.url, token=TOKEN)
 
     @pytest.fixture
-    def injecting(self, serve: Serve, lab: Lab) -> Served:
+    def injecting(self, serve: Serve, lab: Upstream) -> Served:
         return serve(
             {"lab": UpstreamSettings("lab", lab.url, key=SECRET, key_env="LAB_KEY")}, token=TOKEN, inject_key=True
         )
 
     @pytest.mark.parametrize("how", SHOWN)
     def test_where_keys_are_injected_it_may_stand_in_the_place_of_the_key(
-        self, injecting: Served, lab: Lab, call: Call, how: str
+        self, injecting: Served, lab: Upstream, call: Call, how: str
     ) -> None:
         assert call(injecting).ask("GET", "/v1/models", SHOWN[how]).status == 200
         (request,) = lab.requests
@@ -179,22 +179,22 @@ class TestToken:
     @pytest.mark.parametrize(
         "query", [f"key={TOKEN}", f"a=%20b&key={TOKEN}&a=c+d&&e", f"%6bey={TOKEN}", f"k%65y={TOKEN}&key=x"]
     )
-    def test_or_where_googles_clients_put_theirs(self, injecting: Served, lab: Lab, call: Call, query: str) -> None:
+    def test_or_where_googles_clients_put_theirs(self, injecting: Served, lab: Upstream, call: Call, query: str) -> None:
         assert call(injecting).ask("GET", f"/v1/models?{query}").status == 200
         (request,) = lab.requests
         assert request.target in ("/v1/models", "/v1/models?a=%20b&a=c+d&&e")
 
     @pytest.mark.parametrize("how", NOT_SHOWN)
-    def test_whoever_does_not_show_it_stays_outside(self, injecting: Served, lab: Lab, call: Call, how: str) -> None:
+    def test_whoever_does_not_show_it_stays_outside(self, injecting: Served, lab: Upstream, call: Call, how: str) -> None:
         self.assert_demanded(call(injecting).ask("GET", "/v1/models", NOT_SHOWN[how]))
         assert not lab.requests
 
-    def test_whoever_shows_another_one_in_the_query_too(self, injecting: Served, lab: Lab, call: Call) -> None:
+    def test_whoever_shows_another_one_in_the_query_too(self, injecting: Served, lab: Upstream, call: Call) -> None:
         self.assert_demanded(call(injecting).ask("GET", f"/v1/models?key={TOKEN}x&token={TOKEN}"))
         assert not lab.requests
 
     def test_where_clients_have_their_own_keys_those_are_none_of_its_business(
-        self, guarded: Served, lab: Lab, call: Call
+        self, guarded: Served, lab: Upstream, call: Call
     ) -> None:
         fields = [("Authorization", "Bearer mine"), ("X-Unbroken-Token", TOKEN)]
         assert call(guarded).ask("GET", "/v1/models?key=mine", fields).status == 200
@@ -216,7 +216,7 @@ class TestToken:
         assert call(guarded).ask("GET", "/_unbroken/healthy").status == 401
 
     @pytest.mark.parametrize("origins", [frozenset(), frozenset({"https://app.test"})])
-    def test_a_preflight_opens_no_door(self, serve: Serve, lab: Lab, call: Call, origins: frozenset[str]) -> None:
+    def test_a_preflight_opens_no_door(self, serve: Serve, lab: Upstream, call: Call, origins: frozenset[str]) -> None:
         """What the relay does not answer itself it would forward, with its key."""
         upstreams = {"lab": UpstreamSettings("lab", lab.url, key=SECRET)}
         relay = serve(upstreams, default="lab", token=TOKEN, inject_key=True, origins=origins)
@@ -233,7 +233,7 @@ class TestToken:
         ],
     )
     def test_its_key_stands_alone_where_the_dialect_has_it(
-        self, serve: Serve, lab: Lab, call: Call, dialect: str, target: str, name: str, value: str
+        self, serve: Serve, lab: Upstream, call: Call, dialect: str, target: str, name: str, value: str
     ) -> None:
         upstreams = {"lab": UpstreamSettings("lab", lab.origin, dialect, SECRET, "LAB_KEY")}
         relay = serve(upstreams, default="lab", token=TOKEN, inject_key=True)
@@ -243,7 +243,7 @@ class TestToken:
         assert [field for field in request.headers if SECRET in field[1]] == [(name, value)]
         assert "mine" not in str(request)
 
-    def test_a_key_that_is_not_there_is_told(self, serve: Serve, lab: Lab, call: Call) -> None:
+    def test_a_key_that_is_not_there_is_told(self, serve: Serve, lab: Upstream, call: Call) -> None:
         upstreams = {
             "lab": UpstreamSettings("lab", lab.url, key_env="LAB_KEY"),
             "free": UpstreamSettings("free", lab.url),
@@ -287,7 +287,7 @@ class TestToken:
 class TestCrossOrigin:
     ASKS = (("Origin", "https://app.test"), ("Access-Control-Request-Method", "POST"))
 
-    def test_no_field_of_it_unless_told(self, served: Served, lab: Lab, call: Call) -> None:
+    def test_no_field_of_it_unless_told(self, served: Served, lab: Upstream, call: Call) -> None:
         for answer in (
             call(served).ask("GET", "/v1/models", [("Origin", "https://app.test")]),
             call(served).ask("OPTIONS", "/v1/models", self.ASKS),
@@ -295,7 +295,7 @@ class TestCrossOrigin:
         ):
             assert not [name for name, _ in answer.headers if name.startswith("access-control-")]
 
-    def test_a_preflight_is_answered_by_the_relay(self, serve: Serve, lab: Lab, call: Call) -> None:
+    def test_a_preflight_is_answered_by_the_relay(self, serve: Serve, lab: Upstream, call: Call) -> None:
         relay = serve(lab.url, origins=frozenset({"https://app.test"}), token=TOKEN)
         fields = [*self.ASKS, ("Access-Control-Request-Headers", "authorization,x-stainless-os")]
         answer = call(relay).ask("OPTIONS", "/v1/chat/completions", fields)
@@ -314,7 +314,7 @@ class TestCrossOrigin:
         ("origins", "allowed"), [({"https://app.test"}, True), ({"*"}, True), ({"https://b.test"}, False)]
     )
     def test_whoever_may_read_is_told_so_in_every_answer(
-        self, serve: Serve, lab: Lab, call: Call, origins: set[str], allowed: bool
+        self, serve: Serve, lab: Upstream, call: Call, origins: set[str], allowed: bool
     ) -> None:
         relay = serve(lab.url, origins=frozenset(origins))
         origin = [("Origin", "https://app.test")]

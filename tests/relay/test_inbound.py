@@ -16,7 +16,7 @@ import trio.testing
 
 from relay.serving import Call, Serve, Served, ServeRaw, chunked, poll
 from unbroken.lab import Upstream as Lab
-from unbroken.relay.inbound import MIN_RATE, ClientLeft, Inbound, Rejection
+from unbroken.relay.client_request import MIN_RATE, ClientLeft, ClientRequest, Rejection
 from wire.servers import read_head, silence
 
 END = {"type": "http.request"}
@@ -47,10 +47,10 @@ class Sent:
         return END
 
 
-def inbound(sent: Sent, timeout: float = 10, **headers: str) -> Inbound:
+def inbound(sent: Sent, timeout: float = 10, **headers: str) -> ClientRequest:
     fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope = {"method": "POST", "path": "/v1/x", "query_string": b"", "headers": fields, "http_version": "1.1"}
-    return Inbound(scope, sent.receive, timeout, clock=trio.current_time)
+    return ClientRequest(scope, sent.receive, timeout, clock=trio.current_time)
 
 
 def in_virtual_time(test: Callable[[], Awaitable[Any]]) -> Any:
@@ -69,7 +69,7 @@ class TestARequest:
             "method": "PUT", "path": "/a b", "raw_path": b"/a%20b", "query_string": b"c=%20", "http_version": "1.1",
             "headers": [(b"X-A", b" 1 "), (b"x-b", b"\xff")],
         }  # fmt: skip
-        request = Inbound(scope, Sent().receive, 1)
+        request = ClientRequest(scope, Sent().receive, 1)
         assert (request.method, request.path, request.query) == ("PUT", "/a%20b", "c=%20")
         assert request.headers == ((b"x-a", b"1"), (b"x-b", b"\xff"))
 

@@ -16,15 +16,15 @@ from relay.feeds import Feed
 from relay.serving import Call, Caller, RunRelay, Serve, Served, ServeRaw, poll
 from unbroken.core.failures import Phase
 from unbroken.core.policy import Policy
-from unbroken.lab import Fault, ScriptedAnswer, UpstreamSettings
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from unbroken.relay import status
 from unbroken.relay.ledger import Ledger
-from unbroken.relay.settings import UpstreamSettings as To
+from unbroken.relay.settings import UpstreamSettings
 from wire.servers import saying
 
 QUICK = Policy(backoff_initial=0.01, backoff_max=0.02, retries=2)
 
-ServeLab = Callable[..., tuple[Served, UpstreamSettings]]
+ServeLab = Callable[..., tuple[Served, Upstream]]
 
 PLAIN = {
     "method": "POST",
@@ -51,8 +51,8 @@ def serve_lab(serve: Serve, stack: Any) -> ServeLab:
 
     def start(
         *faults: Fault | None, answer: ScriptedAnswer | None = None, **settings: Any
-    ) -> tuple[Served, UpstreamSettings]:
-        upstream = stack.enter_context(UpstreamSettings(faults=faults, answer=answer))
+    ) -> tuple[Served, Upstream]:
+        upstream = stack.enter_context(Upstream(faults=faults, answer=answer))
         return serve(upstream.url, policy=QUICK, **settings), upstream
 
     return start
@@ -161,7 +161,7 @@ class TestTurns:
 
 
 class TestOthers:
-    def test_a_request_that_is_passed(self, served: Served, call: Call, lab: UpstreamSettings) -> None:
+    def test_a_request_that_is_passed(self, served: Served, call: Call, lab: Upstream) -> None:
         answer = call(served).ask("GET", "/lab/v1/models?after=x")
         entry = served.entry()
         noted = {"method": "GET", "path": "/lab/v1/models", "dialect": None, "outcome": "passed", "attempts": 0}
@@ -187,7 +187,7 @@ class TestOthers:
 
     @pytest.mark.parametrize("path", ["/v1/files", "/v1/chat/completions"])
     def test_a_body_that_does_not_come_is_noted_once(
-        self, serve: Serve, lab: UpstreamSettings, call: Call, path: str
+        self, serve: Serve, lab: Upstream, call: Call, path: str
     ) -> None:
         served = serve(lab.url, receive_timeout=0.1)
         client = call(served)
@@ -296,9 +296,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def leaky() -> Iterator[UpstreamSettings]:
+def leaky() -> Iterator[Upstream]:
     """Quotes keys and content in every way that it has, to each of two askers."""
-    with UpstreamSettings(faults=[*LEAKY, *LEAKY], answer=ScriptedAnswer(text=f"You said {CONTENT}")) as upstream:
+    with Upstream(faults=[*LEAKY, *LEAKY], answer=ScriptedAnswer(text=f"You said {CONTENT}")) as upstream:
         yield upstream
 
 
@@ -316,9 +316,9 @@ def ask_everything(port: int) -> None:
 
 class TestNothingLeaks:
     def test_into_entries_metrics_and_the_feed(
-        self, serve: Serve, leaky: UpstreamSettings, call: Call, quick: None, caplog: pytest.LogCaptureFixture
+        self, serve: Serve, leaky: Upstream, call: Call, quick: None, caplog: pytest.LogCaptureFixture
     ) -> None:
-        dead = To("dead", "http://127.0.0.1:1", proxy=f"http://user:{KEY}@127.0.0.1:1")
+        dead = UpstreamSettings("dead", "http://127.0.0.1:1", proxy=f"http://user:{KEY}@127.0.0.1:1")
         policy = Policy(retries=1, replays=1, backoff_initial=0.01, backoff_max=0.02)
         served = serve({"lab": leaky.url, "dead": dead}, policy=policy, heartbeat=0.02, early_heartbeat=True)
         feed = Feed(call(served))
@@ -335,7 +335,7 @@ class TestNothingLeaks:
         assert SECRET not in call(served).ask("GET", "/_unbroken/metrics").body.decode()
         assert SECRET not in caplog.text
 
-    def test_into_the_lines_of_the_program(self, leaky: UpstreamSettings, run_relay: RunRelay) -> None:
+    def test_into_the_lines_of_the_program(self, leaky: Upstream, run_relay: RunRelay) -> None:
         program, port = run_relay("--upstream", f"lab={leaky.url}", "--early-heartbeat", "--heartbeat", "0.02")
         ask_everything(port)
         program.send(signal.SIGTERM)

@@ -18,7 +18,7 @@ import trustme
 from relay.serving import Call, Caller, RunRelay, Serve, Served, ServeRaw, chunked, request
 from unbroken.core.policy import Policy
 from unbroken.lab import Fault
-from unbroken.lab import UpstreamSettings as Lab
+from unbroken.lab import Upstream
 from unbroken.relay.settings import UpstreamSettings
 from wire.servers import RawServer, Script, closed_port, read_head, reset, saying, silence
 
@@ -99,7 +99,7 @@ class TestRequests:
         assert b"accept-encoding: gzip, deflate, br, zstd" in heard.head
         assert (answer.body, answer.value("content-encoding")) == (answered, "gzip")
 
-    def test_a_body_at_a_path_of_calls_that_makes_none_passes_too(self, served: Served, lab: Lab, call: Call) -> None:
+    def test_a_body_at_a_path_of_calls_that_makes_none_passes_too(self, served: Served, lab: Upstream, call: Call) -> None:
         client = call(served)
         assert client.ask("POST", "/v1/chat/completions", body=b"no JSON").status == 400
         assert client.ask("POST", "/v1/chat/completions", [("Transfer-Encoding", "chunked")], chunked()).status == 400
@@ -109,13 +109,13 @@ class TestRequests:
         ]
         assert served.entry(1)["outcome"] == "passed"
 
-    def test_one_connection_serves_many_on_either_side(self, served: Served, lab: Lab, call: Call) -> None:
+    def test_one_connection_serves_many_on_either_side(self, served: Served, lab: Upstream, call: Call) -> None:
         client = call(served)
         for method in ("GET", "PUT", "POST", "DELETE") * 3:
             assert client.ask(method, "/v1/models", body=b"{}" if method == "POST" else b"").whole
         assert (len(lab.requests), lab.connections) == (12, 1)
 
-    def test_each_client_may_ask_while_others_wait(self, served: Served, lab: Lab, call: Call) -> None:
+    def test_each_client_may_ask_while_others_wait(self, served: Served, lab: Upstream, call: Call) -> None:
         clients = [call(served) for _ in range(20)]
         for client in clients:
             client.begin("PUT", "/v1/models", [("Content-Length", "1")])
@@ -309,18 +309,18 @@ class TestHttp2:
     @pytest.fixture
     def start(
         self, serve: Serve, trusted: str, server_tls: ssl.SSLContext
-    ) -> Iterator[Callable[..., tuple[Lab, Served]]]:
-        started: list[Lab] = []
+    ) -> Iterator[Callable[..., tuple[Upstream, Served]]]:
+        started: list[Upstream] = []
 
-        def start(*faults: Fault) -> tuple[Lab, Served]:
-            started.append(Lab(faults=faults, ssl_context=server_tls).start())
+        def start(*faults: Fault) -> tuple[Upstream, Served]:
+            started.append(Upstream(faults=faults, ssl_context=server_tls).start())
             return started[-1], serve(started[-1].url, verify=trusted)
 
         yield start
         for lab in started:
             lab.close()
 
-    def test_requests_and_responses_pass(self, start: Callable[..., tuple[Lab, Served]], call: Call) -> None:
+    def test_requests_and_responses_pass(self, start: Callable[..., tuple[Upstream, Served]], call: Call) -> None:
         lab, relay = start()
         client = call(relay)
         fields = [
@@ -339,7 +339,7 @@ class TestHttp2:
         assert "; ".join(value for name, value in request.headers if name == "cookie") == "a=1; b=2"
 
     @pytest.mark.parametrize("framing", ["length", "chunked"])
-    def test_bodies_pass(self, start: Callable[..., tuple[Lab, Served]], call: Call, framing: str) -> None:
+    def test_bodies_pass(self, start: Callable[..., tuple[Upstream, Served]], call: Call, framing: str) -> None:
         lab, relay = start()
         body = bytes(range(256)) * 8000
         fields, sent = [], body
@@ -359,7 +359,7 @@ class TestHttp2:
     @pytest.mark.parametrize(
         "fault", [Fault("rst_stream", "after_token"), Fault("fin", "after_token"), Fault("rst", "after_token")]
     )
-    def test_a_cut_download_is_broken(self, start: Callable[..., tuple[Lab, Served]], call: Call, fault: Fault) -> None:
+    def test_a_cut_download_is_broken(self, start: Callable[..., tuple[Upstream, Served]], call: Call, fault: Fault) -> None:
         _, relay = start(fault)
         answer = call(relay).ask("GET", "/v1/models")
         assert (answer.status, answer.whole) == (200, False)
@@ -369,7 +369,7 @@ class TestHttp2:
     @pytest.mark.flaky(reruns=2)  # milliseconds, on a machine that others load too
     @pytest.mark.parametrize("at", ["before_headers", "after_token"])
     def test_a_client_that_leaves_ends_the_upstreams_work(
-        self, start: Callable[..., tuple[Lab, Served]], call: Call, at: str
+        self, start: Callable[..., tuple[Upstream, Served]], call: Call, at: str
     ) -> None:
         lab, relay = start(Fault("stall", at))
         client = call(relay)

@@ -32,9 +32,9 @@ from relay.staging import (
 from unbroken.core.failures import Failure
 from unbroken.core.policy import Policy
 from unbroken.relay.board import Board
-from unbroken.relay.pulse import MAX_TICK, Pulse
+from unbroken.relay.heartbeats import MAX_TICK, Heartbeats
 from unbroken.relay.records import Outcome
-from unbroken.relay.voices import voice_of
+from unbroken.core.dialects import find_dialect
 
 
 def beats(stage: Stage) -> list[float]:
@@ -192,7 +192,7 @@ class TestASlowReader:
                 stage.set_up()
                 board.enter(stage.turn)
                 board.live[str(id(stage))] = board.live.pop(stage.turn.id)
-            async with Pulse(board, 15.0, early=False, clock=trio.current_time), anyio.create_task_group() as tasks:
+            async with Heartbeats(board, 15.0, early=False, clock=trio.current_time), anyio.create_task_group() as tasks:
                 for stage in (slow, quick):
                     tasks.start_soon(stage.turn.run, stage.client.inbound())
                 slow.client.stop_reading()
@@ -214,7 +214,7 @@ class TestASlowReader:
             board.enter(stage.turn)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(stage.turn.run, stage.client.inbound())
-                async with Pulse(board, 15.0, early=False, clock=trio.current_time):
+                async with Heartbeats(board, 15.0, early=False, clock=trio.current_time):
                     stage.client.stop_reading()
                     await trio.sleep(20)
                     assert stage.client.waiting == 1
@@ -236,7 +236,7 @@ class TestAClientThatIsGone:
                 stage.set_up()
                 board.live[str(id(stage))] = stage.turn
             gone.client.fails = error
-            async with Pulse(board, 15.0, early=False, clock=trio.current_time), anyio.create_task_group() as tasks:
+            async with Heartbeats(board, 15.0, early=False, clock=trio.current_time), anyio.create_task_group() as tasks:
                 for stage in (gone, other):
                     tasks.start_soon(stage.turn.run, stage.client.inbound())
                 await trio.sleep(50)

@@ -22,11 +22,12 @@ from unbroken.core.report import AttemptReport, Report
 from unbroken.core.sse import Blocks
 from unbroken.relay import asgi, reply
 from unbroken.relay.reply import Reply
-from unbroken.relay.voices import Trouble, voice_of
+from unbroken.core.dialect import GatewayError
+from unbroken.core.dialects import DEFAULT, find_dialect
 
 BOM = b"\xef\xbb\xbf"
-CUT = Trouble(502, "stream_cut", "the stream was cut")
-LATE = Trouble(429, "rate_limit_exceeded", "Slow down.")
+CUT = GatewayError(502, "stream_cut", "the stream was cut")
+LATE = GatewayError(429, "rate_limit_exceeded", "Slow down.")
 EVENT = b'data: {"choices": []}\n\n'
 LOST = Report(
     attempts=(
@@ -81,7 +82,7 @@ class Stage:
     def end(self) -> Any:
         return self.reply.end
 
-    def fail(self, trouble: Trouble = CUT, report: Report = LOST, *, breaks: bool) -> Any:
+    def fail(self, trouble: GatewayError = CUT, report: Report = LOST, *, breaks: bool) -> Any:
         async def step() -> None:
             if breaks:
                 with pytest.raises(asgi.Broken):
@@ -319,11 +320,11 @@ class TestAFailureBeforeAnythingIsPromised:
     @pytest.mark.parametrize("streaming", [True, False])
     def test_is_an_honest_status(self, asked: Asked, streaming: bool) -> None:
         stage = Stage(asked, streaming=streaming, extra=((b"vary", b"origin"),))
-        client = stage.run(stage.fail(Trouble(504, "first_output_timeout", "too slow"), breaks=False))
+        client = stage.run(stage.fail(GatewayError(504, "first_output_timeout", "too slow"), breaks=False))
         assert (client.status, client.whole) == (504, True)
         assert client.value("content-type") == "application/json"
         assert client.value("content-length") == str(len(client.body))
-        assert client.body == stage.voice.body(Trouble(504, "first_output_timeout", "too slow"))
+        assert client.body == stage.voice.body(GatewayError(504, "first_output_timeout", "too slow"))
         assert client.value("vary") == "origin"
         assert (stage.reply.status, stage.reply.bytes) == (504, len(client.body))
 
@@ -339,7 +340,7 @@ class TestAFailureBeforeAnythingIsPromised:
 
     def test_unless_it_has_not(self) -> None:
         stage = Stage()
-        stopped = Trouble(503, "relay_stopped", "the relay was stopped", passing=True)
+        stopped = GatewayError(503, "relay_stopped", "the relay was stopped", retryable=True)
         assert stage.run(stage.fail(stopped, breaks=False)).value("x-should-retry") is None
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from relay.serving import Call, Serve, Served
 from unbroken.core.providers import PROVIDERS
-from unbroken.lab import UpstreamSettings as Lab
+from unbroken.lab import Upstream
 from unbroken.relay.routes import find_route, is_ambiguous, is_own
 from unbroken.relay.settings import Settings, UpstreamSettings
 
@@ -129,11 +129,11 @@ class TestOnTheWire:
             "/v1/x:y",
         ],
     )
-    def test_paths_and_queries_arrive_unaltered(self, served: Served, lab: Lab, call: Call, target: str) -> None:
+    def test_paths_and_queries_arrive_unaltered(self, served: Served, lab: Upstream, call: Call, target: str) -> None:
         call(served).ask("GET", target)
         assert [request.target for request in lab.requests] == [target]
 
-    def test_each_upstream_has_its_own_path(self, serve: Serve, lab: Lab, call: Call) -> None:
+    def test_each_upstream_has_its_own_path(self, serve: Serve, lab: Upstream, call: Call) -> None:
         relay = serve(
             {
                 "plain": lab.url,
@@ -151,7 +151,7 @@ class TestOnTheWire:
             "/v1/models",
         ]
 
-    def test_what_leads_nowhere_is_told_where_it_could(self, serve: Serve, lab: Lab, call: Call) -> None:
+    def test_what_leads_nowhere_is_told_where_it_could(self, serve: Serve, lab: Upstream, call: Call) -> None:
         answer = call(serve({"a": lab.url, "b": lab.url})).ask("GET", "/v1/models")
         assert (answer.status, answer.code) == (404, "no_such_route")
         assert answer.json["error"]["message"].endswith(
@@ -162,7 +162,7 @@ class TestOnTheWire:
     @pytest.mark.parametrize(
         "target", ["/v1/../x", "/v1/%2e%2E/x", "/v1/a%2f..%2fb", "/lab/.", "/_unbroken/../v1/models"]
     )
-    def test_dot_segments_are_refused(self, served: Served, lab: Lab, call: Call, target: str) -> None:
+    def test_dot_segments_are_refused(self, served: Served, lab: Upstream, call: Call, target: str) -> None:
         answer = call(served).ask("GET", target)
         assert (answer.status, answer.code) == (400, "bad_request")
         assert not lab.requests

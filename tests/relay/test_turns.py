@@ -40,7 +40,7 @@ from unbroken.lab import ScriptedAnswer
 from unbroken.lab.routes import DIALECTS as IN_THE_LAB
 from unbroken.relay.records import Outcome, TurnRecord, cuts_of
 from unbroken.relay.turns import LAST_WORDS
-from unbroken.relay.voices import voice_of
+from unbroken.core.dialects import find_dialect
 
 REFUSED = lost(Failure.CONNECTION_REFUSED)
 TRANSIENT = b'data: {"error": {"type": "overloaded_error", "message": "Overloaded."}}\n\n'

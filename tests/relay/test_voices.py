@@ -10,10 +10,10 @@ from relay.asked import ANTHROPIC, CHAT, COMPLETIONS, DIALECTS, GEMINI, RESPONSE
 from unbroken.core.dialect import Signal
 from unbroken.core.dialects import DIALECTS as SPOKEN
 from unbroken.lab.routes import DIALECTS as IN_THE_LAB
-from unbroken.relay.voices import VOICES, Trouble, voice_of
+from unbroken.relay.voices import VOICES, GatewayError, voice_of
 
-CUT = Trouble(502, "stream_cut", 'the stream was cut "…"\n after 3.0 s')
-LATE = Trouble(429, "rate_limit_exceeded", "Slow down.")
+CUT = GatewayError(502, "stream_cut", 'the stream was cut "…"\n after 3.0 s')
+LATE = GatewayError(429, "rate_limit_exceeded", "Slow down.")
 
 OPENAI = (CHAT, RESPONSES, COMPLETIONS)
 
@@ -86,7 +86,7 @@ class TestErrorsAsABody:
         ],
     )
     def test_in_anthropics_words(self, status: int, kind: str) -> None:
-        said = json.loads(voice_of(ANTHROPIC.name).body(Trouble(status, "code", "why")))
+        said = json.loads(voice_of(ANTHROPIC.name).body(GatewayError(status, "code", "why")))
         assert said == {"type": "error", "error": {"type": kind, "message": "why"}}
 
     @pytest.mark.parametrize(
@@ -105,13 +105,13 @@ class TestErrorsAsABody:
         ],
     )
     def test_in_googles_words(self, status: int, word: str) -> None:
-        said = json.loads(voice_of(GEMINI.name).body(Trouble(status, "code", "why")))
+        said = json.loads(voice_of(GEMINI.name).body(GatewayError(status, "code", "why")))
         assert said == {"error": {"code": status, "message": "why", "status": word}}
 
 
 class TestErrorsInAStream:
     @pytest.mark.parametrize("trouble", [CUT, LATE], ids=["a cut", "a late refusal"])
-    def test_are_an_error_and_nothing_else(self, asked: Asked, trouble: Trouble) -> None:
+    def test_are_an_error_and_nothing_else(self, asked: Asked, trouble: GatewayError) -> None:
         said = voice_of(asked.name).in_band(trouble)
         [signal] = asked.signals(said)
         assert signal & Signal.ERROR

@@ -18,9 +18,9 @@ from real.parts import missing
 from relay.serving import Served, settings_to
 from sdks import matrix
 from unbroken.core.policy import Policy
-from unbroken.lab import Fault, ScriptedAnswer, UpstreamSettings
+from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from unbroken.lab.speech import MESSAGE
-from unbroken.relay.settings import UpstreamSettings as To
+from unbroken.relay.settings import UpstreamSettings
 
 pytestmark = [pytest.mark.sdks, pytest.mark.xdist_group("sdks")]
 
@@ -103,15 +103,15 @@ class Setup:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._labs: dict[tuple[str, str], tuple[str, Served, UpstreamSettings]] = {}
+        self._labs: dict[tuple[str, str], tuple[str, Served, Upstream]] = {}
         self._relays: dict[tuple[int, bool], Served] = {}
 
     def ask_for(self, face: str, name: str) -> dict[str, str]:
         """What a program is told."""
         case, key = CASES[name], f"lab{len(self._labs)}"
-        lab = self._stack.enter_context(UpstreamSettings(faults=case.faults, answer=case.answer))
+        lab = self._stack.enter_context(Upstream(faults=case.faults, answer=case.answer))
         relay = self._relay(case)
-        relay.settings.upstreams[key] = To(key, lab.url)  # type: ignore[index]  # a dict, in truth
+        relay.settings.upstreams[key] = UpstreamSettings(key, lab.url)  # type: ignore[index]  # a dict, in truth
         self._labs[face, name] = (key, relay, lab)
         return {"face": face, "case": name, "origin": f"{relay.origin}/{key}"}
 

@@ -20,9 +20,9 @@ from unbroken.errors import UsageError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from unbroken.relay.access import AccessLog
-    from unbroken.relay.board import Totals
+    from unbroken.relay.recorder import Totals
     from unbroken.relay.settings import Settings
+    from unbroken.relay.telemetry import AccessLog
 
 LAST_TURNS = 1.0
 """Seconds for turns that still run when the program has ended: nobody is left who could want them for longer."""
@@ -128,7 +128,7 @@ def _relay(settings: Settings, log: AccessLog | None) -> Iterator[tuple[str, Tot
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="relay", daemon=True)
     thread.start()
     try:
-        yield origin_of(sock), relay.ledger.board.totals
+        yield origin_of(sock), relay.recorder.totals
     finally:
         server.should_exit = True
         thread.join()
@@ -137,7 +137,7 @@ def _relay(settings: Settings, log: AccessLog | None) -> Iterator[tuple[str, Tot
 @contextlib.contextmanager
 def _log_to(file: str | None) -> Iterator[AccessLog | None]:
     """A log that is written to a file, whoever else writes there."""
-    from unbroken.relay.access import AccessLog, timestamp
+    from unbroken.relay.telemetry import AccessLog, timestamp
 
     if file is None:
         yield None

@@ -6,9 +6,9 @@
 ...     print(turn.text, turn.usage, turn.report)
 """
 
-from unbroken.client.answer import Answer, PartialToolCall
 from unbroken.client.asynchronous import AsyncClient, AsyncTurnStream
 from unbroken.client.synchronous import Client, TurnStream
+from unbroken.core.answer import Answer, PartialToolCall
 from unbroken.core.providers import PROVIDERS, Provider
 
 __all__ = [

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unbroken.client.answer import Answer, PartialToolCall
-from unbroken.client.asking import Asker, Messages
 from unbroken.client.reading import TurnReader
+from unbroken.client.request_builder import Messages, RequestBuilder
+from unbroken.core.answer import Answer, PartialToolCall
 from unbroken.core.events import ToolCall, TypedEvent, Usage
 from unbroken.core.policy import Policy
 from unbroken.core.providers import Provider
@@ -60,7 +60,7 @@ class AsyncClient:
         _environ: Mapping[str, str] | None = None,
         _wire: AsyncWire | None = None,
     ) -> None:
-        self._asker = Asker(
+        self._requests = RequestBuilder(
             provider,
             api_key=api_key,
             base_url=base_url,
@@ -77,7 +77,7 @@ class AsyncClient:
     @property
     def provider(self) -> Provider:
         """The provider that is asked."""
-        return self._asker.provider
+        return self._requests.provider
 
     def stream(
         self,
@@ -100,10 +100,10 @@ class AsyncClient:
         Raises:
             UsageError: no model, nothing to ask, or options that are not JSON.
         """
-        request, call = self._asker.ask(messages, model, tools, options)
-        policy = policy or self._asker.policy
+        request, call = self._requests.build(messages, model, tools, options)
+        policy = policy or self._requests.policy
         driver = AsyncDriver(self._wire, request, call, policy, on_retry=self._on_retry)
-        return AsyncTurnStream(driver, TurnReader(call, policy, self._asker.key))
+        return AsyncTurnStream(driver, TurnReader(call, policy, self._requests.key))
 
     async def aclose(self) -> None:
         """Close kept connections."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from unbroken.client.answer import Answer
+from unbroken.core.answer import Answer
 from unbroken.core.dialect import Call
 from unbroken.core.events import Failed, TypedEvent
 from unbroken.core.failures import Phase
@@ -34,7 +34,7 @@ class TurnReader:
         self._call = call
         self._key = key
         self._decoder = call.dialect.decoder()
-        self.answer = Answer(self._decoder)
+        self.answer = Answer(call.dialect, self._decoder)
         self._parser = Parser(policy.max_event)
         self._max_document = policy.max_event
         self._document: bytearray | None = None
@@ -96,15 +96,17 @@ class TurnReader:
 
     def _collected(self, events: Iterable[TypedEvent]) -> Iterator[TypedEvent]:
         for event in events:
-            if isinstance(event, Failed) and not self.answer.has_finished(self._call.choices):
+            if isinstance(event, Failed) and not self.answer.has_finished(self._call.generation.choices):
                 raise self._failed(event)
             self.answer.add(event)
             yield event
 
     def _complete_tool_calls(self) -> Iterator[TypedEvent]:
-        for call in list(self.answer.complete_tool_calls()):
-            self.answer.add(call)
-            yield call
+        known = {(call.choice, call.index) for call in self.answer.tool_calls}
+        for call in self.answer.parsed_tool_calls():
+            if (call.choice, call.index) not in known:
+                self.answer.add(call)
+                yield call
 
     def _hold(self, document: bytearray, chunk: bytes) -> None:
         cap = self._max_document if self._opened.status < 300 else MAX_REFUSAL
@@ -125,7 +127,7 @@ class TurnReader:
         )
 
     def _refused(self, head: Head, body: bytes) -> ProviderError:
-        said = self._call.dialect.refusal(head.status, body)
+        said = self._call.dialect.read_error(head.status, body)
         message = said.message if said.message.startswith("HTTP ") else f"HTTP {head.status}: {said.message}"
         return ProviderError(
             self._without_key(message),

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unbroken.client.answer import Answer, PartialToolCall
-from unbroken.client.asking import Asker, Messages
 from unbroken.client.reading import TurnReader
+from unbroken.client.request_builder import Messages, RequestBuilder
+from unbroken.core.answer import Answer, PartialToolCall
 from unbroken.core.events import ToolCall, TypedEvent, Usage
 from unbroken.core.policy import Policy
 from unbroken.core.providers import Provider
@@ -63,7 +63,7 @@ class Client:
         _environ: Mapping[str, str] | None = None,
         _wire: Wire | None = None,
     ) -> None:
-        self._asker = Asker(
+        self._requests = RequestBuilder(
             provider,
             api_key=api_key,
             base_url=base_url,
@@ -80,7 +80,7 @@ class Client:
     @property
     def provider(self) -> Provider:
         """The provider that is asked."""
-        return self._asker.provider
+        return self._requests.provider
 
     def stream(
         self,
@@ -103,10 +103,10 @@ class Client:
         Raises:
             UsageError: no model, nothing to ask, or options that are not JSON.
         """
-        request, call = self._asker.ask(messages, model, tools, options)
-        policy = policy or self._asker.policy
+        request, call = self._requests.build(messages, model, tools, options)
+        policy = policy or self._requests.policy
         driver = Driver(self._wire, request, call, policy, on_retry=self._on_retry)
-        return TurnStream(driver, TurnReader(call, policy, self._asker.key))
+        return TurnStream(driver, TurnReader(call, policy, self._requests.key))
 
     def close(self) -> None:
         """Close kept connections."""

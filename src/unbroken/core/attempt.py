@@ -56,7 +56,7 @@ class Attempt:
         """A failure that is the caller's to see as it came: handing it on is no failure of the attempt."""
         self._call = call
         self._policy = policy
-        self._reader = call.dialect.reader(call)
+        self._reader = call.dialect.reader(call.generation)
         self._parser = Parser(policy.max_event, keep_raw=True)
         self._held = bytearray()
         self._decoder = ContentDecoder()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
-from unbroken.core.failures import Failure, Phase, Row
-
-SIMILAR_CUTS = 3
-"""This many cuts after about the same silence are a pattern."""
+from unbroken.core.advice import SilentCut, advice, is_silent_cut
+from unbroken.core.failures import Phase
 
 
 class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,42 +100,30 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return sum(attempt.billed == "unknown" for attempt in self.attempts)
 
     @property
+    def silent_cuts(self) -> list[SilentCut]:
+        """The attempts that were cut before their first output, while nothing was on the wire; in order."""
+        return silent_cuts(self.attempts)
+
+    @property
     def advice(self) -> str:
-        """What to do about a pattern: cuts that cluster at one silence are an idle timer. ``""`` without a pattern."""
-        cuts = [attempt for attempt in self.attempts if is_silent_cut(attempt)]
-        timer = idle_timer([cut.silent for cut in cuts])
-        if timer is None:
-            return ""
-        found = f"something on the way cuts idle connections after about {timer:.0f} s"
-        if any(cut.pinged for cut in cuts):
-            return f"{found}, although PING kept them busy: take another path, or have that limit raised"
-        if any(cut.http_version == "HTTP/2" for cut in cuts):
-            return f"{found}: turn PING on (--ping 10), which keeps the path busy while the model thinks"
-        why = ", and over HTTP/1.1 no PING can prevent it" if any(cut.http_version for cut in cuts) else ""
-        return (
-            f"{found}{why}: raise that limit (v2ray: policy.levels.0.connIdle), "
-            "bypass the proxy (--no-proxy), or use an https endpoint that speaks HTTP/2"
-        )
+        """What to do about a pattern in the cuts, see :func:`unbroken.core.advice.advice`. ``""`` without one."""
+        return advice(self.silent_cuts)
 
 
-_LOSSES = frozenset(failure.code for failure in Failure if failure.row is Row.LOST)
+def silent_cuts(attempts: Iterable[AttemptReport], since: float = 0.0) -> list[SilentCut]:
+    """The attempts of a turn that were cut before their first output, while nothing was on the wire.
 
-
-def is_silent_cut(attempt: AttemptReport) -> bool:
-    """Whether an attempt was cut before its first output, while nothing was on the wire."""
-    waiting = attempt.phase in (Phase.HEADERS, Phase.PRELUDE)
-    return waiting and attempt.failure in _LOSSES and attempt.silent >= 1.0
-
-
-def idle_timer(silences: Sequence[float]) -> float | None:
-    """The silence in seconds at which cuts cluster: somebody's idle timer. ``None`` where they do not.
-
-    A cluster is at least :data:`SIMILAR_CUTS` cuts, and half of them all, within a fifth (or 1 s) of one of them.
+    Args:
+        attempts: of one turn, in order.
+        since: when the turn started, on the clock on which the cuts are to be dated.
     """
-    if not silences:
-        return None
-    clusters = ([s for s in silences if abs(s - middle) <= max(1.0, 0.2 * middle)] for middle in silences)
-    largest = max(clusters, key=len)
-    if len(largest) < SIMILAR_CUTS or 2 * len(largest) < len(silences):
-        return None
-    return statistics.median(largest)
+    return [
+        SilentCut(
+            at=since + attempt.after + attempt.elapsed,
+            silent=attempt.silent,
+            pinged=attempt.pinged,
+            http_version=attempt.http_version,
+        )
+        for attempt in attempts
+        if is_silent_cut(attempt.phase, attempt.failure, attempt.silent)
+    ]

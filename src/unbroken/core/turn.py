@@ -260,7 +260,7 @@ class Turn:
         """Wait after an error response and go again, or hand it on; whether another attempt follows."""
         attempt, head = self._attempt, self._head
         assert attempt.noted is not None, "an error response is noted as such"
-        hopeful = _should_retry(head) or self._call.dialect.refusal(head.status, attempt.refusal).transient
+        hopeful = _should_retry(head) or self._call.dialect.read_error(head.status, attempt.refusal).transient
         delay = self._patience(head, attempt.noted, now) if hopeful else None
         if delay is not None:
             attempt.phase = Phase.HEADERS
@@ -283,7 +283,7 @@ class Turn:
         """Why another attempt, starting at ``start``, is not allowed; ``""`` where it is."""
         policy = self._policy
         counts_as_replay = again in (Verdict.REPLAY, Verdict.REPLAY_WITH_BACKOFF)
-        if counts_as_replay and self._call.acts and not policy.replay_side_effects:
+        if counts_as_replay and self._call.generation.acts and not policy.replay_side_effects:
             return "not replayed: the call acts on the world"
         if counts_as_replay and self._replays >= policy.replays:
             return f"{_times(policy.replays, 'replay')} used up" if policy.replays else "no replays allowed"

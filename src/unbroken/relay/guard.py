@@ -1,4 +1,4 @@
-"""Who is let in: hosts, tokens, web origins, and requests that mean one thing only."""
+"""Access: hosts, tokens, web origins, and requests whose meaning is not ambiguous."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ import hmac
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, unquote_plus
 
+from unbroken.core.dialects import credential_headers, credential_parameters
 from unbroken.core.http import Headers
-from unbroken.relay.fields import CREDENTIALS, TOKEN_FIELD, values
-from unbroken.relay.inbound import Inbound, Rejection
+from unbroken.relay.client_request import ClientRequest, Rejection
+from unbroken.relay.headers import TOKEN_FIELD, values
 from unbroken.relay.routes import OWN, is_ambiguous, is_own
 from unbroken.relay.settings import Settings, is_loopback
 
 HEALTH = f"{OWN}/health"
-"""Answers anybody who may ask at all: it says nothing."""
+"""Answers without a token: it says nothing about the relay."""
 
 _HTTP_INSTEAD = ((b"upgrade", b"HTTP/1.1"),)
 _PREFLIGHT_METHODS = b"GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"
 _PREFLIGHT_AGE = b"600"
 
 
-def check(inbound: Inbound, settings: Settings) -> None:
+def check(incoming: ClientRequest, settings: Settings) -> None:
     """Refuse what must not be served.
 
     Raises:
         Rejection: it must not.
     """
-    if inbound.http_version not in ("1.1", "2", "3"):
+    if incoming.http_version not in ("1.1", "2", "3"):
         # A body without a length ends there with the connection: a cut could not be told from an end.
         raise Rejection(505, "http_version", "speak HTTP/1.1 to this relay (nginx: proxy_http_version 1.1)")
-    if any(coding.lower() != b"chunked" for coding in values(inbound.headers, b"transfer-encoding")):
+    if any(coding.lower() != b"chunked" for coding in values(incoming.headers, b"transfer-encoding")):
         raise Rejection(501, "transfer_coding", "chunked is the only transfer coding that this relay knows")
-    hosts = values(inbound.headers, b"host")
+    hosts = values(incoming.headers, b"host")
     if len(hosts) != 1:
         raise Rejection(400, "bad_request", "a request must have exactly one Host")
     if not _is_ours(_hostname(hosts[0]), settings):
@@ -42,18 +43,18 @@ def check(inbound: Inbound, settings: Settings) -> None:
             "misdirected_request",
             "this relay does not answer to that Host (allow it with --allow-host), and it is no forward proxy",
         )
-    if is_ambiguous(inbound.path):
+    if is_ambiguous(incoming.path):
         raise Rejection(400, "bad_request", "a path cannot have . or .. segments")
-    if any(value.lower() == b"websocket" for value in values(inbound.headers, b"upgrade")):
+    if any(value.lower() == b"websocket" for value in values(incoming.headers, b"upgrade")):
         # Codex asks so first, and over HTTP as soon as it hears this status.
         raise Rejection(426, "no_websocket", "this relay speaks no WebSocket: ask over HTTP", _HTTP_INSTEAD)
-    if inbound.path != HEALTH and preflight(inbound, settings) is None:
-        _check_token(inbound, settings)
+    if incoming.path != HEALTH and preflight(incoming, settings) is None:
+        _check_token(incoming, settings)
 
 
-def cross_origin(inbound: Inbound, settings: Settings) -> Headers:
+def cross_origin(incoming: ClientRequest, settings: Settings) -> Headers:
     """The fields by which a browser lets a page of another origin read the answer; none unless that was asked for."""
-    origin = b"".join(values(inbound.headers, b"origin")[:1])
+    origin = b"".join(values(incoming.headers, b"origin")[:1])
     if not origin or settings.origins.isdisjoint({"*", origin.decode("latin-1")}):
         return ()
     return (
@@ -63,15 +64,15 @@ def cross_origin(inbound: Inbound, settings: Settings) -> Headers:
     )
 
 
-def preflight(inbound: Inbound, settings: Settings) -> Headers | None:
+def preflight(incoming: ClientRequest, settings: Settings) -> Headers | None:
     """What a browser is told that asks before it sends; ``None`` where this is no such question, or no is the answer.
 
     Source: WHATWG Fetch, "CORS-preflight fetch".
     """
-    allowed = cross_origin(inbound, settings) if _is_preflight(inbound) else ()
+    allowed = cross_origin(incoming, settings) if _is_preflight(incoming) else ()
     if not allowed:
         return None
-    wanted = b", ".join(values(inbound.headers, b"access-control-request-headers"))
+    wanted = b", ".join(values(incoming.headers, b"access-control-request-headers"))
     return (
         *allowed,
         (b"access-control-allow-methods", _PREFLIGHT_METHODS),
@@ -81,14 +82,15 @@ def preflight(inbound: Inbound, settings: Settings) -> Headers | None:
 
 
 def without_token(query: str, settings: Settings) -> str:
-    """The query without the relay's token, which Google's clients send as ``key``."""
+    """The query without the relay's token, which some clients send as a parameter."""
     if not settings.inject_key:
         return query
-    return "&".join(piece for piece in query.split("&") if unquote_plus(piece.partition("=")[0]) != "key")
+    keys = credential_parameters()
+    return "&".join(piece for piece in query.split("&") if unquote_plus(piece.partition("=")[0]) not in keys)
 
 
-def _is_preflight(inbound: Inbound) -> bool:
-    return inbound.method == "OPTIONS" and bool(values(inbound.headers, b"access-control-request-method"))
+def _is_preflight(incoming: ClientRequest) -> bool:
+    return incoming.method == "OPTIONS" and bool(values(incoming.headers, b"access-control-request-method"))
 
 
 def _hostname(host: bytes) -> str:
@@ -102,11 +104,11 @@ def _is_ours(host: str, settings: Settings) -> bool:
     return is_loopback(host) or host in settings.hosts or "*" in settings.hosts
 
 
-def _check_token(inbound: Inbound, settings: Settings) -> None:
+def _check_token(incoming: ClientRequest, settings: Settings) -> None:
     if not settings.token:
         return
-    own = is_own(inbound.path)
-    if any(hmac.compare_digest(shown, settings.token.encode()) for shown in _shown(inbound, settings, own=own)):
+    own = is_own(incoming.path)
+    if any(hmac.compare_digest(shown, settings.token.encode()) for shown in _shown(incoming, settings, own=own)):
         return
     where = "as the API key or in " if settings.inject_key else "in "
     challenge = b'Basic realm="unbroken"' if own else b'Bearer realm="unbroken"'
@@ -118,16 +120,16 @@ def _check_token(inbound: Inbound, settings: Settings) -> None:
     )
 
 
-def _shown(inbound: Inbound, settings: Settings, *, own: bool) -> Iterable[bytes]:
-    """Everything that could be the token. Where clients' own keys are forwarded, those are none of our business."""
-    yield from values(inbound.headers, TOKEN_FIELD)
+def _shown(incoming: ClientRequest, settings: Settings, *, own: bool) -> Iterable[bytes]:
+    """Every value of the request that could be the token. Keys that are forwarded to the upstream are not compared."""
+    yield from values(incoming.headers, TOKEN_FIELD)
     if not (settings.inject_key or own):
         return
-    for name, value in inbound.headers:
-        if name in CREDENTIALS:
+    for name, value in incoming.headers:
+        if name in credential_headers():
             yield _credential(value)
-    for key, text in parse_qsl(inbound.query):
-        if key == "key":
+    for key, text in parse_qsl(incoming.query):
+        if key in credential_parameters():
             yield text.encode()
 
 

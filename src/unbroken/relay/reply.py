@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import anyio
 
+from unbroken.core.dialect import Dialect, GatewayError
 from unbroken.core.http import Head, Headers
 from unbroken.core.report import Report
-from unbroken.relay import asgi, fields
-from unbroken.relay.voices import Trouble, Voice
+from unbroken.relay import asgi, headers
 
 _BLANK_LINES = (b"\n\n", b"\r\r", b"\n\r\n")
 """How an event ends (WHATWG HTML, "Interpreting an event stream")."""
@@ -21,10 +21,10 @@ _OVERLAP = max(map(len, _BLANK_LINES)) - 1
 """How much of a blank line may have come when the rest of it comes."""
 
 _BOM = b"\xef\xbb\xbf"
-"""May stand at the very beginning of a stream; behind a heartbeat it would be part of a name that nobody knows."""
+"""May stand at the very beginning of a stream; behind a heartbeat it would become part of a field's name."""
 
 _NO_RETRY = (b"x-should-retry", b"false")
-"""Tells OpenAI's and Anthropic's SDKs that the budget is used up: trying again is what the relay has done already."""
+"""Keeps OpenAI's and Anthropic's SDKs from retrying: the relay has done that already."""
 
 _EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
@@ -37,7 +37,7 @@ class Reply:
 
     Args:
         send: ASGI's.
-        voice: how the client is spoken to.
+        dialect: of the turn: its heartbeat, and the form of its errors.
         turn_id: the turn's name in headers and logs.
         streaming: whether the client asked for events.
         extra: fields that are added to the response.
@@ -54,7 +54,7 @@ class Reply:
     def __init__(
         self,
         send: asgi.Send,
-        voice: Voice,
+        dialect: Dialect,
         turn_id: str,
         *,
         streaming: bool,
@@ -66,7 +66,7 @@ class Reply:
         self.bytes = 0
         self.heartbeats = 0
         self._send = send
-        self._voice = voice
+        self._dialect = dialect
         self._id = turn_id
         self._streaming = streaming
         self._extra = extra
@@ -76,7 +76,7 @@ class Reply:
         self._spoken = False
         self._own_head = False
         self._over = False
-        self._lock = anyio.Lock()  # gives other turns a chance, too, while an upstream always has more
+        self._lock = anyio.Lock()  # also lets other turns run while an upstream always has more
 
     @property
     def begun(self) -> bool:
@@ -91,7 +91,7 @@ class Reply:
     @property
     def takes_heartbeats(self) -> bool:
         """Whether there is anything harmless to send in this dialect."""
-        return self._streaming and bool(self._voice.heartbeat)
+        return self._streaming and bool(self._dialect.heartbeat)
 
     def suits(self, head: Head) -> bool:
         """Whether the response with this head can be handed on: a heartbeat may have promised a stream of events."""
@@ -104,12 +104,12 @@ class Reply:
                 return
             self._streaming = self._streaming and _carries_events(head)
             self.status, self.sent_at = head.status, self._clock()
-            told = fields.told(self._id, report)
-            headers = [*fields.downwards(head, stream=self._streaming), *told, *self._extra]
-            await asgi.start(self._send, head.status, headers)
+            passed_on = headers.downwards(head, stream=self._streaming)
+            fields = [*passed_on, *headers.report_headers(self._id, report), *self._extra]
+            await asgi.start(self._send, head.status, fields)
 
     async def hand_on(self, data: bytes) -> None:
-        """Hand on bytes of the body: of events whole ones, for nobody can read half of one, or what comes behind it."""
+        """Hand on bytes of the body. An event is held until it is whole: an error must not follow half of one."""
         async with self._lock:
             ready = self._up_to_event(data) if self._streaming else data
             if ready and not self._spoken:
@@ -128,9 +128,9 @@ class Reply:
                 return
             if not self.begun:
                 self.status, self._own_head = 200, True
-                headers = [*_EVENT_STREAM, (b"x-unbroken-turn", self._id.encode()), *self._extra]
-                await asgi.start(self._send, 200, headers)
-            await self._put(self._voice.heartbeat)
+                fields = [*_EVENT_STREAM, (b"x-unbroken-turn", self._id.encode()), *self._extra]
+                await asgi.start(self._send, 200, fields)
+            await self._put(self._dialect.heartbeat)
             self.heartbeats += 1
 
     async def end(self) -> None:
@@ -141,8 +141,8 @@ class Reply:
                 await self._put(bytes(self._unfinished))
             await asgi.body(self._send, b"", more=False)
 
-    async def fail(self, trouble: Trouble, report: Report) -> None:
-        """Tell of a failure, as honestly as is still possible.
+    async def fail(self, error: GatewayError, report: Report) -> None:
+        """Report a failure: by a status where nothing was sent yet, else by an event.
 
         Raises:
             Broken: something of the body was sent already: the connection is to be broken off.
@@ -150,19 +150,19 @@ class Reply:
         async with self._lock:
             self._over = True
             if not self.begun:
-                await self._refuse(trouble, report)
+                await self._refuse(error, report)
                 return
             if self._streaming:
                 # A blank line ends what was left of an event: a reader must not take the error for its next line.
-                await self._put((b"\n\n" if self._inside else b"") + self._voice.in_band(trouble))
+                await self._put((b"\n\n" if self._inside else b"") + self._dialect.error_event(error))
         raise asgi.Broken
 
-    async def _refuse(self, trouble: Trouble, report: Report) -> None:
-        body = self._voice.body(trouble)
-        self.status, self.bytes = trouble.status, len(body)
-        final = () if trouble.passing else (_NO_RETRY,)
-        headers = (*fields.told(self._id, report), *final, *self._extra)
-        await asgi.answer(self._send, trouble.status, body, headers=headers)
+    async def _refuse(self, error: GatewayError, report: Report) -> None:
+        body = self._dialect.error_body(error)
+        self.status, self.bytes = error.status, len(body)
+        final = () if error.retryable else (_NO_RETRY,)
+        fields = (*headers.report_headers(self._id, report), *final, *self._extra)
+        await asgi.answer(self._send, error.status, body, headers=fields)
 
     def _up_to_event(self, data: bytes) -> bytes:
         """What may be handed on now that this has come: all up to the end of the last event."""

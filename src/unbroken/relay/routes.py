@@ -5,18 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from unbroken.core.dialects import find_dialect, versions
 from unbroken.relay.settings import Settings, UpstreamSettings
 
 OWN = "/_unbroken"
 """Where the relay itself answers."""
 
-_SLASH = r"(?:/|\\|%2f|%5c)"  # which servers take for a slash, some of them
+_SLASH = r"(?:/|\\|%2f|%5c)"  # some servers read these as a slash
 _DOTS = re.compile(rf"(?:^|{_SLASH})(?:\.|%2e){{1,2}}(?:{_SLASH}|$)", re.I)
-_DEFAULT = ("v1", "v1beta", "v1alpha")
-"""The first pieces of paths that lead to the default upstream: the versions that providers put there."""
-
-_UNVERSIONED = ("messages", "models")
-"""What some clients of Anthropic's ask for below their base URL (Vercel's AI SDK), and others below its ``/v1``."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,9 +50,8 @@ def find_route(settings: Settings, path: str, query: str) -> Route | None:
     upstream = settings.upstreams.get(name)
     if upstream is None:
         upstream = settings.upstreams.get(settings.default)
-        if upstream is None or name not in _DEFAULT:
+        if upstream is None or name not in versions():
             return None
         rest = path[1:]
-    if upstream.dialect == "anthropic-messages" and rest.partition("/")[0] in _UNVERSIONED:
-        rest = f"v1/{rest}"
+    rest = find_dialect(upstream.dialect).complete_path(rest)
     return Route(upstream, f"{upstream.url_of(rest)}{f'?{query}' if query else ''}")

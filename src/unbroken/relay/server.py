@@ -20,12 +20,13 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from unbroken.core.dialect import GatewayError
+from unbroken.core.dialects import DEFAULT
 from unbroken.errors import UsageError
 from unbroken.relay.app import Relay
 from unbroken.relay.asgi import Broken
 from unbroken.relay.settings import Settings
 from unbroken.relay.turns import LAST_WORDS
-from unbroken.relay.voices import Trouble, voice_of
 
 KEEP_ALIVE = 75.0
 """Seconds for which an idle connection of a client is kept; longer than clients keep theirs, so that they end it."""
@@ -270,7 +271,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._deaf, running.keep_alive = True, False
             return
         if not running or not running.response_started:
-            body = voice_of(None).body(Trouble(status, code, message))
+            body = DEFAULT.error_body(GatewayError(status, code, message))
             head = (
                 b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
             )

@@ -1,4 +1,4 @@
-"""What a relay was told: where it forwards to, whom it lets in, and its limits."""
+"""The settings of a relay: where it forwards to, which clients it admits, and its limits."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from unbroken.core.dialects import DEFAULT, versions
 from unbroken.core.http import check_url
 from unbroken.core.policy import Policy
 from unbroken.errors import UsageError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _VERSION = re.compile(r"(?<!/)/v1\Z")  # a host may be called v1
-
-RESERVED = frozenset({"v1", "v1beta", "v1alpha"})
-"""Names that no upstream may have: their paths mean something else."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,14 +33,14 @@ class UpstreamSettings:
 
     name: str
     base_url: str
-    dialect: str = "openai-chat"
+    dialect: str = DEFAULT.name
     key: str | None = dataclasses.field(default=None, repr=False)
     key_env: str = ""
     proxy: str | None = None
     ca_file: str | None = None
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or self.name in RESERVED:
+        if not _NAME.fullmatch(self.name) or self.name in versions():
             raise UsageError(f"{self.name!r} cannot name an upstream: lower-case letters, digits, '-', '_' and '.'")
         check_url(self.base_url)
         if "?" in self.base_url or "#" in self.base_url:
@@ -69,7 +67,7 @@ class UpstreamSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that a relay can be told. Durations are float seconds, sizes bytes.
+    """Settings of one relay. Durations are float seconds, sizes bytes.
 
     Attributes:
         upstreams: where to forward to, by name.
@@ -80,7 +78,7 @@ class Settings:
         heartbeat: downstream silence after which something harmless is sent, once the upstream has answered with its
             headers; 0 for never.
         early_heartbeat: send it also before the upstream has answered. A late error is then no HTTP status any more.
-        token: what clients must show to be let in; ``""`` where nobody is asked. Never shown by ``repr``.
+        token: what clients must show; ``""`` where none is needed. Never shown by ``repr``.
         inject_key: put the upstream's key in the place of the client's credentials.
         hosts: names besides addresses of the loopback by which clients may call the relay.
         origins: web origins that may read answers (CORS), ``"*"`` for all.

@@ -1,4 +1,4 @@
-"""One generation call on its way through: the upstream's turn on one side, the client's reply on the other."""
+"""One generation call: the upstream's turn on one side, the client's reply on the other."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from collections.abc import Callable
 import anyio
 
 from unbroken.core.attempt import MAX_REFUSAL
-from unbroken.core.dialect import Call
-from unbroken.core.dialects.payload import mapping, only_object
+from unbroken.core.dialect import Call, GatewayError
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head
+from unbroken.core.payload import mapping, only_object
 from unbroken.core.turn import READ_REFUSAL
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.errors import FirstOutputTimeout, TurnError, UsageError
 from unbroken.relay import asgi
-from unbroken.relay.inbound import Inbound
-from unbroken.relay.records import Outcome, TurnRecord, outcome_of
+from unbroken.relay.client_request import ClientRequest
+from unbroken.relay.recorder import Outcome, RequestRecord, outcome_of
 from unbroken.relay.reply import Reply
-from unbroken.relay.voices import Trouble
 
 LAST_WORDS = 1.0
-"""Seconds that a turn has to tell its client why it is ended, when the relay is stopped."""
+"""Seconds in which a turn may tell its client why it ends, when the relay is stopped."""
 
 
 class RelayedTurn:
@@ -31,8 +30,9 @@ class RelayedTurn:
 
     Args:
         turn_id: its name.
+        incoming: the client's request.
         upstream: name of the upstream.
-        call: what is asked.
+        call: the generation call.
         driver: the upstream's side, not yet opened.
         reply: the client's side.
         clock: monotonic seconds, the driver's and the reply's.
@@ -48,6 +48,7 @@ class RelayedTurn:
     def __init__(
         self,
         turn_id: str,
+        incoming: ClientRequest,
         upstream: str,
         call: Call,
         driver: AsyncDriver,
@@ -59,6 +60,7 @@ class RelayedTurn:
         self.reply = reply
         self.outcome: Outcome | None = None
         self.detail = ""
+        self._incoming = incoming
         self._upstream = upstream
         self._call = call
         self._clock = clock
@@ -68,7 +70,7 @@ class RelayedTurn:
         self._broken = False
         self._had_all = False
 
-    async def run(self, inbound: Inbound) -> None:
+    async def run(self) -> None:
         """Run it to its end.
 
         Raises:
@@ -76,7 +78,7 @@ class RelayedTurn:
         """
         try:
             async with self.driver, anyio.create_task_group() as tasks:
-                tasks.start_soon(self._end_with_client, inbound, tasks.cancel_scope)
+                tasks.start_soon(self._end_with_client, tasks.cancel_scope)
                 await self._forward()
                 tasks.cancel_scope.cancel()
         except anyio.get_cancelled_exc_class():
@@ -89,30 +91,38 @@ class RelayedTurn:
         if self._broken:
             raise asgi.Broken
 
-    def record(self) -> TurnRecord:
+    def record(self) -> RequestRecord:
         """What is known of it now."""
+        report = self.driver.report
         running = self.driver.running if self.outcome is None else None
-        attempts = (*self.driver.report.attempts, *([running] if running else []))
-        spoken = (attempt.after + attempt.output_after for attempt in attempts if attempt.output_after is not None)
-        return TurnRecord(
+        attempts = (*report.attempts, *([running] if running else []))
+        first_outputs = (one.after + one.output_after for one in attempts if one.output_after is not None)
+        return RequestRecord(
             id=self.id,
             started=self._started,
             elapsed=(self._clock() if self._ended is None else self._ended) - self._began,
+            method=self._incoming.method,
+            path=self._incoming.path,
             upstream=self._upstream,
             dialect=self._call.dialect.name,
             streaming=self._call.streaming,
+            status=self.reply.status,
             outcome=self.outcome,
-            first_output=next(spoken, None),
-            bytes=self.reply.bytes,
+            first_output=next(first_outputs, None),
+            bytes_in=self._incoming.received,
+            bytes_out=self.reply.bytes,
             heartbeats=self.reply.heartbeats,
             attempts=attempts,
+            retries=report.retries,
+            replays=report.replays,
+            detail=self.detail,
         )
 
     def quiet_since(self, *, early: bool) -> float | None:
-        """Since when the client has heard nothing although it may; ``None`` while nothing may be said.
+        """Since when nothing was sent to the client although a heartbeat may be; ``None`` while none may be.
 
         Args:
-            early: whether something may be said before the upstream has answered.
+            early: whether a heartbeat may be sent before the upstream has answered.
         """
         if not self.reply.takes_heartbeats or self.outcome is not None:
             return None
@@ -125,9 +135,9 @@ class RelayedTurn:
             return None
         return self._began + running.after + running.headers_after
 
-    async def _end_with_client(self, inbound: Inbound, scope: anyio.CancelScope) -> None:
-        """Nobody is left to answer: the upstream is not to work, and be paid, for nobody."""
-        await inbound.left()
+    async def _end_with_client(self, scope: anyio.CancelScope) -> None:
+        """Cancel the upstream request once no client is waiting for it: it would be billed for nothing."""
+        await self._incoming.left()
         # Many clients leave once they have the whole answer, before its body has ended.
         self._had_all = self.driver.phase in (Phase.SETTLED, Phase.COMPLETE) and not self.reply.busy
         scope.cancel()
@@ -136,17 +146,17 @@ class RelayedTurn:
         try:
             await self._hand_on()
         except TurnError as exc:
-            await self._fail(outcome_of(self.driver.report, exc), trouble_of(exc))
+            await self._fail(outcome_of(self.driver.report, exc), gateway_error(exc))
         except UsageError as exc:  # the relay's proxy or CA file cannot be used
-            await self._fail(Outcome.UNREACHABLE, Trouble(500, "misconfigured", str(exc)))
+            await self._fail(Outcome.UNREACHABLE, GatewayError(500, "misconfigured", str(exc)))
         except OSError:
-            pass  # the client has gone: a server may say so like this (ASGI, "Disconnected client - send exception")
+            pass  # the client has gone: a server may report it so (ASGI, "Disconnected client - send exception")
 
     async def _hand_on(self) -> None:
         driver, reply = self.driver, self.reply
         head = await driver.open()
         if not reply.suits(head):
-            await self._tell_late(head)
+            await self._report_late(head)
             return
         await reply.begin(head, driver.report)
         async for chunk in driver:
@@ -154,18 +164,18 @@ class RelayedTurn:
         await reply.end()
         self.outcome = outcome_of(driver.report, None)
 
-    async def _tell_late(self, head: Head) -> None:
-        """It is too late for this response: what an event can still carry of it."""
+    async def _report_late(self, head: Head) -> None:
+        """Hand on what an event can carry of a response that came after a heartbeat had begun the reply."""
         if head.status < 400:
-            said = f"the server answered {head.status} with {head.content_type or 'no content'}"
-            await self._fail(Outcome.UNEXPECTED, Trouble(502, "unexpected_response", said))
+            message = f"the server answered {head.status} with {head.content_type or 'no content'}"
+            await self._fail(Outcome.UNEXPECTED, GatewayError(502, "unexpected_response", message))
             return
         body = await self._refusal()
-        refusal = self._call.dialect.refusal(head.status, body)
-        answer = only_object(body)
-        own = answer if mapping(answer.get("error")) else None
-        trouble = Trouble(head.status, refusal.kind or "provider_error", refusal.message, said=own)
-        await self._fail(Outcome.REFUSED, trouble)
+        error = self._call.dialect.read_error(head.status, body)
+        document = only_object(body)
+        original = document if mapping(document.get("error")) else None
+        late = GatewayError(head.status, error.kind or "provider_error", error.message, original=original)
+        await self._fail(Outcome.REFUSED, late)
         self.detail = f"HTTP {head.status}, too late for a status"  # the provider's words may quote the request
 
     async def _refusal(self) -> bytes:
@@ -178,20 +188,21 @@ class RelayedTurn:
                     break
         return bytes(body)
 
-    async def _fail(self, outcome: Outcome, trouble: Trouble) -> None:
-        self.outcome, self.detail = outcome, trouble.message
+    async def _fail(self, outcome: Outcome, error: GatewayError) -> None:
+        self.outcome, self.detail = outcome, error.message
         try:
-            await self.reply.fail(trouble, self.driver.report)
+            await self.reply.fail(error, self.driver.report)
         except (asgi.Broken, OSError):
             self._broken = True
 
     async def _stop(self) -> None:
-        """The relay is stopped: the turn's last words."""
+        """The relay is stopped: tell the client why the turn ends."""
         if self.outcome is None:
+            error = GatewayError(503, "relay_stopped", "the relay was stopped", retryable=True)
             with anyio.move_on_after(LAST_WORDS, shield=True):
-                await self._fail(Outcome.STOPPED, Trouble(503, "relay_stopped", "the relay was stopped", passing=True))
+                await self._fail(Outcome.STOPPED, error)
 
 
-def trouble_of(error: TurnError) -> Trouble:
-    """What a client is told of a failure: a gateway's statuses (RFC 9110, section 15.6)."""
-    return Trouble(504 if isinstance(error, FirstOutputTimeout) else 502, error.code, str(error))
+def gateway_error(error: TurnError) -> GatewayError:
+    """What a client is told of a failure, with a gateway's status (RFC 9110, section 15.6)."""
+    return GatewayError(504 if isinstance(error, FirstOutputTimeout) else 502, error.code, str(error))

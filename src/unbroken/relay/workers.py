@@ -26,11 +26,11 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from unbroken import __version__
 from unbroken.errors import UsageError
-from unbroken.relay.access import AccessLog
 from unbroken.relay.app import Relay
-from unbroken.relay.board import Snapshot, merged
+from unbroken.relay.recorder import Snapshot, merged
 from unbroken.relay.server import serve
 from unbroken.relay.settings import Settings
+from unbroken.relay.telemetry import AccessLog
 
 PATIENCE = 1.0
 """Seconds that a process waits for what another one knows."""
@@ -189,7 +189,7 @@ def _read(told: socket.socket) -> bytes:
 def _work(settings: Settings, sock: socket.socket, log: Mapping[str, bool] | None, folder: Path, stopped: Any) -> None:
     """What a worker does."""
     relay = _relay(settings, log)
-    relay.meet = functools.partial(_meeting, folder, relay)
+    relay.lifespan = functools.partial(_meeting, folder, relay)
     serve(relay, settings, sock, stopped.fileno())
     starter = multiprocessing.parent_process()
     if starter and not starter.is_alive() and not any(folder.glob("*.sock")):

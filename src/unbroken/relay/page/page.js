@@ -257,7 +257,7 @@ function makeEntry(turn) {
     cell("time", button), long("upstream", turn.upstream), long("dialect", turn.dialect), cell("outcome", outcome),
     cell("attempts", String(turn.attempts.length)), long("lost", lost),
     cell("first", secondsOrNone(turn.first_output)), cell("elapsed", seconds(turn.elapsed)),
-    cell("bytes", bytes(turn.bytes)), cell("path", lane));
+    cell("bytes", bytes(turn.bytes_out)), cell("path", lane));
   const node = make("tbody", { role: "rowgroup", class: "entry" }, row);
   const failures = turn.attempts.map((attempt) => `${attempt.failure ?? ""} ${attempt.detail}`);
   const text = [turn.id, turn.upstream, turn.dialect, outcome, turn.outcome, lost, ...failures].join(" ").toLowerCase();
@@ -342,7 +342,7 @@ function makeDetails(turn) {
   const started = new Date(turn.started * 1000).toLocaleString([], { hour12: false });
   const facts = {
     Turn: turn.id, Started: started, Upstream: turn.upstream, Dialect: turn.dialect || "–", Outcome: outcomeOf(turn),
-    Streamed: turn.streaming ? "yes" : "no", Bytes: String(turn.bytes), "Heartbeats sent": String(turn.heartbeats),
+    Streamed: turn.streaming ? "yes" : "no", Bytes: String(turn.bytes_out), "Heartbeats sent": String(turn.heartbeats),
   };
   const list = make("dl", { class: "facts" }, ...Object.entries(facts).map(([name, value]) =>
     make("div", {}, make("dt", {}, name), make("dd", {}, value))));

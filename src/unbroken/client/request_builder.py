@@ -1,0 +1,99 @@
+"""Build requests from what the caller wants to ask, the same for sync and async."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from unbroken import __version__
+from unbroken.core.dialect import Call
+from unbroken.core.dialects import find_dialect
+from unbroken.core.http import Request
+from unbroken.core.policy import Policy
+from unbroken.core.providers import Provider, choose_provider, find_key
+from unbroken.errors import UsageError
+
+Messages: TypeAlias = str | Sequence[Mapping[str, Any]]
+"""A prompt, or a conversation in the dialect's own form (``{"role": ..., "content": ...}``)."""
+
+
+class RequestBuilder:
+    """Builds the requests to one provider; arguments as :class:`unbroken.Client`."""
+
+    def __init__(
+        self,
+        provider: str | None,
+        *,
+        api_key: str | None,
+        base_url: str | None,
+        model: str | None,
+        policy: Policy | None,
+        headers: Mapping[str, str] | None,
+        environ: Mapping[str, str] | None = None,
+        key_env: str | None = None,
+        dialect: str | None = None,
+    ) -> None:
+        environ = os.environ if environ is None else environ
+        self.provider: Provider = choose_provider(provider, base_url, environ)
+        self.policy = policy or Policy()
+        self._model = model or self.provider.model
+        self.key = api_key if api_key is not None else find_key(self.provider, key_env, environ)
+        self._headers = dict(headers or {})
+        self._dialect = find_dialect(dialect or self.provider.dialect)
+
+    def build(
+        self,
+        messages: Messages,
+        model: str | None,
+        tools: Sequence[Mapping[str, Any]] | None,
+        options: Mapping[str, Any],
+    ) -> tuple[Request, Call]:
+        """The request that asks for a streamed answer.
+
+        Raises:
+            UsageError: no model, an empty prompt, or options that are not JSON.
+        """
+        dialect, chosen = self._dialect, self._model_for(model)
+        body = dialect.body(chosen, _messages(messages), tools or (), self.provider.counts) | dict(options)
+        request = Request("POST", dialect.url(self.provider.base_url, chosen), self._fields(), _json(body))
+        call = dialect.recognise(request)
+        assert call is not None, "a dialect recognises the requests that it builds"
+        return request, call
+
+    def _model_for(self, model: str | None) -> str:
+        chosen = model or self._model
+        if not chosen:
+            raise UsageError(f"name a model: {self.provider.name} has no default")
+        return chosen
+
+    def _fields(self) -> tuple[tuple[bytes, bytes], ...]:
+        fields = {
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream, application/json",
+            "User-Agent": f"unbroken/{__version__}",
+            **self._dialect.headers,
+        }
+        if self.key:
+            fields |= self._dialect.credentials(self.key)
+        replaced = {name.lower() for name in self._headers}
+        fields = {name: value for name, value in fields.items() if name.lower() not in replaced} | self._headers
+        try:
+            return tuple((name.encode("ascii"), value.encode("latin-1")) for name, value in fields.items())
+        except UnicodeEncodeError:
+            raise UsageError("the API key or a header holds characters that HTTP cannot carry") from None
+
+
+def _messages(messages: Messages) -> list[Any]:
+    if not messages:
+        raise UsageError("there is nothing to ask: the messages are empty")
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except (TypeError, UnicodeEncodeError, ValueError) as exc:
+        raise UsageError(f"the request is not JSON: {exc}") from None

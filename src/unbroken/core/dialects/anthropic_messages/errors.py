@@ -1,0 +1,82 @@
+"""Anthropic's errors: reading them, and writing one.
+
+Sources: Anthropic API docs, "Errors" and "Streaming messages: error events". Those who imitate Anthropic often report
+errors as OpenAI does (llama.cpp).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from unbroken.core.dialect import GatewayError
+from unbroken.core.dialects.common.errors import failed
+from unbroken.core.events import Failed
+from unbroken.core.payload import mapping, only_object, text
+from unbroken.core.sse import encode
+
+_TRANSIENT = frozenset({"overloaded_error", "rate_limit_error", "api_error", "timeout_error"})
+_SPENT = re.compile(r"spend_limit_reached|billing_unavailable")
+_SPENT_WORDS = re.compile(r"credit balance is too low", re.I)
+
+
+def read_error(status: int, body: bytes) -> Failed:
+    """What an error response says, in Anthropic's shape or near it; any other body is not quoted."""
+    error = only_object(body).get("error")
+    return judged(error if isinstance(error, Mapping) else {}, status)
+
+
+def judged(error: Mapping[str, Any], status: int | None = None) -> Failed:
+    """An error in the project's words.
+
+    A status counts for more than a type: where there is none, Anthropic's types speak. Those who imitate Anthropic
+    often report errors as OpenAI does (llama.cpp), so what is not Anthropic's is judged like OpenAI's.
+    """
+    said = failed(error, status)
+    code = text(mapping(error.get("details")).get("error_code"))
+    if said.kind == "billing_error" or _SPENT.search(code) or _SPENT_WORDS.search(said.message):
+        return Failed(said.message, said.kind, transient=False)
+    if status is None and said.kind in _TRANSIENT:
+        return Failed(said.message, said.kind, transient=True)
+    return said
+
+
+def error_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The error of an event that is known to be one: nested, flat, or a bare string."""
+    error = answer.get("error")
+    if isinstance(error, Mapping):
+        return error
+    return {"message": text(error)} if error else answer
+
+
+# Writing them
+
+_KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def error_document(error: GatewayError) -> dict[str, Any]:
+    """An error as Anthropic's clients expect it."""
+    kind = _KINDS.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
+    return {"type": "error", "error": {"type": kind, "message": error.message}}
+
+
+def error_body(error: GatewayError) -> bytes:
+    """The document as the body of a response."""
+    return msgspec.json.encode(error_document(error))
+
+
+def error_event(error: GatewayError) -> bytes:
+    """The document, or the provider's own, as an event of a stream."""
+    return encode(msgspec.json.encode(error.original or error_document(error)).decode(), event="error")

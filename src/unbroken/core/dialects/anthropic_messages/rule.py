@@ -1,0 +1,109 @@
+"""What the events of a message mean to the rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from unbroken.core.dialect import FinishMeaning, Generation, Signal
+from unbroken.core.dialects.anthropic_messages.errors import error_of, judged
+from unbroken.core.dialects.anthropic_messages.finish_reasons import FINISH_REASONS
+from unbroken.core.dialects.common.errors import parsed
+from unbroken.core.events import Failed
+from unbroken.core.payload import DONE, filled, mapping, text
+from unbroken.core.sse import Event
+
+_KINDS = frozenset(
+    {"message_start", "content_block_start", "content_block_delta", "content_block_stop"}
+    | {"message_delta", "message_stop", "ping", "error"}
+)
+
+# In a JSON string a quotation mark is escaped and a line break too, so these match keys and whole lines, never the
+# model's words. JSON may be broken over several `data` lines.
+_COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
+NOTABLE = re.compile(
+    rb'"(?:stop_reason"%(c)s"|type"%(c)s"(?:message_stop|error)"|error"%(c)s[^n])'
+    rb"|event: ?(?:message_stop|error)\n|\[DONE\] *\n" % {b"c": _COLON}
+)
+
+
+def event_kind(answer: Mapping[str, Any], event_type: str) -> str:
+    """What an event is: the JSON says so; where it does not, or names nothing known, the ``event`` field does."""
+    kind = text(answer.get("type"))
+    if kind in _KINDS:
+        return kind
+    if event_type in _KINDS:  # llama.cpp writes `event: error` over {"type": "server_error", ...}
+        return event_type
+    return "error" if filled(answer.get("error")) else kind
+
+
+class MessagesReader:
+    """What the events of one attempt mean to the rule."""
+
+    def __init__(self, generation: Generation) -> None:  # noqa: ARG002 - there is only ever one choice
+        self._settled = False
+
+    def read(self, event: Event) -> Signal:
+        """See :meth:`unbroken.core.dialect.EventReader.read`."""
+        data = event.data.strip()
+        if not data or event.type == "ping":
+            return Signal.SILENT
+        if data == DONE:
+            return Signal.ENDS
+        answer = parsed(data, event.type)
+        if not isinstance(answer, dict):
+            return Signal.OUTPUT
+        match event_kind(answer, event.type):
+            case "ping" | "content_block_stop":
+                return Signal.SILENT
+            case "message_start":
+                return _output_if(filled(mapping(answer.get("message")).get("content")))
+            case "content_block_start":
+                return _output_if(_starts_with_something(answer.get("content_block")))
+            case "content_block_delta":
+                return _output_if(_adds_something(answer.get("delta")))
+            case "message_delta":
+                return self._message_delta(answer.get("delta"))
+            case "message_stop":
+                return Signal.ENDS
+            case "error":
+                return _severity(judged(error_of(answer)))
+        return Signal.OUTPUT
+
+    def _message_delta(self, delta: object) -> Signal:
+        if not isinstance(delta, dict):
+            return _output_if(filled(delta))
+        reason = text(delta.get("stop_reason"))
+        if FINISH_REASONS.get(reason) is FinishMeaning.FAILED:
+            return Signal.TRANSIENT_ERROR
+        signal = _output_if(any(filled(value) for name, value in delta.items() if name not in _ENDING))
+        if reason and not self._settled:
+            self._settled = True
+            signal |= Signal.SETTLES
+        return signal
+
+
+_ENDING = frozenset({"stop_reason", "stop_sequence", "stop_details"})
+"""What says how a message ended; anything else in its delta was produced."""
+
+
+def _output_if(produced: bool) -> Signal:
+    return Signal.OUTPUT if produced else Signal.SILENT
+
+
+def _starts_with_something(block: object) -> bool:
+    """An empty text or thinking block is an announcement; any other block is itself a product of the model."""
+    if not isinstance(block, dict) or block.get("type") not in ("text", "thinking"):
+        return True
+    return _adds_something(block)
+
+
+def _adds_something(delta: object) -> bool:
+    if not isinstance(delta, dict):
+        return True
+    return any(filled(value) for name, value in delta.items() if name != "type")
+
+
+def _severity(error: Failed) -> Signal:
+    return Signal.TRANSIENT_ERROR if error.transient else Signal.PERMANENT_ERROR

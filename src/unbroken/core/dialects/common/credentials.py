@@ -1,0 +1,11 @@
+"""How OpenAI's clients, and most others, send a key."""
+
+from __future__ import annotations
+
+HEADERS = frozenset({"authorization", "api-key"})
+"""OpenAI's header, and Azure's."""
+
+
+def bearer(key: str) -> dict[str, str]:
+    """The header that carries a key (RFC 6750, section 2.1)."""
+    return {"Authorization": f"Bearer {key}"}

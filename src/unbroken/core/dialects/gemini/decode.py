@@ -1,0 +1,78 @@
+"""The events of a stream of content as typed events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from unbroken.core.answer import Answer
+from unbroken.core.dialects.common.errors import parsed
+from unbroken.core.dialects.gemini.errors import error_of, judged
+from unbroken.core.dialects.gemini.parts import Parts
+from unbroken.core.dialects.gemini.rule import names_a_reason
+from unbroken.core.events import Finish, TypedEvent, Usage, UsageReport
+from unbroken.core.payload import DONE, count, dicts, mapping, text
+from unbroken.core.sse import Event
+from unbroken.errors import MalformedEvent
+
+
+class GeminiDecoder:
+    """Typed events of one attempt."""
+
+    def __init__(self) -> None:
+        self._candidates: dict[int, Parts] = {}
+
+    def decode(self, event: Event) -> Sequence[TypedEvent]:
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
+        data = event.data.strip()
+        if not data or data == DONE:
+            return ()
+        answer = parsed(data, event.type)
+        return list(self._events(answer, event.type)) if isinstance(answer, dict) else ()
+
+    def decode_whole(self, body: bytes) -> Sequence[TypedEvent]:
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode_whole`."""
+        try:
+            answer = parsed(body)
+        except MalformedEvent:
+            return ()
+        return list(self._events(answer, "message")) if isinstance(answer, dict) else ()
+
+    def messages(self, answer: Answer) -> list[dict[str, Any]]:  # noqa: ARG002 - its parts are kept here
+        """See :meth:`unbroken.core.dialect.EventDecoder.messages`. It is the first candidate's content."""
+        parts = self._candidates[0].kept if 0 in self._candidates else []
+        return [{"role": "model", "parts": parts}] if parts else []
+
+    def _events(self, answer: Mapping[str, Any], event_type: str) -> Iterator[TypedEvent]:
+        for candidate in dicts(answer.get("candidates")):
+            yield from self._candidate(candidate)
+        if names_a_reason(reason := mapping(answer.get("promptFeedback")).get("blockReason")):
+            yield Finish(text(reason))
+        if (usage := _usage(mapping(answer.get("usageMetadata")))) != Usage():
+            yield UsageReport(usage)
+        if (error := error_of(answer, event_type)) is not None:
+            yield judged(error)
+
+    def _candidate(self, candidate: Mapping[str, Any]) -> Iterator[TypedEvent]:
+        index = count(candidate.get("index")) or 0
+        parts = self._candidates.setdefault(index, Parts(index))
+        for part in dicts(mapping(candidate.get("content")).get("parts")):
+            yield from parts.add(part)
+        if names_a_reason(reason := candidate.get("finishReason")):
+            yield Finish(text(reason), index)
+
+
+def _usage(counts: Mapping[str, Any]) -> Usage:
+    """Google counts thoughts apart from the candidates, and what tools brought apart from the prompt."""
+    thoughts = count(counts.get("thoughtsTokenCount"))
+    return Usage(
+        input_tokens=_sum(counts, "promptTokenCount", "toolUsePromptTokenCount"),
+        cached_tokens=count(counts.get("cachedContentTokenCount")),
+        output_tokens=_sum(counts, "candidatesTokenCount", "thoughtsTokenCount"),
+        reasoning_tokens=thoughts,
+    )
+
+
+def _sum(counts: Mapping[str, Any], *names: str) -> int | None:
+    said = [value for name in names if (value := count(counts.get(name))) is not None]
+    return sum(said) if said else None

@@ -1,0 +1,80 @@
+"""Google's errors: reading them, and writing one.
+
+Sources: ``google.rpc.Status``, ``google.rpc.Code`` and ``QuotaFailure``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from unbroken.core.dialect import GatewayError
+from unbroken.core.dialects.common.errors import failed
+from unbroken.core.events import Failed
+from unbroken.core.payload import dicts, filled, only_object, text
+from unbroken.core.sse import encode
+
+_TRANSIENT = frozenset({"RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED"})
+_SPENT_WORDS = re.compile(r"credits are depleted|limit: 0\b", re.I)
+_KEY = re.compile(r"api_key:[^\s'\"]+|AIza[\w-]{8,}")
+
+
+def read_error(status: int, body: bytes) -> Failed:
+    """What an error response says; it is in a list where an array was asked for. Any other body is not quoted."""
+    return judged(error_of(only_object(body)) or {}, status)
+
+
+def judged(error: Mapping[str, Any], status: int | None = None) -> Failed:
+    """An error in the project's words. Google's may quote the key (``Consumer 'api_key:...' has been suspended``).
+
+    A quota of a day does not come back by waiting, whatever delay the error proposes; a quota of a minute does.
+    """
+    said = failed(error, status)
+    transient = said.transient or (status is None and said.kind in _TRANSIENT)
+    spent = bool(_SPENT_WORDS.search(said.message)) or any("PerDay" in quota for quota in _quotas(error))
+    return Failed(_KEY.sub("api_key:...", said.message), said.kind, transient and not spent)
+
+
+def _quotas(error: Mapping[str, Any]) -> Iterator[str]:
+    for detail in dicts(error.get("details")):
+        for violation in dicts(detail.get("violations")):
+            yield text(violation.get("quotaId"))
+
+
+def error_of(answer: Mapping[str, Any], event_type: str = "message") -> Mapping[str, Any] | None:
+    if filled(error := answer.get("error")):
+        return error if isinstance(error, Mapping) else {"message": text(error)}
+    return answer if event_type == "error" else None
+
+
+# Writing them
+
+_CODES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def error_document(error: GatewayError) -> dict[str, Any]:
+    """An error as Google's clients expect it."""
+    status = _CODES.get(error.status, "UNAVAILABLE" if error.status >= 500 else "FAILED_PRECONDITION")
+    return {"error": {"code": error.status, "message": error.message, "status": status}}
+
+
+def error_body(error: GatewayError) -> bytes:
+    """The document as the body of a response."""
+    return msgspec.json.encode(error_document(error))
+
+
+def error_event(error: GatewayError) -> bytes:
+    """The document, or the provider's own, as an event of a stream."""
+    return encode(msgspec.json.encode(error.original or error_document(error)).decode())

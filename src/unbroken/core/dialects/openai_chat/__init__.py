@@ -1,0 +1,35 @@
+"""OpenAI's chat completions, as they are really spoken.
+
+Sources: OpenAI API reference, "Chat completions: streaming"; DeepSeek API docs, "Reasoning model" and "Rate limit"
+(``: keep-alive`` comments, ``insufficient_system_resource``); OpenRouter docs, "Streaming" (comments while processing,
+errors inside the stream, finish reason ``error``); vLLM and llama.cpp's server, whose streams are recorded in
+``tests/corpora/openai_chat``.
+"""
+
+from __future__ import annotations
+
+from unbroken.core.dialect import Dialect
+from unbroken.core.dialects.common import credentials, errors
+from unbroken.core.dialects.openai_chat import build, request
+from unbroken.core.dialects.openai_chat.decode import ChatDecoder
+from unbroken.core.dialects.openai_chat.finish_reasons import FINISH_REASONS
+from unbroken.core.dialects.openai_chat.rule import NOTABLE, ChatReader
+from unbroken.core.sse import comment
+
+OPENAI_CHAT = Dialect(
+    name="openai-chat",
+    serves=request.serves,
+    read_request=request.read_request,
+    reader=ChatReader,
+    notable=NOTABLE,
+    finish_reasons=FINISH_REASONS,
+    decoder=ChatDecoder,
+    read_error=errors.read_error,
+    error_body=errors.error_body,
+    error_event=errors.error_event,
+    path=build.path,
+    body=build.body,
+    credentials=credentials.bearer,
+    credential_headers=credentials.HEADERS,
+    heartbeat=comment("unbroken"),
+)

@@ -1,0 +1,25 @@
+"""What the finish reasons of chat completions mean.
+
+Sources: OpenAI API reference, "The chat completion chunk object"; DeepSeek API docs, "Create chat completion";
+OpenRouter docs, "Errors" (``error``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from unbroken.core.dialect import FinishMeaning
+
+FINISH_REASONS: Mapping[str, FinishMeaning] = MappingProxyType(
+    {
+        "stop": FinishMeaning.WHOLE,
+        "tool_calls": FinishMeaning.WHOLE,
+        "function_call": FinishMeaning.WHOLE,
+        "length": FinishMeaning.LENGTH,
+        "content_filter": FinishMeaning.FILTERED,
+        "error": FinishMeaning.FAILED,  # OpenRouter
+        "insufficient_system_resource": FinishMeaning.FAILED,  # DeepSeek
+    }
+)
+"""By the provider's word."""

@@ -1,0 +1,20 @@
+"""What a chat completion's request is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unbroken.core.dialect import Generation
+from unbroken.core.http import Request
+from unbroken.core.payload import count
+
+
+def serves(path: str) -> bool:
+    """Whether chat completions are made at a path (Azure's deployment paths included)."""
+    return path.rstrip("/").endswith("/chat/completions")
+
+
+def read_request(request: Request, body: Mapping[str, Any]) -> Generation:  # noqa: ARG001 - the body says it all
+    """Any JSON object that is posted there."""
+    return Generation(streaming=body.get("stream") is True, choices=count(body.get("n")) or 1)

@@ -1,0 +1,36 @@
+"""OpenAI's legacy completions: a prompt in, its continuation out.
+
+Sources: OpenAI API reference, "Completions"; vLLM's and DeepSeek's documentation of ``/completions`` (DeepSeek fills in
+the middle); Mistral's ``/v1/fim/completions``, whose choices carry a ``delta`` as in a chat; llama.cpp's server, whose
+streams are recorded in ``tests/corpora/openai_completions``.
+
+Each of several prompts gets ``n`` choices, numbered in a row; the attempt has settled when each has a finish reason.
+"""
+
+from __future__ import annotations
+
+from unbroken.core.dialect import Dialect
+from unbroken.core.dialects.common import credentials, errors
+from unbroken.core.dialects.openai_completions import build, request
+from unbroken.core.dialects.openai_completions.decode import CompletionsDecoder
+from unbroken.core.dialects.openai_completions.finish_reasons import FINISH_REASONS
+from unbroken.core.dialects.openai_completions.rule import NOTABLE, CompletionsReader
+from unbroken.core.sse import comment
+
+OPENAI_COMPLETIONS = Dialect(
+    name="openai-completions",
+    serves=request.serves,
+    read_request=request.read_request,
+    reader=CompletionsReader,
+    notable=NOTABLE,
+    finish_reasons=FINISH_REASONS,
+    decoder=CompletionsDecoder,
+    read_error=errors.read_error,
+    error_body=errors.error_body,
+    error_event=errors.error_event,
+    path=build.path,
+    body=build.body,
+    credentials=credentials.bearer,
+    credential_headers=credentials.HEADERS,
+    heartbeat=comment("unbroken"),
+)

@@ -1,0 +1,68 @@
+"""The events of a legacy completion as typed events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from unbroken.core.answer import Answer
+from unbroken.core.dialects.common.errors import error_of, error_of_choice, failed, parsed
+from unbroken.core.dialects.openai_completions.finish_reasons import FINISH_REASONS
+from unbroken.core.events import Finish, Reasoning, Text, TypedEvent, Usage, UsageReport
+from unbroken.core.payload import DONE, count, dicts, mapping, text
+from unbroken.core.sse import Event
+from unbroken.errors import MalformedEvent
+
+
+class CompletionsDecoder:
+    """Typed events of one attempt."""
+
+    def decode(self, event: Event) -> Sequence[TypedEvent]:
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
+        data = event.data.strip()
+        if not data or data == DONE or event.type == "ping":
+            return ()
+        return list(_events(mapping(parsed(data, event.type)), event.type))
+
+    def decode_whole(self, body: bytes) -> Sequence[TypedEvent]:
+        """See :meth:`unbroken.core.dialect.EventDecoder.decode_whole`."""
+        try:
+            return list(_events(mapping(parsed(body))))
+        except MalformedEvent:
+            return ()
+
+    def messages(self, answer: Answer) -> list[dict[str, Any]]:  # noqa: ARG002 - there is no conversation
+        """None: this dialect knows no conversation."""
+        return []
+
+
+def _events(chunk: Mapping[str, Any], event_type: str = "message") -> Iterator[TypedEvent]:
+    error = error_of(chunk, event_type)
+    for choice in dicts(chunk.get("choices")):
+        index = count(choice.get("index")) or 0
+        said = {**choice, **mapping(choice.get("message")), **mapping(choice.get("delta"))}
+        if words := text(said.get("reasoning")) or text(said.get("reasoning_content")):
+            yield Reasoning(words, index)
+        if words := text(said.get("text")) or text(said.get("content")):
+            yield Text(words, index)
+        error = error_of_choice(choice, FINISH_REASONS) if error is None else error
+        if error is None and (reason := text(choice.get("finish_reason"))):
+            yield Finish(reason, index)
+    if usage := mapping(chunk.get("usage")):
+        yield UsageReport(_usage(usage))
+    if error is not None:
+        yield failed(error)
+
+
+def _usage(fields: Mapping[str, Any]) -> Usage:
+    """OpenAI's counts, or DeepSeek's (``prompt_cache_hit_tokens``)."""
+    hits = count(fields.get("prompt_cache_hit_tokens"))
+    prompt, total = count(fields.get("prompt_tokens")), count(fields.get("total_tokens"))
+    cached = count(mapping(fields.get("prompt_tokens_details")).get("cached_tokens"))
+    output = count(fields.get("completion_tokens"))
+    return Usage(
+        input_tokens=prompt,
+        cached_tokens=cached if hits is None else hits,
+        output_tokens=output if prompt is None or total is None else total - prompt,
+        reasoning_tokens=count(mapping(fields.get("completion_tokens_details")).get("reasoning_tokens")),
+    )

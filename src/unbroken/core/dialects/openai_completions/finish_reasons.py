@@ -1,0 +1,23 @@
+"""What the finish reasons of legacy completions mean.
+
+Sources: OpenAI API reference, "The completion object"; DeepSeek API docs, "Create FIM completion"; OpenRouter docs,
+"Errors" (``error``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from unbroken.core.dialect import FinishMeaning
+
+FINISH_REASONS: Mapping[str, FinishMeaning] = MappingProxyType(
+    {
+        "stop": FinishMeaning.WHOLE,
+        "length": FinishMeaning.LENGTH,
+        "content_filter": FinishMeaning.FILTERED,
+        "error": FinishMeaning.FAILED,  # OpenRouter
+        "insufficient_system_resource": FinishMeaning.FAILED,  # DeepSeek
+    }
+)
+"""By the provider's word."""

@@ -1,0 +1,40 @@
+"""OpenAI's Responses, as they are really spoken.
+
+Sources: OpenAI API reference, "Responses: streaming events" and "Create a model response"; the types of openai-python
+3.54; openai-node #1964 (``keepalive``); openai-dotnet #881 (``error`` nested or flat); openai/codex #10324 and
+CLIProxyAPI #6007 (``codex.*``, ``responsesapi.*``); vercel/ai's recordings of OpenAI, Azure, xAI and GitHub Copilot;
+OpenRouter docs, "Responses API"; vLLM; llama.cpp's server, whose streams are recorded in
+``tests/corpora/openai_responses``.
+
+A stream says ``response.created`` and announces each output item before anything is in it. A reasoning model announces
+its reasoning at once and is then silent, for minutes: that is still the prelude. One event tells how all of it ended
+and carries the whole answer once more; nothing comes after it, but for ``[DONE]`` from some gateways.
+"""
+
+from __future__ import annotations
+
+from unbroken.core.dialect import Dialect
+from unbroken.core.dialects.common import credentials
+from unbroken.core.dialects.openai_responses import build, errors, request
+from unbroken.core.dialects.openai_responses.decode import ResponsesDecoder
+from unbroken.core.dialects.openai_responses.finish_reasons import FINISH_REASONS
+from unbroken.core.dialects.openai_responses.rule import NOTABLE, ResponsesReader
+from unbroken.core.sse import comment
+
+OPENAI_RESPONSES = Dialect(
+    name="openai-responses",
+    serves=request.serves,
+    read_request=request.read_request,
+    reader=ResponsesReader,
+    notable=NOTABLE,
+    finish_reasons=FINISH_REASONS,
+    decoder=ResponsesDecoder,
+    read_error=errors.read_error,
+    error_body=errors.error_body,
+    error_event=errors.error_event,
+    path=build.path,
+    body=build.body,
+    credentials=credentials.bearer,
+    credential_headers=credentials.HEADERS,
+    heartbeat=comment("unbroken"),
+)

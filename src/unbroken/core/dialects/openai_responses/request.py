@@ -1,0 +1,51 @@
+"""What a request for a response is, and whether its tools act."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from unbroken.core.dialect import Generation
+from unbroken.core.http import Request
+from unbroken.core.payload import dicts, mapping, text
+
+HARMLESS_TOOLS = frozenset(
+    {"function", "custom", "local_shell", "apply_patch"}  # run by the caller, who decides
+    | {"web_search", "web_search_preview", "file_search", "tool_search", "image_generation"}
+    | {"x_search", "collections_search", "browser_search"}  # xAI, Groq
+)
+"""Tools that change nothing when they run twice. Any other may: MCP, code, computers, and what is not known."""
+
+
+def serves(path: str) -> bool:
+    """Whether responses are made at a path (Azure's and Codex's paths included)."""
+    return path.rstrip("/").endswith("/responses")
+
+
+def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None:  # noqa: ARG001 - the body says it all
+    """A JSON object that asks a model."""
+    if body.keys().isdisjoint({"model", "input", "prompt"}):
+        return None
+    return Generation(streaming=body.get("stream") is True, acts=_acts(body))
+
+
+def _acts(body: Mapping[str, Any]) -> bool:
+    """Whether the call may act on the world or leaves state behind; a stored prompt may bring tools not seen here."""
+    if any(body.get(name) for name in ("background", "conversation", "prompt", "agent", "agent_reference")):
+        return True
+    brought = [item.get("tools") for item in dicts(body.get("input")) if item.get("type") == "additional_tools"]
+    return not all(map(_are_harmless, [body.get("tools"), *brought]))
+
+
+def _are_harmless(tools: object) -> bool:
+    return not tools or (isinstance(tools, list) and all(map(_is_harmless, tools)))
+
+
+def _is_harmless(tool: object) -> bool:
+    """A shell acts unless the caller runs it; a date in a name (``web_search_2025_08_26``) is a version."""
+    fields = mapping(tool)
+    kind = re.sub(r"_\d{4}_\d{2}_\d{2}$", "", text(fields.get("type")))
+    if kind == "shell":
+        return mapping(fields.get("environment")).get("type") == "local"
+    return kind in HARMLESS_TOOLS or (kind == "namespace" and _are_harmless(fields.get("tools")))

@@ -1,0 +1,69 @@
+"""What the events of a response mean to the rule."""
+
+from __future__ import annotations
+
+import re
+
+from unbroken.core.dialect import Generation, Signal
+from unbroken.core.dialects.common.errors import parsed, severity
+from unbroken.core.dialects.openai_responses.errors import ENDINGS, ERRORS, Json, error_in, event_kind
+from unbroken.core.payload import DONE, filled, mapping
+from unbroken.core.sse import Event
+
+PROGRESS = frozenset(
+    {"response.created", "response.queued", "response.in_progress", "response.metadata"}
+    | {"keepalive", "ping", "heartbeat", "response.keep_alive", "response.heartbeat", "codex.keepalive"}
+    | {"codex.rate_limits", "codex.response.metadata", "responsesapi.websocket_timing"}
+)
+"""Events that say nothing of the answer: the response's own progress, heartbeats, what OpenAI tells its Codex."""
+
+# In a JSON string quotation marks and line ends are escaped, so these match the protocol, never the model's words. JSON
+# may be broken over several `data` lines. Each alternative begins with another character: that keeps the search fast.
+_COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
+_LAST = rb"(?:%s)" % b"|".join(re.escape(name.encode()) for name in sorted(ENDINGS.keys() | ERRORS))
+NOTABLE = re.compile(
+    rb'"(?:type"%(c)s"%(last)s"|error"%(c)s[^n\s]|object"%(c)s"error"|detail"%(c)s)'
+    rb"|: ?%(last)s\n|\[DONE\]\s*\n" % {b"c": _COLON, b"last": _LAST}
+)
+
+
+class ResponsesReader:
+    """What the events of one attempt mean to the rule. It remembers nothing: every event speaks for itself."""
+
+    def __init__(self, generation: Generation) -> None:
+        """There is only ever one choice."""
+
+    def read(self, event: Event) -> Signal:
+        """See :meth:`unbroken.core.dialect.EventReader.read`."""
+        data = event.data.strip()
+        if not data:
+            return Signal.SILENT
+        if data == DONE:
+            return Signal.ENDS
+        answer = parsed(data, event.type)
+        if not isinstance(answer, dict):
+            return Signal.OUTPUT
+        kind = event_kind(answer, event)
+        if (error := error_in(kind, answer)) is not None:
+            return severity(error)
+        if kind in ENDINGS:
+            return Signal.SETTLES | Signal.ENDS
+        return Signal.SILENT if kind in PROGRESS or _is_empty(kind, answer) else Signal.OUTPUT
+
+
+def _is_empty(kind: str, answer: Json) -> bool:
+    """Whether an event announces something with nothing in it yet, or is a piece of nothing."""
+    if kind == "response.output_item.added":
+        item = mapping(answer.get("item"))
+        return item.get("type") in ("reasoning", "message") and not filled([item.get("content"), item.get("summary")])
+    if kind == "response.output_item.done" or not kind.endswith((".delta", ".done", "_part.added")):
+        return False
+    fields = [*answer.items(), *mapping(answer.get("part")).items()]
+    return not filled([value for name, value in fields if name not in _PLACES])
+
+
+_PLACES = frozenset(
+    {"type", "sequence_number", "event_id", "response_id", "item_id", "obfuscation", "agent", "part"}
+    | {"output_index", "content_index", "summary_index", "command_index", "annotation_index"}
+)
+"""Fields of a piece that are not what it says, but where it belongs."""

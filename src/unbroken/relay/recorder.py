@@ -1,0 +1,352 @@
+"""What happened: one record for each request, the turns that run, and counts."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from unbroken.core.actions import RetryEvent
+from unbroken.core.advice import SilentCut, advice
+from unbroken.core.failures import Failure, Phase
+from unbroken.core.report import AttemptReport, Report, silent_cuts
+from unbroken.errors import FirstOutputTimeout, MalformedStream, StreamCut, TurnError, Unreachable
+from unbroken.relay.client_request import ClientRequest
+
+if TYPE_CHECKING:
+    from unbroken.relay.turns import RelayedTurn
+
+RECENT = 100
+"""How many ended turns are kept."""
+
+LIVE = 200
+"""How many running turns are shown: more than a person can watch."""
+
+CUTS = 1000
+"""How many cuts are kept."""
+
+
+class Outcome(enum.StrEnum):
+    """How a request ended, as far as its client is concerned."""
+
+    ANSWERED = "answered"
+    """One whole answer."""
+    REFUSED = "refused"
+    """The upstream's error status was handed on."""
+    FAILED = "failed"
+    """The provider's error inside the stream was handed on."""
+    UNEXPECTED = "unexpected"
+    """Something else than was asked for was handed on: a page of HTML, say."""
+    CUT = "cut"
+    """The stream was lost after output."""
+    LOST = "lost"
+    """The stream was lost before output, and the budget is used up."""
+    TIMED_OUT = "timed_out"
+    """The model produced nothing in time."""
+    UNREACHABLE = "unreachable"
+    """No request got through."""
+    MALFORMED = "malformed"
+    """The stream broke its own format."""
+    LEFT = "left"
+    """The client went away."""
+    STOPPED = "stopped"
+    """The relay was stopped."""
+    PASSED = "passed"
+    """No generation call: it was passed through."""
+    REJECTED = "rejected"
+    """The relay itself refused it: token, host, limits, no such route."""
+
+
+class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One request, running or ended: figures and codes, never content or keys.
+
+    Attributes:
+        id: its name in headers and logs.
+        started: seconds since the epoch.
+        elapsed: seconds from its start to now or to its end.
+        method: of the request.
+        path: of the request, without its query.
+        upstream: name of the upstream, ``None`` where it went to none.
+        dialect: name of the dialect, ``None`` where it was no generation call.
+        streaming: whether events were asked for.
+        status: the HTTP status that was sent, ``None`` where none was.
+        outcome: how it ended, ``None`` while it runs.
+        first_output: seconds until the client got the first of the answer, ``None`` where it got none.
+        bytes_in: bytes of the request's body.
+        bytes_out: bytes of the response's body.
+        heartbeats: how many heartbeats were sent to the client.
+        attempts: every attempt upstream; while the turn runs the last one is running.
+        retries: how many attempts were made because one was provably not processed.
+        replays: how many attempts were made because one was lost.
+        detail: one line for a person where it failed, or ``""``.
+    """
+
+    id: str
+    started: float
+    elapsed: float
+    method: str
+    path: str
+    upstream: str | None = None
+    dialect: str | None = None
+    streaming: bool = False
+    status: int | None = None
+    outcome: Outcome | None = None
+    first_output: float | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    heartbeats: int = 0
+    attempts: tuple[AttemptReport, ...] = ()
+    retries: int = 0
+    replays: int = 0
+    detail: str = ""
+
+    @property
+    def is_turn(self) -> bool:
+        """Whether it is a generation call."""
+        return self.dialect is not None
+
+    @property
+    def saved(self) -> bool:
+        """Whether it was answered although an attempt had been lost."""
+        return self.outcome is Outcome.ANSWERED and len(self.attempts) > 1
+
+    @property
+    def cuts(self) -> list[SilentCut]:
+        """Every attempt that was cut in silence, before its first output."""
+        return silent_cuts(self.attempts, self.started)
+
+
+class Totals(msgspec.Struct):
+    """Counts since the start.
+
+    Attributes:
+        turns: how many have ended.
+        answered: how many of them with a whole answer.
+        saved: how many of those had lost an attempt before.
+        cut: how many were lost, before or after output.
+        passed: how many requests were passed through.
+    """
+
+    turns: int = 0
+    answered: int = 0
+    saved: int = 0
+    cut: int = 0
+    passed: int = 0
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is known at one moment, or what is new since another one.
+
+    Attributes:
+        version: of Unbroken.
+        started: when the relay was started, in seconds since the epoch.
+        now: the moment.
+        upstreams: their names.
+        running: how many turns run.
+        live: the oldest of them.
+        recent: the last that ended, newest first.
+        cuts: the last cuts, oldest first.
+        advice: what these cuts' silences mean, or ``""``.
+        totals: counts.
+    """
+
+    version: str
+    started: float
+    now: float
+    upstreams: tuple[str, ...]
+    running: int
+    live: tuple[RequestRecord, ...]
+    recent: tuple[RequestRecord, ...]
+    cuts: tuple[SilentCut, ...]
+    advice: str
+    totals: Totals
+
+
+class Observer(Protocol):
+    """Shows what happens, as it happens: the access log, the metrics."""
+
+    def started(self) -> None:
+        """A turn has started."""
+
+    def retried(self, turn_id: str, event: RetryEvent) -> None:
+        """An attempt of a turn was lost, and another one follows."""
+
+    def ended(self, record: RequestRecord) -> None:
+        """A request has ended."""
+
+
+class Recorder:
+    """Keeps what happened, and tells observers.
+
+    Args:
+        observers: called at every event.
+
+    Attributes:
+        live: the turns that run, by their names.
+        recent: the last turns that ended, newest first.
+        cuts: the last cuts, oldest first.
+        totals: counts.
+    """
+
+    def __init__(self, *observers: Observer) -> None:
+        self.live: dict[str, RelayedTurn] = {}
+        self.recent: deque[RequestRecord] = deque(maxlen=RECENT)
+        self.cuts: deque[SilentCut] = deque(maxlen=CUTS)
+        self.totals = Totals()
+        self._observers = observers
+        self._started = time.time()
+
+    def start(self, turn: RelayedTurn) -> None:
+        """Register a turn that starts."""
+        self.live[turn.id] = turn
+        for observer in self._observers:
+            observer.started()
+
+    def retry(self, turn_id: str, event: RetryEvent) -> None:
+        """Record that an attempt of a turn was lost, and that another one follows."""
+        for observer in self._observers:
+            observer.retried(turn_id, event)
+
+    def end(self, record: RequestRecord) -> None:
+        """Record the end of a request, turn or not."""
+        if record.is_turn:
+            self.live.pop(record.id, None)
+            self.recent.appendleft(record)
+            self.cuts.extend(record.cuts)
+        self._count(record)
+        for observer in self._observers:
+            observer.ended(record)
+
+    def snapshot(self, version: str, upstreams: tuple[str, ...], since: int = 0) -> Snapshot:
+        """Everything, now; of the turns that have ended only what is new.
+
+        Args:
+            version: of Unbroken.
+            upstreams: their names.
+            since: how many turns had ended at the last look.
+        """
+        recent = tuple(islice(self.recent, max(0, self.totals.turns - since)))
+        cuts = [cut for record in reversed(recent) for cut in record.cuts] if since else self.cuts
+        return Snapshot(
+            version=version,
+            started=self._started,
+            now=time.time(),
+            upstreams=upstreams,
+            running=len(self.live),
+            live=tuple(turn.record() for turn in islice(self.live.values(), LIVE)),
+            recent=recent,
+            cuts=tuple(cuts),
+            advice=advice(cuts),
+            totals=self.totals,
+        )
+
+    def _count(self, record: RequestRecord) -> None:
+        totals = self.totals
+        totals.turns += record.is_turn
+        totals.answered += record.outcome is Outcome.ANSWERED
+        totals.saved += record.saved
+        totals.cut += record.is_turn and record.outcome in (Outcome.CUT, Outcome.LOST)
+        totals.passed += record.outcome is Outcome.PASSED
+
+
+def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
+    """What several processes of one relay know, as one snapshot."""
+    first = snapshots[0]
+    cuts = sorted((cut for one in snapshots for cut in one.cuts), key=lambda cut: cut.at)[-CUTS:]
+    recent = sorted((turn for one in snapshots for turn in one.recent), key=lambda turn: turn.started + turn.elapsed)
+    live = sorted((turn for one in snapshots for turn in one.live), key=lambda turn: turn.started)
+    counts = {name: sum(getattr(one.totals, name) for one in snapshots) for name in Totals.__struct_fields__}
+    return Snapshot(
+        version=first.version,
+        started=min(one.started for one in snapshots),
+        now=first.now,
+        upstreams=first.upstreams,
+        running=sum(one.running for one in snapshots),
+        live=tuple(live[:LIVE]),
+        recent=tuple(recent[: -RECENT - 1 : -1]),
+        cuts=tuple(cuts),
+        advice=advice(cuts),
+        totals=Totals(**counts),
+    )
+
+
+_HANDED_ON = {
+    Failure.BUSY.code: Outcome.REFUSED,
+    Failure.GATEWAY_GAVE_UP.code: Outcome.REFUSED,
+    Failure.REFUSED.code: Outcome.REFUSED,
+    Failure.OTHER_CONTENT.code: Outcome.UNEXPECTED,
+    Failure.TRANSIENT_ERROR.code: Outcome.FAILED,
+    Failure.PERMANENT_ERROR.code: Outcome.FAILED,
+}
+"""What the last attempt met that was handed on to the client as it came."""
+
+
+def outcome_of(report: Report, error: TurnError | None) -> Outcome:
+    """How a turn ended that its client has not left."""
+    match error:
+        case None:
+            last = report.attempts[-1].failure if report.attempts else None
+            return _HANDED_ON.get(last or "", Outcome.ANSWERED)
+        case Unreachable():
+            return Outcome.UNREACHABLE
+        case FirstOutputTimeout():
+            return Outcome.TIMED_OUT
+        case MalformedStream():
+            return Outcome.MALFORMED
+        case StreamCut() if error.phase in (Phase.HEADERS, Phase.PRELUDE):
+            return Outcome.LOST
+    return Outcome.CUT
+
+
+class OpenRequest:
+    """A request while it is served, up to its one record.
+
+    Args:
+        request_id: its name in headers and logs.
+        incoming: the client's request.
+
+    Attributes:
+        turn: the turn that it became, ``None`` where it is no generation call.
+        outcome: how it ended; ``None`` while it runs, and for requests that are not recorded.
+        status: the HTTP status that was sent.
+        upstream: name of the upstream.
+        sent: bytes of the response's body.
+        detail: one line for a person where it failed.
+    """
+
+    def __init__(self, request_id: str, incoming: ClientRequest) -> None:
+        self.id = request_id
+        self.turn: RelayedTurn | None = None
+        self.outcome: Outcome | None = None
+        self.status: int | None = None
+        self.upstream: str | None = None
+        self.sent = 0
+        self.detail = ""
+        self._incoming = incoming
+        self._started = time.time()
+        self._began = time.monotonic()
+
+    def record(self) -> RequestRecord | None:
+        """What is known of it at its end; ``None`` where it is not recorded."""
+        if self.turn is not None:
+            return self.turn.record()
+        if self.outcome is None:
+            return None
+        return RequestRecord(
+            id=self.id,
+            started=self._started,
+            elapsed=time.monotonic() - self._began,
+            method=self._incoming.method,
+            path=self._incoming.path,
+            upstream=self.upstream,
+            status=self.status,
+            outcome=self.outcome,
+            bytes_in=self._incoming.received,
+            bytes_out=self.sent,
+            detail=self.detail,
+        )
