@@ -20,7 +20,7 @@ $(VENV)/made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say PYTHON=/path/to/it")'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "· installing unbroken and what it needs"
-	@$(PIP) install -c constraints.txt -e .
+	@$(PIP) install -c constraints.txt -e '.[all]'
 	@touch $@
 
 $(VENV)/demo: $(VENV)/made
@@ -52,8 +52,8 @@ lint: $(VENV)/test
 	@$(VENV)/bin/ruff format --check .
 
 types: $(VENV)/test
-	@echo "· mypy --strict"
-	@$(VENV)/bin/mypy
+	@echo "· mypy --strict, for linux, darwin and win32"
+	@for platform in linux darwin win32; do $(VENV)/bin/mypy --platform $$platform --cache-dir .mypy_cache/$$platform || exit 1; done
 
 imports: $(VENV)/test
 	@echo "· import rule"

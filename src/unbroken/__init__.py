@@ -6,10 +6,11 @@ The public names are resolved on first use, so that importing the package costs 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unbroken.client import Answer, AsyncClient, AsyncTurnStream, Client, TurnStream
+    from unbroken.client import Answer, AsyncClient, AsyncTurnStream, Client, PartialToolCall, TurnStream
     from unbroken.core.actions import RetryEvent
     from unbroken.core.events import (
         Failed,
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
         UsageReport,
     )
     from unbroken.core.policy import Policy
-    from unbroken.core.report import AttemptReport, Report
+    from unbroken.core.report import AttemptReport, Progress, Report
     from unbroken.errors import (
         CallerTimeout,
         FirstOutputTimeout,
         MalformedStream,
+        MissingExtra,
         ProviderError,
+        StateError,
         StreamCut,
         TurnError,
         UnbrokenError,
@@ -45,24 +48,28 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "RetryEvent": "core.actions",
     "Answer": "client",
     "AsyncClient": "client",
     "AsyncTransport": "transports.httpx2",
-    "CallerTimeout": "errors",
     "AsyncTurnStream": "client",
     "AttemptReport": "core.report",
+    "CallerTimeout": "errors",
     "Client": "client",
     "Failed": "core.events",
     "Finish": "core.events",
     "FirstOutputTimeout": "errors",
     "MalformedStream": "errors",
+    "MissingExtra": "errors",
+    "PartialToolCall": "client",
     "Policy": "core.policy",
+    "Progress": "core.report",
     "ProviderError": "errors",
     "Reasoning": "core.events",
     "Refusal": "core.events",
     "Report": "core.report",
+    "RetryEvent": "core.actions",
     "Signature": "core.events",
+    "StateError": "errors",
     "StreamCut": "errors",
     "Text": "core.events",
     "ToolCall": "core.events",
@@ -93,13 +100,17 @@ __all__ = [
     "Finish",
     "FirstOutputTimeout",
     "MalformedStream",
+    "MissingExtra",
+    "PartialToolCall",
     "Policy",
+    "Progress",
     "ProviderError",
     "Reasoning",
     "Refusal",
     "Report",
     "RetryEvent",
     "Signature",
+    "StateError",
     "StreamCut",
     "Text",
     "ToolCall",
@@ -118,6 +129,11 @@ __all__ = [
     "__version__",
     "wrap",
 ]
+
+
+if importlib.util.find_spec("httpx2") is None:  # ``import *`` must work without the extra; the names say what they need
+    __all__.remove("AsyncTransport")
+    __all__.remove("Transport")
 
 
 def __getattr__(name: str) -> Any:

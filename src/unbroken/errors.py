@@ -4,6 +4,7 @@
 
     UnbrokenError
     ├── UsageError            the caller's mistake: a bad URL, an unknown provider, a missing key, a bad proxy
+    ├── MissingExtra          an optional part is not installed; the message says how to install it
     ├── StateError            an object used outside its lifetime: a turn opened twice, or read after it was closed
     ├── WireError             the network failed; raised by the wire, decided upon by the core, never leaves a driver
     ├── DecodeError           bytes that break the format of the stream
@@ -18,9 +19,9 @@
         ├── UnexpectedResponse  an answer of another kind than was asked for: HTML, JSON, a redirect
         └── ProviderError     the provider itself said no: a status, or an error inside the stream
 
-``UsageError`` is also a :class:`ValueError`, ``StateError`` a :class:`RuntimeError`, ``FirstOutputTimeout`` and
-``CallerTimeout`` a :class:`TimeoutError`. What a program usually wants to catch is :class:`TurnError`; what must not
-be missed is :class:`StreamCut`: an answer that looks whole without it may not be.
+``UsageError`` is also a :class:`ValueError`, ``MissingExtra`` an :class:`ImportError`, ``StateError`` a
+:class:`RuntimeError`, ``FirstOutputTimeout`` and ``CallerTimeout`` a :class:`TimeoutError`. What a program usually
+catches is :class:`TurnError`. :class:`StreamCut` must not be missed: without it a truncated answer looks whole.
 """
 
 from __future__ import annotations
@@ -39,6 +40,18 @@ class UnbrokenError(Exception):
 
 class UsageError(UnbrokenError, ValueError):
     """The caller's mistake; the message names it and the next step."""
+
+
+class MissingExtra(UnbrokenError, ImportError):
+    """An optional part of Unbroken is not installed; the message says how to install it.
+
+    Attributes:
+        extra: the name of the extra, as in ``pip install 'unbroken[relay]'``.
+    """
+
+    def __init__(self, what: str, extra: str, missing: ImportError) -> None:
+        super().__init__(f"{what} {missing.name or 'more'}: pip install 'unbroken[{extra}]'", name=missing.name)
+        self.extra = extra
 
 
 class StateError(UnbrokenError, RuntimeError):

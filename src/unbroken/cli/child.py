@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
@@ -123,25 +124,31 @@ class _Signals(contextlib.AbstractContextManager["_Signals"]):
 
 
 def _wait_for(child: int) -> None:
-    """Wait until the program has ended, but leave it to be reaped. Where the terminal stops it, we stop with it."""
+    """Wait until the program has ended, but leave it to be reaped. Where the terminal stops it, stop with it."""
+    if sys.platform == "win32":
+        raise NotImplementedError("there is no waitid on Windows")
+    posix: Any = os  # Python has waitid on macOS since 3.13; typeshed does not know it
     while True:
-        state = os.waitid(os.P_PID, child, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
-        if state is None or state.si_code in (os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED):
+        state = posix.waitid(posix.P_PID, child, posix.WEXITED | posix.WSTOPPED | posix.WNOWAIT)
+        if state is None or state.si_code in (posix.CLD_EXITED, posix.CLD_KILLED, posix.CLD_DUMPED):
             return
-        # Perhaps it goes on already: then there is nothing to be seen any more.
-        still = os.waitid(os.P_PID, child, os.WSTOPPED | os.WNOHANG)
+        still = posix.waitid(posix.P_PID, child, posix.WSTOPPED | posix.WNOHANG)  # None where it goes on already
         if still is not None and still.si_status in _STOPS:
             os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def _is_in_foreground() -> bool:
     """Whether a terminal sends our process group what is typed there."""
+    if sys.platform == "win32":
+        return True  # a console sends Ctrl-C to every process that is attached to it
     with _terminal() as terminal:
         return terminal is not None and os.tcgetpgrp(terminal) == os.getpgrp()
 
 
 @contextlib.contextmanager
 def _terminal() -> Iterator[int | None]:
+    if sys.platform == "win32":
+        raise NotImplementedError("a Unix terminal")
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
     except OSError:  # there is none

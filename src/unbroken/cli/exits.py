@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-from unbroken.errors import ProviderError, UnbrokenError, UnexpectedResponse, Unreachable, UsageError
+from unbroken.errors import MissingExtra, ProviderError, UnbrokenError, UnexpectedResponse, Unreachable, UsageError
 
 UNWRITABLE, USAGE, REFUSED, LOST, UNREACHABLE = 1, 2, 3, 4, 5
 """The answer could not be written; a mistake of the user's; refused by the provider; the stream was lost; the provider
@@ -39,7 +39,7 @@ class OutputError(UnbrokenError):
 def exit_code(error: UnbrokenError) -> int:
     """The exit code of an error."""
     match error:
-        case UsageError():
+        case UsageError() | MissingExtra():
             return USAGE
         case OutputError():
             return CLOSED if error.closed else UNWRITABLE

@@ -16,9 +16,14 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, cast
 
-import httptools
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from unbroken.errors import MissingExtra
+
+try:
+    import httptools
+    import uvicorn
+    from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+except ImportError as exc:
+    raise MissingExtra("the relay needs", "relay", exc) from None
 
 from unbroken.core.dialect import GatewayError
 from unbroken.core.dialects import DEFAULT

@@ -15,16 +15,22 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
-from prometheus_client.multiprocess import MultiProcessCollector
+
+from unbroken.errors import MissingExtra
+
+try:
+    from prometheus_client import (
+        CONTENT_TYPE_LATEST,
+        CollectorRegistry,
+        Counter,
+        Gauge,
+        Histogram,
+        disable_created_metrics,
+        generate_latest,
+    )
+    from prometheus_client.multiprocess import MultiProcessCollector
+except ImportError as exc:
+    raise MissingExtra("the relay needs", "relay", exc) from None
 
 from unbroken.core.actions import RetryEvent
 from unbroken.core.report import Report

@@ -114,6 +114,8 @@ class Crew:
             del os.environ[_METRICS]
 
     def _start(self) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError("see serve_together")
         args = (self._settings, self._sock, self._log, self._folder, self._stopped)
         worker = self._context.Process(target=_work, args=args, daemon=False)
         # A terminal tells the workers too, but they are not to take it for themselves: what is blocked is inherited.
@@ -199,6 +201,8 @@ def _work(settings: Settings, sock: socket.socket, log: Mapping[str, bool] | Non
 @contextlib.asynccontextmanager
 async def _meeting(folder: Path, relay: Relay) -> AsyncIterator[None]:
     """Tell other workers what this one knows, and ask them when somebody wants to know all."""
+    if sys.platform == "win32":
+        raise NotImplementedError("see serve_together")
     mine = _meeting_point(folder, os.getpid())
 
     async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -229,6 +233,8 @@ def _meeting_point(folder: Path, pid: int | None) -> Path:
 
 async def _ask(path: Path, seen: dict[str, int]) -> Snapshot | None:
     """What another worker knows, and has not told before; ``None`` where it is gone."""
+    if sys.platform == "win32":
+        raise NotImplementedError("see serve_together")
     try:
         async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_unix_connection(path)

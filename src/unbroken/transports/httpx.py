@@ -5,7 +5,12 @@ from __future__ import annotations
 from types import ModuleType
 from typing import ClassVar
 
-import httpx
+from unbroken.errors import MissingExtra
+
+try:
+    import httpx
+except ImportError as exc:
+    raise MissingExtra("the transports for httpx need", "httpx", exc) from None
 
 from unbroken.transports.asynchronous import AsyncRuleBody, AsyncRuleTransport
 from unbroken.transports.synchronous import RuleBody, RuleTransport

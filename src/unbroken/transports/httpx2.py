@@ -5,7 +5,12 @@ from __future__ import annotations
 from types import ModuleType
 from typing import ClassVar
 
-import httpx2
+from unbroken.errors import MissingExtra
+
+try:
+    import httpx2
+except ImportError as exc:
+    raise MissingExtra("the transports for httpx2 need", "httpx2", exc) from None
 
 from unbroken.transports.asynchronous import AsyncRuleBody, AsyncRuleTransport
 from unbroken.transports.synchronous import RuleBody, RuleTransport

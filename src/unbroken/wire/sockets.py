@@ -177,7 +177,7 @@ def readable(sock: socket.socket) -> bool:
     """Whether a read would return at once. An idle connection on which it would has been closed, or soon will be."""
     if sock.fileno() < 0:
         return True
-    if not hasattr(select, "poll"):
+    if sys.platform == "win32":
         return bool(select.select([sock], [], [], 0)[0])
     poll = select.poll()
     poll.register(sock, select.POLLIN)
