@@ -14,6 +14,7 @@ from unbroken.core.policy import Policy
 from unbroken.errors import UsageError, WireError
 from unbroken.relay import asgi, headers
 from unbroken.relay.client_request import ClientLeft, ClientRequest, Rejection
+from unbroken.relay.errors import STOPPED, gateway_error
 from unbroken.relay.recorder import Outcome
 from unbroken.relay.turns import LAST_WORDS
 from unbroken.wire.async_http import AsyncHttpExchange, AsyncHttpWire
@@ -112,10 +113,8 @@ class Passthrough:
                 await asgi.body(self._send, chunk)
             self._finished = True
             await asgi.body(self._send, b"", more=False)
-        except WireError as exc:
-            await self._fail(GatewayError(502, exc.failure.code, str(exc)))
-        except UsageError as exc:
-            await self._fail(GatewayError(500, "misconfigured", str(exc)))
+        except (WireError, UsageError) as exc:
+            await self._fail(gateway_error(exc))
 
     async def _fail(self, error: GatewayError) -> None:
         self.detail = error.message
@@ -136,7 +135,7 @@ class Passthrough:
         """The relay is stopped: tell the client, where no response has begun."""
         if not self._finished:
             with anyio.move_on_after(LAST_WORDS, shield=True):
-                await self._fail(GatewayError(503, "relay_stopped", "the relay was stopped"))
+                await self._fail(STOPPED)
             self.outcome = Outcome.STOPPED
 
     async def _content(self, scope: anyio.CancelScope) -> AsyncIterator[bytes]:

@@ -15,9 +15,10 @@ from unbroken.core.http import Head
 from unbroken.core.payload import mapping, only_object
 from unbroken.core.turn import READ_REFUSAL
 from unbroken.drivers.asynchronous import AsyncDriver
-from unbroken.errors import FirstOutputTimeout, TurnError, UsageError
+from unbroken.errors import TurnError, UsageError
 from unbroken.relay import asgi
 from unbroken.relay.client_request import ClientRequest
+from unbroken.relay.errors import STOPPED, gateway_error
 from unbroken.relay.recorder import Outcome, RequestRecord, outcome_of
 from unbroken.relay.reply import Reply
 
@@ -148,7 +149,7 @@ class RelayedTurn:
         except TurnError as exc:
             await self._fail(outcome_of(self.driver.report, exc), gateway_error(exc))
         except UsageError as exc:  # the relay's proxy or CA file cannot be used
-            await self._fail(Outcome.UNREACHABLE, GatewayError(500, "misconfigured", str(exc)))
+            await self._fail(Outcome.UNREACHABLE, gateway_error(exc))
         except OSError:
             pass  # the client has gone: a server may report it so (ASGI, "Disconnected client - send exception")
 
@@ -198,11 +199,5 @@ class RelayedTurn:
     async def _stop(self) -> None:
         """The relay is stopped: tell the client why the turn ends."""
         if self.outcome is None:
-            error = GatewayError(503, "relay_stopped", "the relay was stopped", retryable=True)
             with anyio.move_on_after(LAST_WORDS, shield=True):
-                await self._fail(Outcome.STOPPED, error)
-
-
-def gateway_error(error: TurnError) -> GatewayError:
-    """What a client is told of a failure, with a gateway's status (RFC 9110, section 15.6)."""
-    return GatewayError(504 if isinstance(error, FirstOutputTimeout) else 502, error.code, str(error))
+                await self._fail(Outcome.STOPPED, STOPPED)
