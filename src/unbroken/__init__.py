@@ -6,10 +6,12 @@ The public names are resolved on first use, so that importing the package costs 
 from __future__ import annotations
 
 import importlib
-import importlib.util
-from typing import TYPE_CHECKING, Any
+from importlib.machinery import PathFinder
 
+TYPE_CHECKING = False  # as typing has it, without the cost of importing it
 if TYPE_CHECKING:
+    from typing import Any
+
     from unbroken.client import Answer, AsyncClient, AsyncTurnStream, Client, PartialToolCall, TurnStream
     from unbroken.core.actions import RetryEvent
     from unbroken.core.events import (
@@ -131,7 +133,7 @@ __all__ = [
 ]
 
 
-if importlib.util.find_spec("httpx2") is None:  # ``import *`` must work without the extra; the names say what they need
+if PathFinder.find_spec("httpx2") is None:  # ``import *`` must work without the extra; the names say what they need
     __all__.remove("AsyncTransport")
     __all__.remove("Transport")
 

@@ -11,7 +11,7 @@ import pytest
 from cli.programs import Cli, Ended
 from unbroken.cli.exec import summary
 from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
-from unbroken.relay.board import Totals
+from unbroken.relay.recorder import Totals
 
 TOKEN = ScriptedAnswer(text="TOKEN-42")
 ASKING = str(Path(__file__).with_name("asking.py"))

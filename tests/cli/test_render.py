@@ -33,7 +33,7 @@ def waits(phase: Phase, attempt: int = 1, **known: Any) -> Progress:
 class Turn:
     """As much of a turn as a renderer looks at."""
 
-    answer: Answer = field(default_factory=lambda: Answer(OPENAI_CHAT.decoder()))
+    answer: Answer = field(default_factory=lambda: Answer(OPENAI_CHAT, OPENAI_CHAT.decoder()))
     progress: Progress = field(default_factory=lambda: waits(Phase.HEADERS))
     report: Report = field(default_factory=Report)
 

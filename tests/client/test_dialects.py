@@ -1,15 +1,20 @@
-"""The four dialects of the client: the same events, and conversations that can go on."""
+"""The dialects through the client: the same events, and conversations that can go on."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 import unbroken
 from client.asking import Asking
-from unbroken.client.forms import FORMS, endpoint
+from unbroken.core.dialect import Dialect
+from unbroken.core.dialects import DIALECTS
+from unbroken.core.dialects.anthropic_messages import ANTHROPIC_MESSAGES
+from unbroken.core.dialects.gemini import GEMINI
+from unbroken.core.dialects.openai_chat import OPENAI_CHAT
+from unbroken.core.dialects.openai_completions import OPENAI_COMPLETIONS
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
 KEY = "sk-dialects"
@@ -18,7 +23,7 @@ WHOLE = ScriptedAnswer(
 )
 
 
-@pytest.fixture(params=FORMS)
+@pytest.fixture(params=[dialect.name for dialect in DIALECTS if dialect is not OPENAI_COMPLETIONS])
 def dialect(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -116,17 +121,41 @@ def test_the_key_goes_in_the_dialects_header_and_not_in_the_url(dialect: str, fi
 
 
 @pytest.mark.parametrize(
-    ("base", "path", "url"),
+    ("dialect", "base", "url"),
     [
-        ("https://api.deepseek.com/v1", "/chat/completions", "https://api.deepseek.com/v1/chat/completions"),
-        ("https://api.anthropic.com", "/v1/messages", "https://api.anthropic.com/v1/messages"),
-        ("https://gateway/anthropic/v1", "/v1/messages", "https://gateway/anthropic/v1/messages"),
-        ("https://host", "/v1beta/models/m:go?alt=sse", "https://host/v1beta/models/m:go?alt=sse"),
-        ("https://host/v1", "/v1beta/models/m:go?alt=sse", "https://host/v1/models/m:go?alt=sse"),
+        (OPENAI_CHAT, "https://api.deepseek.com/v1", "https://api.deepseek.com/v1/chat/completions"),
+        (ANTHROPIC_MESSAGES, "https://api.anthropic.com", "https://api.anthropic.com/v1/messages"),
+        (ANTHROPIC_MESSAGES, "https://gateway/anthropic/v1", "https://gateway/anthropic/v1/messages"),
+        (GEMINI, "https://host", "https://host/v1beta/models/m:streamGenerateContent?alt=sse"),
+        (GEMINI, "https://host/v1", "https://host/v1/models/m:streamGenerateContent?alt=sse"),
     ],
 )
-def test_a_version_at_the_end_of_the_base_url_stands_for_the_paths(base: str, path: str, url: str) -> None:
-    assert endpoint(base, path) == url
+def test_a_version_at_the_end_of_the_base_url_stands_for_the_paths(dialect: Dialect, base: str, url: str) -> None:
+    assert dialect.url(base, "m") == url
+
+
+class TestLegacyCompletions:
+    SETTINGS: ClassVar = {"dialect": OPENAI_COMPLETIONS.name, "api_key": KEY, "model": "m", "proxy": ""}
+
+    def test_continue_a_prompt(self, asking: Asking) -> None:
+        with Upstream(answer=ScriptedAnswer(text=["Hello", " world"])) as upstream:
+            said = asking(upstream, "Once upon", client={"base_url": upstream.url, **self.SETTINGS})
+            sent = json.loads(upstream.requests[0].body)
+        assert said.answer.text == "Hello world"
+        assert sent["prompt"] == "Once upon"
+
+    @pytest.mark.parametrize(
+        ("messages", "options", "why"),
+        [
+            ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], {}, "one prompt"),
+            ([{"role": "user", "content": [{"type": "text", "text": "a"}]}], {}, "one prompt"),
+            ("a", {"tools": [{"type": "function"}]}, "no tools"),
+        ],
+    )
+    def test_know_neither_conversations_nor_tools(self, messages: Any, options: dict[str, Any], why: str) -> None:
+        client = unbroken.Client(base_url="http://127.0.0.1:9", **self.SETTINGS)
+        with client, pytest.raises(unbroken.UsageError, match=why):
+            client.stream(messages, **options)
 
 
 def test_an_unknown_dialect_is_refused_with_those_there_are() -> None:

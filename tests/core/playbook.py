@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from unbroken.core.actions import Action, Drop, EndTurn, Fail, Give, GiveHead, Notify, Read, Send, Wait
-from unbroken.core.dialect import Call
+from unbroken.core.dialect import Call, Generation
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head
@@ -237,7 +237,7 @@ class Playbook:
         jitter: float = 0.0,
         **policy: Any,
     ) -> None:
-        call = Call(OPENAI_CHAT, streaming, choices, acts, single_attempt)
+        call = Call(OPENAI_CHAT, Generation(streaming, choices, acts), single_attempt)
         self.now = START
         self.head: Head | None = None
         self.error: TurnError | None = None

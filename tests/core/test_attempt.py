@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from core.playbook import ANSWER, BROKEN, COMMENT, DONE, INVALID, OVERLOADED, ROLE, STOP, USAGE, delta, text
 from unbroken.core.attempt import Attempt, Mode
-from unbroken.core.dialect import Call
+from unbroken.core.dialect import Call, Generation
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.http import Head
@@ -22,7 +22,7 @@ from unbroken.core.sse import encode
 
 
 def opened(mode: Mode = Mode.STREAM, *, choices: int = 1, policy: Policy | None = None, **headers: str) -> Attempt:
-    attempt = Attempt(1, Call(OPENAI_CHAT, mode is Mode.STREAM, choices), policy or Policy(), 0.0)
+    attempt = Attempt(1, Call(OPENAI_CHAT, Generation(mode is Mode.STREAM, choices)), policy or Policy(), 0.0)
     fields = tuple((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items())
     attempt.open(Head(200, fields), mode)
     return attempt
@@ -42,7 +42,7 @@ class TestPhases:
         assert attempt.failure is None
 
     def test_it_begins_before_the_request_is_sent(self) -> None:
-        attempt = Attempt(7, Call(OPENAI_CHAT, True), Policy(), 5.0)
+        attempt = Attempt(7, Call(OPENAI_CHAT, Generation(streaming=True)), Policy(), 5.0)
         assert (attempt.number, attempt.started, attempt.phase) == (7, 5.0, Phase.CONNECT)
 
     def test_everything_in_one_piece(self) -> None:

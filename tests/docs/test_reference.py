@@ -4,6 +4,7 @@ other programs' configuration are taken by them."""
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -29,10 +30,9 @@ from unbroken.core.dialects import DIALECTS
 from unbroken.core.policy import Policy
 from unbroken.core.providers import PROVIDERS
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
-from unbroken.relay.access import Entry
-from unbroken.relay.metrics import Metrics
-from unbroken.relay.records import Outcome
+from unbroken.relay.recorder import Outcome, RequestRecord
 from unbroken.relay.settings import Settings
+from unbroken.relay.telemetry import AccessLog, Metrics
 
 RELAY, EXEC, CONFIG = ((ROOT / "docs" / name).read_text("utf-8") for name in ("relay.md", "exec.md", "config.md"))
 
@@ -143,14 +143,17 @@ def test_every_metric_is_told_with_its_labels() -> None:
 def test_every_field_of_the_log_and_every_outcome_is_told() -> None:
     table = rows(section(RELAY, "What it tells"))
     fields = [name for row in table for name in names(row[0]) if not name.startswith("unbroken_")]
-    assert fields == list(Entry.__struct_fields__)
+    lines: list[str] = []
+    record = RequestRecord(id="cafe0001", started=0.0, elapsed=0.0, method="GET", path="/", outcome=Outcome.PASSED)
+    AccessLog(lines.append, as_json=True).ended(record)
+    assert fields == list(json.loads(lines[0]))
     (outcomes,) = [row[1] for row in table if row[0] == "`outcome`"]
     assert set(names(outcomes)) == set(Outcome)
 
 
 def test_every_refusal_is_told() -> None:
     sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "src/unbroken/relay").glob("*.py"))
-    refused = set(re.findall(r'(?:Rejection|Trouble|_refuse)\(\s*(\d{3}),\s*"(\w+)"', sources))
+    refused = set(re.findall(r'(?:Rejection|GatewayError|_refuse)\(\s*(\d{3}),\s*"(\w+)"', sources))
     told = set()
     for row in rows(section(RELAY, "Limits")):
         if row[0].startswith("`--"):

@@ -65,7 +65,7 @@ def signals(dialect: str, body: bytes) -> list[Signal]:
         Request("POST", f"http://lab{PATHS[dialect][0]}", (), json.dumps({**ASK, "stream": True}).encode())
     )
     assert call is not None
-    reader = core.reader(call)
+    reader = core.reader(call.generation)
     return [reader.read(event) for event in events(body)]
 
 
@@ -162,7 +162,7 @@ def test_reports_an_error_in_the_stream(dialect: str) -> None:
 @pytest.mark.parametrize(("status", "transient"), [(400, False), (429, True), (503, True)])
 def test_refuses(dialect: str, status: int, transient: bool) -> None:
     with Upstream(faults=[Fault("status", "before_headers", status=status)]) as upstream:
-        refusal = CORES[dialect].refusal(status, ask(upstream, dialect))
+        refusal = CORES[dialect].read_error(status, ask(upstream, dialect))
     assert refusal.message == "The lab broke this on purpose."
     assert refusal.transient is transient
 
@@ -202,4 +202,4 @@ def test_a_body_that_is_no_json_is_an_error_of_the_dialect(dialect: str) -> None
         client.post(b"{", PATHS[dialect][0])
         response, body = client.read_response()
     assert response.status_code == 400
-    assert CORES[dialect].refusal(400, body).message == "The body of the request is not JSON."
+    assert CORES[dialect].read_error(400, body).message == "The body of the request is not JSON."

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from properties.world import SECONDS, Heard, Script, rarely, scripts
 from unbroken.core.actions import Action, Drop, EndTurn, Fail, Give, GiveHead, Limits, Notify, Read, Send, Wait
-from unbroken.core.dialect import Call
+from unbroken.core.dialect import Call, Generation
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head
@@ -64,7 +64,7 @@ class Driver:
         self.choices = choices
         self.streaming = streaming
         self.now = 0.0
-        call = Call(OPENAI_CHAT, streaming, choices)
+        call = Call(OPENAI_CHAT, Generation(streaming, choices))
         self.turn = Turn(call, policy, now=0.0, random=lambda: 0.5, wall_clock=lambda: self.now)
         self.exchange = Exchange(plan[0], streaming)
         self.attempts = 0

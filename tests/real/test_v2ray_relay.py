@@ -16,7 +16,7 @@ import trustme
 
 from cli.programs import environment
 from real.v2ray import V2Ray, v2ray
-from relay.noted import series
+from relay.records import series
 from relay.serving import RelayProgram, poll
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 

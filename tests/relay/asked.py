@@ -61,7 +61,7 @@ class Asked:
 
     def signals(self, body: bytes) -> list[Signal]:
         """What the events of a stream mean to the rule."""
-        reader = self.dialect.reader(self.call())
+        reader = self.dialect.reader(self.call().generation)
         return [reader.read(event) for event in events(body)]
 
     def errors(self, body: bytes) -> list[Failed]:

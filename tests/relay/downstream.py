@@ -73,7 +73,7 @@ class Downstream:
         """Go away."""
         self._gone.set()
 
-    def inbound(self) -> ClientRequest:
+    def incoming(self) -> ClientRequest:
         """Its request, whose body has been read."""
         return ClientRequest(dict(SCOPE), self.receive, 1.0)
 

@@ -1,4 +1,4 @@
-"""Turns as they are noted: what the board, the metrics and the log are given."""
+"""Records of turns as the recorder and its observers are given them, and metrics as they are read back."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from unbroken.core.failures import Phase
-from unbroken.core.report import AttemptReport, Report
-from unbroken.relay.records import Outcome, TurnRecord
+from unbroken.core.report import AttemptReport
+from unbroken.relay.recorder import Outcome, RequestRecord
 
 STARTED = 1_800_000_000.0
 
@@ -25,23 +25,36 @@ def cut(number: int = 1, silent: float = 60.0, **fields: Any) -> AttemptReport:
     return AttemptReport(number=number, **{**known, **fields})
 
 
-def turn(*attempts: AttemptReport, **fields: Any) -> TurnRecord:
+def turn(*attempts: AttemptReport, **fields: Any) -> RequestRecord:
     """A turn with these attempts, one whole answer where none are given."""
     known = {
         "id": "cafe0001",
         "started": STARTED,
         "elapsed": 5.0,
+        "method": "POST",
+        "path": "/v1/chat/completions",
         "upstream": "lab",
         "dialect": "openai-chat",
         "streaming": True,
+        "status": 200,
         "outcome": Outcome.ANSWERED,
     }
-    return TurnRecord(attempts=attempts or (answer(),), **{**known, **fields})
+    return RequestRecord(attempts=attempts or (answer(),), **{**known, **fields})
 
 
-def report(record: TurnRecord, *, retries: int = 0, replays: int = 0) -> Report:
-    """The report that belongs to it."""
-    return Report(attempts=record.attempts, retries=retries, replays=replays, dialect=record.dialect)
+def other(**fields: Any) -> RequestRecord:
+    """A request that was no turn; it was passed through where nothing else is said."""
+    known = {
+        "id": "cafe0002",
+        "started": STARTED,
+        "elapsed": 1.0,
+        "method": "GET",
+        "path": "/v1/models",
+        "upstream": "lab",
+        "status": 200,
+        "outcome": Outcome.PASSED,
+    }
+    return RequestRecord(**{**known, **fields})
 
 
 def series(text: bytes | str) -> dict[str, float]:

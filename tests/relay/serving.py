@@ -17,10 +17,10 @@ from typing import Any, Self, TypeVar
 
 from cli.programs import Program
 from unbroken.lab.condition import Condition
-from unbroken.relay.access import AccessLog
 from unbroken.relay.app import Relay
 from unbroken.relay.server import listen, make_server, origin_of
 from unbroken.relay.settings import Settings, UpstreamSettings
+from unbroken.relay.telemetry import AccessLog
 from wire.servers import RawServer, Script
 
 PATIENCE = 10.0
@@ -48,7 +48,7 @@ class Served:
         self.settings = settings
         self.entries: list[dict[str, Any]] = []
         self.relay = Relay(settings, version="test", log=AccessLog(self._note, as_json=True))
-        self.relay.meet = self._alive
+        self.relay.lifespan = self._alive
         self._server = make_server(self.relay, settings)
         sock = listen(host, 0)
         self.port: int = sock.getsockname()[1]
@@ -124,7 +124,7 @@ def settings_to(to: str | Mapping[str, str | UpstreamSettings], **more: Any) -> 
 
 
 @dataclass
-class Answer:
+class Received:
     """A response as it came.
 
     Attributes:
@@ -208,16 +208,16 @@ class Caller:
 
     def ask(
         self, method: str, target: str, headers: Fields = (), body: bytes = b"", *, host: str | None = "127.0.0.1"
-    ) -> Answer:
+    ) -> Received:
         """Send a request and read the whole response."""
         self.begin(method, target, headers, body, host=host)
         return self.answer(method)
 
-    def ask_json(self, target: str, value: Any, headers: Fields = ()) -> Answer:
+    def ask_json(self, target: str, value: Any, headers: Fields = ()) -> Received:
         """Send a JSON document by POST and read the whole response."""
         return self.ask("POST", target, [("content-type", "application/json"), *headers], json.dumps(value).encode())
 
-    def answer(self, method: str = "GET") -> Answer:
+    def answer(self, method: str = "GET") -> Received:
         """Read a whole response; one that is cut off is returned as far as it came, and is not ``whole``."""
         answer = self.head()
         if method == "HEAD" or answer.status in (204, 304):
@@ -232,7 +232,7 @@ class Caller:
             answer.whole = True
         return answer
 
-    def head(self) -> Answer:
+    def head(self) -> Received:
         """Read the next head; what follows it stays to be read."""
         while b"\r\n\r\n" not in self._rest:
             assert self._receive(), f"the connection ended after {self._rest!r}"
@@ -241,7 +241,7 @@ class Caller:
         version, status, reason = line.split(" ", 2)
         assert version == "HTTP/1.1"
         fields = [tuple(text.split(": ", 1)) for text in lines]
-        return Answer(int(status), reason, [(name.lower(), value) for name, value in fields])
+        return Received(int(status), reason, [(name.lower(), value) for name, value in fields])
 
     def take(self, count: int) -> bytes:
         """Read so many bytes, or fewer where the connection ends before."""
@@ -279,7 +279,7 @@ class Caller:
         """Wait for the end of the connection; whether nothing came before it."""
         return self.rest() == b""
 
-    def _read_chunks(self, answer: Answer) -> None:
+    def _read_chunks(self, answer: Received) -> None:
         while line := self._line():
             size = int(line, 16)
             answer.body += self.take(size)

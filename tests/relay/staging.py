@@ -20,12 +20,10 @@ from unbroken.core.policy import Policy
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.errors import WireError
 from unbroken.relay import asgi
-from unbroken.relay.board import Board
 from unbroken.relay.heartbeats import Heartbeats
-from unbroken.relay.records import TurnRecord
+from unbroken.relay.recorder import Recorder, RequestRecord
 from unbroken.relay.reply import Reply
 from unbroken.relay.turns import RelayedTurn
-from unbroken.core.dialects import find_dialect
 
 Happening: TypeAlias = float | Head | bytes | Exception
 """What an upstream does: wait so many seconds, send headers, bytes (none: a clean end), or fail."""
@@ -56,7 +54,7 @@ COMMENT = b": keep-alive\n\n"
 END = b""
 ENDING = (STOP, DONE, END)
 ANSWER = (ROLE, TOKEN, *ENDING)
-BEAT = voice_of("openai-chat").heartbeat
+BEAT = CHAT.dialect.heartbeat
 SLOW_DOWN = b'{"error": {"message": "Slow down.", "type": "rate_limit_exceeded"}}'
 
 
@@ -167,16 +165,16 @@ class Stage:
     async def perform(self, *others: Callable[[], Any]) -> None:
         """Run it to its end, and others besides, which may outlive it."""
         self.set_up()
-        board = Board()
-        board.enter(self.turn)
-        pulse = Heartbeats(board, self.heartbeat, early=self.early, clock=trio.current_time)
-        async with pulse, anyio.create_task_group() as tasks:
+        recorder = Recorder()
+        recorder.start(self.turn)
+        heartbeats = Heartbeats(recorder.live, self.heartbeat, early=self.early, clock=trio.current_time)
+        async with heartbeats, anyio.create_task_group() as tasks:
             for other in others:
                 tasks.start_soon(other)
             with anyio.CancelScope() as self.scope:
                 await self._run()
             self.cancelled = self.scope.cancelled_caught
-            board.leave(self.turn)
+            recorder.end(self.record)
 
     def set_up(self) -> None:
         clock, call = trio.current_time, self.asked.call(streaming=self.streaming)
@@ -191,15 +189,15 @@ class Stage:
             clock=clock,
             uniform=lambda: 0.0,
         )
-        reply = Reply(self.client.send, voice_of(self.asked.name), "cafe0001", streaming=self.streaming, clock=clock)
-        self.turn = RelayedTurn("cafe0001", "lab", call, driver, reply, clock)
+        reply = Reply(self.client.send, call.dialect, "cafe0001", streaming=self.streaming, clock=clock)
+        self.turn = RelayedTurn("cafe0001", self.client.incoming(), "lab", call, driver, reply, clock)
 
     def stop(self) -> None:
         """Cancel it, as a server that stops does."""
         self.scope.cancel()
 
     @property
-    def record(self) -> TurnRecord:
+    def record(self) -> RequestRecord:
         return self.turn.record()
 
     @property
@@ -209,7 +207,7 @@ class Stage:
 
     async def _run(self) -> None:
         try:
-            await self.turn.run(self.client.inbound())
+            await self.turn.run()
         except asgi.Broken as broken:
             self.raised = broken
         finally:

@@ -98,7 +98,7 @@ class TestWhereItGoes:
         with ThreadPoolExecutor(25) as pool:
             list(pool.map(ask, range(150)))
         assert len({request.sent for request in lab.requests}) == 150
-        assert not served.relay.ledger.board.live
+        assert not served.relay.recorder.live
 
     def test_connections_to_upstreams_end_with_it(self, served: Served, lab: Upstream, call: Call) -> None:
         call(served).ask_json(*CHAT.request())
@@ -126,7 +126,7 @@ class TestRejections:
         ],
         ids=["no route", "no default", "dots", "no token", "no key", "too large"],
     )
-    def test_say_why_and_are_noted(
+    def test_say_why_and_are_recorded(
         self,
         serve: Serve,
         lab: Upstream,
@@ -137,7 +137,10 @@ class TestRejections:
         code: str,
         detail: str,
     ) -> None:
-        upstreams = {"lab": UpstreamSettings("lab", lab.url), "keyless": UpstreamSettings("keyless", lab.url, key_env="KEYLESS_KEY")}
+        upstreams = {
+            "lab": UpstreamSettings("lab", lab.url),
+            "keyless": UpstreamSettings("keyless", lab.url, key_env="KEYLESS_KEY"),
+        }
         if not settings.get("inject_key"):
             del upstreams["keyless"]
         served = serve(upstreams, default="", **settings)
@@ -155,7 +158,7 @@ class TestRejections:
         served = serve(lab.url, max_body=1)
         answer = call(served).ask_json(*asked.request())
         assert answer.status == 413
-        (failed,) = [asked.dialect.refusal(413, answer.body)]
+        (failed,) = [asked.dialect.read_error(413, answer.body)]
         assert "over 1 bytes" in failed.message
 
     def test_a_page_of_an_allowed_origin_may_read_them(self, serve: Serve, lab: Upstream, call: Call) -> None:
@@ -176,13 +179,13 @@ class TestRejections:
         clients = [call(served), call(served)]
         for client in clients:
             CHAT.begin(client)
-        poll(lambda: len(served.relay.ledger.board.live) == 2)
+        poll(lambda: len(served.relay.recorder.live) == 2)
         refused = call(served).ask_json(*GEMINI.request())
         assert (refused.status, refused.value("retry-after")) == (503, "1")
         assert refused.json["error"]["message"] == "2 turns run already (--max-turns)"
         assert call(served).ask("GET", "/v1/models").status == 200  # which is no turn
         clients[0].close()
-        poll(lambda: len(served.relay.ledger.board.live) == 1)
+        poll(lambda: len(served.relay.recorder.live) == 1)
         assert call(served).ask_json(*CHAT.request()).status == 200
 
     def test_of_a_request_that_comes_back(self, serve: Serve, lab: Upstream, call: Call) -> None:
@@ -222,7 +225,7 @@ class TestDefects:
             (Relay, "_route", ("POST", "/v1/chat/completions")),
             (module, "recognise", ("POST", "/v1/chat/completions")),
         ],
-        ids=["turn", "passage", "route", "dialect"],
+        ids=["turn", "passthrough", "route", "dialect"],
     )
     def test_are_one_clean_500_and_in_the_log(
         self,
@@ -244,7 +247,7 @@ class TestDefects:
         assert logged.exc_info
         assert "a defect of our own" in caplog.text
         assert BODY.decode() not in caplog.text
-        assert not served.relay.ledger.board.live
+        assert not served.relay.recorder.live
         assert call(served).ask_json(*CHAT.request()).whole  # and the relay goes on
 
     def test_after_the_beginning_of_an_answer_break_it_off(
@@ -254,7 +257,7 @@ class TestDefects:
         answer = call(served).ask_json(*CHAT.request())
         assert (answer.status, answer.whole) == (200, False)
         assert "a defect of our own" in caplog.text
-        assert not served.relay.ledger.board.live
+        assert not served.relay.recorder.live
 
     def test_a_client_that_goes_away_is_none(
         self, served: Served, call: Call, lab: Upstream, caplog: pytest.LogCaptureFixture
@@ -298,11 +301,11 @@ class TestAsApplication:
             done.append(message["type"])
 
         @asynccontextmanager
-        async def meet() -> AsyncIterator[None]:
-            done.append("met")
+        async def lifespan() -> AsyncIterator[None]:
+            done.append("entered")
             yield
             await anyio.sleep(0)
-            done.append("parted")
+            done.append("left")
 
         class Wire:
             async def aclose(self) -> None:
@@ -310,10 +313,10 @@ class TestAsApplication:
                 done.append("closed")
 
         relay = Relay(settings_to("http://127.0.0.1:1"))
-        relay.meet = meet
+        relay.lifespan = lifespan
         relay._wires["lab"] = cast(Any, Wire())
         anyio.run(relay, {"type": "lifespan"}, receive, send)
-        assert done == ["met", "lifespan.startup.complete", "parted", "closed", "lifespan.shutdown.complete"]
+        assert done == ["entered", "lifespan.startup.complete", "left", "closed", "lifespan.shutdown.complete"]
 
 
 def test_clients_over_the_limit_are_turned_away_not_queued(serve: Serve, serve_raw: ServeRaw, stack: ExitStack) -> None:

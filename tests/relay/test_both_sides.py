@@ -22,8 +22,7 @@ from unbroken.lab.fault import Fault
 from unbroken.lab.upstream import Upstream
 from unbroken.relay.app import Relay
 from unbroken.relay.server import DrainingServer, listen, make_server
-from unbroken.relay.settings import Settings
-from unbroken.relay.settings import UpstreamSettings
+from unbroken.relay.settings import Settings, UpstreamSettings
 
 TURNS, AT_ONCE = 2000, 200
 TEXT = "Nothing of this is said twice, and nothing of it is left out."
@@ -191,8 +190,7 @@ def until(happened: Callable[[], bool], otherwise: str) -> None:
 
 def settle(running: Running, upstream: Upstream) -> tuple[int, int]:
     """Wait until everybody has gone; then count the relay's tasks and this process' descriptors."""
-    board = running.relay.ledger.board
-    until(lambda: not board.live, "turns are left")
+    until(lambda: not running.relay.recorder.live, "turns are left")
     for wire in running.relay._wires.values():
         asyncio.run_coroutine_threadsafe(wire.aclose(), running.loop).result(10)
     until(lambda: not upstream.open_connections, "connections to the upstream are left")
@@ -222,7 +220,7 @@ def test_faults_on_both_sides(running: Running, upstream: Upstream, monkeypatch:
     assert tasks <= before
     # A turn is dozens of objects. Alone this grows by a few; among other tests in one process theirs come and go.
     assert count_objects(upstream) - objects < 3 * TURNS, "memory is left behind"
-    assert running.relay.ledger.board.totals.turns == TURNS + warm.total()
+    assert running.relay.recorder.totals.turns == TURNS + warm.total()
     assert got["whole"] > TURNS / 4
     assert got["error"] > TURNS / 10
     assert got["left"] > TURNS / 6

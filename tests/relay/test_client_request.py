@@ -47,7 +47,7 @@ class Sent:
         return END
 
 
-def inbound(sent: Sent, timeout: float = 10, **headers: str) -> ClientRequest:
+def incoming(sent: Sent, timeout: float = 10, **headers: str) -> ClientRequest:
     fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope = {"method": "POST", "path": "/v1/x", "query_string": b"", "headers": fields, "http_version": "1.1"}
     return ClientRequest(scope, sent.receive, timeout, clock=trio.current_time)
@@ -60,7 +60,7 @@ def in_virtual_time(test: Callable[[], Awaitable[Any]]) -> Any:
 
 def whole(sent: Sent, *, limit: int = 100, timeout: float = 10, **headers: str) -> bytes:
     """The whole body."""
-    return in_virtual_time(lambda: inbound(sent, timeout, **headers).whole(limit))
+    return in_virtual_time(lambda: incoming(sent, timeout, **headers).whole(limit))
 
 
 class TestARequest:
@@ -84,7 +84,7 @@ class TestARequest:
     )
     def test_whether_it_has_a_body(self, headers: dict[str, str], has: bool) -> None:
         async def ask() -> bool:
-            return inbound(Sent(), **headers).has_body
+            return incoming(Sent(), **headers).has_body
 
         assert in_virtual_time(ask) is has
 
@@ -92,7 +92,7 @@ class TestARequest:
 class TestItsBody:
     def test_comes_in_pieces(self) -> None:
         async def read() -> tuple[list[bytes], int]:
-            request = inbound(Sent(b"a", b"", 3.0, b"bc", b""))
+            request = incoming(Sent(b"a", b"", 3.0, b"bc", b""))
             return [piece async for piece in request.chunks()], request.received
 
         assert in_virtual_time(read) == ([b"a", b"bc"], 3)
@@ -105,12 +105,12 @@ class TestItsBody:
         assert whole(Sent(b"ab", b"c"), limit=3) == b"abc"
         with pytest.raises(Rejection, match="over 3 bytes") as caught:
             whole(Sent(b"ab", b"cd"), limit=3)
-        assert caught.value.trouble.status == 413
+        assert caught.value.error.status == 413
 
     def test_a_length_over_the_limit_is_refused_unread(self) -> None:
         with pytest.raises(Rejection) as caught:
             whole(Sent(ends=False), limit=3, content_length="4")
-        assert caught.value.trouble.status == 413
+        assert caught.value.error.status == 413
 
     def test_a_client_that_leaves_before_its_end(self) -> None:
         with pytest.raises(ClientLeft):
@@ -119,12 +119,12 @@ class TestItsBody:
     def test_silence_ends_it(self) -> None:
         with pytest.raises(Rejection) as caught:
             whole(Sent(b"a", ends=False), timeout=10)
-        assert caught.value.trouble.status == 408
+        assert caught.value.error.status == 408
 
     def test_pieces_far_between_do_not_prolong_it(self) -> None:
         with pytest.raises(Rejection) as caught:
             whole(Sent(*[b"a", 3.0] * 5), timeout=10)
-        assert caught.value.trouble.status == 408
+        assert caught.value.error.status == 408
 
     def test_a_large_one_may_take_as_long_as_it_needs_at_a_fair_pace(self) -> None:
         """An hour of it, as fast as the slowest that is taken."""
@@ -134,7 +134,7 @@ class TestItsBody:
     def test_the_client_is_not_to_blame_for_what_the_upstream_takes_long_for(self) -> None:
         async def read_slowly() -> bytes:
             body = b""
-            async with aclosing(inbound(Sent(b"a", 1.0, b"b", 1.0, b"c"), timeout=10).chunks()) as pieces:
+            async with aclosing(incoming(Sent(b"a", 1.0, b"b", 1.0, b"c"), timeout=10).chunks()) as pieces:
                 async for piece in pieces:
                     body += piece
                     await anyio.sleep(100)
@@ -144,7 +144,7 @@ class TestItsBody:
 
     def test_that_a_client_leaves_is_noticed_after_it(self) -> None:
         async def wait() -> float:
-            request = inbound(Sent(b"a", END, 5.0, LEFT))
+            request = incoming(Sent(b"a", END, 5.0, LEFT))
             await request.whole(10)
             await request.left()
             return trio.current_time()

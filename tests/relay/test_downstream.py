@@ -16,15 +16,13 @@ import pytest
 
 from relay.asked import ANTHROPIC, CHAT, COMPLETIONS, DIALECTS, GEMINI, Asked
 from relay.conftest import Call, Serve, ServeRaw
-from relay.serving import PATIENCE, Caller, ScriptedAnswer, Served, poll, settings_to
+from relay.serving import PATIENCE, Caller, Received, Served, poll, settings_to
 from unbroken.core.dialect import Signal
 from unbroken.core.failures import Phase
 from unbroken.core.policy import Policy
-from unbroken.lab import Fault, Kind, Point, Upstream
-from unbroken.lab import ScriptedAnswer
-from unbroken.relay.records import Outcome, TurnRecord
+from unbroken.lab import Fault, Kind, Point, ScriptedAnswer, Upstream
+from unbroken.relay.recorder import Outcome, RequestRecord
 from unbroken.relay.settings import UpstreamSettings
-from unbroken.core.dialects import find_dialect
 from wire.servers import closed_port, read_head, silence
 
 QUICK = Policy(retries=2, backoff_initial=0.01, backoff_max=0.02, idle_timeout=0.2, settle_timeout=0.2)
@@ -43,7 +41,7 @@ def asked(request: pytest.FixtureRequest) -> Asked:
     return chosen
 
 
-def ask(caller: Caller, asked: Asked, *, streaming: bool = True, **headers: str) -> ScriptedAnswer:
+def ask(caller: Caller, asked: Asked, *, streaming: bool = True, **headers: str) -> Received:
     asked.begin(caller, streaming=streaming, headers=list(headers.items()))
     return caller.answer()
 
@@ -76,7 +74,7 @@ class Room:
         self._upstreams = upstreams
         self._names = (f"lab{number}" for number in itertools.count())
 
-    def ask(self, upstream: Upstream, asked: Asked, *, streaming: bool) -> ScriptedAnswer:
+    def ask(self, upstream: Upstream, asked: Asked, *, streaming: bool) -> Received:
         name = next(self._names)
         self._upstreams[name] = UpstreamSettings(name, upstream.url)
         path, body = asked.request(streaming=streaming)
@@ -91,7 +89,7 @@ def room() -> Iterator[Room]:
         yield Room(served, served.settings.upstreams)  # type: ignore[arg-type]
 
 
-def is_whole(answer: ScriptedAnswer, upstream: Upstream, *, requests: int) -> None:
+def is_whole(answer: Received, upstream: Upstream, *, requests: int) -> None:
     """One whole answer, all of it from the last request."""
     assert (answer.status, answer.whole) == (200, True)
     assert answer.body == upstream.requests[-1].sent
@@ -101,7 +99,7 @@ def is_whole(answer: ScriptedAnswer, upstream: Upstream, *, requests: int) -> No
     assert len((answer.value("x-unbroken-lost") or "").split(", ")) == max(1, requests - 1)
 
 
-def is_cut(answer: ScriptedAnswer, upstream: Upstream, asked: Asked) -> None:
+def is_cut(answer: Received, upstream: Upstream, asked: Asked) -> None:
     """What came of whole events; then the error in the dialect's shape; no ending, and no end of the body."""
     assert (answer.status, answer.whole) == (200, False)
     [error] = asked.errors(answer.body)
@@ -115,9 +113,9 @@ def is_cut(answer: ScriptedAnswer, upstream: Upstream, asked: Asked) -> None:
     assert len(upstream.requests) == 1
 
 
-def is_malformed(answer: ScriptedAnswer, upstream: Upstream, asked: Asked) -> None:
+def is_malformed(answer: Received, upstream: Upstream, asked: Asked) -> None:
     assert (answer.status, answer.whole, answer.value("x-should-retry")) == (502, True, "false")
-    assert "the stream is broken" in asked.dialect.refusal(502, answer.body).message
+    assert "the stream is broken" in asked.dialect.read_error(502, answer.body).message
     assert len(upstream.requests) == 1
 
 
@@ -197,7 +195,7 @@ class TestAFinalFailure:
         caller = call(served)
         answer = ask(caller, asked, streaming=streaming)
         assert (answer.status, answer.whole, answer.value("x-should-retry")) == (502, True, "false")
-        assert "3 replays used up; 4 attempts in all" in asked.dialect.refusal(502, answer.body).message
+        assert "3 replays used up; 4 attempts in all" in asked.dialect.read_error(502, answer.body).message
         assert answer.value("x-unbroken-lost") == ", ".join(["reset@headers"] * 4)
         assert (served.entry()["outcome"], served.entry()["bytes_out"]) == ("lost", len(answer.body))
         assert ask(caller, asked, streaming=streaming).status == 200, "the connection can be used again"
@@ -206,17 +204,15 @@ class TestAFinalFailure:
         upstream = stack.enter_context(Upstream(faults=[Fault("stall", "after_headers")]))
         answer = ask(call(serve(upstream.url, policy=Policy(first_output_timeout=0.2))), asked)
         assert (answer.status, answer.value("x-should-retry")) == (504, "false")
-        assert "no output within 0.2 s" in asked.dialect.refusal(504, answer.body).message
+        assert "no output within 0.2 s" in asked.dialect.read_error(504, answer.body).message
 
     def test_is_a_502_where_nobody_is_there(self, serve: Serve, call: Call, asked: Asked) -> None:
         served = serve(f"http://127.0.0.1:{closed_port()}/v1", policy=Policy(unreachable_for=0))
         answer = ask(call(served), asked)
         assert (answer.status, served.entry()["outcome"]) == (502, "unreachable")
-        assert "connection refused" in asked.dialect.refusal(502, answer.body).message
+        assert "connection refused" in asked.dialect.read_error(502, answer.body).message
 
-    def test_is_a_500_where_the_relay_cannot_work(
-        self, serve: Serve, call: Call, lab: Upstream, tmp_path: Path
-    ):
+    def test_is_a_500_where_the_relay_cannot_work(self, serve: Serve, call: Call, lab: Upstream, tmp_path: Path):
         to = {"lab": UpstreamSettings("lab", lab.url.replace("http:", "https:"), ca_file=str(tmp_path / "missing.pem"))}
         answer = ask(call(serve(to, default="lab")), CHAT)
         assert (answer.status, answer.code) == (500, "misconfigured")
@@ -232,7 +228,7 @@ class TestHeartbeats:
         upstream = stack.enter_context(Upstream(answer=ScriptedAnswer(think=0.25, think_at="after_role")))
         served = serve(upstream.url, heartbeat=SHORT)
         answer = ask(call(served), asked)
-        beat = voice_of(asked.name).heartbeat
+        beat = asked.dialect.heartbeat
         beats = answer.body.count(beat)
         assert answer.whole
         assert answer.body == beat * beats + upstream.requests[0].sent
@@ -247,7 +243,7 @@ class TestHeartbeats:
         upstream = stack.enter_context(Upstream(faults=[Fault("pause", "after_token", seconds=0.2)]))
         served = serve(upstream.url, heartbeat=SHORT)
         answer = ask(call(served), asked)
-        beat = voice_of(asked.name).heartbeat
+        beat = asked.dialect.heartbeat
         assert answer.body.replace(beat, b"") == upstream.requests[0].sent
         assert answer.body.count(beat) >= 2
         assert not answer.body.startswith(beat)
@@ -260,7 +256,7 @@ class TestHeartbeats:
         served = serve(upstream.url, heartbeat=SHORT)
         answer = ask(call(served), asked)
         assert (answer.status, answer.whole) == (200, True)
-        assert answer.body.replace(voice_of(asked.name).heartbeat, b"") == upstream.requests[1].sent
+        assert answer.body.replace(asked.dialect.heartbeat, b"") == upstream.requests[1].sent
         entry = served.entry()
         assert (entry["outcome"], entry["attempts"], entry["lost"]) == ("answered", 2, ["reset@prelude"])
 
@@ -282,7 +278,7 @@ class TestHeartbeats:
         answer = ask(call(served), asked)
         assert (answer.status, answer.whole) == (200, False)
         [error] = asked.errors(answer.body)
-        assert error.message == asked.dialect.refusal(429, upstream.requests[1].sent).message
+        assert error.message == asked.dialect.read_error(429, upstream.requests[1].sent).message
         assert served.entry()["outcome"] == "refused"
 
     @pytest.mark.parametrize("asked", [CHAT, ANTHROPIC], ids=str)
@@ -299,7 +295,7 @@ class TestHeartbeats:
     ) -> None:
         upstream = stack.enter_context(Upstream(answer=ScriptedAnswer(think=0.2, think_at="before_headers")))
         answer = ask(call(serve(upstream.url, heartbeat=SHORT, early_heartbeat=True)), asked)
-        beat = voice_of(asked.name).heartbeat
+        beat = asked.dialect.heartbeat
         assert answer.body.startswith(beat * 2)
         assert answer.body.replace(beat, b"") == upstream.requests[0].sent
 
@@ -387,7 +383,7 @@ class TestAClientThatLeaves:
         served = serve(upstream.url, heartbeat=SHORT)
         caller = call(served)
         CHAT.begin(caller)
-        caller.until(voice_of("openai-chat").heartbeat)
+        caller.until(CHAT.dialect.heartbeat)
         since = time.monotonic()
         caller.close()
         self.ended_in_time(upstream, since)
@@ -420,11 +416,11 @@ class TestAClientThatLeaves:
         assert upstream.wait_until_gone() - since < self.LIMIT
 
 
-def running(served: Served) -> list[TurnRecord]:
+def running(served: Served) -> list[RequestRecord]:
     """What is known of the turns that run."""
 
-    async def look() -> list[TurnRecord]:
-        return [turn.record() for turn in served.relay.ledger.board.live.values()]
+    async def look() -> list[RequestRecord]:
+        return [turn.record() for turn in served.relay.recorder.live.values()]
 
     return served.run(look)
 
@@ -434,9 +430,7 @@ def running(served: Served) -> list[TurnRecord]:
 
 class TestTheRelayStops:
     def test_with_a_word_to_its_clients(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:
-        upstream = stack.enter_context(
-            Upstream(faults=[Fault("stall", "after_token"), Fault("stall", "after_role")])
-        )
+        upstream = stack.enter_context(Upstream(faults=[Fault("stall", "after_token"), Fault("stall", "after_role")]))
         served = serve(upstream.url, grace=0.0)
         spoken, waiting = call(served), call(served)
         asked.begin(spoken)
@@ -447,7 +441,7 @@ class TestTheRelayStops:
         served.stop()
         refused = waiting.answer()
         assert (refused.status, refused.whole, refused.value("x-should-retry")) == (503, True, None)
-        assert asked.dialect.refusal(503, refused.body).message == "the relay was stopped"
+        assert asked.dialect.read_error(503, refused.body).message == "the relay was stopped"
         spoken._read_chunks(answer)
         assert not answer.whole
         [error] = asked.errors(answer.body)
@@ -535,7 +529,7 @@ def take_all(caller: Caller) -> tuple[int, bytes]:
 # What is known of a turn that runs
 
 
-def test_a_turn_is_on_the_board_while_it_runs(serve: Serve, call: Call, stack: ExitStack) -> None:
+def test_a_turn_is_recorded_while_it_runs(serve: Serve, call: Call, stack: ExitStack) -> None:
     faults = [Fault("rst", "after_role"), Fault("stall", "after_token")]
     upstream = stack.enter_context(Upstream(faults=faults))
     served = serve(upstream.url)
@@ -552,4 +546,4 @@ def test_a_turn_is_on_the_board_while_it_runs(serve: Serve, call: Call, stack: E
     caller.close()
     served.entry()
     assert running(served) == []
-    assert [turn.outcome for turn in served.relay.ledger.board.recent] == [Outcome.LEFT]
+    assert [turn.outcome for turn in served.relay.recorder.recent] == [Outcome.LEFT]

@@ -7,10 +7,10 @@ import hmac
 
 import pytest
 
-from relay.serving import Answer, Call, Fields, Serve, Served, poll
+from relay.serving import Call, Fields, Received, Serve, Served, poll
 from unbroken.lab import Upstream
-from unbroken.relay.guard import cross_origin, preflight, without_token
 from unbroken.relay.client_request import ClientRequest
+from unbroken.relay.guard import cross_origin, preflight, without_token
 from unbroken.relay.settings import Settings, UpstreamSettings
 
 TOKEN = "open-sesame"
@@ -25,7 +25,7 @@ async def _nothing() -> dict:
     raise AssertionError("nothing was to be read")
 
 
-def inbound(method: str = "GET", path: str = "/v1/models", query: str = "", **headers: str) -> ClientRequest:
+def incoming(method: str = "GET", path: str = "/v1/models", query: str = "", **headers: str) -> ClientRequest:
     fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope = {"method": method, "path": path, "query_string": query.encode(), "headers": fields, "http_version": "1.1"}
     return ClientRequest(scope, _nothing, timeout=1)
@@ -124,7 +124,9 @@ class TestVersions:
         assert {request.header(name) for name in ("connection", "upgrade", "http2-settings")} == {None}
 
     @pytest.mark.parametrize("coding", ["gzip, chunked", "gzip,chunked", "x, chunked"])
-    def test_a_coding_that_would_get_lost_is_refused(self, served: Served, lab: Upstream, call: Call, coding: str) -> None:
+    def test_a_coding_that_would_get_lost_is_refused(
+        self, served: Served, lab: Upstream, call: Call, coding: str
+    ) -> None:
         answer = call(served).ask("POST", "/v1/x", [("Transfer-Encoding", coding)], b"2\r\n{}\r\n0\r\n\r\n")
         assert (answer.status, answer.code) == (501, "transfer_coding")
         assert not lab.requests
@@ -179,13 +181,17 @@ class TestToken:
     @pytest.mark.parametrize(
         "query", [f"key={TOKEN}", f"a=%20b&key={TOKEN}&a=c+d&&e", f"%6bey={TOKEN}", f"k%65y={TOKEN}&key=x"]
     )
-    def test_or_where_googles_clients_put_theirs(self, injecting: Served, lab: Upstream, call: Call, query: str) -> None:
+    def test_or_where_googles_clients_put_theirs(
+        self, injecting: Served, lab: Upstream, call: Call, query: str
+    ) -> None:
         assert call(injecting).ask("GET", f"/v1/models?{query}").status == 200
         (request,) = lab.requests
         assert request.target in ("/v1/models", "/v1/models?a=%20b&a=c+d&&e")
 
     @pytest.mark.parametrize("how", NOT_SHOWN)
-    def test_whoever_does_not_show_it_stays_outside(self, injecting: Served, lab: Upstream, call: Call, how: str) -> None:
+    def test_whoever_does_not_show_it_stays_outside(
+        self, injecting: Served, lab: Upstream, call: Call, how: str
+    ) -> None:
         self.assert_demanded(call(injecting).ask("GET", "/v1/models", NOT_SHOWN[how]))
         assert not lab.requests
 
@@ -278,7 +284,7 @@ class TestToken:
         assert compared == [(b"wrong", TOKEN.encode())]
 
     @staticmethod
-    def assert_demanded(answer: Answer) -> None:
+    def assert_demanded(answer: Received) -> None:
         assert (answer.status, answer.code) == (401, "relay_token")
         assert answer.value("www-authenticate") == 'Bearer realm="unbroken"'
         assert TOKEN not in str(answer)
@@ -329,12 +335,12 @@ class TestCrossOrigin:
 
     def test_who_says_no_origin_is_told_nothing(self) -> None:
         settings = Settings(upstreams={}, origins=frozenset({"*"}))
-        assert cross_origin(inbound(), settings) == ()
-        assert preflight(inbound("OPTIONS", access_control_request_method="POST"), settings) is None
+        assert cross_origin(incoming(), settings) == ()
+        assert preflight(incoming("OPTIONS", access_control_request_method="POST"), settings) is None
         assert (
-            preflight(inbound("GET", origin="https://a.test", access_control_request_method="POST"), settings) is None
+            preflight(incoming("GET", origin="https://a.test", access_control_request_method="POST"), settings) is None
         )
-        assert preflight(inbound("OPTIONS", origin="https://a.test"), settings) is None
+        assert preflight(incoming("OPTIONS", origin="https://a.test"), settings) is None
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.serving import Call, Serve, Served, ServeRaw
+from unbroken.core.dialects import credential_headers
 from unbroken.core.http import Head, Headers
 from unbroken.core.report import Report
 from unbroken.lab import Upstream
-from unbroken.relay.headers import CREDENTIALS, downwards, lowered, told, upwards, values
+from unbroken.relay.headers import downwards, lowered, report_headers, upwards, values
 from unbroken.relay.settings import UpstreamSettings
 from wire.servers import saying
 
@@ -59,7 +60,7 @@ class TestUpwards:
         assert upwards(((b"via", b"1.0 fred"),), PLAIN, inject=False, via=VIA) == ((b"via", b"1.0 fred"), (b"via", VIA))
 
     def test_the_clients_credentials_pass_where_none_are_injected(self) -> None:
-        own = tuple((name, b"its own") for name in sorted(CREDENTIALS))
+        own = tuple((name, b"its own") for name in sorted(credential_headers()))
         assert up(own, UpstreamSettings("lab", "http://host", key="k")) == own
 
     @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ class TestUpwards:
     def test_an_injected_key_stands_alone_and_where_its_dialect_has_it(
         self, dialect: str, field: tuple[bytes, bytes]
     ) -> None:
-        own = tuple((name, b"its own") for name in sorted(CREDENTIALS))
+        own = tuple((name, b"its own") for name in sorted(credential_headers()))
         upstream = UpstreamSettings("lab", "http://host", dialect, key="k")
         assert up((*own, (b"x-a", b"1")), upstream, inject=True) == ((b"x-a", b"1"), field)
 
@@ -119,7 +120,7 @@ def test_every_value_of_a_field_in_order() -> None:
 
 
 def test_a_report_in_fields_has_no_empty_ones() -> None:
-    fields = dict(told("a1b2", Report()))
+    fields = dict(report_headers("a1b2", Report()))
     assert fields[b"x-unbroken-turn"] == b"a1b2"
     assert b"x-unbroken-lost" not in fields
 

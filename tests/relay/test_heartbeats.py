@@ -31,15 +31,14 @@ from relay.staging import (
 )
 from unbroken.core.failures import Failure
 from unbroken.core.policy import Policy
-from unbroken.relay.board import Board
 from unbroken.relay.heartbeats import MAX_TICK, Heartbeats
-from unbroken.relay.records import Outcome
-from unbroken.core.dialects import find_dialect
+from unbroken.relay.recorder import Outcome
+from unbroken.relay.turns import RelayedTurn
 
 
 def beats(stage: Stage) -> list[float]:
     """When heartbeats were sent."""
-    heartbeat = voice_of(stage.asked.name).heartbeat
+    heartbeat = stage.asked.dialect.heartbeat
     found = [when for when, piece in stage.client.sent if piece == heartbeat]
     assert len(found) == stage.record.heartbeats
     return found
@@ -187,14 +186,16 @@ class TestASlowReader:
         slow, quick = Stage([[OK]]), Stage([[OK]])
 
         async def main() -> None:
-            board = Board()
+            live: dict[str, RelayedTurn] = {}
             for stage in (slow, quick):
                 stage.set_up()
-                board.enter(stage.turn)
-                board.live[str(id(stage))] = board.live.pop(stage.turn.id)
-            async with Heartbeats(board, 15.0, early=False, clock=trio.current_time), anyio.create_task_group() as tasks:
+                live[str(id(stage))] = stage.turn
+            async with (
+                Heartbeats(live, 15.0, early=False, clock=trio.current_time),
+                anyio.create_task_group() as tasks,
+            ):
                 for stage in (slow, quick):
-                    tasks.start_soon(stage.turn.run, stage.client.inbound())
+                    tasks.start_soon(stage.turn.run)
                 slow.client.stop_reading()
                 await trio.sleep(50)
                 slow.client.leave()
@@ -204,17 +205,16 @@ class TestASlowReader:
         assert beats(quick) == [15.0, 30.0, 45.0]
         assert slow.client.sent == []
 
-    def test_ends_with_the_pulse(self) -> None:
+    def test_ends_with_the_heartbeats(self) -> None:
         """Whoever stops the relay does not wait for a client that does not read."""
 
         async def main() -> None:
             stage = Stage([[OK]])
             stage.set_up()
-            board = Board()
-            board.enter(stage.turn)
+            live = {stage.turn.id: stage.turn}
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(stage.turn.run, stage.client.inbound())
-                async with Heartbeats(board, 15.0, early=False, clock=trio.current_time):
+                tasks.start_soon(stage.turn.run)
+                async with Heartbeats(live, 15.0, early=False, clock=trio.current_time):
                     stage.client.stop_reading()
                     await trio.sleep(20)
                     assert stage.client.waiting == 1
@@ -231,14 +231,17 @@ class TestAClientThatIsGone:
         gone, other = Stage([[OK]]), Stage([[OK]])
 
         async def main() -> None:
-            board = Board()
+            live: dict[str, RelayedTurn] = {}
             for stage in (gone, other):
                 stage.set_up()
-                board.live[str(id(stage))] = stage.turn
+                live[str(id(stage))] = stage.turn
             gone.client.fails = error
-            async with Heartbeats(board, 15.0, early=False, clock=trio.current_time), anyio.create_task_group() as tasks:
+            async with (
+                Heartbeats(live, 15.0, early=False, clock=trio.current_time),
+                anyio.create_task_group() as tasks,
+            ):
                 for stage in (gone, other):
-                    tasks.start_soon(stage.turn.run, stage.client.inbound())
+                    tasks.start_soon(stage.turn.run)
                 await trio.sleep(50)
                 gone.client.leave()
                 other.client.leave()

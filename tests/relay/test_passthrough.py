@@ -17,8 +17,7 @@ import trustme
 
 from relay.serving import Call, Caller, RunRelay, Serve, Served, ServeRaw, chunked, request
 from unbroken.core.policy import Policy
-from unbroken.lab import Fault
-from unbroken.lab import Upstream
+from unbroken.lab import Fault, Upstream
 from unbroken.relay.settings import UpstreamSettings
 from wire.servers import RawServer, Script, closed_port, read_head, reset, saying, silence
 
@@ -99,7 +98,9 @@ class TestRequests:
         assert b"accept-encoding: gzip, deflate, br, zstd" in heard.head
         assert (answer.body, answer.value("content-encoding")) == (answered, "gzip")
 
-    def test_a_body_at_a_path_of_calls_that_makes_none_passes_too(self, served: Served, lab: Upstream, call: Call) -> None:
+    def test_a_body_at_a_path_of_calls_that_makes_none_passes_too(
+        self, served: Served, lab: Upstream, call: Call
+    ) -> None:
         client = call(served)
         assert client.ask("POST", "/v1/chat/completions", body=b"no JSON").status == 400
         assert client.ask("POST", "/v1/chat/completions", [("Transfer-Encoding", "chunked")], chunked()).status == 400
@@ -359,7 +360,9 @@ class TestHttp2:
     @pytest.mark.parametrize(
         "fault", [Fault("rst_stream", "after_token"), Fault("fin", "after_token"), Fault("rst", "after_token")]
     )
-    def test_a_cut_download_is_broken(self, start: Callable[..., tuple[Upstream, Served]], call: Call, fault: Fault) -> None:
+    def test_a_cut_download_is_broken(
+        self, start: Callable[..., tuple[Upstream, Served]], call: Call, fault: Fault
+    ) -> None:
         _, relay = start(fault)
         answer = call(relay).ask("GET", "/v1/models")
         assert (answer.status, answer.whole) == (200, False)

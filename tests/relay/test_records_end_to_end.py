@@ -1,4 +1,6 @@
-"""What is noted of each request: every field of its entry, and never a key, a query or content."""
+"""What is recorded of each request, as its entry in the access log has it: every field, and never a key, a query or
+content.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import anyio
 import pytest
 
 from relay.asked import CHAT, RESPONSES
+from relay.downstream import SCOPE, Downstream
 from relay.feeds import Feed
-from relay.serving import Call, Caller, RunRelay, Serve, Served, ServeRaw, poll
+from relay.records import other, series
+from relay.serving import Call, Caller, RunRelay, Serve, Served, ServeRaw, poll, settings_to
 from unbroken.core.failures import Phase
 from unbroken.core.policy import Policy
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
-from unbroken.relay import status
-from unbroken.relay.ledger import Ledger
+from unbroken.relay import status_page
+from unbroken.relay.app import Relay
 from unbroken.relay.settings import UpstreamSettings
 from wire.servers import saying
 
@@ -49,9 +54,7 @@ MEASURED = {"time", "id", "elapsed", "first_output", "bytes_in", "bytes_out"}
 def serve_lab(serve: Serve, stack: Any) -> ServeLab:
     """A relay before an upstream: ``serve_lab(*faults, answer=..., **settings)``."""
 
-    def start(
-        *faults: Fault | None, answer: ScriptedAnswer | None = None, **settings: Any
-    ) -> tuple[Served, Upstream]:
+    def start(*faults: Fault | None, answer: ScriptedAnswer | None = None, **settings: Any) -> tuple[Served, Upstream]:
         upstream = stack.enter_context(Upstream(faults=faults, answer=answer))
         return serve(upstream.url, policy=QUICK, **settings), upstream
 
@@ -86,8 +89,8 @@ class TestTurns:
     def test_a_retry(self, serve_lab: ServeLab, call: Call) -> None:
         served, _ = serve_lab(Fault("status", "before_headers", status=429))
         assert call(served).ask_json(*RESPONSES.request()).whole
-        noted = {"path": "/v1/responses", "dialect": "openai-responses"}
-        assert told(served.entry()) == PLAIN | noted | {"attempts": 2, "retries": 1, "lost": ["busy@headers"]}
+        call_ = {"path": "/v1/responses", "dialect": "openai-responses"}
+        assert told(served.entry()) == PLAIN | call_ | {"attempts": 2, "retries": 1, "lost": ["busy@headers"]}
 
     def test_a_cut_after_output(self, serve_lab: ServeLab, call: Call) -> None:
         served, _ = serve_lab(Fault("rst", "after_token"))
@@ -102,8 +105,8 @@ class TestTurns:
         answer = call(served).ask_json(*CHAT.request())
         assert answer.status == 502
         entry = served.entry()
-        noted = {"status": 502, "outcome": "lost", "attempts": 4, "replays": 3, "lost": ["reset@headers"] * 4}
-        assert told(entry) == PLAIN | noted | {"detail": answer.json["error"]["message"]}
+        lost = {"status": 502, "outcome": "lost", "attempts": 4, "replays": 3, "lost": ["reset@headers"] * 4}
+        assert told(entry) == PLAIN | lost | {"detail": answer.json["error"]["message"]}
         assert entry["first_output"] is None
         assert entry["bytes_out"] == len(answer.body)
 
@@ -128,7 +131,7 @@ class TestTurns:
         late = {
             "outcome": "refused",
             "heartbeats": entry["heartbeats"],
-            "detail": "HTTP 403, for which it was too late",
+            "detail": "HTTP 403, too late for a status",
         }
         assert told(entry) == PLAIN | late
 
@@ -136,7 +139,7 @@ class TestTurns:
         served, _ = serve_lab(Fault("stall", "after_headers"))
         leaving = call(served)
         CHAT.begin(leaving)
-        poll(lambda: [turn.driver.phase for turn in served.relay.ledger.board.live.values()] == [Phase.PRELUDE])
+        poll(lambda: [turn.driver.phase for turn in served.relay.recorder.live.values()] == [Phase.PRELUDE])
         leaving.close()
         entry = served.entry()
         assert told(entry) == PLAIN | {
@@ -152,7 +155,7 @@ class TestTurns:
         CHAT.begin(clients[0])
         clients[1].begin("GET", "/v1/models")
         clients[1].head()
-        poll(lambda: served.relay.ledger.board.live)
+        poll(lambda: served.relay.recorder.live)
         served.close()
         assert sorted(entry["outcome"] for entry in served.entries) == ["stopped", "stopped"]
         turn, passed = sorted(served.entries, key=lambda entry: entry["path"])
@@ -164,10 +167,10 @@ class TestOthers:
     def test_a_request_that_is_passed(self, served: Served, call: Call, lab: Upstream) -> None:
         answer = call(served).ask("GET", "/lab/v1/models?after=x")
         entry = served.entry()
-        noted = {"method": "GET", "path": "/lab/v1/models", "dialect": None, "outcome": "passed", "attempts": 0}
-        assert told(entry) == PLAIN | noted
+        passed = {"method": "GET", "path": "/lab/v1/models", "dialect": None, "outcome": "passed", "attempts": 0}
+        assert told(entry) == PLAIN | passed
         assert (entry["bytes_in"], entry["bytes_out"], entry["first_output"]) == (0, len(answer.body), None)
-        assert served.relay.ledger.board.totals.passed == 1
+        assert served.relay.recorder.totals.passed == 1
 
     def test_a_rejection(self, served: Served, call: Call) -> None:
         answer = call(served).ask("DELETE", "/nowhere?q")
@@ -186,7 +189,7 @@ class TestOthers:
         assert entry["bytes_out"] == len(answer.body)
 
     @pytest.mark.parametrize("path", ["/v1/files", "/v1/chat/completions"])
-    def test_a_body_that_does_not_come_is_noted_once(
+    def test_a_body_that_does_not_come_is_recorded_once(
         self, serve: Serve, lab: Upstream, call: Call, path: str
     ) -> None:
         served = serve(lab.url, receive_timeout=0.1)
@@ -205,7 +208,7 @@ class TestOthers:
         client.close()
         assert (served.entry()["outcome"], served.entry()["status"]) == ("left", None)
 
-    def test_a_passage_that_is_cut(self, serve: Serve, serve_raw: ServeRaw, call: Call) -> None:
+    def test_a_request_that_is_passed_and_cut(self, serve: Serve, serve_raw: ServeRaw, call: Call) -> None:
         raw = serve_raw(saying(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345"))
         served = serve(raw.url)
         assert not call(served).ask("GET", "/v1/files/1").whole
@@ -234,9 +237,18 @@ def test_there_is_an_entry_for_each_request_whatever_connection_it_comes_by(serv
 
 
 def test_a_relay_without_a_log_counts_all_the_same() -> None:
-    ledger = Ledger(None)
-    assert ledger.board.totals.turns == 0
-    assert b"unbroken_turns_running 0.0" in ledger.metrics.text()
+    relay = Relay(settings_to("http://127.0.0.1:1"))
+
+    async def scrape() -> Downstream:
+        client = Downstream()
+        scope = {**SCOPE, "method": "GET", "path": "/_unbroken/metrics", "headers": [(b"host", b"localhost")]}
+        await relay(scope, client.receive, client.send)
+        return client
+
+    assert series(anyio.run(scrape).body)["unbroken_turns_running"] == 0
+    relay.recorder.end(other())
+    assert (relay.recorder.totals.turns, relay.recorder.totals.passed) == (0, 1)
+    assert series(anyio.run(scrape).body)["unbroken_requests_total{outcome=passed}"] == 1
 
 
 # Secrets
@@ -292,7 +304,7 @@ BODY = json.dumps(
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "TICK", 0.02)
+    monkeypatch.setattr(status_page, "TICK", 0.02)
 
 
 @pytest.fixture
@@ -324,8 +336,8 @@ class TestNothingLeaks:
         feed = Feed(call(served))
         feed.next("hello")
         ask_everything(served.port)
-        poll(lambda: not served.relay.ledger.board.live)
-        last = served.relay.ledger.board.recent[0].id
+        poll(lambda: not served.relay.recorder.live)
+        last = served.relay.recorder.recent[0].id
         feed.next("ended", lambda told: told["turn"]["id"] == last)
         outcomes = {entry["outcome"] for entry in served.entries}
         assert outcomes >= {"answered", "refused", "failed", "malformed", "unexpected", "passed", "unreachable"}

@@ -16,14 +16,13 @@ from hypothesis import strategies as st
 
 from relay.asked import ANTHROPIC, CHAT, DIALECTS, GEMINI, RESPONSES, Asked, events
 from relay.downstream import Downstream
+from unbroken.core.dialect import GatewayError
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head
 from unbroken.core.report import AttemptReport, Report
 from unbroken.core.sse import Blocks
 from unbroken.relay import asgi, reply
 from unbroken.relay.reply import Reply
-from unbroken.core.dialect import GatewayError
-from unbroken.core.dialects import DEFAULT, find_dialect
 
 BOM = b"\xef\xbb\xbf"
 CUT = GatewayError(502, "stream_cut", "the stream was cut")
@@ -46,9 +45,9 @@ class Stage:
         self.now = 100.0
         self.beats: list[int] = []
         self.client = Downstream(lambda: self.now)
-        self.voice = voice_of(asked.name)
+        self.dialect = asked.dialect
         self.reply = Reply(
-            self.client.send, self.voice, "cafe0001", streaming=streaming, extra=extra, clock=lambda: self.now
+            self.client.send, self.dialect, "cafe0001", streaming=streaming, extra=extra, clock=lambda: self.now
         )
 
     def run(self, *steps: Callable[[], Awaitable[None]]) -> Downstream:
@@ -82,13 +81,13 @@ class Stage:
     def end(self) -> Any:
         return self.reply.end
 
-    def fail(self, trouble: GatewayError = CUT, report: Report = LOST, *, breaks: bool) -> Any:
+    def fail(self, error: GatewayError = CUT, report: Report = LOST, *, breaks: bool) -> Any:
         async def step() -> None:
             if breaks:
                 with pytest.raises(asgi.Broken):
-                    await self.reply.fail(trouble, report)
+                    await self.reply.fail(error, report)
             else:
-                await self.reply.fail(trouble, report)
+                await self.reply.fail(error, report)
 
         return step
 
@@ -189,7 +188,7 @@ class TestHeartbeats:
         if asked is GEMINI:
             assert (client.body, stage.reply.heartbeats) == (EVENT * 2, 0)
         else:
-            assert client.pieces == [EVENT, stage.voice.heartbeat, stage.voice.heartbeat, EVENT]
+            assert client.pieces == [EVENT, stage.dialect.heartbeat, stage.dialect.heartbeat, EVENT]
             assert (stage.reply.heartbeats, stage.reply.bytes) == (2, len(client.body))
 
     def test_begin_a_reply_of_the_relays_own(self) -> None:
@@ -202,13 +201,13 @@ class TestHeartbeats:
             ("x-unbroken-turn", "cafe0001"),
             ("vary", "origin"),
         ]
-        assert client.pieces == [stage.voice.heartbeat, EVENT]
+        assert client.pieces == [stage.dialect.heartbeat, EVENT]
         assert client.whole
 
     def test_never_in_half_an_event(self) -> None:
         stage = Stage()
         stage.run(stage.begin(), stage.data(EVENT + b"data: "), stage.beat, stage.data(b"1\n\n"))
-        assert stage.client.pieces == [EVENT, stage.voice.heartbeat, b"data: 1\n\n"]
+        assert stage.client.pieces == [EVENT, stage.dialect.heartbeat, b"data: 1\n\n"]
 
     def test_nor_in_a_large_event_that_goes_through_and_are_asked_for_later(self) -> None:
         stage = Stage()
@@ -258,7 +257,7 @@ class TestHeartbeats:
         assert stage.run(stage.begin(), stage.data(BOM + EVENT, BOM + EVENT)).body == BOM + EVENT + BOM + EVENT
         stage = Stage()
         client = stage.run(stage.beat, stage.begin(), stage.data(BOM + EVENT, BOM + EVENT))
-        assert client.body == stage.voice.heartbeat + EVENT + BOM + EVENT
+        assert client.body == stage.dialect.heartbeat + EVENT + BOM + EVENT
 
     def test_count_as_the_last_that_was_sent(self) -> None:
         stage = Stage()
@@ -296,7 +295,7 @@ class TestASlowReader:
             assert not stage.reply.busy
 
         anyio.run(main)
-        assert stage.client.pieces == [EVENT, stage.voice.heartbeat]
+        assert stage.client.pieces == [EVENT, stage.dialect.heartbeat]
         assert stage.client.whole
 
     def test_whose_answer_ends_gets_no_heartbeat_behind_it(self) -> None:
@@ -324,7 +323,7 @@ class TestAFailureBeforeAnythingIsPromised:
         assert (client.status, client.whole) == (504, True)
         assert client.value("content-type") == "application/json"
         assert client.value("content-length") == str(len(client.body))
-        assert client.body == stage.voice.body(GatewayError(504, "first_output_timeout", "too slow"))
+        assert client.body == stage.dialect.error_body(GatewayError(504, "first_output_timeout", "too slow"))
         assert client.value("vary") == "origin"
         assert (stage.reply.status, stage.reply.bytes) == (504, len(client.body))
 
@@ -354,7 +353,7 @@ class TestAFailureAfterThat:
         stage = Stage(asked)
         before = [stage.begin(), stage.data(EVENT)] if spoken else [stage.beat]
         client = stage.run(*before, stage.fail(LATE, breaks=True))
-        assert client.pieces[-1] == stage.voice.in_band(LATE)
+        assert client.pieces[-1] == stage.dialect.error_event(LATE)
         assert [error.message for error in asked.errors(client.body)] == [LATE.message]
         assert not client.whole
         assert stage.reply.bytes == len(client.body)
@@ -366,7 +365,7 @@ class TestAFailureAfterThat:
     def test_is_not_mistaken_for_the_rest_of_half_an_event(self, asked: Asked, half: bytes) -> None:
         stage = Stage(asked)
         client = stage.run(stage.begin(), stage.data(EVENT + half), stage.fail(breaks=True))
-        assert client.body == EVENT + stage.voice.in_band(CUT)
+        assert client.body == EVENT + stage.dialect.error_event(CUT)
 
     def test_nor_of_half_a_large_one(self, asked: Asked) -> None:
         for end in (b"", b"\n", b"\r"):
@@ -375,7 +374,7 @@ class TestAFailureAfterThat:
             client = stage.run(stage.begin(), stage.data(EVENT, large), stage.fail(breaks=True))
             said = events(client.body)
             assert len(said) == 3
-            assert [said[-1]] == events(stage.voice.in_band(CUT))
+            assert [said[-1]] == events(stage.dialect.error_event(CUT))
 
     @pytest.mark.parametrize("streaming", [True, False])
     def test_is_a_broken_connection_alone_where_no_event_would_be_understood(self, streaming: bool) -> None:
@@ -458,7 +457,7 @@ def without_heartbeats(stage: Stage) -> bytes:
     seen = b""
     for number, piece in enumerate(stage.client.pieces):
         if number in stage.beats:
-            assert piece == stage.voice.heartbeat
+            assert piece == stage.dialect.heartbeat
             blocks = Blocks()
             blocks.feed(seen)
             assert not blocks.unfinished, "a heartbeat in the middle of an event"
@@ -489,7 +488,7 @@ def test_a_failure_is_the_last_event_and_the_only_one_that_was_not_said(
 ) -> None:
     asked, body, steps = stream
     stage = performed(asked, steps, fails=True, begins=begins)
-    error = stage.voice.in_band(CUT)
+    error = stage.dialect.error_event(CUT)
     seen = without_heartbeats(stage)
     assert seen.endswith(error)
     assert body.removeprefix(BOM).startswith(seen.removeprefix(BOM).removesuffix(error))
@@ -505,7 +504,7 @@ def test_nor_does_half_a_large_event_swallow_it(stream: tuple[Asked, bytes, list
     asked, body, steps = stream
     with holding_at_most(held):
         stage = performed(asked, steps, fails=True, begins=True)
-    error = stage.voice.in_band(CUT)
+    error = stage.dialect.error_event(CUT)
     seen = without_heartbeats(stage)
     assert events(seen)[-1:] == events(error)
     # Half of a CRLF may be a blank line: the parser takes it for one, a reply waits for the other half.
@@ -514,5 +513,5 @@ def test_nor_does_half_a_large_event_swallow_it(stream: tuple[Asked, bytes, list
 
 def test_every_dialect_and_both_anthropics_ping_and_comments_are_among_them() -> None:
     assert {asked for asked, _ in STREAMS} == set(DIALECTS)
-    assert json.loads(events(voice_of(ANTHROPIC.name).heartbeat)[0].data)["type"] == "ping"
-    assert voice_of(RESPONSES.name).heartbeat.startswith(b":")
+    assert json.loads(events(ANTHROPIC.dialect.heartbeat)[0].data)["type"] == "ping"
+    assert RESPONSES.dialect.heartbeat.startswith(b":")

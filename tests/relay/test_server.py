@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from relay.serving import Answer, Call, Caller, RunRelay, Serve, Served, ServeRaw, chunked, poll, request, settings_to
+from relay.serving import Call, Caller, Received, RunRelay, Serve, Served, ServeRaw, chunked, poll, request, settings_to
 from unbroken.errors import UsageError
 from unbroken.lab import Upstream as Lab
 from unbroken.relay.app import Relay
@@ -66,7 +66,7 @@ class Speaker:
         return True
 
     @staticmethod
-    def begin(client: Caller, target: str = CHAT, until: bytes = b"Hel") -> Answer:
+    def begin(client: Caller, target: str = CHAT, until: bytes = b"Hel") -> Received:
         """Ask, and read up to the first token."""
         client.begin("POST", target, body=json.dumps({"model": "m", "stream": True, "messages": []}).encode())
         answer = client.head()

@@ -12,10 +12,11 @@ import pytest
 
 from relay.asked import CHAT, GEMINI
 from relay.feeds import Feed
-from relay.noted import series
+from relay.records import series
 from relay.serving import Call, Caller, Serve, Served, poll
+from unbroken.core.advice import SilentCut
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
-from unbroken.relay import board, records, status
+from unbroken.relay import recorder, status_page
 
 Watch = Callable[..., Feed]
 
@@ -23,14 +24,21 @@ TURN_FIELDS = {
     "id",
     "started",
     "elapsed",
+    "method",
+    "path",
     "upstream",
     "dialect",
     "streaming",
+    "status",
     "outcome",
     "first_output",
-    "bytes",
+    "bytes_in",
+    "bytes_out",
     "heartbeats",
     "attempts",
+    "retries",
+    "replays",
+    "detail",
 }
 ATTEMPT_FIELDS = {
     "number",
@@ -51,7 +59,7 @@ ATTEMPT_FIELDS = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "TICK", 0.02)
+    monkeypatch.setattr(status_page, "TICK", 0.02)
 
 
 @pytest.fixture
@@ -135,7 +143,7 @@ class TestFiles:
         assert answer.status in (404, 400)
         assert answer.json["error"]["code"] in ("not_found", "bad_request")
 
-    def test_looking_at_it_is_not_noted(self, served: Served, call: Call) -> None:
+    def test_looking_at_it_is_not_recorded(self, served: Served, call: Call) -> None:
         client = call(served)
         for path in ("/_unbroken/", "/_unbroken/metrics", "/_unbroken/health", "/_unbroken"):
             client.ask("GET", path)
@@ -211,7 +219,7 @@ class TestFeed:
         assert ended.keys() == {"now", "turn", "cuts", "advice", "totals"}
         assert ended["turn"].keys() == TURN_FIELDS
         assert ended["turn"]["id"] == turn["id"] == answer.value("x-unbroken-turn")
-        assert (ended["turn"]["outcome"], ended["turn"]["bytes"]) == ("answered", len(answer.body))
+        assert (ended["turn"]["outcome"], ended["turn"]["bytes_out"]) == ("answered", len(answer.body))
         assert ended["totals"] == {"turns": 1, "answered": 1, "saved": 1, "cut": 0, "passed": 0}
         assert feed.next("live") == {"now": ended["now"], "running": 0, "live": []}  # and the lane goes away
 
@@ -232,9 +240,8 @@ class TestFeed:
         self, served: Served, watch: Watch, call: Call, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The silences are made up: it would take a second for each to be one."""
-        cut = records.Cut(time.time(), 60.0, False)
-        for name in (board, status):
-            monkeypatch.setattr(name, "cuts_of", lambda turn: [cut])
+        cut = SilentCut(at=time.time(), silent=60.0, http_version="HTTP/2")
+        monkeypatch.setattr(recorder, "silent_cuts", lambda attempts, since: [cut])
         feed = watch(served)
         assert feed.next("hello")["advice"] == ""
         client = call(served)
@@ -242,10 +249,10 @@ class TestFeed:
         for _ in range(4):
             client.ask_json(*CHAT.request())
             ended = feed.next("ended")
-            assert ended["cuts"] == [{"at": cut.at, "silent": 60.0, "pinged": False}]
+            assert ended["cuts"] == [{"at": cut.at, "silent": 60.0, "pinged": False, "http_version": "HTTP/2"}]
             said.append(ended["advice"])
         assert said[:2] == ["", ""]
-        assert said[2].startswith("cuts cluster at 60 s of silence")
+        assert said[2].startswith("something on the way cuts idle connections after about 60 s")
         assert said[3] == said[2]
         hello = watch(served).next("hello")
         assert (hello["advice"], len(hello["cuts"])) == (said[3], 4)
@@ -258,7 +265,7 @@ class TestFeed:
         begin: Callable[[Served], Caller],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(board, "LIVE", 2)
+        monkeypatch.setattr(recorder, "LIVE", 2)
         served = serve(thinking.url)
         callers = [begin(served) for _ in range(4)]
         feed = watch(served)
@@ -272,7 +279,7 @@ class TestFeed:
     def test_says_that_it_is_there_when_nothing_happens(
         self, served: Served, watch: Watch, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(status, "KEEP_ALIVE", 0.05)
+        monkeypatch.setattr(status_page, "KEEP_ALIVE", 0.05)
         feed = watch(served)
         feed.next("hello")
         began = time.monotonic()
@@ -284,7 +291,7 @@ class TestFeed:
     def test_costs_nothing_once_nobody_watches(self, served: Served) -> None:
         gather, looks = served.relay.gather, threading.Semaphore(0)
 
-        async def counted(seen: dict[str, int]) -> board.Snapshot:
+        async def counted(seen: dict[str, int]) -> recorder.Snapshot:
             looks.release()
             return await gather(seen)
 
@@ -300,10 +307,10 @@ class TestFeed:
         for watcher in watchers:
             watcher.close()
         poll(lambda: served.tasks() == before)
-        assert not served.relay._status._feeds
+        assert not served.relay._status_page._feeds
         while looks.acquire(blocking=False):
             pass
-        assert not looks.acquire(timeout=5 * status.TICK)
+        assert not looks.acquire(timeout=5 * status_page.TICK)
 
     def test_ends_at_once_when_the_relay_stops_and_running_turns_do_not(
         self, serve: Serve, watch: Watch, begin: Callable[[Served], Caller], stack: ExitStack
@@ -316,7 +323,7 @@ class TestFeed:
         feed.next("live")
         served.stop()
         assert feed.ended()
-        assert served.relay.ledger.board.live
+        assert served.relay.recorder.live
         assert caller.answer().whole
         began = time.monotonic()
         assert served.join() - began < 2
@@ -330,7 +337,7 @@ class TestFeed:
         call: Call,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(status, "TICK", 0.001)
+        monkeypatch.setattr(status_page, "TICK", 0.001)
         served = serve(thinking.url, grace=0.2)
         callers = [begin(served) for _ in range(10)]
         stuck, reading = watch(served, small=True), watch(served)
@@ -348,9 +355,9 @@ class TestFeed:
         """While turns run something is said four times a second: that must not be the whole history."""
         served = serve(thinking.url)
         begin(served)
-        for _ in range(board.RECENT):
+        for _ in range(recorder.RECENT):
             begin(served).close()
-        poll(lambda: len(served.relay.ledger.board.recent) >= 50)
+        poll(lambda: len(served.relay.recorder.recent) >= 50)
         feed = watch(served)
         feed.next("hello")
         told = feed.next("live")

@@ -38,9 +38,8 @@ from unbroken.core.turn import READ_REFUSAL
 from unbroken.errors import UsageError
 from unbroken.lab import ScriptedAnswer
 from unbroken.lab.routes import DIALECTS as IN_THE_LAB
-from unbroken.relay.records import Outcome, TurnRecord, cuts_of
+from unbroken.relay.recorder import Outcome, RequestRecord
 from unbroken.relay.turns import LAST_WORDS
-from unbroken.core.dialects import find_dialect
 
 REFUSED = lost(Failure.CONNECTION_REFUSED)
 TRANSIENT = b'data: {"error": {"type": "overloaded_error", "message": "Overloaded."}}\n\n'
@@ -188,7 +187,7 @@ class TestAFailureBeforeAnythingIsPromised:
 def test_a_final_failure_in_every_dialects_words(asked: Asked, streaming: bool) -> None:
     stage = perform([lost()], asked=asked, streaming=streaming, policy=ONCE)
     assert stage.client.status == 502
-    assert "no replays allowed" in asked.dialect.refusal(502, stage.client.body).message
+    assert "no replays allowed" in asked.dialect.read_error(502, stage.client.body).message
 
 
 class TestACutAfterOutput:
@@ -263,7 +262,7 @@ class TestAFailureAfterHeartbeats:
     @pytest.mark.parametrize("asked", [asked for asked in DIALECTS if asked is not GEMINI], ids=str)
     def test_in_every_dialects_words(self, asked: Asked) -> None:
         stage = perform([OK, 20.0, lost()], asked=asked, policy=ONCE)
-        beat = voice_of(asked.name).heartbeat
+        beat = asked.dialect.heartbeat
         assert stage.client.body.startswith(beat)
         [error] = asked.errors(stage.client.body)
         assert "before any output" in error.message
@@ -295,7 +294,18 @@ class TestALateRefusal:
 
     def test_leaves_the_providers_words_out_of_the_log(self) -> None:
         """They may quote the request."""
-        assert self.late(head(429), SLOW_DOWN, END).turn.detail == "HTTP 429, too late for a status"
+        stage = self.late(head(429), SLOW_DOWN, END)
+        assert stage.turn.detail == stage.record.detail == "HTTP 429, too late for a status"
+
+    @pytest.mark.parametrize("ends", [leaves, stops])
+    def test_leaves_them_out_also_where_its_client_does_not_read(self, ends: Any) -> None:
+        stage = self.late(
+            head(403, "application/json"),
+            b'{"error": {"message": "you said SECRET"}}',
+            END,
+            others=[at(19, lambda stage: stage.client.stop_reading()), at(30, ends)],
+        )
+        assert "SECRET" not in stage.record.detail
 
     def test_that_is_no_error_of_the_dialect_is_one_in_the_stream(self) -> None:
         stage = self.late(head(502, "text/html"), b"<h1>Bad Gateway</h1>", END)
@@ -424,7 +434,7 @@ class TestTheRelayStops:
     def test_before_anything_is_promised(self) -> None:
         stage = perform([OK, ROLE], others=[at(3, stops)])
         assert (stage.client.status, stage.client.whole, stage.cancelled) == (503, True, True)
-        assert "the relay was stopped" in CHAT.dialect.refusal(503, stage.client.body).message
+        assert "the relay was stopped" in CHAT.dialect.read_error(503, stage.client.body).message
         assert stage.client.value("x-should-retry") is None
         assert (stage.ended, stage.record.outcome) == (3, Outcome.STOPPED)
         assert stage.facts == [("cancelled", "prelude")]
@@ -458,9 +468,9 @@ class TestTheRelayStops:
 # What is known of it
 
 
-def looked_at(*scripts: Script, times: Sequence[float], **options: Any) -> list[TurnRecord]:
+def looked_at(*scripts: Script, times: Sequence[float], **options: Any) -> list[RequestRecord]:
     """The records of a turn at these moments."""
-    seen: list[TurnRecord] = []
+    seen: list[RequestRecord] = []
 
     def looks(stage: Stage) -> None:
         seen.append(stage.turn.record())
@@ -487,13 +497,13 @@ class TestTheRecord:
 
     def test_dates_its_cuts(self) -> None:
         stage = perform([OK, 60.0, lost()], [OK, *ANSWER], heartbeat=0.0)
-        [cut] = cuts_of(stage.record)
+        [cut] = stage.record.cuts
         assert (cut.at, cut.silent) == (stage.record.started + 60, 60)
 
     def test_counts_what_was_sent(self) -> None:
         stage = perform([OK, 40.0, *ANSWER])
-        assert (stage.record.bytes, stage.record.heartbeats) == (len(stage.client.body), 2)
-        assert perform([lost()], policy=ONCE).record.bytes > 0
+        assert (stage.record.bytes_out, stage.record.heartbeats) == (len(stage.client.body), 2)
+        assert perform([lost()], policy=ONCE).record.bytes_out > 0
 
     def test_says_whose_turn_it_is(self) -> None:
         record = perform([JSON, WHOLE, END], asked=GEMINI, streaming=False).record
@@ -559,7 +569,7 @@ class TestQuietSince:
             stage = Stage([[5.0, OK]])
             stage.set_up()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(stage.turn.run, stage.client.inbound())
+                tasks.start_soon(stage.turn.run)
                 await trio.sleep(2)
                 assert stage.turn.quiet_since(early=False) is None
                 assert stage.turn.quiet_since(early=True) == 0

@@ -22,12 +22,12 @@ import pytest
 from cli.programs import environment
 from relay.asked import CHAT, GEMINI
 from relay.feeds import Feed
-from relay.noted import series
+from relay.records import series
 from relay.serving import PATIENCE, Caller, RelayProgram, poll, settings_to
 from unbroken.errors import UsageError
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from unbroken.relay import workers
-from unbroken.relay.board import Board, Snapshot
+from unbroken.relay.recorder import Recorder, Snapshot
 from wire.servers import silence
 
 pytestmark = [
@@ -518,12 +518,12 @@ class TestAsking:
         assert seen == {"1.sock": 3}
 
     def test_that_is_well_for_what_is_new(self, path: Path) -> None:
-        board, lines = Board(), []
-        board.totals.turns = 7
+        recorder, lines = Recorder(), []
+        recorder.totals.turns = 7
 
         def tell(sock: socket.socket) -> None:
             lines.append(sock.recv(100))
-            sock.sendall(msgspec.json.encode(board.snapshot("1", ())))
+            sock.sendall(msgspec.json.encode(recorder.snapshot("1", ())))
 
         seen: dict[str, int] = {}
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""The command line: one module a command, imported when it is used."""
+"""The command line: one module per command, imported when it is used."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from unbroken.cli.exits import exit_on_signals, interrupt_on_signals
 
 
 def main() -> NoReturn:
-    """The console script. Every outcome is an exit code; a user's mistake never makes a traceback."""
+    """Run the console script. Every outcome is an exit code; a user's mistake never makes a traceback."""
     try:
         interrupt_on_signals()
         reserve_standard_descriptors()
         code = execute(sys.argv[1:])
-    except KeyboardInterrupt:  # before the signals were ours
+    except KeyboardInterrupt:  # before the signal handlers were set
         code = 130
     finally:
         exit_on_signals()
@@ -27,7 +27,7 @@ def execute(args: Sequence[str]) -> int:
     """Run one command line; return its exit code.
 
     Raises:
-        SystemExit: the command has said all there is to say; the code is in it.
+        SystemExit: the command has printed its messages; the exception has the code.
     """
     import click
 
@@ -44,20 +44,20 @@ def execute(args: Sequence[str]) -> int:
         if isinstance(exc, click.UsageError) and exc.ctx:
             say(f"Try '{exc.ctx.command_path} --help'.")
         return exc.exit_code
-    except click.Abort:  # the end of stdin in the middle of a question
+    except click.Abort:  # stdin ended during a question
         say("unbroken: aborted")
         return exits.USAGE
     except UnbrokenError as exc:
         say(f"unbroken: {harmless(str(exc))}")
         return exits.exit_code(exc)
-    except OSError as exc:  # what is left of them: click could not write its help
+    except OSError as exc:  # the only ones left: click could not write its help
         abandon_stdout()
         say(f"unbroken: {exc.strerror or exc}")
         return exits.UNWRITABLE
 
 
 def reserve_standard_descriptors() -> None:
-    """Where a standard stream is closed (``<&-``), its number must not go to a socket."""
+    """Occupy the numbers of closed standard streams (``<&-``), so that no socket gets them."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Who is asked, and with which key: the settings of the file, the environment and the flags, put together."""
+"""Provider selection: provider, model and key from the file, the environment and the flags."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def who_is_asked(sources: Sequence[Mapping[str, Any]], environ: Mapping[str, str]) -> dict[str, Any]:
-    """One value, or ``None``, for each of :data:`WHO`.
+    """Select the provider: return one value, or ``None``, for each of :data:`WHO`.
 
-    A nearer source wins. Where it names another provider or URL, what a farther one says of somebody else does not
-    count: its key must not go there, and its model is not served there.
+    A later source takes precedence. If it names another provider or URL, settings of earlier sources for a different
+    provider are ignored: their key must not be sent there, and their model is not served there.
 
     Args:
-        sources: what each source says, the farthest first; empty strings say nothing.
-        environ: the environment, for the variables of the provider's own.
+        sources: the settings of each source, in order of precedence; empty strings count as missing.
+        environ: the environment, for the provider's own variables.
 
     Raises:
-        UsageError: ``api_key_env`` is no name of a variable, or it is nobody's.
+        UsageError: ``api_key_env`` is not the name of a variable, or no provider or URL is given for it.
     """
     who: dict[str, Any] = {}
     for source in sources:
@@ -54,14 +54,14 @@ def _check_key_env(who: Mapping[str, Any]) -> None:
     name = who.get("api_key_env")
     if not name:
         return
-    if not _NAME.fullmatch(name):  # which may well be the key itself, so it is not shown
+    if not _NAME.fullmatch(name):  # it may be the key itself, so it is not shown
         raise UsageError("--api-key-env takes the name of an environment variable, not a key")
     if not _names_somebody(who):
         raise UsageError(f"whose key is in {name}? Name a provider or a base URL")
 
 
 def _stored_key_counts(who: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
-    """Whether the file's key counts: the environment is nearer, both with a key and with another URL."""
+    """Return whether the file's key is used: a key or another URL of the environment takes precedence."""
     preset = PROVIDERS.get((who.get("provider") or "").lower())
     key_env = who.get("api_key_env") or (preset.key_env if preset else "")
     redirected = preset and preset.base_url_env and environ.get(preset.base_url_env) and not who.get("base_url")

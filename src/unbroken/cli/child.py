@@ -1,7 +1,7 @@
-r"""Another program in our place: with our streams and terminal, our signals, and its exit code as ours.
+r"""Another program in place of this one: with the same streams, terminal and signals, and its exit code.
 
-It stays in our process group, so that the terminal reaches it as it would without us: what is typed there (Ctrl-C,
-Ctrl-\, Ctrl-Z) goes to the whole group. What is sent to us alone (``kill``) we hand on.
+It stays in this process group, so that the terminal reaches it directly: keys (Ctrl-C, Ctrl-\, Ctrl-Z) signal the whole
+group. Signals to this process alone (``kill``) are forwarded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from unbroken.errors import UnbrokenError
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
-"""Exit codes as shells have them."""
+"""Exit codes, as in shells."""
 
 
 def _numbers(*names: str) -> tuple[signal.Signals, ...]:
@@ -35,7 +35,7 @@ class CannotRun(UnbrokenError):
     """The program cannot be run.
 
     Attributes:
-        code: the exit code that says so.
+        code: the exit code for this error.
     """
 
     def __init__(self, name: str, reason: str, code: int) -> None:
@@ -44,10 +44,10 @@ class CannotRun(UnbrokenError):
 
 
 def find_program(name: str) -> str:
-    """The file of a program, looked for as a shell does.
+    """Find the file of a program, as a shell does.
 
     Raises:
-        CannotRun: it is not there, or no program.
+        CannotRun: it does not exist, or is not executable.
     """
     if program := shutil.which(name):
         return program
@@ -65,14 +65,14 @@ def run(program: str, argv: Sequence[str], environ: Mapping[str, str]) -> int:
         environ: its environment.
 
     Returns:
-        Its exit code; 128 + n where signal n has ended it.
+        Its exit code; 128 + n if signal n has ended it.
 
     Raises:
-        CannotRun: the system refuses to.
+        CannotRun: the system refuses to run it.
     """
     with _Signals() as signals:
         try:
-            # Whatever else we were given open is for the program, as it would be without us. Ours is not inherited.
+            # The program gets every descriptor that this process inherited. Those opened here are not inherited.
             child = subprocess.Popen([program, *argv[1:]], env=environ, close_fds=os.name == "nt")
         except OSError as exc:
             code = NOT_FOUND if isinstance(exc, FileNotFoundError) else NOT_EXECUTABLE
@@ -80,13 +80,13 @@ def run(program: str, argv: Sequence[str], environ: Mapping[str, str]) -> int:
         signals.go_to(child.pid)
         if hasattr(os, "waitid"):  # not on Windows, nor on macOS before Python 3.13
             _wait_for(child.pid)
-            signals.go_to(None)  # before its number is free for somebody else
+            signals.go_to(None)  # before its process id can be used again
         code = child.wait()
     return 128 - code if code < 0 else code
 
 
 class _Signals(contextlib.AbstractContextManager["_Signals"]):
-    """While this is entered, signals are the program's. What was ignored stays so, for us and for the program."""
+    """A context that forwards signals to the program. Ignored signals stay ignored, here and in the program."""
 
     def __init__(self) -> None:
         self._child: int | None = None
@@ -104,14 +104,14 @@ class _Signals(contextlib.AbstractContextManager["_Signals"]):
             signal.signal(number, handler)
 
     def go_to(self, child: int | None) -> None:
-        """Hand signals on to this process, and what has come so far."""
+        """Forward signals to this process, including those received so far; ``None`` for no process."""
         self._child = child
         while child is not None and self._early:
             self._kill(self._early.pop(0))
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's signature
         if signum in _STOPS or (signum in _OF_A_KEYBOARD and _is_in_foreground()):
-            return  # the terminal has sent it to the program already, which decides what it means
+            return  # the terminal has sent it to the program too, which decides what to do
         if self._child is None:
             self._early.append(signum)
         else:
@@ -124,7 +124,7 @@ class _Signals(contextlib.AbstractContextManager["_Signals"]):
 
 
 def _wait_for(child: int) -> None:
-    """Wait until the program has ended, but leave it to be reaped. Where the terminal stops it, stop with it."""
+    """Wait until the program has ended, without reaping it. If the terminal stops it, stop too."""
     if sys.platform == "win32":
         raise NotImplementedError("there is no waitid on Windows")
     posix: Any = os  # Python has waitid on macOS since 3.13; typeshed does not know it
@@ -132,13 +132,13 @@ def _wait_for(child: int) -> None:
         state = posix.waitid(posix.P_PID, child, posix.WEXITED | posix.WSTOPPED | posix.WNOWAIT)
         if state is None or state.si_code in (posix.CLD_EXITED, posix.CLD_KILLED, posix.CLD_DUMPED):
             return
-        still = posix.waitid(posix.P_PID, child, posix.WSTOPPED | posix.WNOHANG)  # None where it goes on already
+        still = posix.waitid(posix.P_PID, child, posix.WSTOPPED | posix.WNOHANG)  # None if it runs again
         if still is not None and still.si_status in _STOPS:
             os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def _is_in_foreground() -> bool:
-    """Whether a terminal sends our process group what is typed there."""
+    """Return whether a terminal sends this process group the signals of its keys."""
     if sys.platform == "win32":
         return True  # a console sends Ctrl-C to every process that is attached to it
     with _terminal() as terminal:
@@ -151,7 +151,7 @@ def _terminal() -> Iterator[int | None]:
         raise NotImplementedError("a Unix terminal")
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
-    except OSError:  # there is none
+    except OSError:  # no terminal
         yield None
         return
     try:

@@ -20,7 +20,7 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Knows its commands by name and imports only the one that is called."""
+    """A group that imports only the command that is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_COMMANDS)
@@ -32,7 +32,7 @@ class _Commands(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
-        """As click does it; but say what was probably meant."""
+        """Resolve as click does, but suggest a command for an unknown name."""
         name = args[0]
         if name in _COMMANDS or name.startswith("-"):
             return super().resolve_command(ctx, args)

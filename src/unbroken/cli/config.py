@@ -1,4 +1,4 @@
-"""The configuration file: where it is, what may stand in it, and how it is written."""
+"""The configuration file: its path, its keys, reading and writing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMATS = ("text", "json", "jsonl")
 
 
 class Kind(NamedTuple):
-    """What a value of the file may be."""
+    """The allowed types of a value in the file."""
 
     types: tuple[type, ...]
     words: str
@@ -40,7 +40,7 @@ CONNECTION_KEYS: Mapping[str, Kind] = {
     "no_proxy": SWITCH,
     "ca_file": TEXT,
 }
-"""Keys about the connection, which hold for the relay too unless ``[relay]`` says otherwise."""
+"""Keys about the connection, which apply to the relay too unless ``[relay]`` overrides them."""
 
 KEYS: Mapping[str, Kind] = {
     "provider": TEXT,
@@ -91,22 +91,23 @@ UPSTREAM_KEYS: Mapping[str, Kind] = {
 
 
 def config_path() -> Path:
-    """Where the file is: ``$UNBROKEN_CONFIG``, or ``config.toml`` in the platform's configuration folder."""
+    """Return the path of the file: ``$UNBROKEN_CONFIG``, or ``config.toml`` in the platform's configuration folder."""
     if explicit := os.environ.get("UNBROKEN_CONFIG"):
         return Path(explicit)
     return Path(click.get_app_dir("unbroken")) / "config.toml"
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What the file says; nothing where there is none.
+    """Read the file; return an empty dictionary if it does not exist.
 
     Raises:
-        UsageError: it cannot be read, is not TOML, or has an unknown key or a value of the wrong type.
+        UsageError: it cannot be read, is not TOML, or has an unknown key or a value of the wrong type; or
+            ``UNBROKEN_CONFIG`` names a file that does not exist.
     """
     try:
         config = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if os.environ.get("UNBROKEN_CONFIG"):  # somebody counts on it: the proxy, say, that stands in it
+        if os.environ.get("UNBROKEN_CONFIG"):  # the user relies on its settings, such as a proxy
             raise UsageError(f"UNBROKEN_CONFIG names {path}, which is not there; unbroken init writes it") from None
         return {}
     except OSError as exc:
@@ -142,7 +143,7 @@ def _check_table(path: Path, prefix: str, table: Mapping[str, Any], keys: Mappin
 
 
 def _is(value: Any, kind: Kind) -> bool:
-    if isinstance(value, bool):  # which is a number, too
+    if isinstance(value, bool):  # a bool is an int, too
         return bool in kind.types
     if isinstance(value, list):
         return kind is TEXTS and all(isinstance(item, str) for item in value)
@@ -158,7 +159,7 @@ def _meant(key: str, keys: Mapping[str, Kind]) -> str:
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Write the file, readable by nobody else: a key may stand in it, or a proxy's password.
+    """Write the file, readable only by the user: it may contain a key, or a proxy's password.
 
     Raises:
         UsageError: it cannot be written.
@@ -167,7 +168,7 @@ def write_config(path: Path, config: Mapping[str, Any]) -> None:
 
     import tomli_w
 
-    path = Path(os.path.realpath(path))  # a link into somebody's dotfiles stays one
+    path = Path(os.path.realpath(path))  # keep a symbolic link, for example into dotfiles
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, unfinished = tempfile.mkstemp(prefix=".unbroken-", dir=path.parent)  # with mode 0600

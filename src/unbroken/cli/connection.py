@@ -1,4 +1,4 @@
-"""Options about the connection, which every command that asks a model has in common."""
+"""Options about the connection, which all commands that ask a model share."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ POLICY_FIELDS = {
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add them to a command."""
+    """Add the options about the connection to a command."""
     return add_options(command, _OPTIONS)
 
 
 def add_options(command: Callable[..., Any], options: Sequence[Callable[[Any], Any]]) -> Callable[..., Any]:
-    """Add options to a command, so that they stand in its help in this order and before those it has."""
+    """Add options to a command, in the help in this order and before those it has."""
     for add in reversed(options):
         command = add(command)
     return command
 
 
 def policy_from(options: Mapping[str, Any]) -> Policy:
-    """The limits of a turn.
+    """Return the limits of a turn.
 
     Raises:
-        UsageError: one of them is absurd; the message names the option.
+        UsageError: a limit is invalid; the message names the option.
     """
     from unbroken.core.policy import Policy
 
@@ -73,10 +73,12 @@ def policy_from(options: Mapping[str, Any]) -> Policy:
 
 
 def proxy_from(ctx: click.Context, options: Mapping[str, Any]) -> str | None:
-    """The proxy: ``None`` for the environment's, ``""`` for none. Of ``--proxy`` and ``--no-proxy`` the nearer wins.
+    """Return the proxy: ``None`` for the environment's, ``""`` for none.
+
+    Of ``--proxy`` and ``--no-proxy``, the one from the source with the higher :func:`rank` applies.
 
     Raises:
-        UsageError: they exclude each other.
+        UsageError: both come from the same source.
     """
     proxy: str | None = options["proxy"]
     if not options["no_proxy"]:

@@ -26,7 +26,7 @@ IDLE = 1.0
 """Seconds of silence after which the demo's proxy cuts a connection."""
 
 THINK = 4.0
-"""Seconds that the model shall need before its first token."""
+"""Seconds that the model should need before its first token."""
 
 QUESTION = "In one short sentence: what is the sea?"
 _INDENT = " " * len(" 0.0 s  ")
@@ -36,14 +36,14 @@ _PROBE_TOKENS, _MOST_TOKENS = 400, 6000
 
 @dataclasses.dataclass
 class DemoOutcome:
-    """What one of the two programs went through.
+    """The outcome of one of the two programs.
 
     Attributes:
-        title: which program it was.
-        answer: what it got to show.
+        title: name of the program.
+        answer: the text that it received.
         ending: how it ended, in one line.
         survived: whether it got the whole answer.
-        wire: what happened on the wire, and when on the monotonic clock.
+        wire: the events on the wire, with their time on the monotonic clock.
     """
 
     title: str
@@ -53,18 +53,18 @@ class DemoOutcome:
     wire: list[tuple[float, str]] = dataclasses.field(default_factory=list)
 
     def note(self, what: str, when: float | None = None) -> None:
-        """Add what happened, by default just now."""
+        """Add an event, by default at the current time."""
         self.wire.append((time.monotonic() if when is None else when, what))
 
     def hear(self, text: str) -> None:
-        """A piece of the answer has come."""
+        """Add a piece of the answer."""
         if text and not self.answer:
             self.note("the first token")
         self.answer += text
 
     @property
     def timeline(self) -> str:
-        """What happened on the wire, in its order, in seconds from the beginning."""
+        """The events on the wire in order, in seconds from the first."""
         events = sorted(self.wire)
         return "\n".join(f"{when - events[0][0]:4.1f} s  {what}" for when, what in events)
 
@@ -79,7 +79,7 @@ def command(scripted: bool) -> None:
     it some seconds; so the first attempt is cut. The same prompt goes through it twice: by the openai SDK as it comes,
     and by Unbroken. No key and no network are needed.
     """
-    logging.getLogger("unbroken").addHandler(logging.NullHandler())  # the table tells it
+    logging.getLogger("unbroken").addHandler(logging.NullHandler())  # the table shows it
     with _model(scripted) as (port, body):
         click.echo(f"  a proxy cuts the first connection that is silent for {IDLE:g} s; the model needs longer")
         outcomes = [_with_openai(port, body), _with_unbroken(port, body)]
@@ -91,7 +91,7 @@ def command(scripted: bool) -> None:
 
 @contextlib.contextmanager
 def _model(scripted: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-    """A model's port, and the body of the request."""
+    """Run a model; yield its port and the body of the request."""
     if not scripted:
         try:
             with LocalModel() as model:
@@ -110,7 +110,7 @@ def _body(prompt: str) -> dict[str, Any]:
 
 
 def _prompt(model: LocalModel) -> str:
-    """A prompt that takes this machine about :data:`THINK` seconds to read; found out by reading a shorter one."""
+    """Return a prompt that takes this machine about :data:`THINK` seconds to read, measured with a shorter one."""
     click.echo("  finding out how fast it reads")
     words_per_token = 0.8
     probe = _filled(int(_PROBE_TOKENS * words_per_token))
@@ -129,7 +129,7 @@ def _filled(words: int) -> str:
 
 @contextlib.contextmanager
 def _cut_once(port: int, outcome: DemoOutcome) -> Iterator[str]:
-    """A proxy before the model; afterwards the outcome tells what happened at it."""
+    """Run a proxy in front of the model; afterwards add its events to the outcome."""
     with CuttingProxy(target=("127.0.0.1", port), idle=IDLE, how="rst", cuts=1) as proxy:
         yield f"http://127.0.0.1:{proxy.port}/v1"
         for number, tunnel in enumerate(proxy.tunnels, 1):
@@ -151,7 +151,7 @@ def _with_openai(port: int, body: dict[str, Any]) -> DemoOutcome:
             extra = {"cache_prompt": False}
             for chunk in client.chat.completions.create(model="smollm2", stream=True, extra_body=extra, **body):
                 outcome.hear((chunk.choices[0].delta.content or "") if chunk.choices else "")
-        except Exception as exc:  # noqa: BLE001 - whatever it raises is what its user gets
+        except Exception as exc:  # noqa: BLE001 - any exception is an outcome
             cause = exc.__cause__ or exc
             outcome.ending = f"failed: {type(exc).__name__}: {cause}"
         else:
@@ -182,7 +182,7 @@ def _with_unbroken(port: int, body: dict[str, Any]) -> DemoOutcome:
 
 
 def side_by_side(outcomes: list[DemoOutcome], width: int) -> str:
-    """The outcomes in columns of a table that is ``width`` characters wide."""
+    """Return the outcomes in columns of a table that is ``width`` characters wide."""
     column = (width - 3 * (len(outcomes) - 1)) // len(outcomes)
     rows = [
         [outcome.title for outcome in outcomes],

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from unbroken.relay.telemetry import AccessLog
 
 LAST_TURNS = 1.0
-"""Seconds for turns that still run when the program has ended: nobody is left who could want them for longer."""
+"""Seconds for turns that still run when the program has ended: no client waits for them."""
 
 _PREFIX, _SHOWN = "UNBROKEN_EXEC_", "What is shown"
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
-    """A program, and then files: what its options are only it knows."""
+    """Complete a program, and then files: the program's options are not known."""
     from click.shell_completion import CompletionItem
 
     if ctx.params.get("argv") or "/" in incomplete:
@@ -42,10 +42,10 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 
 class ExecCommand(RelayCommand):
-    """A command that goes by ``[relay]``, but for what a server shows."""
+    """A command that uses the settings of ``[relay]``, except ``quiet``."""
 
     def defaults(self, config: dict[str, Any]) -> dict[str, Any]:
-        """What of the file this command goes by."""
+        """Return the settings of the file that this command uses."""
         return {key: value for key, value in super().defaults(config).items() if key != "quiet"}
 
 
@@ -98,7 +98,7 @@ def command(ctx: click.Context, /, argv: tuple[str, ...], **options: Any) -> Non
 
 
 def summary(totals: Totals) -> str:
-    """What was survived, in one line."""
+    """Return the outcomes of the turns, in one line."""
     if not totals.turns:
         others = f" ({_counted(totals.passed, 'other request')} did)" if totals.passed else ""
         return f"no turn came through the relay{others}: where does the program take its base URL from?"
@@ -118,7 +118,7 @@ def _counted(number: int, what: str) -> str:
 
 @contextlib.contextmanager
 def _relay(settings: Settings, log: AccessLog | None) -> Iterator[tuple[str, Totals]]:
-    """A relay on a thread of its own, which ends with us, whatever ends us; its URL, and what it counts."""
+    """Run a relay on a daemon thread, which ends with this process; yield its URL and its totals."""
     from unbroken.relay.app import Relay
     from unbroken.relay.server import listen, make_server, origin_of
 
@@ -136,7 +136,7 @@ def _relay(settings: Settings, log: AccessLog | None) -> Iterator[tuple[str, Tot
 
 @contextlib.contextmanager
 def _log_to(file: str | None) -> Iterator[AccessLog | None]:
-    """A log that is written to a file, whoever else writes there."""
+    """Open a log that appends to a file, which other processes may write too."""
     from unbroken.relay.telemetry import AccessLog, timestamp
 
     if file is None:
@@ -148,7 +148,7 @@ def _log_to(file: str | None) -> Iterator[AccessLog | None]:
         raise UsageError(f"cannot write {file}: {exc.strerror}") from None
 
     def write(line: str) -> None:
-        with contextlib.suppress(OSError):  # a full disk is no reason to break a turn
+        with contextlib.suppress(OSError):  # a full disk must not break a turn
             os.write(descriptor, f"{timestamp()} {line}\n".encode(errors="backslashreplace"))
 
     try:

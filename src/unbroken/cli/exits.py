@@ -11,15 +11,15 @@ from types import FrameType
 from unbroken.errors import MissingExtra, ProviderError, UnbrokenError, UnexpectedResponse, Unreachable, UsageError
 
 UNWRITABLE, USAGE, REFUSED, LOST, UNREACHABLE = 1, 2, 3, 4, 5
-"""The answer could not be written; a mistake of the user's; refused by the provider; the stream was lost; the provider
-was unreachable or overloaded to the end."""
+"""The answer could not be written; the user's mistake; refused by the provider; the stream was lost; the provider was
+unreachable or overloaded to the end."""
 
 CLOSED = 141
-"""Whoever read stdout has left; what a shell shows for a program that died of SIGPIPE."""
+"""The reader of stdout closed it; the code that a shell shows for a program that SIGPIPE ended."""
 
 
 class Interrupted(SystemExit):
-    """SIGINT or SIGTERM has come: everything unwinds, so that connections are closed, and the program exits."""
+    """The exit after SIGINT or SIGTERM: the stack unwinds, so that connections are closed, and the program exits."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
@@ -37,7 +37,7 @@ class OutputError(UnbrokenError):
 
 
 def exit_code(error: UnbrokenError) -> int:
-    """The exit code of an error."""
+    """Return the exit code of an error."""
     match error:
         case UsageError() | MissingExtra():
             return USAGE
@@ -64,12 +64,12 @@ def interrupt_on_signals() -> None:
 
 
 def exit_on_signals() -> None:
-    """From here on there is nothing to unwind, or nobody wants to wait for it."""
+    """Let SIGINT and SIGTERM exit at once: there is nothing to unwind, or the user does not want to wait for it."""
     _on_signals(lambda signum, frame: os._exit(128 + signum))  # noqa: ARG005 - the signal handler's signature
 
 
 def _on_signals(action: Callable[[int, FrameType | None], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(ValueError):  # not the main thread: nobody to signal
-            if signal.getsignal(number) is not signal.SIG_IGN:  # which whoever started us wanted (nohup)
+        with contextlib.suppress(ValueError):  # only the main thread can set handlers
+            if signal.getsignal(number) is not signal.SIG_IGN:  # the parent ignores it, as nohup does
                 signal.signal(number, action)

@@ -68,7 +68,7 @@ def _variable(text: str) -> str:
 
 
 def _valid(text: str, config: dict[str, Any]) -> str:
-    """An answer to a question; click asks again where it is no good."""
+    """Return an answer to a question; click asks again if it is invalid."""
     try:
         _check(config)
     except UsageError as exc:
@@ -77,7 +77,7 @@ def _valid(text: str, config: dict[str, Any]) -> str:
 
 
 def _check(config: dict[str, Any]) -> None:
-    """Refuse now what unbroken run would refuse later."""
+    """Refuse settings that unbroken run would refuse later."""
     from unbroken.cli.asked import who_is_asked
     from unbroken.core.http import check_url
     from unbroken.core.providers import find_provider

@@ -1,4 +1,4 @@
-"""The live line: what is being waited for, on a terminal, while nothing comes."""
+"""The live line: shows on a terminal what is being waited for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unbroken.core.failures import Phase
 from unbroken.core.report import Progress
 
 REFRESH = 0.2
-"""Seconds between two paintings of the live line."""
+"""Seconds between two updates of the live line."""
 
 _PATIENCE = 0.5
 """Seconds before the live line first appears: a quick answer needs none."""
@@ -25,11 +25,11 @@ _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class LiveLine:
-    """A line on stderr that is painted again and again until it is cleared.
+    """A line on stderr that is updated until it is cleared.
 
     Args:
         turn: the turn that is waited for.
-        provider: name of the provider that is asked.
+        provider: name of the provider.
     """
 
     def __init__(self, turn: TurnStream, provider: str) -> None:
@@ -43,7 +43,7 @@ class LiveLine:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Show it while the block runs, or until :meth:`stop`."""
+        """Show the line while the block runs, or until :meth:`stop`."""
         threading.Thread(target=self._paint, name="unbroken-live-line", daemon=True).start()
         try:
             yield
@@ -51,24 +51,24 @@ class LiveLine:
             self.stop()
 
     def stop(self) -> None:
-        """Clear it for good."""
+        """Clear the line for good."""
         if not self._stopped.is_set():
             with self._lock:
                 self._stopped.set()
                 self._clear()
 
     def interrupt(self, text: str) -> None:
-        """Print a line of its own in the place of the live line, which then goes on."""
+        """Print a line instead of the live line, which is then shown again."""
         with self._lock:
             self._clear()
             say(text)
 
     def pause(self, seconds: float) -> None:
-        """The next attempt is made in so many seconds."""
+        """Show that the next attempt starts in this many seconds."""
         self._pause_ends = time.monotonic() + seconds
 
     def text(self, now: float) -> str:
-        """What it says: what is waited for, how long, and whether the path answers."""
+        """Return the text of the line: what is waited for, how long, and whether the path answers."""
         progress = self._turn.progress
         waited = now - self._started
         spinner = _SPINNER[int(waited / REFRESH) % len(_SPINNER)]
@@ -101,7 +101,7 @@ class LiveLine:
 
 
 def _path(progress: Progress) -> list[str]:
-    """What is known of the path: the last PING's round trip, or else how long ago a byte moved."""
+    """Return the state of the path: the last PING's round trip, or else the seconds since the last byte."""
     if not progress.sent:
         return []
     if progress.round_trip is not None:
@@ -110,7 +110,7 @@ def _path(progress: Progress) -> list[str]:
 
 
 def _fitting(text: str) -> str:
-    """As much as fits: a line that wraps could not be cleared."""
+    """Return as much text as fits: a line that wraps could not be cleared."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""How a turn is shown to a program: as one JSON object, or as JSON events; in UTF-8, whatever the locale."""
+"""Output of a turn for a program: one JSON object, or JSON events; in UTF-8, in any locale."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unbroken.errors import TurnError
 
 
 class JsonRenderer(Renderer):
-    """One object, once the turn is over, however it ended."""
+    """A renderer that writes one object at the end of the turn, also after a failure."""
 
     def failed(self, error: TurnError, turn: TurnStream) -> None:
         """See :meth:`Renderer.failed`."""
@@ -38,7 +38,7 @@ class JsonRenderer(Renderer):
 
 
 class JsonLinesRenderer(Renderer):
-    """One object a line: each event, each retry or replay, and at last ``end`` or ``failed``."""
+    """A renderer that writes one object per line: each event, each retry or replay, and then ``end`` or ``failed``."""
 
     def event(self, event: TypedEvent) -> None:
         """See :meth:`Renderer.event`."""
@@ -56,7 +56,7 @@ class JsonLinesRenderer(Renderer):
         super().failed(error, turn)
 
     def interrupted(self, turn: TurnStream) -> None:
-        """See :meth:`Renderer.interrupted`; half a line cannot be followed by another."""
+        """See :meth:`Renderer.interrupted`. After half a line, nothing is written."""
         if not self._stdout.torn:
             self._line({"type": "failed"} | _interruption(turn) | _ending(turn))
 
@@ -71,7 +71,7 @@ class JsonLinesRenderer(Renderer):
 
 
 def encoded(value: Any) -> bytes:
-    """One line of JSON. Half of a surrogate pair, which UTF-8 cannot carry, is written as its escape."""
+    """Encode one line of JSON. Half of a surrogate pair, which UTF-8 cannot encode, is written as its escape."""
     try:
         return msgspec.json.encode(value) + b"\n"
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Options that may stand on the command line, in the environment or in the configuration file."""
+"""Options from the command line, the environment or the configuration file."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _RANKS = {ParameterSource.DEFAULT_MAP: 1, ParameterSource.ENVIRONMENT: 2, Parame
 
 
 def seconds(value: Any) -> float:
-    """Convert a duration. More than a year, or infinity, is more than a socket can be told.
+    """Convert a duration. More than a year, or infinity, is more than a socket accepts.
 
     Raises:
-        click.BadParameter: it is none.
+        click.BadParameter: it is not a duration.
     """
     try:
         duration = float(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is not a number of seconds") from None
-    if not 0 <= duration <= _YEAR:  # which NaN is not either
+    if not 0 <= duration <= _YEAR:  # NaN neither
         raise click.BadParameter(f"{value} is not between 0 and a year, in seconds")
     return duration
 
@@ -38,7 +38,7 @@ def count(value: Any) -> int:
     """Convert a number of things, at least one.
 
     Raises:
-        click.BadParameter: it is none.
+        click.BadParameter: it is not such a number.
     """
     return _whole(value, 1, None, "a number above 0")
 
@@ -47,7 +47,7 @@ def port(value: Any) -> int:
     """Convert a port to listen on.
 
     Raises:
-        click.BadParameter: it is none.
+        click.BadParameter: it is not a port.
     """
     return _whole(value, 0, 65535, "a port, which is a number up to 65535")
 
@@ -70,7 +70,7 @@ def size(value: Any) -> int:
     """Convert a size in bytes, such as ``65536`` or ``64K``.
 
     Raises:
-        click.BadParameter: it is none.
+        click.BadParameter: it is not a size.
     """
     found = _SIZE.fullmatch(str(value).strip())
     if not found:
@@ -89,14 +89,14 @@ class _Option(click.Option):
 def option(
     section: str, spelled: str, text: str, *, prefix: str = "UNBROKEN_", **settings: Any
 ) -> Callable[[Any], Any]:
-    """An option of :class:`ConfiguredCommand`, which may also be given as ``UNBROKEN_<ITS NAME>``.
+    """Make an option of :class:`ConfiguredCommand`, which may also be given as ``UNBROKEN_<ITS NAME>``.
 
     Args:
-        section: heading of the help under which it stands.
-        spelled: its names, the longest first, and what its value is called, as in ``"--model NAME"``.
+        section: heading of its section of the help.
+        spelled: its names, the longest first, and the placeholder of its value, as in ``"--model NAME"``.
         text: its help.
-        prefix: how its variable begins.
-        settings: further ones of :class:`click.Option`.
+        prefix: the prefix of its variable.
+        settings: further arguments of :class:`click.Option`.
     """
     names = [word for word in spelled.split() if word.startswith("-")]
     metavar = spelled.split()[-1]
@@ -107,20 +107,20 @@ def option(
 
 
 class ConfiguredCommand(click.Command):
-    """A command whose defaults come from the configuration file; environment and flags win over it."""
+    """A command whose defaults come from the configuration file; environment and flags take precedence."""
 
     def defaults(self, config: dict[str, Any]) -> dict[str, Any]:
-        """What of the file this command goes by."""
+        """Return the settings of the file that this command uses."""
         return {key: value for key, value in config.items() if not isinstance(value, dict)}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the file before the arguments are parsed, but not for ``--help``, nor to complete a word."""
+        """Read the file before the arguments are parsed, except for ``--help`` and shell completion."""
         if not ctx.resilient_parsing and not self._is_asked_for_help(ctx, args):
             ctx.default_map = self.defaults(read_config(config_path()))
         return super().parse_args(ctx, args)
 
     def _is_asked_for_help(self, ctx: click.Context, args: list[str]) -> bool:
-        """Whether the help is ours to give: ``--help`` may also be the option of a program that is to be run."""
+        """Return whether ``--help`` is for this command: it may also be an option of the program to run."""
         try:
             given, _, _ = self.make_parser(ctx).parse_args(list(args))
         except click.UsageError:
@@ -129,7 +129,7 @@ class ConfiguredCommand(click.Command):
         return asked is not None and bool(given.get(asked.name or ""))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The options, section by section."""
+        """Write the options, section by section."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
@@ -141,11 +141,11 @@ class ConfiguredCommand(click.Command):
 
 
 def rank(ctx: click.Context, name: str) -> int:
-    """How near the source of a setting is: 3 for a flag, 2 for the environment, 1 for the file, 0 for none."""
+    """Return the precedence of a setting's source: 3 for a flag, 2 for the environment, 1 for the file, 0 for none."""
     source = ctx.get_parameter_source(name)
     return _RANKS.get(source, 0) if source else 0
 
 
 def given(ctx: click.Context, source: ParameterSource) -> dict[str, Any]:
-    """The settings that come from one source."""
+    """Return the settings that come from one source."""
     return {name: value for name, value in ctx.params.items() if ctx.get_parameter_source(name) is source}

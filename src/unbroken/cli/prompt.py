@@ -11,18 +11,18 @@ from unbroken.cli.terminal import say
 from unbroken.errors import UsageError
 
 PATIENCE = 2.0
-"""Seconds after which it is said that stdin is being read: a pipe that somebody holds open would look like a hang."""
+"""Seconds before a notice that stdin is being read: a pipe that stays open would look like a hang."""
 
 
 def read_prompt(argument: str | None, *, quiet: bool = False) -> str:
-    """The prompt: what stands on stdin first, then the argument, as with ``llm``.
+    """Read the prompt: stdin first, then the argument, as with ``llm``.
 
     Args:
-        argument: what stands on the command line; ``-`` for stdin alone, even from a terminal.
-        quiet: do not say that stdin is being waited for.
+        argument: the argument of the command line; ``-`` for stdin alone, even from a terminal.
+        quiet: print no notice while waiting for stdin.
 
     Raises:
-        UsageError: neither is there, or one of them is not text.
+        UsageError: both are missing or empty, or one of them is not text.
     """
     explicit = argument == "-"
     spoken = "" if explicit or argument is None else as_text("the prompt", argument)
@@ -33,14 +33,14 @@ def read_prompt(argument: str | None, *, quiet: bool = False) -> str:
 
 
 def as_text(name: str, argument: str) -> str:
-    """An argument of the command line, whatever the locale.
+    """Return an argument of the command line as text, in any locale.
 
     Raises:
         UsageError: its bytes are not text.
     """
     try:
         argument.encode()
-    except UnicodeEncodeError:  # bytes that the locale could not decode; they may be UTF-8 all the same
+    except UnicodeEncodeError:  # bytes that the locale could not decode; they may still be UTF-8
         try:
             return os.fsencode(argument).decode("utf-8")
         except UnicodeError:

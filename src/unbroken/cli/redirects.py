@@ -1,4 +1,4 @@
-"""The variables by which programs are told where to ask, and how ``unbroken exec`` bends them to its relay."""
+"""The environment variables with base URLs, and how ``unbroken exec`` points them at its relay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VARIABLES: Mapping[str, tuple[str, str | None]] = {
     "GOOGLE_GEMINI_BASE_URL": ("google", ""),
     "GEMINI_API_BASE": ("google", "/v1beta"),  # litellm
     "DEEPSEEK_BASE_URL": ("deepseek", ""),
-    "DEEPSEEK_API_BASE": ("deepseek", "/beta"),  # litellm, which goes there by itself; LangChain
+    "DEEPSEEK_API_BASE": ("deepseek", "/beta"),  # litellm, which uses this path by default; LangChain
     "OPENROUTER_BASE_URL": ("openrouter", "/v1"),
     "OPENROUTER_API_BASE": ("openrouter", "/v1"),  # litellm
     "GROQ_BASE_URL": ("groq", ""),
@@ -31,27 +31,27 @@ VARIABLES: Mapping[str, tuple[str, str | None]] = {
     "AZURE_OPENAI_ENDPOINT": ("azure", None),
     "AZURE_API_BASE": ("azure", None),  # litellm
 }
-"""Which upstream each of them leads to, and what follows that upstream's path where it is the preset; ``None`` for what
-is only redirected where the user has set it. Left out is what programs do not agree on (``GROQ_API_BASE``), and what
-leads to dialects that the relay does not know (``OLLAMA_HOST``)."""
+"""The upstream of each variable, and the path after that upstream's path if it is the preset; ``None`` for a variable
+that is redirected only if the user has set it. Left out are variables that programs interpret differently
+(``GROQ_API_BASE``), and those of dialects that the relay does not know (``OLLAMA_HOST``)."""
 
 ORIGIN_VARIABLE = "UNBROKEN_RELAY_URL"
-"""Tells the program, and whoever starts it with options of its own, where the relay is."""
+"""The relay's URL, for the program, and for options on its command line."""
 
 _APPEND_THE_VERSION = ("anthropic", "google", "groq")
-"""Upstreams whose programs append ``/v1`` or its like themselves, whatever the variable says."""
+"""Upstreams whose programs append ``/v1`` or its like themselves, to any value of the variable."""
 
 _HERE = "127.0.0.1,localhost"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lead:
-    """Where one variable leads.
+    """The target of one variable.
 
     Attributes:
         variable: its name.
         upstream: the upstream's name.
-        url: what the user had set it to, ``""`` where that does not count.
+        url: the user's value, ``""`` if it is not set or ignored.
     """
 
     variable: str
@@ -60,14 +60,14 @@ class Lead:
 
 
 def find_leads(environ: Mapping[str, str], named: Collection[str]) -> list[Lead]:
-    """Where every variable leads.
+    """Return the target of every variable.
 
-    What the user has set counts. Two variables of one provider that say different things lead to different upstreams;
-    those that are not set follow the first one that is.
+    The user's values are kept: two variables of one provider with different values lead to different upstreams; those
+    that are not set follow the first one that is.
 
     Args:
         environ: the environment.
-        named: upstreams that the command line names, which is nearer: what variables say of them does not count.
+        named: upstreams that the command line names, which takes precedence: values of their variables are ignored.
     """
     leads: list[Lead] = []
     urls: dict[str, str] = {}
@@ -82,10 +82,10 @@ def find_leads(environ: Mapping[str, str], named: Collection[str]) -> list[Lead]
 
 
 def as_tables(leads: Sequence[Lead]) -> dict[str, dict[str, Any]]:
-    """The upstreams that the user's variables name, as the configuration file would have them.
+    """Return the upstreams that the user's variables name, in the form of the configuration file.
 
     Raises:
-        UsageError: a variable is set to something that is no base URL.
+        UsageError: the value of a variable is not a base URL.
     """
     from unbroken.core.providers import PROVIDERS
     from unbroken.relay.settings import UpstreamSettings
@@ -107,25 +107,25 @@ def as_tables(leads: Sequence[Lead]) -> dict[str, dict[str, Any]]:
 def child_environment(
     environ: Mapping[str, str], origin: str, leads: Sequence[Lead], upstreams: Mapping[str, UpstreamSettings]
 ) -> dict[str, str]:
-    """The environment of the program: base URLs lead to the relay, and no proxy stands before it.
+    """Return the environment of the program: base URLs lead to the relay, without a proxy.
 
     Args:
-        environ: our own.
+        environ: the environment of this process.
         origin: URL of the relay.
         leads: from :func:`find_leads`.
-        upstreams: the relay's.
+        upstreams: the relay's upstreams.
     """
     child = {**environ, ORIGIN_VARIABLE: origin}
     for lead in leads:
         child[lead.variable] = f"{origin}/{lead.upstream}{_path(lead, upstreams[lead.upstream])}"
-    # Programs read one spelling or the other; what only one of them says must not be lost behind the other.
+    # Programs read one spelling or the other: if only one is set, both get its value.
     for variable, other in (("no_proxy", "NO_PROXY"), ("NO_PROXY", "no_proxy")):
         child[variable] = _with_us(environ.get(variable) or environ.get(other) or "")
     return child
 
 
 def _path(lead: Lead, upstream: UpstreamSettings) -> str:
-    """What follows the upstream's path: as the user had it, or as programs expect it of the provider."""
+    """Return the path after the upstream's: the user's, or the one that programs expect of the provider."""
     from unbroken.core.providers import PROVIDERS
 
     expected = VARIABLES[lead.variable][1] or ""
@@ -138,11 +138,11 @@ def _path(lead: Lead, upstream: UpstreamSettings) -> str:
 
 
 def _root(url: str) -> str:
-    """The URL without its version, as :attr:`unbroken.relay.settings.UpstreamSettings.root` has it."""
+    """Return the URL without its version, as :attr:`unbroken.relay.settings.UpstreamSettings.root` does."""
     return re.sub(r"(?<!/)/v1\Z", "", url.rstrip("/"))
 
 
 def _with_us(exceptions: str) -> str:
-    if exceptions.strip() == "*":  # which means everything only where it stands alone
+    if exceptions.strip() == "*":  # it means every host only if it is the whole value
         return exceptions
     return f"{exceptions},{_HERE}" if exceptions else _HERE

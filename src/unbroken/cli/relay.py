@@ -21,7 +21,7 @@ _WHO, _TAKES, _SHOWN = "Who may ask", "How much it takes on", "What is shown"
 LOG_FORMATS = ("text", "json", "none")
 
 _EVERYWHERE = ("0.0.0.0", "::", "")
-"""Addresses to listen on that nobody can be called by."""
+"""Wildcard addresses to listen on, which are not names of a host."""
 
 
 @click.command("relay", cls=RelayCommand)
@@ -129,29 +129,29 @@ def _settings(ctx: click.Context, options: Mapping[str, Any]) -> Settings:
 
 
 def _token(ctx: click.Context, options: Mapping[str, Any]) -> str:
-    """What clients must show. Where they must, and nobody has said what, one is made."""
+    """Return the token that clients must show; make one if it is needed and not set."""
     import secrets
 
     from unbroken.relay.settings import is_loopback
 
     name = options["token_env"]
-    if not name.isidentifier():  # which may well be the token itself, so it is not shown
+    if not name.isidentifier():  # it may be the token itself, so it is not shown
         raise UsageError("--token-env takes the name of an environment variable, not a token")
     if token := os.environ.get(name, "").strip():
         return token
-    if rank(ctx, "token_env"):  # somebody counts on it
+    if rank(ctx, "token_env"):  # the user relies on it
         raise UsageError(f"--token-env names {name}, which is not set")
     return secrets.token_urlsafe(24) if options["inject_key"] or not is_loopback(options["host"]) else ""
 
 
 def _names(options: Mapping[str, Any]) -> list[str]:
-    """The names by which clients may call it, besides those of the loopback."""
+    """Return the names by which clients may call the relay, besides those of the loopback."""
     host = options["host"]
     return [*options["allow_host"], *([] if host in _EVERYWHERE else [host])]
 
 
 def _introduce(origin: str, settings: Settings, options: Mapping[str, Any]) -> None:
-    """Say where it is. The first line is for scripts, whatever the format of the log; the others are in that format."""
+    """Print where the relay is. The first line is for scripts, with any log format; the others are in that format."""
     import json
 
     from unbroken.cli.terminal import say

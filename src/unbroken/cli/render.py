@@ -1,4 +1,4 @@
-"""How a turn is shown to a person: the answer on stdout, everything else on stderr."""
+"""Output of a turn for a person: the answer on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from unbroken.errors import TurnError
 
 
 class Renderer:
-    """Shows a turn; what goes to stderr is the same for every format.
+    """A renderer of a turn; the output on stderr is the same for every format.
 
     Args:
-        quiet: say nothing but errors.
-        verbose: tell of every attempt at the end.
+        quiet: show only errors on stderr.
+        verbose: show every attempt at the end.
         shows_reasoning: show the model's reasoning on stderr.
     """
 
@@ -36,13 +36,13 @@ class Renderer:
         self._stdout = Output(sys.stdout)
         self._live: LiveLine | None = None
         self._advice = ""
-        logger = logging.getLogger("unbroken")  # what it would say is said here
+        logger = logging.getLogger("unbroken")  # its messages are shown here
         logger.addHandler(logging.NullHandler())
         logger.propagate = False
 
     @contextlib.contextmanager
     def waiting(self, turn: TurnStream, provider: str) -> Iterator[None]:
-        """Show on a terminal what is being waited for, until something comes."""
+        """Show on a terminal what is being waited for, until there is output."""
         if self._quiet or not is_terminal(sys.stderr):
             yield
             return
@@ -51,7 +51,7 @@ class Renderer:
             yield
 
     def again(self, event: RetryEvent) -> None:
-        """A retry or replay: one line, and advice once there is a pattern."""
+        """Show a retry or replay: one line, and advice once there is a pattern."""
         if self._quiet:
             return
         self._notice(f"↻ {harmless(describe(event))}")
@@ -62,20 +62,20 @@ class Renderer:
             self._live.pause(event.delay)
 
     def event(self, event: TypedEvent) -> None:
-        """Something has come."""
+        """Show a typed event."""
 
     def failed(self, error: TurnError, turn: TurnStream) -> None:
-        """The turn has failed."""
+        """Show that the turn has failed."""
         advice = turn.report.advice
         message = str(error).removesuffix(f"; {advice}") if advice and self._advice else str(error)
         say(f"unbroken: {harmless(message)}")
         self._attempts(turn.report)
 
     def interrupted(self, turn: TurnStream) -> None:
-        """SIGINT or SIGTERM has come in the middle of the turn."""
+        """Show that SIGINT or SIGTERM interrupted the turn."""
 
     def finished(self, turn: TurnStream) -> None:
-        """The turn has ended well: the footer."""
+        """Show the footer of a turn that has ended well."""
         if self._quiet:
             return
         empty = not (turn.text or turn.answer.refusal or turn.tool_calls)
@@ -107,7 +107,7 @@ class Renderer:
 
 
 class TextRenderer(Renderer):
-    """The answer as it comes."""
+    """A renderer that writes the answer as it comes."""
 
     def __init__(self, **options: bool) -> None:
         super().__init__(**options)
@@ -127,14 +127,14 @@ class TextRenderer(Renderer):
                 self._reason(text)
 
     def failed(self, error: TurnError, turn: TurnStream) -> None:
-        """See :meth:`Renderer.failed`; what had come stays, on lines of its own."""
-        with contextlib.suppress(OutputError):  # what went wrong first is what is told
+        """See :meth:`Renderer.failed`. The answer so far stays, on lines of its own."""
+        with contextlib.suppress(OutputError):  # only the first error is shown
             self._end_lines()
         super().failed(error, turn)
 
     def interrupted(self, turn: TurnStream) -> None:  # noqa: ARG002 - the others need it
-        """See :meth:`Renderer.interrupted`; what had come stays, on lines of its own."""
-        if self._on_terminal or not self._stdout.torn:  # a pipe that nobody reads would hold us up
+        """See :meth:`Renderer.interrupted`. The answer so far stays, on lines of its own."""
+        if self._on_terminal or not self._stdout.torn:  # a pipe without a reader would block
             with contextlib.suppress(OutputError):
                 self._end_lines()
 
@@ -154,7 +154,7 @@ class TextRenderer(Renderer):
 
     def _reason(self, text: str) -> None:
         if self._last != "\n" and not self._reasoned and self._on_terminal:
-            say("")  # the answer was interrupted by a thought; its own line on the terminal, no byte on stdout
+            say("")  # reasoning in the middle of a line: a new line on the terminal, no byte on stdout
         show(dimmed(harmless(text), sys.stderr))
         self._reasoned = text or self._reasoned
 

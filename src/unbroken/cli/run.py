@@ -34,7 +34,7 @@ PRESETS = (
     "ollama",
     "llama.cpp",
 )
-"""The client's presets; a copy, because the help shall not import the client."""
+"""The client's presets; a copy, so that the help does not import the client."""
 
 _WHO, _SHOWN = "Who is asked", "What is shown"
 

@@ -1,4 +1,4 @@
-"""What ``unbroken relay`` and ``unbroken exec`` have in common: options and settings."""
+"""Options and settings that ``unbroken relay`` and ``unbroken exec`` share."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 
 class RelayCommand(ConfiguredCommand):
-    """A command whose defaults come from ``[relay]`` of the configuration file, and from what stands above it."""
+    """A command whose defaults come from ``[relay]`` of the configuration file, and from the keys above it."""
 
     def defaults(self, config: dict[str, Any]) -> dict[str, Any]:
-        """What of the file this command goes by."""
+        """Return the settings of the file that this command uses."""
         own: dict[str, Any] = config.get("relay", {})
         inherited = {key: config[key] for key in CONNECTION_KEYS if key in config}
         for key, opposite in (("proxy", "no_proxy"), ("no_proxy", "proxy")):
-            if own.get(key):  # which is nearer
+            if own.get(key):  # it takes precedence
                 inherited.pop(opposite, None)
         return inherited | own
 
@@ -64,16 +64,16 @@ def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def settings_from(
     ctx: click.Context, options: Mapping[str, Any], upstreams: Mapping[str, UpstreamSettings], **more: Any
 ) -> Settings:
-    """The settings that the options ask for.
+    """Return the settings that the options ask for.
 
     Args:
-        ctx: click's, for where a setting comes from.
-        options: the command's.
-        upstreams: where to forward to.
-        more: further settings; ``None`` for the usual value.
+        ctx: click's context, for the source of a setting.
+        options: the command's options.
+        upstreams: the upstreams to forward to.
+        more: further settings; ``None`` for the default.
 
     Raises:
-        UsageError: they do not go together, or a proxy or a CA file cannot be used.
+        UsageError: they cannot be combined, or a proxy or a CA file cannot be used.
     """
     from unbroken.relay.settings import Settings
 
@@ -90,7 +90,7 @@ def settings_from(
 
 
 def _check_way(settings: Settings) -> None:
-    """Say now what every request would be told later."""
+    """Refuse a proxy or CA file now that would fail every request later."""
     from unbroken.wire.proxies import parse_proxy
     from unbroken.wire.tls import client_context
 

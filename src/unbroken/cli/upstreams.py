@@ -1,4 +1,4 @@
-"""Where a relay forwards to: the presets, and what the file, the environment and the command line say of upstreams."""
+"""The upstreams of a relay: the presets, and those of the file, the environment and the command line."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def parse_upstreams(given: Sequence[str]) -> dict[str, str]:
-    """URLs by name, of ``NAME=URL`` each.
+    """Return URLs by name, from texts like ``NAME=URL``.
 
     Raises:
-        UsageError: one of them is none.
+        UsageError: a text has another form.
     """
     urls = {}
     for text in given:
@@ -34,16 +34,16 @@ def find_upstreams(
     inject: bool = False,
     redirected: Mapping[str, dict[str, Any]] | None = None,
 ) -> dict[str, UpstreamSettings]:
-    """Every upstream: the presets, what the configuration file says, and what is nearer than it, in this order.
+    """Return every upstream: the presets, those of the file, and those that take precedence over it, in this order.
 
     Args:
         given: URLs of the command line, by name.
         environ: the environment, for keys.
-        inject: whether keys are wanted.
-        redirected: those that variables of the environment name, as the file would have them.
+        inject: whether the upstreams get keys.
+        redirected: those that variables of the environment name, in the form of the file.
 
     Raises:
-        UsageError: one of them is none.
+        UsageError: an upstream is invalid.
     """
     from unbroken.core.providers import PROVIDERS
 
@@ -55,7 +55,7 @@ def find_upstreams(
         tables[name] = tables.get(name, {}) | table
     nearer = dict(redirected or {}) | {name: {"base_url": url} for name, url in given.items()}
     for name, table in nearer.items():
-        # The way there may be the same; a key of the file or of a preset is not for whoever stands there now.
+        # Proxy and CA file are kept; a key of the file or of a preset must not be sent to another server.
         kept = {key: value for key, value in tables.get(name, {}).items() if not key.startswith("api_key")}
         tables[name] = kept | table
     return {name: _upstream(name, table, environ, inject=inject) for name, table in tables.items()}
@@ -64,8 +64,8 @@ def find_upstreams(
 def default_upstream(
     named: str | None, given: Mapping[str, str], upstreams: Mapping[str, UpstreamSettings], environ: Mapping[str, str]
 ) -> str:
-    """The upstream of ``/v1/...``: the one that is named, the only one of the command line, the configured provider,
-    or the first whose key is set; ``""`` where there is none.
+    """Return the upstream of ``/v1/...``: the one that is named, the only one of the command line, the configured
+    provider, or the first whose key is set; ``""`` if there is none.
     """
     if named:
         return named
@@ -87,7 +87,7 @@ def _upstream(name: str, table: Mapping[str, Any], environ: Mapping[str, str], *
     if dialect not in dialects:
         raise UsageError(f"[upstreams.{name}]: there is no dialect {dialect!r}; known are {', '.join(dialects)}")
     key_env = table.get("api_key_env", "")
-    if key_env and not key_env.isidentifier():  # which may well be the key itself, so it is not shown
+    if key_env and not key_env.isidentifier():  # it may be the key itself, so it is not shown
         raise UsageError(f"[upstreams.{name}]: api_key_env takes the name of an environment variable, not a key")
     key = environ.get(key_env, "").strip() or table.get("api_key")
     return UpstreamSettings(

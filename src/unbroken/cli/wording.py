@@ -1,4 +1,4 @@
-"""What is said about a turn, in lines for a person."""
+"""Messages about a turn, in lines for a person."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _NEXT_STEPS = {
     "certificate": "if the server's authority is one of your own, name its file with --ca-file",
     "tls_mismatch": "does the server speak https at all? If not, write http://",
 }
-"""What to do about a connection that never stood, by the code of the failure."""
+"""What to do about a connection that could not be made, by the code of the failure."""
 
 
 def next_step(report: Report, url: str) -> str:
-    """What to do about a server that could not be reached, ``""`` where there is nothing to say.
+    """Return what to do about a server that could not be reached, ``""`` if nothing is known.
 
     Args:
-        report: of the turn.
+        report: the report of the turn.
         url: the base URL that was asked; it holds no credentials.
     """
     failure = report.attempts[-1].failure if report.attempts else None
@@ -41,7 +41,7 @@ def next_step(report: Report, url: str) -> str:
 
 
 def footer(usage: Usage, report: Report) -> str:
-    """Such as ``  · 10 tok · in 7 (0 cached / 7 new) · out 3``, and what was lost on the way."""
+    """Return a line such as ``  · 10 tok · in 7 (0 cached / 7 new) · out 3``, with the number of lost attempts."""
     parts = ["", "no token count"]
     if usage.input_tokens is not None and usage.output_tokens is not None:
         reasoning = f" ({usage.reasoning_tokens} reasoning)" if usage.reasoning_tokens else ""
@@ -57,7 +57,7 @@ def footer(usage: Usage, report: Report) -> str:
 
 
 def attempt_line(attempt: AttemptReport) -> str:
-    """One attempt, for ``--verbose``."""
+    """Describe one attempt, for ``--verbose``."""
     outcome = attempt.failure or "answered"
     status = f", HTTP {attempt.status}" if attempt.status else ""
     over = f" over {attempt.http_version}" if attempt.http_version else ""
@@ -70,7 +70,7 @@ def attempt_line(attempt: AttemptReport) -> str:
 
 
 def remarks(*, empty: bool, finish_reason: str | None, report: Report) -> list[str]:
-    """What a reader of the answer should know about it, mostly nothing."""
+    """Return what a reader of the answer should know about it, mostly nothing."""
     found = []
     if report.attempts and report.attempts[-1].failure == "other_content":
         found.append("the server did not stream: the answer came in one piece")

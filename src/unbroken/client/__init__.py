@@ -1,4 +1,4 @@
-"""The typed client: ask a model, iterate over what it says, and know how it ended.
+"""The typed client: ask a model, iterate over the events of its answer, and get a report.
 
 >>> with unbroken.Client("deepseek").stream("Hello") as turn:
 ...     for event in turn:

@@ -1,4 +1,4 @@
-"""From the bytes of a turn to typed events and typed errors, the same for sync and async."""
+"""Reading of a turn's bytes into typed events and typed errors, the same for sync and async."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MAX_REFUSAL = 64 * 1024
 
 
 class TurnReader:
-    """Reads one turn.
+    """A reader of one turn.
 
     Args:
-        call: what was asked.
-        policy: whose cap of an event applies.
-        key: the API key, which is not repeated even where the provider repeats it.
+        call: the generation call.
+        policy: the policy whose cap of an event applies.
+        key: the API key, which is removed from errors if the provider repeats it.
 
     Attributes:
-        answer: what has come so far.
+        answer: the answer so far.
     """
 
     def __init__(self, call: Call, policy: Policy, key: str | None = None) -> None:
@@ -41,20 +41,20 @@ class TurnReader:
         self._head: Head | None = None
 
     def open(self, head: Head) -> None:
-        """The head of the attempt that spoke."""
+        """Take the head of the response."""
         self._head = head
         if not (200 <= head.status < 300 and self._call.streaming and self._call.expects(head)):
             self._document = bytearray()
 
     def feed(self, chunk: bytes, phase: Phase) -> Iterator[TypedEvent]:
-        """The typed events of the next bytes.
+        """Yield the typed events of the next bytes.
 
         Args:
             chunk: bytes of the body.
-            phase: how far the attempt has come with them.
+            phase: the phase of the attempt after them.
 
         Raises:
-            MalformedStream: the bytes are no events of the dialect.
+            MalformedStream: the bytes are not events of the dialect.
             ProviderError: the provider reported an error before the answer had settled.
         """
         if self._document is not None:
@@ -69,11 +69,11 @@ class TurnReader:
             yield from self._complete_tool_calls()
 
     def end(self) -> Iterator[TypedEvent]:
-        """What is known only at the end of the body: a whole document, where no stream came.
+        """Yield the typed events of a whole document, if the response is not a stream.
 
         Raises:
             ProviderError: an error status.
-            UnexpectedResponse: an answer of another kind than was asked for.
+            UnexpectedResponse: the response is of another kind than was asked for.
         """
         if self._document is None:
             return
@@ -89,7 +89,7 @@ class TurnReader:
         yield from self._complete_tool_calls()
 
     def explain(self, error: TurnError, report: Report) -> None:
-        """Hang the report on an error, and what had come: nothing that was paid for is lost."""
+        """Add the report and the answer so far to an error, so that the caller loses no output."""
         error.report = error.report or report
         if isinstance(error, StreamCut | MalformedStream | ProviderError):
             error.partial = self.answer

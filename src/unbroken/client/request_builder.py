@@ -1,4 +1,4 @@
-"""Build requests from what the caller wants to ask, the same for sync and async."""
+"""Building of requests from messages, tools and options, the same for sync and async."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Messages: TypeAlias = str | Sequence[Mapping[str, Any]]
 
 
 class RequestBuilder:
-    """Builds the requests to one provider; arguments as :class:`unbroken.Client`."""
+    """A builder of requests to one provider; arguments as for :class:`unbroken.Client`."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class RequestBuilder:
         tools: Sequence[Mapping[str, Any]] | None,
         options: Mapping[str, Any],
     ) -> tuple[Request, Call]:
-        """The request that asks for a streamed answer.
+        """Build the request for a streamed answer.
 
         Raises:
             UsageError: no model, an empty prompt, or options that are not JSON.

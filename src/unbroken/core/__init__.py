@@ -1,4 +1,4 @@
-"""The decisions: pure, without I/O, clock, randomness, logging or threads.
+"""The decision logic: pure, without I/O, clock, randomness, logging or threads.
 
-A driver tells the core what happened and asks what to do (:class:`unbroken.core.turn.Turn`). Start reading there.
+A driver reports to a :class:`unbroken.core.turn.Turn` what happened and asks it what to do. Start reading there.
 """

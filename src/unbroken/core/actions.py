@@ -1,4 +1,4 @@
-"""What a turn asks of its driver, and what it tells its observer: plain data."""
+"""The actions that a turn asks of its driver, and the event for its observer, as plain data."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from unbroken.errors import TurnError
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CallerTimeouts:
-    """Timeouts of the caller's own, such as httpx's. One that expires is raised, never replayed.
+    """The caller's own timeouts, such as httpx's. One that expires is raised, never replayed.
 
     Attributes:
-        connect: seconds until the connection must stand.
-        read: seconds without a byte of the response; answers to PING are none.
-        write: seconds without a byte of the request being taken.
+        connect: seconds until the connection must be established.
+        read: seconds without a byte of the response; answers to PING do not count.
+        write: seconds without a byte of the request being accepted.
     """
 
     connect: float | None = None
@@ -28,15 +28,15 @@ class CallerTimeouts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
-    """How long the wire may wait.
+    """The timeouts of a wire operation.
 
     Attributes:
-        connect: seconds until the connection must stand (names, proxy and TLS included).
-        idle: seconds without a byte after which the connection is lost.
-        until: the moment, on the driver's clock, at which waiting ends whatever happens; ``None`` for never.
+        connect: seconds until the connection must be established (name resolution, proxy and TLS included).
+        idle: seconds without a byte after which the connection counts as lost.
+        until: the time, on the driver's clock, at which waiting ends in any case; ``None`` for never.
         ping: interval of PING in seconds, 0 for none.
         ping_timeout: seconds a PING may stay unanswered.
-        caller: the caller's own timeouts, which hold besides.
+        caller: the caller's own timeouts, which apply in addition.
     """
 
     connect: float
@@ -49,13 +49,13 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RetryEvent:
-    """An attempt was lost and another one follows: the observable event of every retry and replay.
+    """The event of every retry and replay: an attempt was lost and another one follows.
 
     Attributes:
-        action: ``"retry"`` where it was provably not processed, ``"replay"`` where it may have been.
+        action: ``"retry"`` if the request was provably not processed, ``"replay"`` if it may have been.
         attempt: number of the lost attempt.
-        of: how many attempts there can be at most, as things stand.
-        failure: what happened.
+        of: the highest attempt number that the budget allows at this point.
+        failure: how the attempt was lost.
         lost: the record of the lost attempt.
         delay: seconds until the next attempt.
         advice: what to do about a pattern in the losses so far, or ``""``.
@@ -70,12 +70,12 @@ class RetryEvent:
     advice: str
 
 
-# What a driver is asked to do.
+# Actions
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Send:
-    """Send the request on a connection of its own; answer with ``head`` or ``lost``."""
+    """Send the request on a connection of its own; report ``head`` or ``lost``."""
 
     attempt: int
     limits: Limits
@@ -83,14 +83,14 @@ class Send:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Read:
-    """Read the next bytes of the body; answer with ``data``, ``end`` or ``lost``."""
+    """Read the next bytes of the body; report ``data``, ``end`` or ``lost``."""
 
     limits: Limits
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Drop:
-    """Close the exchange at once, whatever it is doing."""
+    """Close the exchange at once, in any state."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Wait:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Notify:
-    """Notify whoever observes the turn."""
+    """Notify the observer of the turn."""
 
     event: RetryEvent
 
@@ -123,12 +123,12 @@ class Give:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EndTurn:
-    """The body has ended, as far as the caller is concerned."""
+    """End the body that the caller reads."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fail:
-    """Raise this to the caller."""
+    """Raise the error to the caller."""
 
     error: TurnError
 

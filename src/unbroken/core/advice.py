@@ -1,4 +1,4 @@
-"""What the silences in which attempts were cut say about the path: the idle timer of something on the way."""
+"""Detection of idle timers on the path, from the silences after which attempts were cut."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import msgspec
 from unbroken.core.failures import Failure, Phase, Row
 
 SIMILAR_CUTS = 3
-"""This many cuts after about the same silence are a pattern."""
+"""How many cuts after about the same silence make a pattern."""
 
 LATEST = 100
-"""How many of the latest cuts count: a path that was mended is not blamed for what it did before."""
+"""How many of the latest cuts count: older cuts may be from before the path was repaired."""
 
 _LOSSES = frozenset(failure.code for failure in Failure if failure.row is Row.LOST)
 
@@ -22,10 +22,10 @@ class SilentCut(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt that was cut before its first output, while nothing was on the wire.
 
     Attributes:
-        at: when; seconds since the epoch in the relay, from the turn's start in a report.
+        at: time of the cut; seconds since the epoch in the relay, since the turn's start in a report.
         silent: seconds without a byte on the wire.
-        pinged: whether PING was kept up.
-        http_version: ``"HTTP/1.1"``, ``"HTTP/2"`` or ``""`` where it is not known.
+        pinged: whether PING was sent.
+        http_version: ``"HTTP/1.1"``, ``"HTTP/2"`` or ``""`` if unknown.
     """
 
     at: float
@@ -35,14 +35,14 @@ class SilentCut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_silent_cut(phase: Phase, failure: str | None, silent: float) -> bool:
-    """Whether an attempt that ended so was cut before its first output, while nothing was on the wire."""
+    """Return whether an attempt that ended like this was cut before its first output, with nothing on the wire."""
     return phase in (Phase.HEADERS, Phase.PRELUDE) and failure in _LOSSES and silent >= 1.0
 
 
 def idle_timer(silences: Sequence[float]) -> float | None:
-    """The silence in seconds at which cuts cluster, ``None`` where they do not.
+    """Return the silence in seconds at which cuts cluster, or ``None`` if they do not.
 
-    A cluster is at least :data:`SIMILAR_CUTS` cuts, and half of them all, within a fifth (or 1 s) of one of them.
+    A cluster is at least :data:`SIMILAR_CUTS` cuts, and half of all cuts, within a fifth (or 1 s) of one of them.
     """
     if not silences:
         return None
@@ -54,7 +54,7 @@ def idle_timer(silences: Sequence[float]) -> float | None:
 
 
 def advice(cuts: Iterable[SilentCut]) -> str:
-    """What to do about a pattern: cuts that cluster at one silence are an idle timer. ``""`` without a pattern.
+    """Return what to do about cuts that cluster at one silence (an idle timer), or ``""`` without a cluster.
 
     Args:
         cuts: of one path, the oldest first.

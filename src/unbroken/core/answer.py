@@ -1,4 +1,4 @@
-"""An answer, put together from its typed events: the one place where pieces become texts and tool calls."""
+"""An answer, assembled from its typed events: pieces are joined to texts and tool calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from unbroken.core.events import (
 
 @dataclasses.dataclass
 class PartialToolCall:
-    """A tool call as far as it came. Its arguments may be half of what the model meant: do not run it."""
+    """A tool call that is not complete. Its arguments may be truncated: do not run it."""
 
     index: int
     id: str
@@ -34,15 +34,15 @@ class PartialToolCall:
 
 
 class Answer:
-    """The answer as far as it has come. All texts are those of the first choice.
+    """The answer received so far. All texts are those of the first choice.
 
     Args:
-        dialect: of the turn.
+        dialect: the dialect of the turn.
         decoder: the decoder whose events are collected.
 
     Attributes:
-        usage: what the provider counted; all of its fields are ``None`` until it says.
-        tool_calls: complete tool calls only: the turn settled and their arguments parse.
+        usage: the provider's token counts; all fields are ``None`` until it reports them.
+        tool_calls: complete tool calls only: the turn has settled and their arguments parse.
     """
 
     def __init__(self, dialect: Dialect, decoder: EventDecoder) -> None:
@@ -67,44 +67,44 @@ class Answer:
 
     @property
     def refusal(self) -> str:
-        """The refusal, where the dialect tells it apart."""
+        """The refusal, if the dialect distinguishes it from text."""
         return self._joined(Refusal)
 
     @property
     def finish_reason(self) -> str | None:
-        """How the answer ended, in the provider's word; ``None`` while it has not."""
+        """The provider's finish reason; ``None`` until the answer has ended."""
         return self._finishes.get(0)
 
     @property
     def finish_meaning(self) -> FinishMeaning | None:
-        """What the finish reason means; ``None`` while there is none, and for one that the dialect does not know."""
+        """The meaning of the finish reason; ``None`` until there is one, or if the dialect does not know it."""
         return self._finish_reasons.get(self.finish_reason or "")
 
     @property
     def partial_tool_calls(self) -> list[PartialToolCall]:
-        """Tool calls that are not complete: still coming, cut, or with arguments that do not parse."""
+        """Tool calls that are not complete: still arriving, cut, or with arguments that do not parse."""
         complete = {(call.choice, call.index) for call in self.tool_calls}
         return [self._partial(key) for key in self._calls if key not in complete]
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """The answer in the dialect's own form, to be appended to the conversation so that it can go on.
+        """The answer as messages of the dialect, to append to the conversation and continue it.
 
-        Signatures of reasoning, ids and what else the provider wants back are in it.
+        Contains signatures of reasoning, ids and everything else that the provider expects back.
         """
         return self._decoder.messages(self)
 
     @property
     def is_empty(self) -> bool:
-        """Whether the model has said nothing yet."""
+        """Whether the model has produced nothing yet."""
         return not self._texts and not self._calls
 
     def has_finished(self, choices: int = 1) -> bool:
-        """Whether so many choices have a finish reason."""
+        """Return whether at least this many choices have a finish reason."""
         return len(self._finishes) >= choices
 
     def text_of(self, choice: int) -> str:
-        """The text of another choice, where several were asked for (``n``)."""
+        """Return the text of one choice, if several were requested (``n``)."""
         return self._joined(Text, choice)
 
     def add(self, event: TypedEvent) -> None:
@@ -125,11 +125,11 @@ class Answer:
                 self._finishes[choice] = reason
 
     def parsed_tool_calls(self) -> list[ToolCall]:
-        """Every tool call whose arguments parse. They are complete once the turn has settled, not before."""
+        """Return every tool call whose arguments parse. They are complete only once the turn has settled."""
         return [call for key in self._calls if (call := self._parsed(self._partial(key)))]
 
     def _parsed(self, piece: PartialToolCall) -> ToolCall | None:
-        # No arguments at all mean that there are none, unless the answer was broken off before them.
+        # Empty arguments mean a call without arguments, unless the answer was truncated before them.
         meaning = self._finish_reasons.get(self._finishes.get(piece.choice, ""))
         arguments = piece.arguments or ("" if meaning and meaning.is_truncating else "{}")
         try:

@@ -1,4 +1,4 @@
-"""One HTTP exchange under the rule: what of it is held, what may be handed on, and how far it has come."""
+"""One HTTP exchange under the rule: which bytes are held, which may be handed on, and its phase."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from unbroken.core.sse import Parser, parse
 from unbroken.errors import DecodeError, EventTooLarge
 
 MAX_REFUSAL = 64 * 1024
-"""How many bytes of an error response are held to find out whether it is worth waiting."""
+"""How many bytes of an error response are held to decide whether to retry."""
 
-_OVERLAP = 64  # longer than anything that a dialect finds notable
+_OVERLAP = 64  # longer than any match of a dialect's ``notable`` pattern
 
 
 class Mode(enum.Enum):
-    """How the body of an attempt is read."""
+    """The way in which the body of an attempt is read."""
 
     WAITING = "no headers yet"
     STREAM = "events, under the rule"
@@ -36,9 +36,9 @@ class Attempt:
 
     Args:
         number: 1 for the first attempt of the turn.
-        call: what is asked.
-        policy: whose caps apply.
-        started: when it began, on the driver's clock.
+        call: the generation call.
+        policy: the policy whose caps apply.
+        started: start time, on the driver's clock.
     """
 
     def __init__(self, number: int, call: Call, policy: Policy, started: float) -> None:
@@ -50,10 +50,10 @@ class Attempt:
         self.headers_at: float | None = None
         self.output_at: float | None = None
         self.failure: Failure | None = None
-        """A failure that the body itself reported."""
+        """The failure found in the body, if any."""
         self.detail = ""
         self.noted: Failure | None = None
-        """A failure that is the caller's to see as it came: handing it on is no failure of the attempt."""
+        """A failure that is handed on to the caller unaltered; it does not fail the attempt."""
         self._call = call
         self._policy = policy
         self._reader = call.dialect.reader(call.generation)
@@ -62,7 +62,7 @@ class Attempt:
         self._decoder = ContentDecoder()
 
     def open(self, head: Head, mode: Mode) -> None:
-        """The headers have come; ``mode`` says how to read what follows."""
+        """Take the response's head; ``mode`` says how to read the body."""
         decoder = decoder_for(head)
         if decoder is None and mode is not Mode.REFUSAL:
             mode = Mode.OPAQUE
@@ -76,7 +76,7 @@ class Attempt:
     def data(self, chunk: bytes) -> bytes:
         """Take the next bytes of the body; return those that may be handed on now.
 
-        Afterwards :attr:`failure` is set where the body reported one that its phase does not let pass.
+        Sets :attr:`failure` if the bytes contain a failure that may not be handed on in this phase.
         """
         try:
             chunk = self._decoder.decode(chunk)
@@ -90,7 +90,7 @@ class Attempt:
         return self._hold_prelude(chunk) if self.phase is Phase.PRELUDE else self._hand_on(chunk)
 
     def end(self) -> bytes:
-        """The body has ended cleanly; return what may be handed on now. Sets :attr:`failure` where that was a cut."""
+        """Take the clean end of the body; return what may be handed on now. Sets :attr:`failure` if it was a cut."""
         if self.mode is Mode.WHOLE and self.phase is Phase.PRELUDE:
             return self._end_document()
         if self.mode is Mode.STREAM and self.phase in (Phase.PRELUDE, Phase.OUTPUT):
@@ -103,7 +103,7 @@ class Attempt:
         return b""
 
     def release(self) -> bytes:
-        """Everything that is held, to be handed on now."""
+        """Return everything that is held, to be handed on now."""
         if self.phase is Phase.PRELUDE:
             self.phase = Phase.OUTPUT
         held = self._parser.take() + bytes(self._held)
@@ -111,12 +111,12 @@ class Attempt:
         return held
 
     def release_refusal(self) -> bytes:
-        """Hand on an error response: what is held of it now, the rest as it comes."""
+        """Hand on an error response: return the held part now; later bytes are not held."""
         self.mode = Mode.OPAQUE
         return self.release()
 
     def release_error(self, error: Failure) -> bytes:
-        """Hand on an error that came inside the stream: it is an ending."""
+        """Hand on an error inside the stream: return what is held, and settle."""
         self.noted, self.failure = error, None
         held = self.release()
         self.phase = Phase.SETTLED
@@ -124,7 +124,7 @@ class Attempt:
 
     @property
     def refusal(self) -> bytes:
-        """What has come of an error response so far."""
+        """The body of an error response received so far."""
         return bytes(self._held)
 
     # A document
@@ -159,20 +159,20 @@ class Attempt:
         return self._presentable(self.release(), unread)
 
     def _hand_on(self, chunk: bytes) -> bytes:
-        """The fast path: a copy, and a search for the ending."""
+        """Copy the bytes and search them for the ending: the fast path."""
         released = self.release() + chunk if self._held else chunk
         try:
             whole = self._parser.whole(chunk)
-        except EventTooLarge:  # the bytes go through; a typed reader raises
+        except EventTooLarge:  # the bytes are handed on; a typed reader raises
             return released
         notable = whole and self._call.dialect.notable.search(whole)
         return self._presentable(released, self._read(whole) if notable else b"")
 
     def _read(self, whole: bytes) -> bytes:
-        """Read whole blocks; return those that a failure leaves unread, the one that failed first.
+        """Read whole blocks; return the block that failed and those after it, ``b""`` if none failed.
 
         Raises:
-            DecodeError: a broken event, before any output; after it the bytes go through.
+            DecodeError: a broken event before any output; after output the bytes are handed on.
         """
         blocks = whole.split(b"\n\n")
         for number, block in enumerate(blocks):
@@ -187,15 +187,15 @@ class Attempt:
         return b""
 
     def _presentable(self, released: bytes, unread: bytes) -> bytes:
-        """What of ``released`` may be handed on.
+        """Return the part of ``released`` that may be handed on.
 
-        A terminator without an ending would pass a truncated answer off as whole: it is not handed on. An unfinished
-        block that may be an ending is held until it is whole: many readers do not wait for its blank line.
+        A terminator without an ending is not handed on: it makes a truncated answer look whole. An unfinished block
+        that may be an ending is held until it is whole: many readers do not wait for its blank line.
         """
         blocks = self._parser.blocks
         if self.failure:
             return _without_lines(released, unread + blocks.unfinished)[0]
-        tail = blocks.tail(len(released) + 2 * _OVERLAP)  # a pattern may look back a little, too
+        tail = blocks.tail(len(released) + 2 * _OVERLAP)  # a pattern may also look back a little
         since = max(0, len(tail) - len(released) - _OVERLAP)
         if tail and self.phase is Phase.OUTPUT and self._call.dialect.notable.search(tail, since):
             released, held = _without_lines(released, blocks.unfinished)
@@ -217,7 +217,7 @@ class Attempt:
                 self.failure = Failure.UNFINISHED
 
     def _apply_error(self, signal: Signal) -> None:
-        """Before output the turn decides; after it the error is handed on and is the ending."""
+        """Leave an error before output to the turn; after output hand it on and settle."""
         failure = Failure.TRANSIENT_ERROR if signal & Signal.TRANSIENT_ERROR else Failure.PERMANENT_ERROR
         if self.phase is Phase.PRELUDE:
             self.failure = failure
@@ -227,18 +227,18 @@ class Attempt:
 
 
 def _without_lines(data: bytes, tail: bytes) -> tuple[bytes, bytes]:
-    """Split off as many lines as ``tail`` has, whose line ends may be written in another way."""
+    """Split off as many lines as ``tail`` has; the line ends of the two may differ."""
     lines = data.splitlines(keepends=True)
     kept = max(0, len(lines) - len(tail.splitlines()))
     return b"".join(lines[:kept]), b"".join(lines[kept:])
 
 
 def _is_whole(document: bytes | bytearray) -> bool:
-    """Whether JSON ends where it ends; Python's reader also takes the ``NaN`` that some servers write."""
+    """Return whether a document is complete JSON; Python's parser also accepts the ``NaN`` that some servers write."""
     try:
         msgspec.json.decode(document, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError):
-        import json  # hardly ever needed
+        import json  # rarely needed
 
         try:
             json.loads(document)

@@ -12,24 +12,24 @@ _RAW_DEFLATE = -zlib.MAX_WBITS
 
 
 class ContentDecoder:
-    """No encoding: the bytes as they are. The encodings are its children."""
+    """A decoder that leaves the bytes as they are; base class of the others."""
 
     changes = False
-    """Whether what comes out differs from what goes in."""
+    """Whether decoding changes the bytes."""
     whole = True
-    """Whether what was decoded so far may be the whole of it."""
+    """Whether the body may end here."""
 
     def decode(self, chunk: bytes) -> bytes:
-        """The decoded bytes of the next chunk, as far as they are known.
+        """Return the decoded bytes of the next chunk, as far as they are known.
 
         Raises:
-            zlib.error: bytes that are not so encoded.
+            zlib.error: the bytes are not in this encoding.
         """
         return chunk
 
 
 class _Gzip(ContentDecoder):
-    """RFC 1952: members that follow one another, and perhaps padding."""
+    """A gzip decoder: one or more members (RFC 1952, section 2.2), optionally padded with zeros."""
 
     changes = True
 
@@ -48,7 +48,7 @@ class _Gzip(ContentDecoder):
 
 
 class _Deflate(ContentDecoder):
-    """RFC 9110, section 8.4.1.2: zlib's format; some servers leave its header out."""
+    """A deflate decoder: zlib's format (RFC 9110, section 8.4.1.2); some servers omit its header."""
 
     changes = True
 
@@ -69,6 +69,6 @@ _DECODERS = {"": ContentDecoder, "identity": ContentDecoder, "gzip": _Gzip, "x-g
 
 
 def decoder_for(head: Head) -> ContentDecoder | None:
-    """An incremental decoder for a response's content encoding, or ``None`` where we cannot decode it (``br``)."""
+    """Return an incremental decoder for a response's content encoding, or ``None`` if unsupported (``br``)."""
     decoder = _DECODERS.get(head.fields.get("content-encoding", "").strip().lower())
     return decoder() if decoder else None

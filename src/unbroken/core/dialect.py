@@ -1,9 +1,9 @@
-"""What a dialect is: one wire format of generation calls, and everything that is known of it.
+"""Dialects: each is one wire format of generation calls.
 
-A :class:`Dialect` puts together the parts that its package in :mod:`unbroken.core.dialects` defines, one small module
+A :class:`Dialect` combines the parts that its package in :mod:`unbroken.core.dialects` defines, one small module
 each: ``request`` (what a request is), ``rule`` (what an event means to the rule), ``decode`` (events to typed events),
-``build`` (a request from messages and tools), ``errors`` (reading and writing them) and ``finish_reasons``. Faces ask
-the dialect; they know none by name.
+``build`` (a request from messages and tools), ``errors`` (reading and writing them) and ``finish_reasons``. Client,
+transports and relay use only this class; they know no dialect by name.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ Message: TypeAlias = Mapping[str, Any]
 
 
 class Signal(enum.Flag):
-    """What one event means for the rule; an event may mean several things at once."""
+    """The meaning of one event for the rule; several flags may be set at once."""
 
     SILENT = 0
     """Nothing that the model produced."""
     OUTPUT = enum.auto()
     """Something that the model produced."""
     SETTLES = enum.auto()
-    """With this event the attempt has said how it ended."""
+    """The event says how the answer ended."""
     ENDS = enum.auto()
-    """The terminator: nothing comes after it."""
+    """The terminator: no event follows it."""
     TRANSIENT_ERROR = enum.auto()
-    """An error that may pass. Errors outrank the rest and end the attempt."""
+    """A transient error. Errors take precedence over the other flags and end the attempt."""
     PERMANENT_ERROR = enum.auto()
-    """An error that will not pass."""
+    """A permanent error."""
     ERROR = TRANSIENT_ERROR | PERMANENT_ERROR
 
 
 class FinishMeaning(enum.Enum):
-    """What a finish reason says of the answer. A reason that no table knows is an ending, and is told."""
+    """The meaning of a finish reason. A reason that no table lists is an ending, and is reported as it is."""
 
     WHOLE = "the answer is whole, and so are its tool calls"
     LENGTH = "the answer stops at the limit of tokens"
@@ -54,53 +54,53 @@ class FinishMeaning(enum.Enum):
 
     @property
     def is_truncating(self) -> bool:
-        """Whether the answer was broken off, perhaps in the middle of a tool call."""
+        """Whether the answer was truncated, perhaps in the middle of a tool call."""
         return self in (FinishMeaning.LENGTH, FinishMeaning.FILTERED)
 
 
 class EventReader(Protocol):
-    """Reads the events of one attempt, in order, for what they mean to the rule."""
+    """A reader of the events of one attempt, in order, for their meaning to the rule."""
 
     def read(self, event: Event) -> Signal:
-        """What ``event`` means.
+        """Return what ``event`` means.
 
         Raises:
-            MalformedEvent: it is not what the dialect says.
+            MalformedEvent: the event does not have the dialect's format.
         """
 
 
 class EventDecoder(Protocol):
-    """Decodes the events of one attempt, in order, into typed events."""
+    """A decoder of the events of one attempt, in order, into typed events."""
 
     def decode(self, event: Event) -> Sequence[TypedEvent]:
-        """The typed events of one SSE event, possibly none.
+        """Return the typed events of one SSE event, possibly none.
 
         Raises:
-            MalformedEvent: it is not what the dialect says.
+            MalformedEvent: the event does not have the dialect's format.
         """
 
     def decode_whole(self, body: bytes) -> Sequence[TypedEvent]:
-        """The typed events of a whole, non-streaming answer; none where ``body`` is no answer of this dialect."""
+        """Return the typed events of a non-streaming answer; none if ``body`` is not an answer of this dialect."""
 
     def messages(self, answer: Answer) -> list[dict[str, Any]]:
-        """What has come, in the dialect's own form, to be appended to the conversation so that it can go on.
+        """Return the answer so far as messages of the dialect, to append to the conversation and continue it.
 
-        Signatures, ids and encrypted reasoning that the provider wants back are in it. Tool calls are in it as far as
-        they are complete.
+        Contains signatures, ids and encrypted reasoning that the provider expects back, and the tool calls that are
+        complete.
 
         Args:
-            answer: the answer that was put together from the typed events of this decoder.
+            answer: the answer that was assembled from the typed events of this decoder.
         """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Generation:
-    """What a request for a generation asks for.
+    """The properties of a generation request.
 
     Attributes:
-        streaming: whether a stream of events is asked for.
-        choices: how many answers are asked for (``n``).
-        acts: server-side tools of the call act on the world, or it leaves state behind: it is not replayed once sent.
+        streaming: whether a stream of events is requested.
+        choices: how many answers are requested (``n``).
+        acts: whether its server-side tools have side effects, or it leaves state behind: it is not replayed once sent.
     """
 
     streaming: bool
@@ -110,14 +110,14 @@ class Generation:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GatewayError:
-    """An error that a gateway reports itself, to be written in the form of a dialect.
+    """An error that a gateway itself reports, to be written in the format of a dialect.
 
     Attributes:
-        status: the HTTP status that says it best, also where it is too late for one.
+        status: the HTTP status that describes it best, even if it is too late to send one.
         code: stable machine-readable name, such as ``"stream_cut"``.
         message: for a person.
-        retryable: whether asking again may help; otherwise the gateway has done that already.
-        original: the provider's own error document, where it sent one.
+        retryable: whether a retry by the client may help; if not, the gateway has already retried.
+        original: the provider's own error document, if it sent one.
     """
 
     status: int
@@ -133,27 +133,27 @@ class Dialect:
 
     Attributes:
         name: its name in reports and settings, such as ``"openai-chat"``.
-        serves: whether generation calls are made at this path; what else is made there, the body tells.
-        read_request: what a POST to such a path with this JSON object asks for; ``None`` where it is no generation.
-        reader: a fresh :class:`EventReader` for one attempt of a call that asks for this.
-        notable: finds the bytes without which an event can neither settle, nor end, nor be an error. Once an attempt
-            has spoken, only blocks in which it matches are parsed.
+        serves: whether generation calls are made at this path; other requests to it differ in the body.
+        read_request: reads a POST to such a path with this JSON object; ``None`` if it is not a generation.
+        reader: makes an :class:`EventReader` for one attempt of such a generation.
+        notable: a pattern that matches in every event that settles, ends or is an error. After the first output of an
+            attempt only blocks in which it matches are parsed.
         finish_reasons: what each finish reason means.
-        decoder: a fresh :class:`EventDecoder` for one attempt.
-        read_error: what an error response (status and body) says; ``transient`` is false where waiting would not help
-            (an exhausted quota).
-        error_body: an error of a gateway as the JSON document that clients of this dialect expect.
-        error_event: the same as an event inside a stream.
-        path: what is appended to a base URL in order to ask this model for a stream.
-        body: the JSON object of a request for a stream, from model, messages, tools, and whether token counts are
-            asked for where they come only when asked.
+        decoder: makes an :class:`EventDecoder` for one attempt.
+        read_error: reads an error response (status and body); ``transient`` is false if waiting does not help (an
+            exhausted quota).
+        error_body: writes a gateway's error as the JSON document that clients of this dialect expect.
+        error_event: writes the same as an event inside a stream.
+        path: the path that is appended to a base URL to ask this model for a stream.
+        body: builds the JSON object of a request for a stream, from model, messages, tools, and whether to ask for
+            token counts (if they are sent only on request).
         credentials: the headers that carry a key.
         headers: further headers that every request needs.
         credential_headers: names, in lower case, of the headers in which its clients send keys.
-        credential_parameter: the query parameter in which its clients may send a key, ``""`` where there is none.
-        heartbeat: what may be sent between events at any time and means nothing; ``b""`` where nothing is harmless.
-        versions: what its paths may begin with, below the host.
-        complete_path: a path below a base URL with what some clients leave out of it.
+        credential_parameter: the query parameter in which its clients may send a key, ``""`` if there is none.
+        heartbeat: bytes that may be sent between events at any time and that clients ignore; ``b""`` if there are none.
+        versions: the versions with which its paths may begin.
+        complete_path: adds to a path below a base URL the part that some clients omit.
     """
 
     name: str
@@ -177,7 +177,7 @@ class Dialect:
     complete_path: Callable[[str], str] = str
 
     def recognise(self, request: Request) -> Call | None:
-        """The generation call that a request makes, ``None`` where it makes none of this dialect."""
+        """Return the generation call that a request makes, or ``None`` if it is not one of this dialect."""
         if request.method != "POST" or not self.serves(request.path):
             return None
         body = json_object(request.body)
@@ -185,10 +185,10 @@ class Dialect:
         return Call(self, generation, single_attempt=is_sdk_retry(request)) if generation else None
 
     def url(self, base_url: str, model: str) -> str:
-        """The URL at which a model is asked for a stream.
+        """Return the URL at which a model is asked for a stream.
 
-        The base URLs of Anthropic's and Google's own tools end before the API's version, those of OpenAI's behind it.
-        Both are taken: a version at the end of the base URL stands for the one in the path.
+        The base URLs of Anthropic's and Google's own tools end before the API's version, those of OpenAI's after it.
+        Both are accepted: a version at the end of the base URL replaces the one in the path.
         """
         path = self.path(model)
         version, _, rest = path.removeprefix("/").partition("/")
@@ -206,7 +206,7 @@ class Call:
     Attributes:
         dialect: the dialect of the call.
         generation: what it asks for.
-        single_attempt: the request already is an SDK's retry: it gets one attempt.
+        single_attempt: whether the request is already an SDK's retry: it gets one attempt.
     """
 
     dialect: Dialect
@@ -219,13 +219,13 @@ class Call:
         return self.generation.streaming
 
     def expects(self, head: Head) -> bool:
-        """Whether a 2xx response is of the content type that was asked for."""
+        """Return whether a 2xx response has the content type that was asked for."""
         wanted = "text/event-stream" if self.streaming else "application/json"
         return head.content_type == wanted
 
 
 def is_sdk_retry(request: Request) -> bool:
-    """Whether an SDK says that it is already retrying (OpenAI's and Anthropic's send ``x-stainless-retry-count``)."""
+    """Return whether an SDK marks the request as its retry (OpenAI's and Anthropic's ``x-stainless-retry-count``)."""
     for name, value in request.headers:
         if name.lower() == b"x-stainless-retry-count":
             return value.strip() not in (b"", b"0")

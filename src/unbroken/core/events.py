@@ -1,7 +1,7 @@
-"""The typed events of a turn, the same for every dialect, and what a provider counts.
+"""The typed events of a turn, the same for every dialect, and token counts.
 
-A dialect's decoder turns one SSE event into any number of these. They are plain data: collecting them into an answer
-is the client's business.
+A dialect's decoder turns one SSE event into any number of these. They are plain data; the client collects them into an
+answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What the provider counted, in tokens. ``None`` means that it did not say.
+    """The provider's token counts. ``None`` means that it did not report the number.
 
     Attributes:
         input_tokens: tokens of the prompt, cached ones included.
@@ -54,21 +54,21 @@ class Reasoning(msgspec.Struct, frozen=True, tag="reasoning"):
 
 
 class Signature(msgspec.Struct, frozen=True, tag="signature"):
-    """An opaque token by which the provider recognises its own reasoning and which it wants back."""
+    """An opaque token by which the provider recognises its own reasoning and which must be sent back."""
 
     signature: str
     choice: int = 0
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
-    """A piece of a refusal, where the dialect tells it apart from text."""
+    """A piece of a refusal, if the dialect distinguishes it from text."""
 
     text: str
     choice: int = 0
 
 
 class ToolCallStart(msgspec.Struct, frozen=True, tag="tool_call_start"):
-    """The model begins a tool call; ``index`` tells calls of one answer apart."""
+    """The start of a tool call; ``index`` identifies it within the answer."""
 
     index: int
     id: str
@@ -77,7 +77,7 @@ class ToolCallStart(msgspec.Struct, frozen=True, tag="tool_call_start"):
 
 
 class ToolCallArguments(msgspec.Struct, frozen=True, tag="tool_call_arguments"):
-    """A piece of a tool call's arguments; not yet fit to be parsed."""
+    """A piece of a tool call's arguments; it does not parse on its own."""
 
     index: int
     arguments: str
@@ -107,18 +107,18 @@ class UsageReport(msgspec.Struct, frozen=True, tag="usage"):
 
 
 class Finish(msgspec.Struct, frozen=True, tag="finish"):
-    """How a choice ended, in the provider's word (``stop``, ``length``, ``tool_calls``, ``content_filter``, ...)."""
+    """The end of a choice: the provider's finish reason (``stop``, ``length``, ``tool_calls``, ...)."""
 
     reason: str
     choice: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, tag="error"):
-    """The provider reported an error inside the stream.
+    """An error that the provider reported, inside the stream or as a response.
 
     Attributes:
-        message: the provider's words.
-        kind: its ``type`` or ``code``.
+        message: the provider's message.
+        kind: the error's ``type`` or ``code``.
         transient: whether the same request may succeed later.
     """
 

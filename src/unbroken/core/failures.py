@@ -1,8 +1,8 @@
-"""What can go wrong, and what is done about it: the design's failure table as data.
+"""Failures and what is done about each: the design's failure table as data.
 
 A :class:`Failure` is one way to fail; failures that are treated alike share a :class:`Row`. :data:`TABLE` holds one
-:class:`Verdict` for each row and :class:`Phase`. How often and how soon is the business of
-:mod:`unbroken.core.policy`; carrying it out is that of :mod:`unbroken.core.turn`.
+:class:`Verdict` for each row and :class:`Phase`. :mod:`unbroken.core.policy` says how often and how soon;
+:mod:`unbroken.core.turn` carries the verdicts out.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from types import MappingProxyType
 
 
 class Phase(enum.StrEnum):
-    """How far an attempt has come."""
+    """The phases of an attempt, in order."""
 
     CONNECT = "connect"
     """The request has not been sent: connecting, proxy, TLS."""
     HEADERS = "headers"
     """The request was sent, no response headers yet."""
     PRELUDE = "prelude"
-    """Headers came, nothing that the model produced yet; all of it is held back."""
+    """Headers came, but no output of the model yet; everything is held back."""
     OUTPUT = "output"
     """Output was handed on: from here on nothing is replayed and nothing is altered."""
     SETTLED = "settled"
-    """The attempt has said how it ended."""
+    """The stream has said how the answer ended."""
     COMPLETE = "complete"
     """The body has ended, or its terminator was seen."""
 
@@ -63,7 +63,7 @@ class Row(enum.Enum):
 
 
 class Failure(enum.Enum):
-    """One way to fail: a stable code, the words for a person, and the row of the table it belongs to."""
+    """One way to fail: a stable code, a phrase for a person, and the row of the table it belongs to."""
 
     RESET = ("reset", "connection reset", Row.LOST)
     CLOSED = ("closed", "connection closed by the other side", Row.LOST)
@@ -136,7 +136,7 @@ TABLE = _table()
 
 
 def verdict(failure: Failure, phase: Phase) -> Verdict:
-    """What is done about ``failure`` in ``phase``. After the end (``COMPLETE``) nothing can be lost any more."""
+    """Return what is done about ``failure`` in ``phase``. After the end (``COMPLETE``) nothing can be lost any more."""
     if phase is Phase.COMPLETE:
         return Verdict.END
     return TABLE[failure.row, phase]

@@ -30,7 +30,7 @@ class Request:
         body: the whole body.
 
     Raises:
-        UsageError: a URL that is none, or a field that would inject another one.
+        UsageError: an invalid method or URL, or a field that would inject another one.
     """
 
     method: str
@@ -53,7 +53,7 @@ class Request:
 
     @cached_property
     def parts(self) -> SplitResult:
-        """The URL in its parts."""
+        """The parsed URL."""
         return urlsplit(self.url)
 
     @property
@@ -62,7 +62,7 @@ class Request:
         return self.parts.path or "/"
 
     def with_headers(self, **replaced: str) -> Request:
-        """A copy with these fields set (``accept_encoding="identity"``), replacing all of the same name."""
+        """Return a copy with these fields set (``accept_encoding="identity"``), replacing all of the same name."""
         names = {name.replace("_", "-").encode(): value.encode() for name, value in replaced.items()}
         kept = tuple(field for field in self.headers if field[0].lower() not in names)
         return dataclasses.replace(self, headers=kept + tuple(names.items()))
@@ -93,25 +93,25 @@ class Head:
 
     @property
     def content_type(self) -> str:
-        """The media type in lower case, without parameters; ``""`` where there is none."""
+        """The media type in lower case, without parameters; ``""`` if the header is missing."""
         return self.fields.get("content-type", "").partition(";")[0].strip().lower()
 
     def without(self, *names: str) -> Head:
-        """A copy without these fields (lower-case names)."""
+        """Return a copy without these fields (lower-case names)."""
         kept = tuple(field for field in self.headers if field[0].decode("latin-1").lower() not in names)
         return Head(self.status, kept, self.http_version)
 
 
 def check_url(url: str) -> None:
-    """Refuse what cannot be requested.
+    """Refuse a URL that cannot be requested.
 
     Raises:
-        UsageError: not an absolute http(s) URL with a host and a sane port. Credentials in it are not echoed.
+        UsageError: not an absolute http(s) URL with a host and a valid port. Credentials in it are not echoed.
     """
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # whose words may quote a password
+    except ValueError:  # its message may quote a password
         raise UsageError("not a valid URL: its host or port cannot be read") from None
     if _FORBIDDEN_IN_URL.search(url):
         raise UsageError("a URL cannot contain spaces or control characters")
@@ -124,13 +124,13 @@ def check_url(url: str) -> None:
 
 
 def redacted(url: str) -> str:
-    """The URL without credentials and query, fit for a message; ``"..."`` where they cannot be told from the rest."""
+    """Return the URL without credentials and query, for a message; ``"..."`` if the credentials cannot be found."""
     shown = _QUERY.split(url, maxsplit=1)[0]
     if "@" not in url:
         return shown
     try:
         parts = urlsplit(shown)
-        _ = parts.port  # fails where a piece of a password stands in its place
+        _ = parts.port  # fails if part of a password is parsed as the port
     except ValueError:
         return "..."
     if "@" in shown and not parts.netloc:

@@ -1,4 +1,4 @@
-"""Looking into JSON that a server sent, whatever it is."""
+"""Access to JSON of any shape that a server sent."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ DONE = b"[DONE]"
 """OpenAI's terminator, which servers of other dialects send too."""
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What reading JSON raises where it is none, or is nested absurdly deep."""
+"""The exceptions of reading JSON that is invalid or nested too deeply."""
 
 
 def json_object(document: bytes) -> dict[str, Any] | None:
-    """The object that a document is, ``None`` where it is none."""
+    """Return the object of a JSON document, or ``None`` if it is not an object."""
     answer = _read(document)
     return answer if isinstance(answer, dict) else None
 
 
 def only_object(document: bytes) -> dict[str, Any]:
-    """The object that a document is, or holds in a list of its own, as Google wraps errors; else an empty one."""
+    """Return the object of a document, also from a list of one (as Google wraps errors); else an empty object."""
     answer = _read(document)
     return mapping(answer[0] if isinstance(answer, list) and len(answer) == 1 else answer)
 
@@ -34,7 +34,7 @@ def _read(document: bytes) -> Any:
 
 
 def filled(value: object) -> bool:
-    """Whether there is anything in it: nested emptiness (``{"arguments": ""}``) is still empty."""
+    """Return whether a value contains anything: nested emptiness (``{"arguments": ""}``) is still empty."""
     if isinstance(value, dict):
         return any(filled(inner) for inner in value.values())
     if isinstance(value, list):
@@ -43,20 +43,20 @@ def filled(value: object) -> bool:
 
 
 def dicts(value: object) -> Iterator[dict[str, Any]]:
-    """The objects of a list; none where it is no list."""
+    """Return the objects in a list; none if the value is not a list."""
     return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
 def mapping(value: object) -> dict[str, Any]:
-    """The object, or an empty one where it is none."""
+    """Return the value if it is an object, else an empty object."""
     return value if isinstance(value, dict) else {}
 
 
 def text(value: object) -> str:
-    """The string, or ``""`` where it is none."""
+    """Return the value if it is a string, else ``""``."""
     return value if isinstance(value, str) else ""
 
 
 def count(value: object) -> int | None:
-    """A number of tokens, or an index; ``None`` where it is none."""
+    """Return a number of tokens, or an index; ``None`` if the value is not an integer of 0 or more."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,11 +1,11 @@
-"""How often, how soon, how long: the limits of a turn, and the arithmetic of waiting.
+"""The limits of a turn, and the backoff between its attempts.
 
 The backoff before the n-th wait (n from 0) is::
 
     delay(n) = min(backoff_max, backoff_initial * 2**n) * (1 - random() / 2)
 
-that is, full growth with the upper half of it jittered: clients that were cut together do not come back together, and
-no wait is shorter than half of its step. ``Retry-After`` replaces it.
+that is, exponential growth with jitter in the upper half: clients that were cut together do not return together, and no
+wait is shorter than half of its step. ``Retry-After`` replaces it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Policy:
     """The limits of one turn. All durations are float seconds, all sizes bytes.
 
     Attributes:
-        retries: how often a request may be sent again that was provably not processed (never sent, or refused by a
-            prompt status such as 429); counted anew after each replay.
-        replays: how often a request may be sent again that was sent and lost. Each may have been billed; one counter
+        retries: how often a request that was provably not processed (never sent, or refused by a prompt status such as
+            429) may be sent again; the count restarts after each replay.
+        replays: how often a request that was sent and lost may be sent again. Each may have been billed; one counter
             for the whole turn.
         give_up_after: no further attempt *starts* later than this after the turn began.
         connect_timeout: limit for name resolution, connection, proxy and TLS together.
@@ -31,20 +31,20 @@ class Policy:
         idle_timeout: silence on the wire after which a connection counts as lost. Answers to PING are not silence.
         first_output_timeout: limit from an attempt's start to the model's first output; comments and pings do not
             extend it.
-        settle_timeout: silence after the answer has said how it ended, after which the stream is ended normally.
+        settle_timeout: silence after the attempt settled, after which the stream ends normally.
         ping_interval: interval of HTTP/2 PING; 0 turns it off. Without HTTP/2 it is the interval of TCP keepalive.
-        ping_timeout: a path that leaves a PING unanswered this long, with no other byte from it, is dead.
+        ping_timeout: time without an answer to a PING, or any other byte, after which the path counts as dead.
         backoff_initial: the first wait.
         backoff_max: the longest wait.
         retry_after_max: a ``Retry-After`` beyond this is not waited for; the response is handed on.
-        slow_status_after: a retryable status that took longer than this is a gateway's idle timer: the work may have
-            been done.
+        slow_status_after: a retryable status that took longer than this counts as a gateway's idle timer: the request
+            may have been processed.
         max_prelude: a prelude over this counts as output.
         max_event: cap of one event.
-        replay_side_effects: replay even calls whose server-side tools act on the world.
+        replay_side_effects: replay even calls whose server-side tools have side effects.
 
     Raises:
-        UsageError: a negative or absurd limit.
+        UsageError: a limit that is negative or not a number, or 0 where nothing could succeed.
     """
 
     retries: int = 10
@@ -75,17 +75,17 @@ class Policy:
                 raise UsageError(f"{name} cannot be 0: nothing would ever succeed")
 
     def once(self) -> Policy:
-        """The policy with a single attempt, for a request that already is somebody else's retry."""
+        """Return the policy with a single attempt, for a request that is already an SDK's retry."""
         return dataclasses.replace(self, retries=0, replays=0)
 
     def backoff(self, waits: int, random: Callable[[], float]) -> float:
-        """Seconds to wait when ``waits`` waits have already been made; the formula is the module's."""
+        """Return the seconds to wait after ``waits`` earlier waits; the module's docstring has the formula."""
         step = self.backoff_initial * 2.0 ** min(waits, 64)
         return min(self.backoff_max, step) * (1 - random() / 2)
 
 
 def retry_after(headers: Mapping[str, str], wall_clock: float) -> float | None:
-    """Seconds that a response asks to wait, or ``None`` where it does not say.
+    """Return the seconds that a response asks to wait, or ``None`` if it does not say.
 
     Reads ``retry-after-ms`` (milliseconds, sent by OpenAI and Azure) and ``Retry-After`` (RFC 9110, section 10.2.3:
     seconds or an HTTP date).

@@ -1,4 +1,4 @@
-"""Where the providers are, and which environment variables their users already set."""
+"""Presets of providers: base URLs, and the environment variables that their users already set."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from unbroken.errors import UsageError
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Provider:
-    """One place that speaks a known dialect.
+    """A server that speaks a known dialect.
 
     Attributes:
-        name: what users call it.
+        name: the name by which users select it.
         base_url: URL to which the dialect's path is appended.
-        key_env: the environment variable that holds the key, ``""`` where none is needed.
-        base_url_env: the variable by which its users redirect it, ``""`` where there is none.
-        model: the model that is asked where none is named, ``""`` where one must be named.
-        counts: whether it must be asked for token counts (``stream_options``) and takes that well.
-        dialect: the name of the dialect that is spoken there.
+        key_env: the environment variable that holds the key, ``""`` if no key is needed.
+        base_url_env: the variable by which its users redirect it, ``""`` if there is none.
+        model: the default model, ``""`` if the caller must name one.
+        counts: whether it sends token counts only on request (``stream_options``) and accepts the request.
+        dialect: the name of its dialect.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Provider:
 
     @property
     def is_local(self) -> bool:
-        """Whether it runs on the user's own machine and needs no key."""
+        """Whether it needs no key, as servers on the user's own machine."""
         return not self.key_env
 
 
@@ -71,10 +71,10 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({provider.name: provider fo
 
 
 def find_provider(name: str) -> Provider:
-    """The preset of this name.
+    """Return the preset of this name.
 
     Raises:
-        UsageError: there is none; the message lists those there are.
+        UsageError: no preset has this name; the message lists the presets.
     """
     try:
         return PROVIDERS[name.lower()]
@@ -84,15 +84,15 @@ def find_provider(name: str) -> Provider:
 
 
 def choose_provider(name: str | None, base_url: str | None, environ: Mapping[str, str]) -> Provider:
-    """The provider that is meant: the one that is named, a base URL of its own, or the first whose key is set.
+    """Return the provider that ``name`` or ``base_url`` selects, or else the first whose key is set.
 
     Args:
         name: a preset's name, or ``None``.
-        base_url: a URL that replaces the preset's, or stands alone; ``None`` for the preset's.
+        base_url: a URL that replaces the preset's, or is used without a preset; ``None`` for the preset's.
         environ: the environment, such as ``os.environ``.
 
     Raises:
-        UsageError: none can be told, or the URL is none.
+        UsageError: nothing selects a provider, or the URL is invalid or carries credentials.
     """
     if name:
         provider = find_provider(name)
@@ -116,9 +116,9 @@ def _by_key(environ: Mapping[str, str]) -> Provider:
 
 
 def find_key(provider: Provider, key_env: str | None, environ: Mapping[str, str]) -> str | None:
-    """The provider's key, from the variable that its users already set.
+    """Return the provider's key, from the variable that its users already set; ``None`` if it needs none.
 
-    A provider's key goes to another host only where its user has redirected the provider itself.
+    A provider's key is sent to another host only if the user redirected the provider itself.
 
     Args:
         provider: from :func:`choose_provider`.
@@ -126,7 +126,7 @@ def find_key(provider: Provider, key_env: str | None, environ: Mapping[str, str]
         environ: the environment.
 
     Raises:
-        UsageError: there is none, and the provider needs one.
+        UsageError: the key is missing, and the provider needs one.
     """
     name = key_env or provider.key_env
     if not name:

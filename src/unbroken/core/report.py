@@ -1,4 +1,4 @@
-"""What a turn went through: one record for each attempt, and what they say together."""
+"""The report of a turn: one record for each attempt, and their totals."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from unbroken.core.failures import Phase
 
 
 class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt.
+    """The record of one attempt.
 
     Attributes:
         number: 1 for the first.
-        phase: how far it came.
-        failure: the stable code of what ended it, ``None`` for the attempt that answered. A loss after the answer had
-            settled is noted here too; it cost nothing.
+        phase: the last phase that it reached.
+        failure: the stable code of the failure that ended it, ``None`` for the attempt that answered. A loss after the
+            attempt settled is recorded here too, although no output was lost.
         detail: one line for a person; never a key, a credential or content.
-        status: HTTP status, where there was one.
+        status: HTTP status, ``None`` if no headers came.
         after: seconds from the turn's start to its start.
-        headers_after: seconds from its start to the response's headers, ``None`` where none came.
-        output_after: seconds from its start to the model's first output, ``None`` where there was none.
+        headers_after: seconds from its start to the response's headers, ``None`` if none came.
+        output_after: seconds from its start to the model's first output, ``None`` if there was none.
         elapsed: seconds from its start to its end.
         silent: seconds without a byte on the wire, either way, when it ended.
-        http_version: ``"HTTP/1.1"``, ``"HTTP/2"`` or ``""`` where it is not known.
-        pinged: whether HTTP/2 PING was kept up.
-        billed: ``"no"`` where it provably was not processed, ``"unknown"`` where its tokens may have been billed,
+        http_version: ``"HTTP/1.1"``, ``"HTTP/2"`` or ``""`` if unknown.
+        pinged: whether HTTP/2 PING was sent.
+        billed: ``"no"`` if it provably was not processed, ``"unknown"`` if its tokens may have been billed,
             ``"yes"`` for the attempt that answered.
     """
 
@@ -48,10 +48,10 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a running turn has come: what a user interface shows while it waits.
+    """The progress of a running turn, for a user interface to show while it waits.
 
     Attributes:
-        phase: of the running attempt.
+        phase: the phase of the running attempt.
         attempt: its number, 1 for the first.
         sent: whether any byte of its request may have left.
         silent: seconds since the last byte on its connection, either way.
@@ -66,13 +66,13 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole turn.
+    """The report of a whole turn.
 
     Attributes:
         attempts: every attempt in order; the last one answered, if any did.
         retries: how many attempts were sent again because they were provably not processed.
         replays: how many attempts were sent again after they were lost.
-        dialect: name of the dialect, ``""`` for a call of none.
+        dialect: name of the dialect, ``""`` for a call of no dialect.
     """
 
     attempts: tuple[AttemptReport, ...] = ()
@@ -87,9 +87,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """What attempts were lost by, and how far they had come, such as ``"reset@headers"``.
+        """The failure and phase of each lost attempt, such as ``"reset@headers"``.
 
-        What happened after an answer had settled, and an error that was handed on, lost nothing.
+        Failures after an attempt settled, and errors that were handed on, are not losses.
         """
         lost = (attempt for attempt in self.attempts if attempt.phase not in (Phase.SETTLED, Phase.COMPLETE))
         return tuple(f"{attempt.failure}@{attempt.phase}" for attempt in lost if attempt.failure)
@@ -111,11 +111,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def silent_cuts(attempts: Iterable[AttemptReport], since: float = 0.0) -> list[SilentCut]:
-    """The attempts of a turn that were cut before their first output, while nothing was on the wire.
+    """Return the attempts of a turn that were cut before their first output, while nothing was on the wire.
 
     Args:
         attempts: of one turn, in order.
-        since: when the turn started, on the clock on which the cuts are to be dated.
+        since: start of the turn, on the clock that dates the cuts.
     """
     return [
         SilentCut(

@@ -2,9 +2,8 @@
 
 Source: WHATWG HTML, section 9.2 "Server-sent events" (parsing and interpreting an event stream).
 
-Reading has two layers. :class:`Blocks` only finds where events end, which is a copy and a search; it is all that runs
-once a stream has spoken. :func:`parse` turns whole blocks into :class:`Event` objects, where somebody wants to look
-inside. :class:`Parser` is the two together.
+Reading has two layers. :class:`Blocks` only finds where events end, which is a copy and a search; most blocks after the
+first output need no more. :func:`parse` turns whole blocks into :class:`Event` objects. :class:`Parser` combines both.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ MAX_EVENT = 16 * 1024 * 1024
 """Default cap of one event, in bytes."""
 
 _BOM = b"\xef\xbb\xbf"
-_MAX_DIGITS = 18  # a longer time is nonsense, and Python refuses to read a very long one
+_MAX_DIGITS = 18  # for ``retry``: a longer time is nonsense, and Python refuses to parse very long integers
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -27,9 +26,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         data: the ``data`` fields joined by LF, as bytes; :attr:`text` decodes them.
-        type: the ``event`` field, ``"message"`` where there was none.
-        id: the ``id`` field of this event, ``None`` where there was none.
-        retry: the ``retry`` field in milliseconds, ``None`` where there was none.
+        type: the ``event`` field, ``"message"`` if it is missing.
+        id: the ``id`` field of this event, ``None`` if it is missing.
+        retry: the ``retry`` field in milliseconds, ``None`` if it is missing.
     """
 
     data: bytes
@@ -44,10 +43,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class Blocks:
-    """Cuts a byte stream into whole blocks (an event and the blank line that ends it).
+    """A splitter of a byte stream into whole blocks (an event and the blank line that ends it).
 
-    Line ends may be LF, CR or CRLF, mixed, and may be split over chunks; what comes out has LF only. A leading byte
-    order mark is dropped.
+    Line ends may be LF, CR or CRLF, mixed, and may be split over chunks; the blocks have LF only. A leading byte order
+    mark is dropped.
 
     Args:
         max_event: cap of one block, in bytes.
@@ -64,7 +63,7 @@ class Blocks:
         """Take the next bytes; return the blocks that are now whole, joined, possibly ``b""``.
 
         Raises:
-            EventTooLarge: a block outgrew the cap. It is dropped; feeding may go on and resumes at the next block.
+            EventTooLarge: a block exceeds the cap. It is dropped; feeding may go on and resumes at the next block.
         """
         if self._at_start and not (chunk := self._without_bom(chunk)):
             return b""
@@ -90,7 +89,7 @@ class Blocks:
         return bytes(self._pending)
 
     def tail(self, size: int) -> bytes:
-        """The last ``size`` bytes of :attr:`unfinished`, without copying the rest of it."""
+        """Return the last ``size`` bytes of :attr:`unfinished`, without copying the rest."""
         return bytes(self._pending[-size:])
 
     def _guard(self) -> None:
@@ -102,7 +101,7 @@ class Blocks:
             raise EventTooLarge(self._max_event)
 
     def _without_bom(self, chunk: bytes) -> bytes:
-        """Hold back a beginning that may yet turn out to be a byte order mark."""
+        """Drop a leading byte order mark; hold back the first bytes while they may still become one."""
         head = bytes(self._pending) + chunk
         self._pending.clear()
         if len(head) < len(_BOM) and _BOM.startswith(head):
@@ -121,18 +120,18 @@ class Blocks:
 
 
 def parse(blocks: bytes, max_event: int = MAX_EVENT) -> Iterator[Event]:
-    """The events of whole blocks, as :meth:`Blocks.feed` returns them. Comments and empty blocks give none.
+    """Return the events of whole blocks, as :meth:`Blocks.feed` returns them. Comments and empty blocks give none.
 
     Raises:
         EventTooLarge: from the iterator, for a block over the cap. It is dropped; iterating may go on after it.
     """
 
     def within_cap(block: bytes) -> Event | None:
-        if len(block) >= max_event:  # as Blocks counts, the last line's end belongs to it
+        if len(block) >= max_event:  # Blocks counts the last line's end too
             raise EventTooLarge(max_event)
         return _interpret(block)
 
-    return filter(None, map(within_cap, blocks.split(b"\n\n")))  # unlike a generator, these survive what they raise
+    return filter(None, map(within_cap, blocks.split(b"\n\n")))  # unlike a generator, these continue after an error
 
 
 def _interpret(block: bytes) -> Event | None:
@@ -159,7 +158,7 @@ def _interpret(block: bytes) -> Event | None:
 
 
 class Parser:
-    """An incremental parser that keeps the raw bytes of what it read until they are taken.
+    """An incremental parser that keeps the raw bytes it read until they are taken.
 
     An unfinished block at the end of the stream is not an event; there is nothing to call at the end.
 
@@ -178,7 +177,7 @@ class Parser:
         """Take the next bytes; return the events that they complete.
 
         Raises:
-            EventTooLarge: an event outgrew the cap, here or (where it is whole) when the iterator reaches it. It is
+            EventTooLarge: an event exceeds the cap, here or (if it is whole) when the iterator reaches it. It is
                 dropped; iterating, or feeding, may go on and resumes at the next event.
         """
         return parse(self.whole(chunk), self._max_event)
@@ -195,7 +194,7 @@ class Parser:
         return len(self._raw)
 
     def take(self) -> bytes:
-        """Every raw byte read since the last call, events or not, and keep none from here on."""
+        """Return all raw bytes kept so far, events or not, and stop keeping them."""
         raw = bytes(self._raw)
         self._raw.clear()
         self._keep_raw = False
@@ -203,7 +202,7 @@ class Parser:
 
 
 def encode(data: str, *, event: str = "", id: str | None = None, retry: int | None = None) -> bytes:
-    """One event as bytes; line breaks in the data (LF, CR or CRLF) make several ``data`` lines.
+    """Encode one event; line breaks in the data (LF, CR or CRLF) make several ``data`` lines.
 
     Raises:
         ValueError: a line break in ``event``, or a line break or NUL in ``id``: they would forge other fields.
@@ -220,7 +219,7 @@ def encode(data: str, *, event: str = "", id: str | None = None, retry: int | No
 
 
 def comment(text: str = "") -> bytes:
-    """One comment block: a heartbeat that no reader sees as an event.
+    """Encode one comment block: a heartbeat that readers do not see as an event.
 
     Raises:
         ValueError: a line break in ``text``.

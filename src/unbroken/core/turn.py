@@ -1,13 +1,13 @@
-"""A turn: the rule, the budget, and what to do next. This is the place to start reading.
+"""A turn: the rule, the budget, and the next action. Start reading here.
 
-A driver asks :meth:`Turn.next` what to do and does it; what came of it, it tells by :meth:`Turn.head`,
-:meth:`Turn.data`, :meth:`Turn.end` or :meth:`Turn.lost`. The turn decides everything: what is handed on, what is
-replayed, how long to wait and when it is over. A turn that goes well reads::
+A driver asks :meth:`Turn.next` what to do, does it, and reports the result with :meth:`Turn.head`, :meth:`Turn.data`,
+:meth:`Turn.end` or :meth:`Turn.lost`. The turn decides everything: what is handed on, what is replayed, how long to
+wait and when it is over. A successful turn::
 
     next -> Send         head(200, ...)
     next -> Read         data(": keep-alive")      held
     next -> Read         data("role")              held
-    next -> Read         data("Hel")               the attempt speaks
+    next -> Read         data("Hel")               first output
     next -> GiveHead     next -> Give(all held)
     next -> Read         data("lo"), data("finish_reason": "stop")
     next -> Give         next -> Read              end()
@@ -16,7 +16,7 @@ replayed, how long to wait and when it is over. A turn that goes well reads::
 and one that is cut after the role::
 
     next -> Read         lost(RESET)
-    next -> Drop, Notify(RetryEvent(...)), Wait(0), Send   ... and nothing of the first attempt is ever shown
+    next -> Drop, Notify(RetryEvent(...)), Wait(0), Send   ... nothing of the first attempt is handed on
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class Turn:
     """One turn under the rule.
 
     Args:
-        call: what is asked, as its dialect recognised it.
+        call: the generation call, as its dialect recognised it.
         policy: the limits.
-        now: the present on the driver's clock, a monotonic one, in seconds.
+        now: the time on the driver's clock, a monotonic one, in seconds.
         random: uniform in [0, 1), for jitter.
         wall_clock: seconds since the epoch, for ``Retry-After`` dates.
-        timeouts: the caller's own, which hold besides the policy.
+        timeouts: the caller's own timeouts, which apply in addition to the policy.
     """
 
     def __init__(
@@ -99,15 +99,15 @@ class Turn:
         self._attempt = self._begin(now)
         self._otherwise: Action = Read(self._limits(now))
 
-    # What the driver asks
+    # Queries of the driver
 
     def next(self) -> Action:
-        """What to do next. After :class:`EndTurn` or :class:`Fail` the turn is over; asking again gives the same."""
+        """Return the next action. After :class:`EndTurn` or :class:`Fail` the turn is over; it is returned again."""
         return self._todo.popleft() if self._todo else self._otherwise
 
     @property
     def phase(self) -> Phase:
-        """How far the running attempt has come."""
+        """The phase of the running attempt."""
         return self._attempt.phase
 
     @property
@@ -117,7 +117,7 @@ class Turn:
 
     @property
     def report(self) -> Report:
-        """Every attempt that has ended so far."""
+        """The report of all attempts that have ended so far."""
         return Report(
             attempts=tuple(self._records),
             retries=self._retries,
@@ -126,7 +126,7 @@ class Turn:
         )
 
     def running(self, now: float, *, sent: bool, silent: float = 0.0) -> AttemptReport | None:
-        """The attempt that is running, as far as it has come; ``None`` once the turn is over.
+        """Return the record of the running attempt so far; ``None`` once the turn is over.
 
         Args:
             now: the driver's clock.
@@ -139,10 +139,10 @@ class Turn:
         waits = sent and attempt.phase is Phase.CONNECT
         return msgspec.structs.replace(attempt, phase=Phase.HEADERS) if waits else attempt
 
-    # What the driver tells
+    # Reports of the driver
 
     def head(self, head: Head, now: float) -> None:
-        """The response's headers have come."""
+        """Take the response's status and headers."""
         attempt = self._attempt
         attempt.headers_at = now
         if head.status >= 300:
@@ -160,7 +160,7 @@ class Turn:
             self._give_head()
 
     def data(self, chunk: bytes, now: float) -> None:
-        """Bytes of the body have come."""
+        """Take the next bytes of the body."""
         attempt = self._attempt
         before = attempt.phase
         self._give(attempt.data(chunk))
@@ -174,7 +174,7 @@ class Turn:
             self._otherwise = Read(self._limits(now))
 
     def end(self, now: float, silent: float = 0.0) -> None:
-        """The body has ended cleanly, as far as HTTP is concerned."""
+        """Take the end of the body, which is clean by HTTP's framing."""
         attempt = self._attempt
         if attempt.mode is Mode.REFUSAL and self._decide_refusal(now):
             return
@@ -187,10 +187,10 @@ class Turn:
             self._finish(now, silent)
 
     def lost(self, failure: Failure, detail: str, now: float, *, sent: bool, silent: float = 0.0) -> None:
-        """The exchange failed under us.
+        """Take a failure of the exchange.
 
         Args:
-            failure: how.
+            failure: how it failed.
             detail: one line for a person.
             now: the driver's clock.
             sent: whether any byte of the request may have left.
@@ -201,7 +201,7 @@ class Turn:
         self._lose(failure, detail, now, silent)
 
     def cancelled(self, now: float, *, sent: bool) -> None:
-        """The caller has left: nothing more happens; the report says so."""
+        """End the turn because the caller cancelled it, and record that."""
         if self._over:
             return
         attempt = self._attempt
@@ -212,10 +212,10 @@ class Turn:
         self._record(attempt.noted if ended else Failure.CANCELLED, "", now)
         self._end_with(EndTurn())
 
-    # Deciding
+    # Decisions
 
     def _lose(self, failure: Failure, detail: str, now: float, silent: float = 0.0) -> None:
-        """The attempt has failed in the phase that it has reached."""
+        """Carry out the verdict on a failure in the attempt's phase."""
         if self._attempt.mode is Mode.REFUSAL and failure is not Failure.CALLER_TIMEOUT:
             if self._decide_refusal(now):
                 return
@@ -242,14 +242,14 @@ class Turn:
             self._fail(failure, detail, now, silent, refused)
 
     def _judge(self, head: Head, busy: Failure) -> Failure:
-        """Whether a status may pass; the server's own word on it wins (``x-should-retry``, sent by OpenAI)."""
+        """Return ``busy`` for a retryable status, else ``REFUSED``; ``x-should-retry`` (OpenAI) takes precedence."""
         said = _should_retry(head)
         if head.status >= 400 and (head.status in RETRYABLE_STATUSES if said is None else said):
             return busy
         return Failure.REFUSED
 
     def _patience(self, head: Head, failure: Failure, now: float) -> float | None:
-        """How long to wait after an error status before another attempt; ``None`` where there is to be none."""
+        """Return the seconds to wait after an error status before another attempt; ``None`` if none is allowed."""
         again = verdict(failure, Phase.HEADERS)
         asked = retry_after(head.fields, self._wall_clock())
         delay = asked or self._delay(again)
@@ -257,7 +257,7 @@ class Turn:
         return None if too_long or self._forbids(again, failure, now + delay) else delay
 
     def _decide_refusal(self, now: float) -> bool:
-        """Wait after an error response and go again, or hand it on; whether another attempt follows."""
+        """Retry after an error response, or hand it on; return whether another attempt follows."""
         attempt, head = self._attempt, self._head
         assert attempt.noted is not None, "an error response is noted as such"
         hopeful = _should_retry(head) or self._call.dialect.read_error(head.status, attempt.refusal).transient
@@ -274,13 +274,13 @@ class Turn:
         return False
 
     def _delay(self, again: Verdict) -> float:
-        """The first replay goes at once; everything else waits."""
+        """Return the seconds to wait: none before the first replay, otherwise the backoff."""
         if again is Verdict.REPLAY and self._replays == 0:
             return 0.0
         return self._policy.backoff(self._waits, self._random)
 
     def _forbids(self, again: Verdict, failure: Failure, start: float) -> str:
-        """Why another attempt, starting at ``start``, is not allowed; ``""`` where it is."""
+        """Return why another attempt, starting at ``start``, is not allowed; ``""`` if it is."""
         policy = self._policy
         counts_as_replay = again in (Verdict.REPLAY, Verdict.REPLAY_WITH_BACKOFF)
         if counts_as_replay and self._call.generation.acts and not policy.replay_side_effects:
@@ -297,7 +297,7 @@ class Turn:
                 return f"tried for {policy.unreachable_for:g} s"
         return ""
 
-    # Carrying it out
+    # State changes
 
     def _begin(self, now: float) -> Attempt:
         attempt = Attempt(len(self._records) + 1, self._call, self._policy, now)
@@ -324,7 +324,7 @@ class Turn:
         self._begin(now + delay)
 
     def _hand_on_error(self, failure: Failure, now: float) -> None:
-        """An error inside the stream that is the caller's to see, as it came."""
+        """Hand on an error inside the stream, unaltered."""
         self._give(self._attempt.release_error(failure))
         self._otherwise = Read(self._limits(now))
 
@@ -406,7 +406,7 @@ class Turn:
         )
 
     def _note_output(self, before: Phase, now: float) -> None:
-        """Remember when the attempt spoke: when it left its prelude."""
+        """Record the time of the first output, when the attempt leaves its prelude."""
         if before is Phase.PRELUDE and self._attempt.phase is not before:
             self._attempt.output_at = now
 
@@ -439,14 +439,14 @@ class Turn:
         phase, noted = self._attempt.phase, self._attempt.noted
         spoke = phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE) and self._attempt.mode is not Mode.OPAQUE
         if spoke and not noted:
-            return "yes"  # whatever the server said afterwards
+            return "yes"  # regardless of what the server sent afterwards
         if phase is Phase.CONNECT or (failure and failure.row in (Row.UNPROCESSED, Row.BUSY, Row.REFUSED)):
             return "no"
         return "unknown"
 
 
 def _should_retry(head: Head) -> bool | None:
-    """The server's own word; ``None`` where there is none."""
+    """Return the value of ``x-should-retry``; ``None`` if it is missing or unknown."""
     return {"true": True, "false": False}.get(head.fields.get("x-should-retry", "").strip().lower())
 
 

@@ -1,4 +1,4 @@
-"""The driver for asyncio and trio: does what :class:`unbroken.core.turn.Turn` says, over a wire."""
+"""The driver for asyncio and trio: carries out the actions of a :class:`unbroken.core.turn.Turn` over a wire."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AsyncDriver:
         call: the request as its dialect recognised it.
         policy: the limits.
         on_retry: called at every retry and replay.
-        timeouts: the caller's own, which hold besides the policy.
+        timeouts: the caller's own timeouts, which apply in addition to the policy.
         clock: monotonic seconds; must be the wire's clock.
         wall_clock: seconds since the epoch.
         uniform: uniform in [0, 1), for jitter.
@@ -77,7 +77,7 @@ class AsyncDriver:
 
     @property
     def phase(self) -> Phase:
-        """How far the running attempt has come."""
+        """The phase of the running attempt."""
         return self._turn.phase
 
     @property
@@ -87,7 +87,7 @@ class AsyncDriver:
 
     @property
     def progress(self) -> Progress:
-        """How far the turn has come, and what is known of the path under it."""
+        """The progress of the turn, and the state of its connection."""
         path = self._exchange.path if self._exchange else None
         return Progress(
             phase=self._turn.phase,
@@ -99,22 +99,22 @@ class AsyncDriver:
 
     @property
     def running(self) -> AttemptReport | None:
-        """The running attempt, as far as it has come; ``None`` once the turn is over."""
+        """The record of the running attempt so far; ``None`` once the turn is over."""
         now = self._clock()
         silent = self._exchange.path.silent(now) if self._exchange else 0.0
         return self._turn.running(now, sent=self._was_sent, silent=silent)
 
     @property
     def report(self) -> Report:
-        """Every attempt that has ended so far; complete once the turn has ended."""
+        """The report of all attempts that have ended so far; complete once the turn has ended."""
         return self._turn.report
 
     async def open(self) -> Head:
-        """Run the turn until an attempt speaks; return the status and headers of that attempt.
+        """Run the turn until an attempt has a response to hand on; return the status and headers of that attempt.
 
         Raises:
-            TurnError: none did, within the policy.
-            StateError: it was opened before, or closed.
+            TurnError: no attempt had one, within the policy.
+            StateError: the turn was opened before, or closed.
         """
         if self._opened:
             raise StateError("a turn is opened once")
@@ -128,11 +128,11 @@ class AsyncDriver:
         return self
 
     async def __anext__(self) -> bytes:
-        """The next bytes of the body, as they come. A turn that has raised goes on raising.
+        """Return the next bytes of the body, as they come. A turn that has raised raises again.
 
         Raises:
             TurnError: the turn failed; mostly :class:`StreamCut`.
-            StateError: it was not opened, or was closed before its end: what came is not the whole.
+            StateError: the turn was not opened, or was closed before its end: the body is not complete.
         """
         if not self._opened:
             raise StateError("open the turn first")
@@ -156,7 +156,7 @@ class AsyncDriver:
         await self.aclose()
 
     async def _advance(self) -> GiveHead | Give | EndTurn:
-        """Do what the turn says until there is something for the caller."""
+        """Carry out the turn's actions up to the next one that is for the caller."""
         try:
             while True:
                 self._check_open()

@@ -1,4 +1,4 @@
-"""What an observer is told, in one line for a person; and the log, for whoever has no observer."""
+"""Notices of retries and replays: one line for a person, a log record, and a call of the observer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger("unbroken")
 
 
 def describe(event: RetryEvent) -> str:
-    """One line, such as ``cut after 61.2 s, before any output (connection reset) · replaying, attempt 2 of 4``."""
+    """Return a line, such as ``cut after 61.2 s, before any output (connection reset) · replaying, attempt 2 of 4``."""
     lost = event.lost
     refused = lost.status is not None and lost.status >= 400
     lead = "refused" if refused else "cut" if event.action == "replay" else "failed"

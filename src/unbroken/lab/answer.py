@@ -1,4 +1,4 @@
-"""What the upstream says when nothing goes wrong."""
+"""The answer that the upstream sends when nothing goes wrong."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Framing = Literal["chunked", "length", "close"]
 
 @dataclass(frozen=True, slots=True)
 class ScriptedAnswer:
-    """One answer of the model, and the pace at which it is told.
+    """One answer of the model, and the pace at which it is sent.
 
     Args:
         text: the tokens of the answer; a plain string is split into words.
         reasoning: tokens of reasoning, sent before the text.
         tool_calls: tool calls, each as (id, name, fragments of the JSON arguments), sent after the text.
         think: seconds of silence before the answer.
-        think_at: where that silence lies; "after_headers" is before the prelude.
+        think_at: where that silence is; "after_headers" is before the prelude.
         comments: how many heartbeats (``: keep-alive`` comments, Anthropic's pings; Gemini has none) are sent before
             the prelude, spread evenly over the silence if it is there.
         gap: seconds between tokens (of reasoning, text and tool calls alike).
-        finish_reason: how the answer ended, in OpenAI's words; other dialects translate them.
+        finish_reason: how the answer ended, in OpenAI's terms; other dialects translate them.
         usage: OpenAI's ``usage``; in a chat it is sent in a chunk of its own with empty choices, as with
-            ``stream_options.include_usage``; None: not sent (or zero, where a dialect cannot do without).
+            ``stream_options.include_usage``; None: not sent (or zero, if a dialect requires it).
         done: whether the terminator (``[DONE]``, ``message_stop``) is sent, in the dialects that have one.
         framing: how the body ends over HTTP/1.1.
         model: the name of the model.

@@ -29,7 +29,7 @@ _KINDS = {
 class Anthropic:
     """The dialect; see :class:`unbroken.lab.dialect.ServerDialect`.
 
-    The prelude is ``message_start`` and the start of an empty block. Usage is told with the stop reason.
+    The prelude is ``message_start`` and the start of an empty block. Usage is sent with the stop reason.
     """
 
     malformed = b'event: content_block_delta\ndata: {"type": "content_block_delta", broken\n\n'
@@ -137,7 +137,7 @@ def _stop_reason(answer: ScriptedAnswer) -> str:
 
 
 def _usage(answer: ScriptedAnswer) -> dict[str, int]:
-    """It is always there: without it Anthropic's SDK fails."""
+    """Return the usage, which is always sent: without it Anthropic's SDK fails."""
     given = answer.usage or {}
     return {"input_tokens": given.get("prompt_tokens", 0), "output_tokens": given.get("completion_tokens", 0)}
 

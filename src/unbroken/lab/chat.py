@@ -42,7 +42,7 @@ class Chat(OpenAISpeech):
         )
 
     def whole(self, answer: ScriptedAnswer, number: int) -> bytes:
-        """The whole answer as one ``chat.completion`` object."""
+        """Return the whole answer as one ``chat.completion`` object."""
         message: dict[str, Any] = {"role": "assistant", "content": "".join(answer.tokens)}
         if answer.reasoning:
             message["reasoning_content"] = "".join(answer.reasoning)
@@ -62,7 +62,7 @@ CHAT = Chat()
 
 
 def _tool_call_fragments(answer: ScriptedAnswer) -> list[dict[str, Any]]:
-    """The tool calls as they are streamed: id and name first, then the arguments piece by piece."""
+    """Return the tool calls as they are streamed: id and name first, then the arguments piece by piece."""
     fragments: list[dict[str, Any]] = []
     for index, (call_id, name, arguments) in enumerate(answer.tool_calls):
         start = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
@@ -81,5 +81,5 @@ def _usage(answer: ScriptedAnswer, number: int) -> bytes:
 
 
 def _envelope(answer: ScriptedAnswer, number: int, kind: str) -> dict[str, Any]:
-    # The id tells the answers apart: a client that mixes two attempts shows two ids.
+    # The id identifies the answer: a client that mixes two attempts shows two ids.
     return {"id": f"chatcmpl-lab-{number}", "object": kind, "created": CREATED, "model": answer.model}

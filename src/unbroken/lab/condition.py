@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Condition:
-    """Wakes those who wait whenever the state that it guards has changed."""
+    """A condition variable that wakes all waiting threads after every change of the state that it guards."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -21,6 +21,6 @@ class Condition:
             self._condition.notify_all()
 
     def wait_for(self, predicate: Callable[[], object], timeout: float) -> bool:
-        """Wait until `predicate` is true, for at most `timeout` seconds; whether it came true."""
+        """Wait until `predicate` is true, for at most `timeout` seconds; return whether it became true."""
         with self._condition:
             return bool(self._condition.wait_for(predicate, timeout))

@@ -1,4 +1,4 @@
-"""Connections from a proxy to its targets; to this machine only, unless told otherwise."""
+"""Connections from a proxy to its targets; by default to this machine only."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class ForbiddenTargetError(Exception):
 async def dial(host: str, port: int, *, allow_remote: bool) -> RawStream:
     """Connect to `host`, a name or an address.
 
-    Without `allow_remote` nothing but loopback addresses and ``localhost`` names are dialled, and no name is looked up.
+    Without `allow_remote` only loopback addresses and ``localhost`` names are dialled, and no name is looked up.
 
     Raises:
-        ForbiddenTargetError: `host` is remote, and must not be.
+        ForbiddenTargetError: `host` is remote, without `allow_remote`.
         OSError: the host is unknown or cannot be reached.
     """
     error: OSError = ConnectionRefusedError(f"nothing to dial for {host}")
@@ -32,7 +32,7 @@ async def dial(host: str, port: int, *, allow_remote: bool) -> RawStream:
 
 
 async def _addresses(host: str, port: int, allow_remote: bool) -> list[str]:
-    """The addresses of `host`, in the order in which they are to be tried."""
+    """Return the addresses of `host`, in the order in which they are tried."""
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
         return ["127.0.0.1", "::1"]
     try:

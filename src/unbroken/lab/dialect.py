@@ -1,4 +1,4 @@
-"""What a dialect has to bring, and the one way in which an answer is told in any of them."""
+"""The interface of a dialect, and the draft of an answer, which is the same in every dialect."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _DEFAULT_REASONING = ("Let me think.",)
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """An answer as bytes, cut at the points at which something can go wrong. Empty pieces are not sent.
+    """An answer as bytes, split at the points at which something can go wrong. Empty pieces are not sent.
 
     Attributes:
-        prelude: what is said before there is any output.
-        reasoned: the reasoning, one piece a token.
-        told: text and tool calls, one piece a token.
-        finish: what says how the answer ended.
-        usage: what is said of usage after that.
+        prelude: the events before any output.
+        reasoned: the reasoning, one piece per token.
+        told: text and tool calls, one piece per token.
+        finish: the event that says how the answer ended.
+        usage: the usage that is sent after that.
         done: the terminator.
     """
 
@@ -39,38 +39,38 @@ class Pieces:
 
 
 class ServerDialect(Speech, Protocol):
-    """One way of asking a model over HTTP, from the server's side.
+    """One wire format of generation calls, from the server's side.
 
     Attributes:
-        heartbeat: what keeps a silent stream alive; empty if the dialect has nothing of the kind.
-        trace_header: the header that names the request.
+        heartbeat: the bytes that keep a silent stream alive; empty if the dialect has none.
+        trace_header: the header with the request's id.
     """
 
     heartbeat: bytes
     trace_header: str
 
     def answers(self, path: str) -> bool:
-        """Whether a POST to this path is a generation call of this dialect."""
+        """Return whether a POST to this path is a generation call of this dialect."""
 
     def streams(self, request: RecordedRequest, call: Mapping[str, Any]) -> bool:
-        """Whether the request, whose body says `call`, asks for a stream."""
+        """Return whether the request, whose body is `call`, asks for a stream."""
 
     def pieces(self, answer: ScriptedAnswer, number: int) -> Pieces:
-        """The answer to request `number` as a stream."""
+        """Return the answer to request `number` as a stream."""
 
     def whole(self, answer: ScriptedAnswer, number: int) -> bytes:
-        """The answer to request `number` as JSON."""
+        """Return the answer to request `number` as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerBlock:
-    """A part of an answer that has a beginning and an end of its own, in the dialects that have such parts.
+    """A part of an answer with its own start and end events, in the dialects that have such parts.
 
     Attributes:
         kind: a tool's opening is output; that of reasoning and text is not.
-        opening: what announces it.
+        opening: the events that announce it.
         deltas: its tokens.
-        closing: what ends it.
+        closing: the events that end it.
     """
 
     kind: str
@@ -80,7 +80,7 @@ class AnswerBlock:
 
 
 def in_blocks(start: bytes, blocks: Iterable[AnswerBlock], finish: bytes, done: bytes = b"") -> Pieces:
-    """Pieces of an answer in blocks: the first is announced in the prelude; an end goes with what follows it."""
+    """Return an answer in blocks: the prelude announces the first; a closing is sent with the piece after it."""
     prelude, pending = start, b""
     reasoned: list[bytes] = []
     told: list[bytes] = []
@@ -100,10 +100,10 @@ def in_blocks(start: bytes, blocks: Iterable[AnswerBlock], finish: bytes, done: 
 
 
 def draft_stream(dialect: ServerDialect, answer: ScriptedAnswer, number: int, at: Point | None) -> Draft:
-    """The answer as server-sent events, with every point marked.
+    """Return the answer as server-sent events, with every point marked.
 
-    `at` is the point at which something will go wrong: where the answer as such would not pass it (no comments, no
-    reasoning), it gets what it takes to.
+    `at` is the point at which something goes wrong: if the answer would not reach it (no comments, no reasoning),
+    comments or reasoning are added.
     """
     if at == "after_reasoning" and not answer.reasoning:
         answer = replace(answer, reasoning=_DEFAULT_REASONING)
@@ -143,14 +143,14 @@ def _body(data: bytes) -> list[SendBody]:
 
 
 def _commented(seconds: float, comments: int, heartbeat: bytes) -> list[Silence | SendBody]:
-    """A silence with comments spread evenly over it, the last at its end."""
+    """Return a silence with comments spread evenly over it, the last at its end."""
     if not comments or not heartbeat:
         return [*silence(seconds)]
     return [*silence(seconds / comments), SendBody(heartbeat)] * comments
 
 
 def _paced(events: list[bytes], point: Point, gap: float) -> list[Step | Mark]:
-    """The events with gaps between them and the mark behind the first."""
+    """Return the events with gaps between them and the mark after the first."""
     steps: list[Step | Mark] = [SendBody(event) for event in events[:1]]
     steps.append(Mark(point))
     for event in events[1:]:

@@ -1,4 +1,4 @@
-"""One response on its way: performs the steps of a script, whatever the protocol, and notes what becomes of it."""
+"""One response: performs the steps of a script, in any protocol, and records the outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ClientGoneError(Exception):
 
 
 class ServerExchange(ABC):
-    """The response to one request. Subclasses know how a protocol writes it.
+    """The response to one request. Subclasses write it in a protocol.
 
     Attributes:
         record: the request.
@@ -44,13 +44,13 @@ class ServerExchange(ABC):
             self.note_done()
 
     def note_done(self) -> None:
-        """Note that the upstream is through with this request, unless its client has left."""
+        """Record that the upstream has finished with this request, unless its client has left."""
         if not self.record.gone and not self.record.done:
             with self._condition.change():
                 self.record.done_at = time.monotonic()
 
     def note_gone(self) -> None:
-        """Note that the client has left, unless the upstream was through with the request."""
+        """Record that the client has left, unless the upstream had finished with the request."""
         if not self.record.gone and not self.record.done:
             with self._condition.change():
                 self.record.gone_at = time.monotonic()
@@ -80,12 +80,12 @@ class ServerExchange(ABC):
             self.record.head_sent_at = time.monotonic()
 
     def _note_sent(self, data: bytes) -> None:
-        # Noted before it is sent: a client never holds bytes that the record does not have yet.
+        # Record before sending: a client never has bytes that the record does not have yet.
         with self._condition.change():
             self.record.add_sent(data)
 
     async def _break(self, fault: Fault) -> None:
-        """Break the connection, in the ways that every protocol knows."""
+        """Break the connection, in the ways that are the same in every protocol."""
         if fault.kind == "rst":
             self._stream.reset()
         else:
@@ -93,12 +93,12 @@ class ServerExchange(ABC):
 
     @abstractmethod
     async def _send_head(self, head: SendHead) -> None:
-        """Send the status and the headers, and note it."""
+        """Send the status and the headers, and record it."""
 
     @abstractmethod
     async def _send_body(self, data: bytes) -> None:
-        """Send a piece of the body, and note it."""
+        """Send a piece of the body, and record it."""
 
     @abstractmethod
     async def _send_end(self) -> None:
-        """EndBody the body."""
+        """End the body."""

@@ -86,12 +86,12 @@ class Fault:
 
     Kinds that end the connection or the stream:
 
-    * ``rst``: a real TCP reset. Over HTTP/2 a PING goes before it, whose answer shows that the client has read what
-      was sent: a reset destroys what has not been read.
+    * ``rst``: a real TCP reset. Over HTTP/2 a PING is sent before it, whose answer shows that the client has read
+      everything: a reset discards what has not been read.
     * ``fin``: a plain close. Over TLS without close_notify, unless `close_notify` is set.
     * ``short_length``: the response announces a Content-Length and the connection is closed short of it.
     * ``truncated_chunk``: the connection is closed in the middle of a chunk (HTTP/1.1).
-    * ``bad_chunk``: a chunk-size line that is none, then a close (HTTP/1.1).
+    * ``bad_chunk``: an invalid chunk-size line, then a close (HTTP/1.1).
     * ``rst_stream``: RST_STREAM with `code`, by default INTERNAL_ERROR (HTTP/2).
     * ``refused_stream``: RST_STREAM with REFUSED_STREAM, before any header (HTTP/2).
     * ``goaway``: GOAWAY with `code`, by default NO_ERROR, and `last_stream_id`, by default this stream. With
@@ -100,27 +100,27 @@ class Fault:
 
     Kinds that keep the connection:
 
-    * ``clean_end``: a well-formed end of the body, before its time.
+    * ``clean_end``: a well-formed end of the body, too early.
     * ``stall``: silence for `seconds` (for ever, if None), then a plain close; a client that leaves ends it sooner.
-    * ``pause``: silence for `seconds`, then everything goes on as if nothing had happened.
-    * ``no_ping_ack``: a black hole: whatever arrives is dropped, PINGs too, and nothing is sent any more, for
+    * ``pause``: silence for `seconds`, then the response goes on normally.
+    * ``no_ping_ack``: a black hole: all that arrives is dropped, PINGs too, and nothing is sent any more, for
       `seconds` (for ever, if None) or until the client leaves (HTTP/2).
 
-    Kinds that change what is said:
+    Kinds that change the content:
 
     * ``status``: `status` with `headers` and `body` instead of the answer.
-    * ``error_event``: an error in the stream, as the dialect puts it, then a well-formed end of the body.
+    * ``error_event``: an error in the stream, in the dialect's format, then a well-formed end of the body.
     * ``malformed``: an event whose data is not JSON; the stream goes on after it.
-    * ``raw``: `body` in the middle of the body (on the bare socket, at ``connect`` and ``handshake``); then it goes on.
+    * ``raw``: `body` in the middle of the body (on the bare socket, at ``connect`` and ``handshake``), which goes on.
 
     Points: ``connect`` (accepted, nothing read; a reset waits a moment for the client to begin, so that the client
     knows that it is connected), ``handshake`` (TLS: ClientHello read, nothing answered), ``before_headers``
     (request read whole), ``after_headers``, ``after_comments`` (at least two), ``after_role`` (all that a dialect
-    says before it has output: a role, ``message_start`` and an empty block, ``response.created`` and an empty
-    item), ``after_reasoning`` (one delta of it), ``after_token`` (the first token, or tool call), ``after_finish``
-    (what says how the answer ended), ``after_usage``, ``after_done`` (the terminator sent, body not ended). A point
-    that a dialect does not know falls together with the one before it. Where the answer is one JSON object, the
-    points from ``after_comments`` to ``after_token`` are its middle and the later ones its end.
+    sends before output: a role, ``message_start`` and an empty block, ``response.created`` and an empty item),
+    ``after_reasoning`` (one delta of it), ``after_token`` (the first token, or tool call), ``after_finish`` (the
+    event that says how the answer ended), ``after_usage``, ``after_done`` (the terminator sent, body not ended). A
+    point that a dialect does not have is the same as the one before it. If the answer is one JSON object, the points
+    from ``after_comments`` to ``after_token`` are its middle and the later ones its end.
 
     Args:
         kind: what goes wrong.
@@ -129,14 +129,14 @@ class Fault:
         close_notify: ``fin``: end TLS properly before the close.
         status: ``status``: the status code.
         headers: ``status``: further response headers.
-        body: ``status``: the body; None means an error object in the dialect's shape. ``raw``: the bytes.
+        body: ``status``: the body; None means an error object in the dialect's format. ``raw``: the bytes.
         error: ``status`` and ``error_event``: members of the error object that differ from the default.
         code: the HTTP/2 error code; None means the default of the kind.
         last_stream_id: ``goaway``: the last stream that it declares processed.
         then: ``goaway``: what follows.
 
     Raises:
-        ValueError: the kind or the point is unknown, or they do not go together.
+        ValueError: the kind or the point is unknown, they cannot be combined, or a needed argument is missing.
     """
 
     kind: Kind
@@ -169,7 +169,7 @@ class Fault:
         return _DEFAULT_CODES.get(self.kind, _INTERNAL_ERROR) if self.code is None else self.code
 
     def needs(self, http_version: str) -> str | None:
-        """The protocol that this fault needs and that `http_version` ("1.0", "1.1" or "2") is not, else None."""
+        """Return the protocol that this fault needs, if `http_version` ("1.0", "1.1" or "2") is another, else None."""
         if http_version == "2" and self.kind in _HTTP1_ONLY:
             return "HTTP/1.1"
         if http_version != "2" and self.kind in _HTTP2_ONLY:
@@ -206,7 +206,7 @@ def _vocabulary() -> str:
 
 
 def _parameter(kind: str, value: str) -> dict[str, Any]:
-    """The keyword argument that the value of a written fault stands for."""
+    """Return the keyword argument for the value of a written fault."""
     if not value:
         return {}
     match kind:

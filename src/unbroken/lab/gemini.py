@@ -94,7 +94,7 @@ def _candidate(parts: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
 
 
 def _function_calls(answer: ScriptedAnswer) -> list[dict[str, Any]]:
-    """Gemini does not stream arguments: a call comes whole."""
+    """Return the calls as parts, each whole: Gemini does not stream arguments."""
     return [
         {"functionCall": {"id": call_id, "name": name, "args": json.loads("".join(fragments) or "{}")}}
         for call_id, name, fragments in answer.tool_calls

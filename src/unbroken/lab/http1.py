@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection of the upstream: h11 reads the requests; the responses, to be breakable, are written here."""
+"""One HTTP/1.1 connection of the upstream: h11 reads requests; responses are written here, so that they can break."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from unbroken.lab.state import ServerState
 
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _BAD_CHUNK = b"this is no chunk size\r\n"
-_TRUNCATED_CHUNK_SIZE = 256  # bytes that the chunk promises
+_TRUNCATED_CHUNK_SIZE = 256  # bytes that the chunk announces
 _TRUNCATED_CHUNK = b'data: {"id": "cut off in the mid'
 
 
 class Http1Connection:
-    """Serves the requests of one connection, one after the other."""
+    """One connection, whose requests are served one after the other."""
 
     def __init__(self, stream: RawStream, state: ServerState, number: int) -> None:
         self._stream = stream
         self._state = state
         self._number = number
-        self._rest = b""  # of the next request, read with the last one
+        self._rest = b""  # bytes of the next request, read with the last one
 
     async def run(self) -> None:
         """Serve until either side ends the connection.
@@ -47,7 +47,7 @@ class Http1Connection:
         await self._stream.shut()
 
     async def _read_request(self) -> RecordedRequest | None:
-        """The next request, or None when there is none to come."""
+        """Return the next request, or None after the last."""
         parser = h11.Connection(h11.SERVER)
         if self._rest:
             parser.receive_data(self._rest)
@@ -67,7 +67,7 @@ class Http1Connection:
                 return self._record(request, bytes(body))
 
     async def _feed(self, parser: h11.Connection) -> bool:
-        """Hand the parser what arrives next; False when nothing will."""
+        """Pass the next bytes to the parser; return False at the end of the connection."""
         if parser.they_are_waiting_for_100_continue:
             response = parser.send(h11.InformationalResponse(status_code=100, headers=[]))
             await self._stream.send(response or b"")

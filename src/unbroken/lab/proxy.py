@@ -1,4 +1,4 @@
-"""The proxy that cuts what does not move."""
+"""The proxy that cuts idle connections."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _DEFAULT_REFUSAL = 502
 
 
 class CuttingProxy(Service):
-    """A proxy that does what proxies, balancers and NAT do to connections on which nothing moves.
+    """A proxy that does what proxies, load balancers and NAT do to idle connections.
 
-    It speaks HTTP (CONNECT, and requests with an absolute ``http`` URL) and SOCKS5 on one port. A reset or a close of
-    one side arrives at the other side as what it was.
+    It speaks HTTP (CONNECT, and requests with an absolute ``http`` URL) and SOCKS5 on one port. A reset of one side is
+    passed on to the other side as a reset, a close as a close.
 
     Args:
         idle: seconds without a byte in either direction after which a connection is cut, on both sides; None: never.
         how: "rst" for a TCP reset, "fin" for a plain close.
-        cuts: only so many connections are cut, those that go idle first; None: all.
-        auth: user name and password that a client must present (Basic, or SOCKS5's own); None: nothing.
+        cuts: how many connections are cut, those that go idle first; None: all.
+        auth: user name and password that a client must present (Basic, or SOCKS5's own); None: no authentication.
         refuse: the HTTP status with which every request for a connection is refused (SOCKS5: general failure); None:
-            it is not.
+            no refusal.
         black_hole_after: seconds after which a connection stays open but carries nothing any more, in either
-            direction; None: never. What arrives still counts as movement.
-        target: connect everyone with this host and port, and speak no proxy protocol; for programs that know none.
+            direction; None: never. Bytes that arrive still count as activity.
+        target: connect every client to this host and port, without a proxy protocol, for programs that support none.
         allow_remote: whether targets off this machine are dialled.
         host: the address to bind.
         port: the port to bind; 0: a free one.
@@ -76,7 +76,7 @@ class CuttingProxy(Service):
         return f"socks5h://{self._address}"
 
     def may_cut(self, tunnel: Tunnel) -> bool:
-        """Whether to cut a tunnel that has gone idle; see `Cutter`."""
+        """Decide whether to cut a tunnel that has gone idle; see `Cutter`."""
         if self._cuts is not None and self.cuts_made >= self._cuts:
             return False
         with self._condition.change():
@@ -98,7 +98,7 @@ class CuttingProxy(Service):
             client.close()
 
     async def _negotiate(self, client: RawStream) -> Negotiation | None:
-        """Hear what the client wants; None, if it got its refusal already."""
+        """Read what the client asks for; return None if it was refused already."""
         if self._target is not None:
             return FixedTarget(client, self._target)
         if await client.peek() == socks5.VERSION:
@@ -106,7 +106,7 @@ class CuttingProxy(Service):
         return await http_proxy.negotiate(client, self._auth, self._refuse or _DEFAULT_REFUSAL)
 
     async def _open(self, negotiation: Negotiation) -> RawStream | None:
-        """Connect the target; None, if the client was refused instead."""
+        """Connect to the target; return None if the client was refused instead."""
         refusal = ProxyRefusal.ON_PURPOSE
         if self._refuse is None:
             try:

@@ -1,6 +1,6 @@
-"""Bytes to and from one socket, with every way to end a connection at hand: reset, close, close without close_notify.
+"""Bytes to and from one socket, with every way to end a connection: reset, close, close without close_notify.
 
-asyncio's transports hide just these. So the stream reads and writes the socket itself; it needs a selector event loop.
+asyncio's transports hide these, so the stream reads and writes the socket itself; it needs a selector event loop.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from contextlib import suppress
 BLOCK = 65_536
 """Bytes that are read, or encrypted, at a time."""
 
-_INBOX_LIMIT = 1_048_576  # bytes that wait to be read before the socket is left alone
-_HEARING = 0.05  # seconds for the other side to begin to speak
-_LINGER = 1.0  # seconds for the other side to close after we have
+_INBOX_LIMIT = 1_048_576  # unread bytes at which the socket is no longer read
+_HEARING = 0.05  # seconds to wait for the first bytes of the other side
+_LINGER = 1.0  # seconds to wait for the other side to close too
 _LINGER_OPTION = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
@@ -46,26 +46,26 @@ class RawStream:
         self._loop.add_reader(sock, self._on_readable)
 
     async def read(self) -> bytes:
-        """What has arrived, as soon as there is something; empty when the connection is over, by whichever side."""
+        """Return the bytes that have arrived, as soon as there are any; empty when either side has ended."""
         while not self._ended and not self._inbox and not self.left.is_set():
             await self._wait_for_news()
         return b"" if self._ended else self._take(len(self._inbox))
 
     async def read_exactly(self, count: int) -> bytes:
-        """Exactly `count` bytes.
+        """Read exactly `count` bytes.
 
         Raises:
-            ConnectionError: the connection was over before.
+            ConnectionError: the connection ended before.
         """
         while len(self._inbox) < count:
             await self._wait_for_more()
         return self._take(count)
 
     async def read_until(self, separator: bytes) -> bytes:
-        """The bytes up to `separator`, and with it.
+        """Read the bytes up to and including `separator`.
 
         Raises:
-            ConnectionError: the connection was over before, or the separator did not come within 64 KiB.
+            ConnectionError: the connection ended before, or the separator did not come within 64 KiB.
         """
         while (index := self._inbox.find(separator)) < 0:
             if len(self._inbox) > BLOCK:
@@ -74,10 +74,10 @@ class RawStream:
         return self._take(index + len(separator))
 
     async def peek(self) -> int:
-        """The first byte that waits to be read, which stays there.
+        """Return the first unread byte without consuming it.
 
         Raises:
-            ConnectionError: the connection was over before.
+            ConnectionError: the connection ended before.
         """
         while not self._inbox:
             await self._wait_for_more()
@@ -86,7 +86,7 @@ class RawStream:
     async def wait_until_heard(self) -> None:
         """Wait, for a moment at most, until the other side has sent something.
 
-        It knows by then that it is connected. A reset can overtake that news, and few clients are prepared for it.
+        By then it knows that it is connected. A reset can arrive before that, and few clients are prepared for it.
         """
         if not self._news.is_set():
             with suppress(TimeoutError):
@@ -102,7 +102,7 @@ class RawStream:
             await self._write(data)
 
     async def shut(self, *, close_notify: bool = True) -> None:
-        """Send FIN, over TLS after a close_notify or without. `linger` and `close` are to follow."""
+        """Send FIN, over TLS after a close_notify or without. Call `linger` and `close` afterwards."""
         if self._ended:
             return
         self._end()
@@ -117,9 +117,9 @@ class RawStream:
             self._sock.shutdown(socket.SHUT_WR)
 
     async def linger(self) -> None:
-        """After `shut`: wait for the other side to close too.
+        """Wait for the other side to close too, after `shut`.
 
-        A socket that is closed while bytes arrive answers them with a reset, and the close would not be plain.
+        A socket that is closed while bytes arrive answers them with a reset, which is not a plain close.
         """
         if not self.is_closed:
             await self.wait_until_left(_LINGER)
@@ -152,7 +152,7 @@ class RawStream:
         await self._loop.sock_sendall(self._sock, data)
 
     async def _send_close_notify(self) -> None:
-        """Say that nothing more will come; plain TCP has no word for it."""
+        """Send TLS's close_notify; plain TCP has none."""
 
     def _end(self) -> None:
         self._ended = True
@@ -193,7 +193,7 @@ class RawStream:
         self._news.set()
 
     def _receive(self, data: bytes) -> None:
-        if not self._ended:  # else it is drained only
+        if not self._ended:  # otherwise the socket is only drained
             self._inbox += data
 
     def _leave(self) -> None:

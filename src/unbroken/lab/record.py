@@ -1,4 +1,4 @@
-"""What the upstream remembers of a request."""
+"""The upstream's record of a request."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from unbroken.lab.fault import Fault
 
 @dataclass(slots=True, eq=False)
 class RecordedRequest:
-    """One request that was read whole, and what became of its response. Times are `time.monotonic()` seconds.
+    """One request that was read whole, and the outcome of its response. Times are `time.monotonic()` seconds.
 
-    Sooner or later exactly one of `done` and `gone` is true, unless the upstream is closed before.
+    In the end exactly one of `done` and `gone` is true, unless the upstream is closed before.
 
     Attributes:
         number: 1 for the upstream's first request, and so on.
@@ -19,12 +19,12 @@ class RecordedRequest:
         http_version: "1.0", "1.1" or "2".
         method: the method.
         target: the path with its query, as it was sent.
-        headers: names in lower case and values, in order; over HTTP/2 ``:authority`` stands as ``host``.
-        body: the body, free of its framing.
+        headers: names in lower case and values, in order; over HTTP/2 ``:authority`` is recorded as ``host``.
+        body: the body, without its framing.
         received_at: when the request had been read whole.
         fault: the fault that this request got.
         head_sent_at: when the response headers were sent; None: not yet.
-        done_at: when the upstream was through with it, by a whole answer or by its fault; None: not yet.
+        done_at: when the upstream had finished with it, by a whole answer or by its fault; None: not yet.
         gone_at: when the client closed or reset the connection or the stream before that; None: it has not.
     """
 
@@ -44,7 +44,7 @@ class RecordedRequest:
 
     @property
     def sent(self) -> bytes:
-        """The bytes of the response body that were sent, free of their framing."""
+        """The bytes of the response body that were sent, without their framing."""
         return bytes(self._sent)
 
     @property
@@ -54,7 +54,7 @@ class RecordedRequest:
 
     @property
     def done(self) -> bool:
-        """Whether the upstream is through with it: it has sent a whole answer, or done what the fault says."""
+        """Whether the upstream has finished with it: it has sent a whole answer, or done what the fault says."""
         return self.done_at is not None
 
     @property
@@ -63,9 +63,9 @@ class RecordedRequest:
         return self.gone_at is not None
 
     def header(self, name: str) -> str | None:
-        """The first value of the header `name`, whatever its case."""
+        """Return the first value of the header `name`, in any case; None if it is missing."""
         return next((value for key, value in self.headers if key == name.lower()), None)
 
     def add_sent(self, data: bytes) -> None:
-        """Note bytes of the body that are being sent."""
+        """Record bytes of the body that are being sent."""
         self._sent += data

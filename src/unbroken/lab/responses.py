@@ -30,7 +30,7 @@ class Responses(OpenAISpeech):
     trace_header = "x-request-id"
 
     def error_event(self, members: Mapping[str, Any]) -> bytes:
-        """An ``error`` event, nested, as the API really sends it (openai-dotnet #881)."""
+        """Return an ``error`` event, nested, as the API really sends it (openai-dotnet #881)."""
         return sse({"type": "error", "error": openai_error(members), "sequence_number": 0}, "error")
 
     def answers(self, path: str) -> bool:
@@ -120,7 +120,7 @@ def _function_call(telling: _Telling, fragments: Any, item: dict[str, Any], inde
 
 
 def _items(answer: ScriptedAnswer, number: int) -> list[dict[str, Any]]:
-    """The finished items of the answer."""
+    """Return the finished items of the answer."""
     items: list[dict[str, Any]] = []
     if answer.reasoning:
         summary = [{"type": "summary_text", "text": "".join(answer.reasoning)}]
@@ -157,7 +157,7 @@ def _response(answer: ScriptedAnswer, number: int) -> dict[str, Any]:
 
 
 def _finished(answer: ScriptedAnswer, number: int) -> dict[str, Any]:
-    """The response in its last state."""
+    """Return the response in its last state."""
     response = {**_response(answer, number), "output": _items(answer, number), "usage": _usage(answer)}
     if answer.finish_reason in _INCOMPLETE:
         response["status"] = "incomplete"

@@ -1,4 +1,4 @@
-"""From a request to the dialect it is in, and to the draft of the response."""
+"""The dialect of a request, and the draft of its response."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from unbroken.lab.script import Draft, whole
 from unbroken.lab.speech import OPENAI, Speech
 
 DIALECTS: tuple[ServerDialect, ...] = (CHAT, COMPLETIONS, RESPONSES, ANTHROPIC, GEMINI)
-"""Every dialect that the upstream speaks, asked in this order."""
+"""Every dialect that the upstream speaks, tried in this order."""
 
 
 def speech_of(request: RecordedRequest) -> Speech:
-    """How errors are put in a response to `request`."""
+    """Return the format of errors in a response to `request`."""
     return _dialect_of(request) or OPENAI
 
 
 def draft_response(request: RecordedRequest, answer: ScriptedAnswer, at: Point | None) -> Draft:
-    """The response to `request` in which nothing goes wrong; `at` is the point at which something will."""
+    """Return the response to `request` in which nothing goes wrong yet; `at` is the point of its fault."""
     path = request.target.partition("?")[0]
     if request.method == "GET" and path.endswith("/models"):
         return whole(200, _models(answer))

@@ -1,7 +1,7 @@
-"""The script of one response: the steps in which it is told, and how a fault changes them.
+"""The script of one response: the steps in which it is sent, and how a fault changes them.
 
-A fault that only changes what is said, or when (an early end, an error event, a silence), is an edit of the script,
-and the connection never hears of it. What is left to the connection is `Break`.
+A fault that only changes content or timing (an early end, an error event, a silence) is an edit of the script. The
+connection only has to carry out `Break`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from unbroken.lab.speech import OPENAI, Speech
 
 @dataclass(frozen=True, slots=True)
 class SendHead:
-    """Send the status and the headers. `length` is the Content-Length, where the framing is "length"."""
+    """Send the status and the headers. `length` is the Content-Length, if the framing is "length"."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -34,33 +34,33 @@ class SendBody:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Send nothing for so many seconds; `math.inf` means until the client leaves."""
+    """Send nothing for this many seconds; `math.inf` means until the client leaves."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Do to the connection, or to the stream, what the fault says."""
+    """Apply the fault to the connection, or to the stream."""
 
     fault: Fault
 
 
 @dataclass(frozen=True, slots=True)
 class EndBody:
-    """EndBody the body as its framing demands."""
+    """End the body as its framing demands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point at which a fault can be put in."""
+    """A point at which a fault can be inserted."""
 
     point: Point
 
 
 Step = SendHead | SendBody | Silence | Break | EndBody
 Draft = Sequence[Step | Mark]
-"""A response in which nothing goes wrong yet, with every point marked at which something could."""
+"""A response in which nothing goes wrong yet, with a mark at every point."""
 
 
 def whole(
@@ -71,7 +71,7 @@ def whole(
     think: Mapping[str, float] | None = None,
     framing: Framing = "length",
 ) -> list[Step | Mark]:
-    """The draft of a response that is one piece of JSON.
+    """Return the draft of a response that is one piece of JSON.
 
     Args:
         status: the status code.
@@ -104,12 +104,12 @@ def whole(
 
 
 def silence(seconds: float | None) -> list[Silence]:
-    """A silence as steps: none, if it has no length."""
+    """Return a silence as steps: none if it has no length."""
     return [Silence(seconds)] if seconds else []
 
 
 def compose(draft: Draft, fault: Fault | None, speech: Speech = OPENAI) -> list[Step]:
-    """The steps of a response into which `fault` has been put, in the words of `speech`."""
+    """Return the steps of a response with `fault` inserted, in the error format of `speech`."""
     if fault is None:
         return _framed(draft, _size(draft), None)
     if fault.kind == "status":
@@ -127,7 +127,7 @@ def compose(draft: Draft, fault: Fault | None, speech: Speech = OPENAI) -> list[
 
 
 def _insertion(fault: Fault, speech: Speech) -> list[Step]:
-    """The steps that a fault puts in at its point."""
+    """Return the steps that a fault inserts at its point."""
     close = Break(replace(fault, kind="fin"))
     forever = math.inf if fault.seconds is None else fault.seconds
     match fault.kind:
@@ -150,7 +150,7 @@ def _insertion(fault: Fault, speech: Speech) -> list[Step]:
 
 
 def _refusal(fault: Fault, speech: Speech) -> Draft:
-    """The draft of the response that a ``status`` fault puts in the place of the answer."""
+    """Return the draft of the response that a ``status`` fault sends instead of the answer."""
     body = speech.refusal(fault.status, fault.error) if fault.body is None else fault.body
     return whole(fault.status, body, headers=fault.headers)
 
@@ -160,7 +160,7 @@ def _size(steps: Draft) -> int:
 
 
 def _framed(steps: Draft, length: int, fault: Fault | None) -> list[Step]:
-    """The steps without marks, their head with the framing and the length that the fault needs."""
+    """Return the steps without marks, their head with the framing and the length that the fault needs."""
     steps_only = (step for step in steps if not isinstance(step, Mark))
     return [_framed_head(step, length, fault) if isinstance(step, SendHead) else step for step in steps_only]
 
@@ -168,7 +168,7 @@ def _framed(steps: Draft, length: int, fault: Fault | None) -> list[Step]:
 def _framed_head(head: SendHead, length: int, fault: Fault | None) -> SendHead:
     kind = fault.kind if fault else None
     if kind == "short_length":
-        # One byte too many: so the body is short even where all of the answer was sent.
+        # One byte too many: so the body is short even after all of the answer.
         return replace(head, framing="length", length=length + 1)
     if kind in ("truncated_chunk", "bad_chunk"):
         return replace(head, framing="chunked")

@@ -14,7 +14,7 @@ from unbroken.lab.condition import Condition
 
 
 class Service(ABC):
-    """A TCP server as a context manager. Subclasses say what is done with a connection.
+    """A TCP server as a context manager. Subclasses serve its connections.
 
     Attributes:
         connections: how many connections were accepted so far.
@@ -55,7 +55,7 @@ class Service(ABC):
         """Stop serving, close every connection and end the thread. May be called again.
 
         Raises:
-            Exception: what went wrong in the service itself, if something did; never what a client did.
+            Exception: the first error of the service itself, if any; never one that a client caused.
         """
         thread, self._thread = self._thread, None
         if thread is None:
@@ -79,16 +79,16 @@ class Service(ABC):
         return self._port
 
     def wait_for(self, predicate: Callable[[], object], timeout: float) -> bool:
-        """Wait until `predicate` is true, for at most `timeout` seconds; whether it came true.
+        """Wait until `predicate` is true, for at most `timeout` seconds; return whether it became true.
 
-        It is evaluated at every change of what this service shows. It blocks: under an event loop call it by
+        The predicate is evaluated at every change of the service's attributes. The call blocks: in an event loop, use
         ``asyncio.to_thread``.
         """
         return self._condition.wait_for(predicate, timeout)
 
     @property
     def _address(self) -> str:
-        """Host and port as they stand in a URL."""
+        """Host and port as in a URL."""
         return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
 
     @abstractmethod
@@ -96,12 +96,12 @@ class Service(ABC):
         """Serve one accepted connection. It may raise OSError when the client leaves."""
 
     def _run(self) -> None:
-        # A selector loop on Windows too: raw streams watch their sockets themselves.
+        # A selector loop on Windows too: raw streams read their sockets themselves.
         try:
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 runner.run(self._main())
         finally:
-            self._ready.set()  # whatever happens, nobody is to wait for ever
+            self._ready.set()  # also after an error, so that start() returns
 
     async def _main(self) -> None:
         assert self._listener is not None
@@ -130,7 +130,7 @@ class Service(ABC):
         task.add_done_callback(self._on_served)
 
     def _on_served(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task).close()  # a task that is cancelled before it began has closed nothing
+        self._tasks.pop(task).close()  # a task that is cancelled before it began has not closed it
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, OSError):
             self._crashes.append(error)

@@ -29,16 +29,16 @@ class Socks5Negotiation:
         self._client = client
 
     async def grant(self) -> None:
-        """Say that the target is connected."""
+        """Report that the target is connected."""
         await _reply(self._client, _SUCCEEDED)
 
     async def refuse(self, refusal: ProxyRefusal, /) -> None:
-        """Say why it is not."""
+        """Report why the target is not connected."""
         await _reply(self._client, _REFUSALS[refusal])
 
 
 async def negotiate(client: RawStream, credentials: Credentials | None) -> Socks5Negotiation | None:
-    """Hear what the client wants; None, if it got its refusal already.
+    """Read what the client asks for; return None if it was refused already.
 
     Raises:
         OSError: the client left.
@@ -94,5 +94,5 @@ async def _read_string(client: RawStream) -> str:
 
 
 async def _reply(client: RawStream, code: int) -> None:
-    bound = bytes([_IPV4]) + bytes(4 + 2)  # 0.0.0.0:0; nobody looks at it
+    bound = bytes([_IPV4]) + bytes(4 + 2)  # 0.0.0.0:0; clients ignore it
     await client.send(bytes([VERSION, code, 0]) + bound)

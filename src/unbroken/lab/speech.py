@@ -1,4 +1,4 @@
-"""How a dialect puts what went wrong, which is what a fault needs to know of it."""
+"""The formats of errors: the part of a dialect that a fault needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MESSAGE = "The lab broke this on purpose."
 
 
 class Speech(Protocol):
-    """How errors are put.
+    """The format of a dialect's errors.
 
     Attributes:
         malformed: an event whose data is not JSON.
@@ -19,18 +19,18 @@ class Speech(Protocol):
     malformed: bytes
 
     def refusal(self, status: int, members: Mapping[str, Any]) -> bytes:
-        """The body of an error response, with `members` of the error in place of the defaults."""
+        """Return the body of an error response; `members` of the error replace the defaults."""
 
     def error_event(self, members: Mapping[str, Any]) -> bytes:
-        """An error in the middle of a stream."""
+        """Return an error in the middle of a stream."""
 
 
 class OpenAISpeech:
-    """Errors as OpenAI puts them."""
+    """The format of OpenAI's errors."""
 
     malformed = b'data: {"id": broken\n\n'
 
-    def refusal(self, status: int, members: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - it says nothing of it
+    def refusal(self, status: int, members: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - the body does not contain it
         """See :meth:`Speech.refusal`."""
         return json.dumps({"error": openai_error(members)}).encode()
 
@@ -40,12 +40,12 @@ class OpenAISpeech:
 
 
 def openai_error(members: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenAI's error object."""
+    """Return OpenAI's error object."""
     return {"message": MESSAGE, "type": "server_error", "param": None, "code": None, **members}
 
 
 def sse(data: Mapping[str, Any], name: str | None = None) -> bytes:
-    """A server-sent event."""
+    """Encode a server-sent event."""
     field = f"event: {name}\n" if name else ""
     return f"{field}data: {json.dumps(data)}\n\n".encode()
 

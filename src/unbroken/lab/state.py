@@ -1,4 +1,4 @@
-"""What the upstream does with requests and connections, whatever protocol they came by."""
+"""The upstream's handling of requests and connections, in any protocol."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from unbroken.lab.speech import OPENAI
 
 
 class ServerState:
-    """Remembers requests, deals out the faults, and has the responses performed.
+    """The state of an upstream: records requests, assigns the faults, and performs the responses.
 
     Args:
-        condition: guards everything that is noted.
-        answer: what is answered when nothing goes wrong.
-        faults: what goes wrong, in order.
+        condition: guards everything that is recorded.
+        answer: the answer when nothing goes wrong.
+        faults: the faults in order; None for no fault.
 
     Attributes:
         condition: as above.
@@ -46,7 +46,7 @@ class ServerState:
         headers: list[tuple[str, str]],
         body: bytes,
     ) -> RecordedRequest:
-        """Remember a request that was read whole, with the fault that it takes."""
+        """Record a request that was read whole, with the fault that it takes."""
         with self.condition.change():
             request = RecordedRequest(
                 len(self.requests) + 1, connection, http_version, method, target, headers, body, time.monotonic()
@@ -61,7 +61,7 @@ class ServerState:
             self.pings += 1
 
     async def answer(self, exchange: ServerExchange) -> None:
-        """Perform the response to the exchange's request, or what its fault makes of it."""
+        """Perform the response to the exchange's request, with its fault."""
         request, fault = exchange.record, exchange.record.fault
         protocol = fault.needs(request.http_version) if fault else None
         if fault and protocol:
@@ -73,13 +73,13 @@ class ServerState:
         await exchange.perform(steps)
 
     def take_connection_fault(self) -> Fault | None:
-        """The fault of a connection that was just accepted, if the next fault is for one."""
+        """Take the fault of a connection that was just accepted, if the next fault is for a connection."""
         if self._faults and self._faults[0] is not None and self._faults[0].at in CONNECTION_POINTS:
             return self._faults.popleft()
         return None
 
     def _take_request_fault(self) -> Fault | None:
-        """The next fault that is not for a connection still to come."""
+        """Take the next fault that is not for a later connection."""
         for index, fault in enumerate(self._faults):
             if fault is None or fault.at not in CONNECTION_POINTS:
                 del self._faults[index]

@@ -1,6 +1,6 @@
 """The server's side of TLS on a stream.
 
-TLS runs over memory buffers here: a socket of `ssl` would say close_notify, or not, as it likes.
+TLS runs over memory buffers: with a socket of `ssl` the caller cannot decide whether close_notify is sent.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class TlsRawStream(RawStream):
         """Wait for the client's first bytes.
 
         Raises:
-            ConnectionError: the client left without a word.
+            ConnectionError: the client left without sending anything.
         """
         while not self._incoming.pending:
             await self._wait_for_more()
 
     async def handshake(self) -> None:
-        """Shake hands.
+        """Perform the handshake.
 
         Raises:
-            OSError: the client left, or would not (`ssl.SSLError`).
+            OSError: the client left, or the handshake failed (`ssl.SSLError`).
         """
         while not self._is_secure:
             try:
@@ -66,7 +66,7 @@ class TlsRawStream(RawStream):
     async def _send_close_notify(self) -> None:
         if self._is_secure:
             async with self._sending:
-                with suppress(ssl.SSLError):  # which is also how it says that the client has yet to say so too
+                with suppress(ssl.SSLError):  # also raised while the client's close_notify is missing
                     self._tls.unwrap()
                 await self._flush()
 
@@ -87,4 +87,4 @@ class TlsRawStream(RawStream):
             return
         except ssl.SSLError:
             self.was_reset = True
-        self._leave()  # a close_notify, or bytes that are no TLS
+        self._leave()  # a close_notify, or bytes that are not TLS

@@ -1,4 +1,4 @@
-"""Bytes from one connection to another and back, until one side ends it, or until nothing has moved for too long."""
+"""A tunnel between two connections, until one side ends it, or until it has been idle for too long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unbroken.lab.condition import Condition
 from unbroken.lab.raw_stream import RawStream
 
 TunnelKind = Literal["connect", "forward", "socks5", "fixed"]
-"""How a client asked for its tunnel: CONNECT, an absolute request target, SOCKS5, or not at all."""
+"""How a client asked for its tunnel: CONNECT, an absolute request target, SOCKS5, or without asking."""
 
 How = Literal["rst", "fin"]
 """How a tunnel is cut."""
@@ -18,14 +18,14 @@ How = Literal["rst", "fin"]
 
 @dataclass(slots=True, eq=False)
 class Tunnel:
-    """What a proxy remembers of a connection that it has passed on. Times are `time.monotonic()` seconds.
+    """A proxy's record of a connection that it has passed on. Times are `time.monotonic()` seconds.
 
     Attributes:
         kind: how the client asked for it.
         target: host and port, as the client named them.
         opened_at: when the target was connected.
         cut_at: when the proxy cut it for being idle; None: it has not.
-        closed_at: when it was over, in whichever way; None: it is open.
+        closed_at: when it ended, in any way; None: it is open.
         bytes_up: bytes that the client sent through it, without the heads that the proxy itself read.
         bytes_down: bytes that the target sent through it.
     """
@@ -40,15 +40,15 @@ class Tunnel:
 
 
 class Cutter(Protocol):
-    """Decides over idle tunnels."""
+    """The decision about idle tunnels."""
 
     def may_cut(self, tunnel: Tunnel) -> bool:
-        """Whether to cut a tunnel that has gone idle; if so, it is noted as cut."""
+        """Decide whether to cut a tunnel that has gone idle; if so, record the cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class TunnelRules:
-    """What happens to a tunnel; `CuttingProxy` describes them."""
+    """The rules for a tunnel; `CuttingProxy` describes them."""
 
     idle: float | None
     how: How
@@ -56,7 +56,7 @@ class TunnelRules:
 
 
 class TunnelRun:
-    """Carries one tunnel from its opening to its end."""
+    """The run of one tunnel from its opening to its end."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class TunnelRun:
             reaper.cancel()
 
     async def _pump(self, source: RawStream, sink: RawStream) -> None:
-        """Carry the bytes of one direction, and then the way in which it ended."""
+        """Carry the bytes of one direction, then end the other connection in the same way."""
         try:
             while data := await source.read():
                 self._note_moved(source, len(data))

@@ -25,15 +25,14 @@ class Upstream(Service):
     ``.../models/NAME:generateContent`` (``:streamGenerateContent``) is answered in that dialect, with a stream or with
     one object, as the request asks; ``GET .../models`` with a list; everything else with an error 404.
 
-    Every request takes the next fault, whatever its path. A fault at ``connect`` or ``handshake`` waits for the next
-    connection to be accepted instead; requests on connections that are open already pass it by.
+    Every request takes the next fault, on any path. A fault at ``connect`` or ``handshake`` is for the next connection
+    that is accepted; requests on connections that are already open skip it.
 
-    Over HTTP/1.1 a client that closes its sending side has left, as far as this server is concerned.
+    Over HTTP/1.1 a client that closes its sending side counts as gone.
 
     Args:
-        faults: what goes wrong with the first request, the second, and so on; None, and everything after the last:
-            nothing.
-        answer: what is answered when nothing goes wrong.
+        faults: the faults of the first request, the second, and so on; None, and after the last: no fault.
+        answer: the answer when nothing goes wrong.
         ssl_context: the server's side of TLS; None: plain TCP. Its list of ALPN protocols is set here.
         http2: whether HTTP/2 is offered (over TLS only).
         host: the address to bind.
@@ -93,7 +92,7 @@ class Upstream(Service):
             stream.close()
 
     async def _converse(self, stream: RawStream, fault: Fault | None, number: int) -> None:
-        """Shake hands, if this is TLS, and serve the connection in the protocol that was chosen."""
+        """Perform the TLS handshake, if this is TLS, and serve the connection in the protocol that was chosen."""
         protocol = None
         if isinstance(stream, TlsRawStream) and self._ssl_context:
             await stream.client_hello()
@@ -108,7 +107,7 @@ class Upstream(Service):
 
 
 async def _survives(stream: RawStream, fault: Fault | None, at: Point) -> bool:
-    """Do to a connection what the fault says, if it is for this point; whether there is a connection after it."""
+    """Apply the fault to a connection, if it is for this point; return whether the connection goes on."""
     if fault is None or fault.at != at:
         return True
     if fault.kind == "stall" or fault.seconds is not None:

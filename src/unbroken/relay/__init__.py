@@ -1,4 +1,4 @@
-"""The relay: the rule for every program that takes a base URL, in whatever language it is written."""
+"""The relay: the rule for every program that takes a base URL, in any language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The relay as an ASGI application: where a request goes."""
+"""The relay as an ASGI application, which dispatches requests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
+
+import anyio
 
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import DEFAULT, dialect_at, find_dialect, recognise
@@ -28,23 +30,23 @@ from unbroken.relay.turns import RelayedTurn
 from unbroken.wire.async_http import AsyncHttpWire
 
 _RETRY_AFTER = ((b"retry-after", b"1"),)
-_NO_RETRY = ((b"x-should-retry", b"false"),)  # clients heed it, and so does this relay, whose own request it is
+_NO_RETRY = ((b"x-should-retry", b"false"),)  # clients heed it, and so does this relay, which is the client in a loop
 
 
 class Relay:
-    """Forwards requests to language models, and keeps their turns alive.
+    """A relay of requests to language models, which retries and replays turns that are cut.
 
-    An ASGI 3 application; run it with ``unbroken relay``, or in a server of your own that supports lifespans.
+    An ASGI 3 application; run it with ``unbroken relay``, or in another server that supports lifespans.
 
     Args:
         settings: where it forwards to, which clients it admits, and its limits.
-        version: of Unbroken, for the page.
+        version: Unbroken's version, for the page.
         log: the access log; ``None`` for none.
 
     Attributes:
-        recorder: the turns that run, and what has happened.
-        gather: makes the snapshot for the page; where several processes serve, it asks them all. Its argument says how
-            many ended turns of each process (this one's name is ``""``) were seen; it leaves those out, and updates it.
+        recorder: the turns that run, and the records of those that ended.
+        gather: makes the snapshot for the page; if several processes serve, of all of them. Its argument says how many
+            ended turns of each process (this one's name is ``""``) were seen; it leaves those out, and updates it.
         lifespan: entered while the relay serves; connects it with other processes.
     """
 
@@ -58,7 +60,7 @@ class Relay:
         self._status_page = StatusPage(metrics, lambda seen: self.gather(seen))
         self._heartbeats = Heartbeats(self.recorder.live, settings.heartbeat, early=settings.early_heartbeat)
         self._wires: dict[str, AsyncHttpWire] = {}
-        self._name = f"1.1 unbroken-{secrets.token_hex(4)}".encode()  # so that a loop is noticed
+        self._name = f"1.1 unbroken-{secrets.token_hex(4)}".encode()  # to detect loops
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Serve a connection; see the ASGI specification."""
@@ -70,11 +72,11 @@ class Relay:
             raise UsageError(f"the relay does not speak {scope['type']}")
 
     def stop(self) -> None:
-        """End what would never end by itself, because the server stops; the rest goes on."""
+        """End the feeds of the page, because the server stops; other requests go on."""
         self._status_page.stop()
 
     async def snapshot(self, seen: dict[str, int]) -> Snapshot:
-        """What this process knows, see :attr:`gather`."""
+        """Return the snapshot of this process, see :attr:`gather`."""
         snapshot = self.recorder.snapshot(self._version, tuple(self._settings.upstreams), seen.get("", 0))
         seen[""] = snapshot.totals.turns
         return snapshot
@@ -119,7 +121,7 @@ class Relay:
     async def _forward(
         self, incoming: ClientRequest, send: asgi.Send, request: OpenRequest, *, may_be_call: bool
     ) -> None:
-        """Hand a request on: under the rule where it is a generation call, else as it comes."""
+        """Hand a request on: under the rule if it is a generation call, else as it comes."""
         route = self._route(incoming)
         outgoing = self._outgoing(incoming, route)
         body = await incoming.whole(self._settings.max_body) if may_be_call else None
@@ -144,7 +146,7 @@ class Relay:
         return route
 
     def _outgoing(self, incoming: ClientRequest, route: Route) -> Request:
-        """The request to the upstream, without its body."""
+        """Build the request to the upstream, without its body."""
         if any(self._name in value for value in headers.values(incoming.headers, b"via")):
             looped = "the request has come back to the relay that sent it: look at its upstreams"
             raise Rejection(508, "loop", looped, _NO_RETRY)
@@ -190,11 +192,17 @@ class Relay:
         dialect, wire = find_dialect(upstream.dialect), self._wire(upstream)
         request.upstream = upstream.name
         passthrough = Passthrough(wire, incoming, send, dialect, self._settings.policy, self._extra(incoming))
-        try:
-            await passthrough.run(outgoing, body)
-        finally:
+
+        def note() -> None:
             request.outcome, request.status = passthrough.outcome, passthrough.status
             request.sent, request.detail = passthrough.bytes, passthrough.detail
+
+        try:
+            await passthrough.run(outgoing, body)
+        except (asgi.Broken, anyio.get_cancelled_exc_class()):
+            note()
+            raise
+        note()
 
     def _extra(self, incoming: ClientRequest) -> Headers:
         return guard.cross_origin(incoming, self._settings)

@@ -17,7 +17,7 @@ JSON = b"application/json"
 
 
 class Broken(Exception):
-    """Raised out of the application so that the server breaks the connection off: the body is not whole."""
+    """An exception that makes the server close the connection, because the body is not complete."""
 
 
 async def start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -36,15 +36,15 @@ async def answer(
     """Send a whole response.
 
     Args:
-        send: ASGI's.
+        send: ASGI's ``send``.
         status: HTTP status.
         data: the body.
-        content_type: of the body.
+        content_type: content type of the body.
         headers: further fields.
-        close: end the connection afterwards: something of the request may still be on its way.
+        close: end the connection afterwards: part of the request may still be on its way.
     """
     fields = list(headers)
-    if status != 204:  # which has no body (RFC 9110, section 8.6)
+    if status != 204:  # it has no body (RFC 9110, section 8.6)
         fields = [(b"content-type", content_type), (b"content-length", str(len(data)).encode()), *headers]
     await start(send, status, [*fields, *([(b"connection", b"close")] if close else [])])
     await body(send, data, more=False)

@@ -1,4 +1,4 @@
-"""A client's request as it comes in."""
+"""A client's request, while it is received."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unbroken.relay import asgi
 from unbroken.relay.headers import lowered, values
 
 MIN_RATE = 16 * 1024
-"""Bytes a second that a body must come with in the long run, once ``receive_timeout`` is used up."""
+"""Bytes per second that a body must come with on average, once ``receive_timeout`` is used up."""
 
 
 class Rejection(Exception):
@@ -33,9 +33,9 @@ class ClientRequest:
     """One request of a client.
 
     Args:
-        scope: ASGI's.
-        receive: ASGI's.
-        timeout: seconds that may be waited for the body, besides what :data:`MIN_RATE` allows it.
+        scope: ASGI's ``scope``.
+        receive: ASGI's ``receive``.
+        timeout: seconds that may be waited for the body, in addition to the time that :data:`MIN_RATE` allows.
         clock: monotonic seconds.
 
     Attributes:
@@ -67,13 +67,13 @@ class ClientRequest:
         return bool(values(self.headers, b"transfer-encoding")) or any(length != b"0" for length in lengths)
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """The body as it comes.
+        """Yield the body as it comes.
 
         Raises:
             ClientLeft: the client went away.
             Rejection: 408, it was too slow.
         """
-        waited = 0.0  # for the client alone, without the time that the upstream takes to accept its body
+        waited = 0.0  # only for the client, without the time that the upstream takes to accept the body
         while not self._whole:
             began = self._clock()
             with anyio.move_on_after(self._timeout + self.received / MIN_RATE - waited) as patience:
@@ -90,7 +90,7 @@ class ClientRequest:
                 yield data
 
     async def whole(self, limit: int) -> bytes:
-        """The whole body, held in memory.
+        """Return the whole body, held in memory.
 
         Raises:
             ClientLeft: the client went away.
@@ -108,7 +108,7 @@ class ClientRequest:
         return bytes(body)
 
     async def left(self) -> None:
-        """Wait until the client goes away. Only once the body is whole."""
+        """Wait until the client goes away. Call it only once the body is whole."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 

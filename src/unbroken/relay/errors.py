@@ -1,4 +1,4 @@
-"""What a client is told when the relay cannot give it an answer: a gateway's statuses (RFC 9110, section 15.6)."""
+"""Errors for clients to which the relay cannot give an answer: a gateway's statuses (RFC 9110, section 15.6)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from unbroken.core.dialect import GatewayError
 from unbroken.errors import FirstOutputTimeout, TurnError, UsageError, WireError
 
 STOPPED = GatewayError(503, "relay_stopped", "the relay was stopped", retryable=True)
-"""The relay ends before the answer does."""
+"""The error if the relay ends before the answer does."""
 
 
 def gateway_error(error: TurnError | WireError | UsageError) -> GatewayError:
-    """The error of a turn, of a request that is passed through, or of settings that cannot be used."""
+    """Convert the error of a turn, of a request that is passed through, or of settings that cannot be used."""
     match error:
         case FirstOutputTimeout():
             return GatewayError(504, error.code, str(error))

@@ -1,4 +1,4 @@
-"""Access: hosts, tokens, web origins, and requests whose meaning is not ambiguous."""
+"""Access control: hosts, tokens, web origins, and ambiguous requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unbroken.relay.routes import OWN, is_ambiguous, is_own
 from unbroken.relay.settings import Settings, is_loopback
 
 HEALTH = f"{OWN}/health"
-"""Answers without a token: it says nothing about the relay."""
+"""The health check, which needs no token: it says nothing about the relay."""
 
 _HTTP_INSTEAD = ((b"upgrade", b"HTTP/1.1"),)
 _PREFLIGHT_METHODS = b"GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"
@@ -24,13 +24,13 @@ _PREFLIGHT_AGE = b"600"
 
 
 def check(incoming: ClientRequest, settings: Settings) -> None:
-    """Refuse what must not be served.
+    """Refuse a request that must not be served.
 
     Raises:
-        Rejection: it must not.
+        Rejection: it must not be served.
     """
     if incoming.http_version not in ("1.1", "2", "3"):
-        # A body without a length ends there with the connection: a cut could not be told from an end.
+        # In HTTP/1.0 a body without a length ends with the connection: a cut looks like an end.
         raise Rejection(505, "http_version", "speak HTTP/1.1 to this relay (nginx: proxy_http_version 1.1)")
     if any(coding.lower() != b"chunked" for coding in values(incoming.headers, b"transfer-encoding")):
         raise Rejection(501, "transfer_coding", "chunked is the only transfer coding that this relay knows")
@@ -46,14 +46,14 @@ def check(incoming: ClientRequest, settings: Settings) -> None:
     if is_ambiguous(incoming.path):
         raise Rejection(400, "bad_request", "a path cannot have . or .. segments")
     if any(value.lower() == b"websocket" for value in values(incoming.headers, b"upgrade")):
-        # Codex asks so first, and over HTTP as soon as it hears this status.
+        # Codex tries WebSocket first, and HTTP as soon as it gets this status.
         raise Rejection(426, "no_websocket", "this relay speaks no WebSocket: ask over HTTP", _HTTP_INSTEAD)
     if incoming.path != HEALTH and preflight(incoming, settings) is None:
         _check_token(incoming, settings)
 
 
 def cross_origin(incoming: ClientRequest, settings: Settings) -> Headers:
-    """The fields by which a browser lets a page of another origin read the answer; none unless that was asked for."""
+    """Return the fields by which a browser lets a page of another origin read the answer; none unless allowed."""
     origin = b"".join(values(incoming.headers, b"origin")[:1])
     if not origin or settings.origins.isdisjoint({"*", origin.decode("latin-1")}):
         return ()
@@ -65,7 +65,7 @@ def cross_origin(incoming: ClientRequest, settings: Settings) -> Headers:
 
 
 def preflight(incoming: ClientRequest, settings: Settings) -> Headers | None:
-    """What a browser is told that asks before it sends; ``None`` where this is no such question, or no is the answer.
+    """Return the fields of the answer to a CORS preflight; ``None`` if the request is not one, or is not allowed.
 
     Source: WHATWG Fetch, "CORS-preflight fetch".
     """
@@ -82,7 +82,7 @@ def preflight(incoming: ClientRequest, settings: Settings) -> Headers | None:
 
 
 def without_token(query: str, settings: Settings) -> str:
-    """The query without the relay's token, which some clients send as a parameter."""
+    """Return the query without the relay's token, which some clients send as a parameter."""
     if not settings.inject_key:
         return query
     keys = credential_parameters()
@@ -121,7 +121,7 @@ def _check_token(incoming: ClientRequest, settings: Settings) -> None:
 
 
 def _shown(incoming: ClientRequest, settings: Settings, *, own: bool) -> Iterable[bytes]:
-    """Every value of the request that could be the token. Keys that are forwarded to the upstream are not compared."""
+    """Yield every value of the request that could be the token, without keys that are forwarded to the upstream."""
     yield from values(incoming.headers, TOKEN_FIELD)
     if not (settings.inject_key or own):
         return
@@ -134,7 +134,7 @@ def _shown(incoming: ClientRequest, settings: Settings, *, own: bool) -> Iterabl
 
 
 def _credential(value: bytes) -> bytes:
-    """A key as it stands in its field: plain, after ``Bearer``, or as the password of ``Basic``."""
+    """Return the key in a field: plain, after ``Bearer``, or as the password of ``Basic``."""
     scheme, _, rest = value.strip().partition(b" ")
     match scheme.lower():
         case b"bearer":

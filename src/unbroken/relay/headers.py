@@ -23,31 +23,31 @@ _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
-    """Every value of a field, in order; names are in lower case."""
+    """Return every value of a field, in order; names are in lower case."""
     return [value for field, value in headers if field == name]
 
 
 def lowered(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The fields with their names in lower case, and without the whitespace around their values."""
+    """Return the fields with their names in lower case, and without the whitespace around their values."""
     return tuple((name.lower(), value.strip(b" \t")) for name, value in headers)
 
 
 def upwards(headers: Headers, upstream: UpstreamSettings, *, inject: bool, via: bytes) -> Headers:
-    """The fields of a request (names in lower case) as the upstream shall see them."""
+    """Return the fields of a request (names in lower case) for the upstream."""
     dropped = _OURS_ALONE | (credential_headers() if inject else frozenset())
     kept = tuple((name, value) for name, value in _end_to_end(headers) if name not in dropped)
     return (*kept, *(_key(upstream) if inject else ()), (b"via", via))
 
 
 def downwards(head: Head, *, stream: bool) -> list[tuple[bytes, bytes]]:
-    """The fields of a response as the client shall see them.
+    """Return the fields of a response for the client, without the upstream's CORS fields.
 
-    What HTTP/1.1 cannot carry (HTTP/2 brings it) is taken out: control characters become spaces, as RFC 9110,
-    section 5.5, has it.
+    Fields that HTTP/1.1 cannot carry (they come from HTTP/2) are removed, and control characters become spaces
+    (RFC 9110, section 5.5).
 
     Args:
-        head: the upstream's.
-        stream: whether events follow, among which heartbeats and an error may come: then no length is promised.
+        head: the upstream's head.
+        stream: whether events follow, between which heartbeats and an error may be sent: then no length is sent.
     """
     kept = _end_to_end(lowered(head.headers))
     return [
@@ -58,7 +58,7 @@ def downwards(head: Head, *, stream: bool) -> list[tuple[bytes, bytes]]:
 
 
 def report_headers(turn_id: str, report: Report) -> list[tuple[bytes, bytes]]:
-    """The report of a turn as header fields, as far as it is known when the headers are sent."""
+    """Return the report of a turn as header fields, as far as it is known when the headers are sent."""
     fields = {
         "x-unbroken-turn": turn_id,
         "x-unbroken-retries": str(report.retries),
@@ -69,12 +69,12 @@ def report_headers(turn_id: str, report: Report) -> list[tuple[bytes, bytes]]:
 
 
 def _end_to_end(headers: Headers) -> Iterator[tuple[bytes, bytes]]:
-    """What is not meant for the next hop alone, whether by the standard or by the word of ``Connection``."""
+    """Return the fields that are not for the next hop alone, by the standard or by ``Connection``."""
     named = {token.strip().lower() for value in values(headers, b"connection") for token in value.split(b",")}
     return (field for field in headers if field[0] not in _HOP_BY_HOP and field[0] not in named)
 
 
 def _key(upstream: UpstreamSettings) -> Headers:
-    """The fields that carry the upstream's key, where there is one to inject."""
+    """Return the fields that carry the upstream's key, if there is one to inject."""
     fields = find_dialect(upstream.dialect).credentials(upstream.key) if upstream.key else {}
     return tuple((name.lower().encode(), value.encode()) for name, value in fields.items())

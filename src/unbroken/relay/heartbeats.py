@@ -1,4 +1,4 @@
-"""Heartbeats to clients, which have idle timers of their own, as have the proxies before them.
+"""Heartbeats to clients, which have idle timers of their own, as do the proxies in front of them.
 
 One task serves all turns: a timer for each would cost memory for every open stream, and a second's precision is enough.
 """
@@ -18,17 +18,17 @@ from unbroken.relay.reply import Reply
 from unbroken.relay.turns import RelayedTurn
 
 MAX_TICK = 1.0
-"""Seconds between two looks at all turns, at most."""
+"""Maximum seconds between two checks of all turns."""
 
 
 class Heartbeats:
-    """Sends heartbeats to the clients of quiet turns, while it is entered.
+    """A sender of heartbeats to the clients of silent turns, while it is entered.
 
     Args:
-        live: the turns that run, by their names; it changes while heartbeats are sent.
-        interval: seconds of quiet after which a heartbeat is sent; 0 for never.
-        early: whether also before the upstream has answered.
-        clock: monotonic seconds, the turns'.
+        live: the turns that run, by their ids; it changes while heartbeats are sent.
+        interval: seconds of silence after which a heartbeat is sent; 0 for never.
+        early: whether to send them also before the upstream has answered.
+        clock: monotonic seconds, the clock of the turns.
     """
 
     def __init__(

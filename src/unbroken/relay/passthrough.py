@@ -1,4 +1,4 @@
-"""Requests that are no generation calls: streamed through both ways, never held and never sent again."""
+"""Requests that are not generation calls: streamed through both ways, never held and never sent again."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Passthrough:
     """One request that is passed through.
 
     Args:
-        wire: where it is sent.
-        incoming: where it comes from.
-        send: where the response goes.
-        dialect: of the upstream: the form of an error where there is no response.
-        policy: whose limits of connecting, idling and PING hold.
+        wire: the wire to the upstream.
+        incoming: the client's request.
+        send: ASGI's ``send``, for the response.
+        dialect: the upstream's dialect, for the format of an error if there is no response.
+        policy: the policy whose limits of connecting, idle time and PING apply.
         extra: fields that are added to the response.
 
     Attributes:
         outcome: how it ended.
         status: the status that was sent, ``None`` before.
         bytes: how many bytes of the body were sent to the client.
-        detail: one line for a person where it failed, or ``""``.
+        detail: one line for a person if it failed, or ``""``.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class Passthrough:
         """Send the request and hand the response on.
 
         Args:
-            request: without a body.
-            body: the body, where it has been read already; ``None`` to hand on what comes.
+            request: the request without its body.
+            body: the body, if it has been read already; ``None`` to hand it on as it comes.
 
         Raises:
             asgi.Broken: the response is not whole.
@@ -132,14 +132,14 @@ class Passthrough:
         )
 
     async def _stop(self) -> None:
-        """The relay is stopped: tell the client, where no response has begun."""
+        """Report to the client that the relay is stopped, if no response has begun."""
         if not self._finished:
             with anyio.move_on_after(LAST_WORDS, shield=True):
                 await self._fail(STOPPED)
             self.outcome = Outcome.STOPPED
 
     async def _content(self, scope: anyio.CancelScope) -> AsyncIterator[bytes]:
-        """The body as it comes. A client that leaves or is too slow ends the exchange: it is no error of the wire."""
+        """Yield the body as it comes. A client that leaves or is too slow ends the exchange, without a wire error."""
         try:
             async with aclosing(self._incoming.chunks()) as chunks:
                 async for chunk in chunks:

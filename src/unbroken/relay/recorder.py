@@ -1,4 +1,4 @@
-"""What happened: one record for each request, the turns that run, and counts."""
+"""Records of requests and turns: one for each request, the turns that run, and counts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CUTS = 1000
 
 
 class Outcome(enum.StrEnum):
-    """How a request ended, as far as its client is concerned."""
+    """The outcome of a request for its client."""
 
     ANSWERED = "answered"
     """One whole answer."""
@@ -41,7 +41,7 @@ class Outcome(enum.StrEnum):
     FAILED = "failed"
     """The provider's error inside the stream was handed on."""
     UNEXPECTED = "unexpected"
-    """Something else than was asked for was handed on: a page of HTML, say."""
+    """A response of another kind than was asked for was handed on, such as an HTML page."""
     CUT = "cut"
     """The stream was lost after output."""
     LOST = "lost"
@@ -57,7 +57,7 @@ class Outcome(enum.StrEnum):
     STOPPED = "stopped"
     """The relay was stopped."""
     PASSED = "passed"
-    """No generation call: it was passed through."""
+    """Not a generation call: it was passed through."""
     REJECTED = "rejected"
     """The relay itself refused it: token, host, limits, no such route."""
 
@@ -66,24 +66,24 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One request, running or ended: figures and codes, never content or keys.
 
     Attributes:
-        id: its name in headers and logs.
+        id: its id in headers and logs.
         started: seconds since the epoch.
         elapsed: seconds from its start to now or to its end.
-        method: of the request.
-        path: of the request, without its query.
-        upstream: name of the upstream, ``None`` where it went to none.
-        dialect: name of the dialect, ``None`` where it was no generation call.
+        method: method of the request.
+        path: path of the request, without its query.
+        upstream: name of the upstream, ``None`` if it was not forwarded.
+        dialect: name of the dialect, ``None`` if it was not a generation call.
         streaming: whether events were asked for.
-        status: the HTTP status that was sent, ``None`` where none was.
+        status: the HTTP status that was sent, ``None`` if none was.
         outcome: how it ended, ``None`` while it runs.
-        first_output: seconds until the client got the first of the answer, ``None`` where it got none.
+        first_output: seconds until the model's first output, ``None`` if there was none.
         bytes_in: bytes of the request's body.
         bytes_out: bytes of the response's body.
         heartbeats: how many heartbeats were sent to the client.
         attempts: every attempt upstream; while the turn runs the last one is running.
         retries: how many attempts were made because one was provably not processed.
         replays: how many attempts were made because one was lost.
-        detail: one line for a person where it failed, or ``""``.
+        detail: one line for a person if it failed, or ``""``.
     """
 
     id: str
@@ -140,18 +140,18 @@ class Totals(msgspec.Struct):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is known at one moment, or what is new since another one.
+    """The state of a relay at one moment, or what is new since another one.
 
     Attributes:
-        version: of Unbroken.
+        version: Unbroken's version.
         started: when the relay was started, in seconds since the epoch.
-        now: the moment.
-        upstreams: their names.
+        now: the time of the snapshot.
+        upstreams: the names of the upstreams.
         running: how many turns run.
         live: the oldest of them.
-        recent: the last that ended, newest first.
+        recent: the last turns that ended, newest first.
         cuts: the last cuts, oldest first.
-        advice: what these cuts' silences mean, or ``""``.
+        advice: what to do about these cuts, or ``""``.
         totals: counts.
     """
 
@@ -168,26 +168,26 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Observer(Protocol):
-    """Shows what happens, as it happens: the access log, the metrics."""
+    """An observer of requests and turns: the access log, the metrics."""
 
     def started(self) -> None:
-        """A turn has started."""
+        """Handle a turn that has started."""
 
     def retried(self, turn_id: str, event: RetryEvent) -> None:
-        """An attempt of a turn was lost, and another one follows."""
+        """Handle an attempt of a turn that was lost, and that another one follows."""
 
     def ended(self, record: RequestRecord) -> None:
-        """A request has ended."""
+        """Handle a request that has ended."""
 
 
 class Recorder:
-    """Keeps what happened, and tells observers.
+    """A recorder of requests and turns, which notifies observers.
 
     Args:
         observers: called at every event.
 
     Attributes:
-        live: the turns that run, by their names.
+        live: the turns that run, by their ids.
         recent: the last turns that ended, newest first.
         cuts: the last cuts, oldest first.
         totals: counts.
@@ -223,12 +223,12 @@ class Recorder:
             observer.ended(record)
 
     def snapshot(self, version: str, upstreams: tuple[str, ...], since: int = 0) -> Snapshot:
-        """Everything, now; of the turns that have ended only what is new.
+        """Return the current state; of the turns that have ended, only those that are new.
 
         Args:
-            version: of Unbroken.
-            upstreams: their names.
-            since: how many turns had ended at the last look.
+            version: Unbroken's version.
+            upstreams: the names of the upstreams.
+            since: how many turns had ended at the last snapshot.
         """
         recent = tuple(islice(self.recent, max(0, self.totals.turns - since)))
         cuts = [cut for record in reversed(recent) for cut in record.cuts] if since else self.cuts
@@ -255,7 +255,7 @@ class Recorder:
 
 
 def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
-    """What several processes of one relay know, as one snapshot."""
+    """Merge the snapshots of several processes of one relay."""
     first = snapshots[0]
     cuts = sorted((cut for one in snapshots for cut in one.cuts), key=lambda cut: cut.at)[-CUTS:]
     recent = sorted((turn for one in snapshots for turn in one.recent), key=lambda turn: turn.started + turn.elapsed)
@@ -283,11 +283,11 @@ _HANDED_ON = {
     Failure.TRANSIENT_ERROR.code: Outcome.FAILED,
     Failure.PERMANENT_ERROR.code: Outcome.FAILED,
 }
-"""What the last attempt met that was handed on to the client as it came."""
+"""The outcomes for failures of the last attempt that were handed on to the client unaltered."""
 
 
 def outcome_of(report: Report, error: TurnError | None) -> Outcome:
-    """How a turn ended that its client has not left."""
+    """Return the outcome of a turn that its client has not left."""
     match error:
         case None:
             last = report.attempts[-1].failure if report.attempts else None
@@ -304,19 +304,19 @@ def outcome_of(report: Report, error: TurnError | None) -> Outcome:
 
 
 class OpenRequest:
-    """A request while it is served, up to its one record.
+    """A request while it is served, until it is recorded.
 
     Args:
-        request_id: its name in headers and logs.
+        request_id: its id in headers and logs.
         incoming: the client's request.
 
     Attributes:
-        turn: the turn that it became, ``None`` where it is no generation call.
+        turn: its turn, ``None`` if it is not a generation call.
         outcome: how it ended; ``None`` while it runs, and for requests that are not recorded.
         status: the HTTP status that was sent.
         upstream: name of the upstream.
         sent: bytes of the response's body.
-        detail: one line for a person where it failed.
+        detail: one line for a person if it failed.
     """
 
     def __init__(self, request_id: str, incoming: ClientRequest) -> None:
@@ -332,7 +332,7 @@ class OpenRequest:
         self._began = time.monotonic()
 
     def record(self) -> RequestRecord | None:
-        """What is known of it at its end; ``None`` where it is not recorded."""
+        """Return the record of the request at its end; ``None`` if it is not recorded."""
         if self.turn is not None:
             return self.turn.record()
         if self.outcome is None:

@@ -1,4 +1,4 @@
-"""The response to one generation call: when it is begun, what may be put between its events, and how it ends."""
+"""The response to one generation call: its beginning, heartbeats between its events, and its end."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from unbroken.core.report import Report
 from unbroken.relay import asgi, headers
 
 _BLANK_LINES = (b"\n\n", b"\r\r", b"\n\r\n")
-"""How an event ends (WHATWG HTML, "Interpreting an event stream")."""
+"""The ends of an event (WHATWG HTML, "Interpreting an event stream")."""
 
 _MAX_HELD = 64 * 1024
-"""How much of an unfinished event waits for its end; a longer one goes through as it comes."""
+"""How many bytes of an unfinished event are held; a longer one is handed on as it comes."""
 
 _OVERLAP = max(map(len, _BLANK_LINES)) - 1
-"""How much of a blank line may have come when the rest of it comes."""
+"""How many bytes of a blank line may have come before the rest of it."""
 
 _BOM = b"\xef\xbb\xbf"
-"""May stand at the very beginning of a stream; behind a heartbeat it would become part of a field's name."""
+"""Allowed only at the very beginning of a stream; after a heartbeat it would become part of a field's name."""
 
 _NO_RETRY = (b"x-should-retry", b"false")
-"""Keeps OpenAI's and Anthropic's SDKs from retrying: the relay has done that already."""
+"""Keeps OpenAI's and Anthropic's SDKs from retrying: the relay has already retried."""
 
 _EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
 
 class Reply:
-    """What the client receives of one turn.
+    """The response to the client of one turn.
 
-    Until it has begun nothing is promised, and a failure is an honest status. It is begun by the attempt that spoke,
-    or before that by a heartbeat: then the status and the headers are the relay's own, and a failure is an event.
+    Until it has begun, a failure is sent as a status. It begins with the first response that an attempt hands on, or
+    before that with a heartbeat: then status and headers are the relay's own, and a failure is sent as an event.
 
     Args:
-        send: ASGI's.
-        dialect: of the turn: its heartbeat, and the form of its errors.
-        turn_id: the turn's name in headers and logs.
+        send: ASGI's ``send``.
+        dialect: the turn's dialect, for its heartbeat and the format of its errors.
+        turn_id: the turn's id in headers and logs.
         streaming: whether the client asked for events.
         extra: fields that are added to the response.
         clock: monotonic seconds.
 
     Attributes:
-        begun: whether status and headers are out.
-        sent_at: when the last bytes went out, on the clock.
+        begun: whether status and headers have been sent.
+        sent_at: when the last bytes were sent, on the clock.
         status: the HTTP status that was sent, ``None`` before.
         bytes: how many bytes of the body were sent.
         heartbeats: how many heartbeats were sent.
@@ -76,29 +76,29 @@ class Reply:
         self._spoken = False
         self._own_head = False
         self._over = False
-        self._lock = anyio.Lock()  # also lets other turns run while an upstream always has more
+        self._lock = anyio.Lock()  # taking it also lets other turns run while an upstream always has more
 
     @property
     def begun(self) -> bool:
-        """Whether status and headers are out."""
+        """Whether status and headers have been sent."""
         return self.status is not None
 
     @property
     def busy(self) -> bool:
-        """Whether something is being sent just now, and is perhaps waiting for the client to read."""
+        """Whether bytes are being sent now; they may be waiting for the client to read."""
         return self._lock.locked()
 
     @property
     def takes_heartbeats(self) -> bool:
-        """Whether there is anything harmless to send in this dialect."""
+        """Whether heartbeats can be sent: this is a stream, and its dialect has one."""
         return self._streaming and bool(self._dialect.heartbeat)
 
     def suits(self, head: Head) -> bool:
-        """Whether the response with this head can be handed on: a heartbeat may have promised a stream of events."""
+        """Return whether a response with this head can be handed on: after a heartbeat it must be an event stream."""
         return not self._own_head or (head.status == 200 and _carries_events(head))
 
     async def begin(self, head: Head, report: Report) -> None:
-        """Hand on status and headers, with the report; nothing is left to do where a heartbeat has begun the reply."""
+        """Hand on status and headers, with the report, unless a heartbeat has begun the reply."""
         async with self._lock:
             if self.begun:
                 return
@@ -119,12 +119,12 @@ class Reply:
                 await self._put(ready)
 
     async def heartbeat(self) -> None:
-        """Send something harmless, if that is possible here: not in the middle of an event."""
+        """Send a heartbeat, if that is possible here: not in the middle of an event."""
         async with self._lock:
             if self._over or not self.takes_heartbeats:
                 return
             if self._inside:
-                self.sent_at = self._clock()  # ask again later
+                self.sent_at = self._clock()  # try again later
                 return
             if not self.begun:
                 self.status, self._own_head = 200, True
@@ -134,7 +134,7 @@ class Reply:
             self.heartbeats += 1
 
     async def end(self) -> None:
-        """The answer is whole."""
+        """End the response: the answer is whole."""
         async with self._lock:
             self._over = True
             if self._unfinished:
@@ -142,10 +142,10 @@ class Reply:
             await asgi.body(self._send, b"", more=False)
 
     async def fail(self, error: GatewayError, report: Report) -> None:
-        """Report a failure: by a status where nothing was sent yet, else by an event.
+        """Report a failure: by a status if nothing was sent yet, else by an event.
 
         Raises:
-            Broken: something of the body was sent already: the connection is to be broken off.
+            Broken: part of the response was sent already: the connection must be closed.
         """
         async with self._lock:
             self._over = True
@@ -153,7 +153,7 @@ class Reply:
                 await self._refuse(error, report)
                 return
             if self._streaming:
-                # A blank line ends what was left of an event: a reader must not take the error for its next line.
+                # A blank line ends an unfinished event: a reader must not take the error for its next line.
                 await self._put((b"\n\n" if self._inside else b"") + self._dialect.error_event(error))
         raise asgi.Broken
 
@@ -165,7 +165,7 @@ class Reply:
         await asgi.answer(self._send, error.status, body, headers=fields)
 
     def _up_to_event(self, data: bytes) -> bytes:
-        """What may be handed on now that this has come: all up to the end of the last event."""
+        """Return the bytes that may be handed on now: all up to the end of the last event."""
         unfinished = self._unfinished
         if not unfinished and data.endswith(_BLANK_LINES):
             return data
@@ -188,6 +188,6 @@ class Reply:
 
 
 def _carries_events(head: Head) -> bool:
-    """Whether the body is a stream of events, among which others may be put."""
+    """Return whether the body is a stream of events into which others may be inserted."""
     encoding = head.fields.get("content-encoding", "").strip().lower()
     return head.content_type == "text/event-stream" and encoding in ("", "identity")

@@ -1,4 +1,4 @@
-"""Which upstream a path leads to, and under which URL."""
+"""Routing: the upstream of a path, and the URL there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unbroken.core.dialects import find_dialect, versions
 from unbroken.relay.settings import Settings, UpstreamSettings
 
 OWN = "/_unbroken"
-"""Where the relay itself answers."""
+"""Prefix of the relay's own paths."""
 
 _SLASH = r"(?:/|\\|%2f|%5c)"  # some servers read these as a slash
 _DOTS = re.compile(rf"(?:^|{_SLASH})(?:\.|%2e){{1,2}}(?:{_SLASH}|$)", re.I)
@@ -17,10 +17,10 @@ _DOTS = re.compile(rf"(?:^|{_SLASH})(?:\.|%2e){{1,2}}(?:{_SLASH}|$)", re.I)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Route:
-    """Where a request goes.
+    """The target of a request.
 
     Attributes:
-        upstream: which server.
+        upstream: the server.
         url: the URL there.
     """
 
@@ -29,20 +29,20 @@ class Route:
 
 
 def is_own(path: str) -> bool:
-    """Whether a path is the relay's own."""
+    """Return whether a path is the relay's own."""
     return path == OWN or path.startswith(f"{OWN}/")
 
 
 def is_ambiguous(path: str) -> bool:
-    """Whether a path has ``.`` or ``..`` segments: it could lead out of the base URL that was configured."""
+    """Return whether a path has ``.`` or ``..`` segments: it could lead out of the base URL that was configured."""
     return _DOTS.search(path) is not None
 
 
 def find_route(settings: Settings, path: str, query: str) -> Route | None:
-    """Where a request goes: ``/NAME/...`` to that upstream, ``/v1/...`` to the default one.
+    """Return the target of a request: ``/NAME/...`` goes to that upstream, ``/v1/...`` to the default one.
 
     Args:
-        settings: the relay's.
+        settings: the relay's settings.
         path: percent-encoded path of the request, with its leading slash.
         query: its query without ``?``, or ``""``.
     """

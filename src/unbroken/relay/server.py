@@ -1,4 +1,4 @@
-"""The relay in a server: uvicorn, with limits on what it takes in and an end that lets running turns finish."""
+"""The relay in a server: uvicorn, with limits on requests and a shutdown that lets running turns finish."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from unbroken.relay.settings import Settings
 from unbroken.relay.turns import LAST_WORDS
 
 KEEP_ALIVE = 75.0
-"""Seconds for which an idle connection of a client is kept; longer than clients keep theirs, so that they end it."""
+"""Seconds for which a client's idle connection is kept; longer than clients keep theirs, so that clients close it."""
 
 LINGER = 5.0
-"""Seconds for which a client may go on sending a request that has been answered already, before it is cut off."""
+"""Seconds for which a client may go on sending a request that has already been answered, before it is cut."""
 
 _BACKLOG = 2048
 _POLL = 0.05
@@ -49,15 +49,15 @@ _REASONS = {
     501: b"Not Implemented",
 }
 
-# Statuses without a meaning, which servers send nevertheless, and uvicorn has no line for.
+# Undefined statuses that servers nevertheless send, and for which uvicorn has no line.
 STATUS_LINE.update({status: b"HTTP/1.1 %d \r\n" % status for status in range(600, 1000)})
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there.
+    """Open a socket that listens at this address.
 
     Raises:
-        UsageError: that is not possible.
+        UsageError: the socket cannot listen there.
     """
     if not 0 <= port <= 65535:  # the system would take another one
         raise UsageError(f"cannot listen on port {port}: there is none beyond 65535")
@@ -72,25 +72,25 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def origin_of(sock: socket.socket) -> str:
-    """The URL under which a listening socket is reached."""
+    """Return the URL at which a listening socket is reached."""
     host, port = sock.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def serve(relay: Relay, settings: Settings, sock: socket.socket, orphaned: int | None = None) -> None:
-    """Serve until a signal says to stop; then let running turns finish for as long as the settings grant them.
+    """Serve until a signal; then let running turns finish for as long as the settings allow.
 
     Args:
         relay: the application.
         settings: its settings.
-        sock: a listening socket; closed in the end.
-        orphaned: a file descriptor that becomes readable when nobody is left who would say to stop.
+        sock: a listening socket; closed at the end.
+        orphaned: a file descriptor that becomes readable when the parent process has ended, or wants this one to stop.
     """
     make_server(relay, settings, orphaned).run(sockets=[sock])
 
 
 def make_server(relay: Relay, settings: Settings, orphaned: int | None = None) -> DrainingServer:
-    """The server that :func:`serve` runs; set its ``should_exit`` to stop it from another thread."""
+    """Make the server that :func:`serve` runs; set its ``should_exit`` to stop it from another thread."""
     _silence_others()
     config = uvicorn.Config(
         relay,
@@ -112,7 +112,7 @@ class LimitedProtocol(HttpToolsProtocol):
     """A connection of a client, with limits on the headers of its requests: their length, and the time they may take.
 
     Args:
-        settings: whose limits hold.
+        settings: the settings with the limits.
         given: see uvicorn.
     """
 
@@ -126,24 +126,24 @@ class LimitedProtocol(HttpToolsProtocol):
         self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """A client has connected."""
+        """Handle a new connection."""
         super().connection_made(cast(asyncio.Transport, _Parting(transport, self)))
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone."""
+        """Handle the end of the connection."""
         self._stop_waiting()
         super().connection_lost(exc)
         self._disconnect()
 
     def shutdown(self) -> None:
-        """The server stops: what is being answered is the last."""
+        """Close the connection after the running request, because the server stops."""
         super().shutdown()
         if self._running:
             self._running.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come. What cannot be understood, or only in several ways, is refused, and the connection ended."""
+        """Parse received bytes. Refuse requests that are invalid or ambiguous, and end the connection."""
         if self._deaf:
             return
         self._unset_keepalive_if_required()
@@ -164,17 +164,17 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._too_long()
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Handle the start of a request."""
         self._in_head = True
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A field has come. Trailers are left out: they are not to be taken for headers (RFC 9110, section 6.5.1)."""
+        """Take a field, except in trailers: they must not be taken for headers (RFC 9110, section 6.5.1)."""
         if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The headers are whole."""
+        """Check the headers, which are whole."""
         self._stop_waiting()
         self._in_head = False
         if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > self._settings.max_header:
@@ -186,28 +186,28 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._deaf:
             raise _Enough
         super().on_headers_complete()
-        if len(self.pipeline) == 1:  # go on reading, or the client could not be seen to leave
+        if len(self.pipeline) == 1:  # go on reading, to see when the client leaves
             self.flow.resume_reading()
 
     def on_body(self, body: bytes) -> None:
-        """Part of the body has come."""
+        """Take part of the body."""
         self._beside_body = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """Handle the end of a request."""
         self._beside_body = 0
-        if not self.parser.should_upgrade():  # else its body is still to come
+        if not self.parser.should_upgrade():  # otherwise its body is still to come
             super().on_message_complete()
 
     @property
     def is_answered_early(self) -> bool:
-        """Whether the client may still be sending although its answer is complete."""
+        """Whether the client may still be sending although its response is complete."""
         cycle = self.cycle
         return self._deaf or (cycle is not None and cycle.response_complete and cycle.more_body)
 
     def part(self, transport: asyncio.Transport) -> None:
-        """End the connection without hurry: what the client still sends is taken and forgotten for a while."""
+        """End the connection gracefully: for a while, read and discard what the client still sends."""
         self._deaf = True
         self._stop_waiting()
         self.flow.resume_reading()
@@ -223,14 +223,15 @@ class LimitedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _disconnect(self) -> None:
-        """Tell who answers that nobody listens. (uvicorn tells the last request, which may be one that waits.)"""
+        """Signal the disconnect to the running request. (uvicorn signals the last one, which may be waiting.)"""
         if self._running and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
 
     def _pass_by(self, rest: bytes) -> None:
-        """An upgrade is asked for (Java's client does so at once): it is answered as if it were not (RFC 9110, section
-        7.8). The parser, which leaves the body to the other protocol, makes way for one that has seen no upgrade.
+        """Ignore an upgrade (Java's client asks for it at once), as RFC 9110, section 7.8, allows.
+
+        The parser leaves the body to the other protocol; replace it by one that has not seen the upgrade.
         """
         self.cycle.keep_alive = False
         self.parser = httptools.HttpRequestParser(
@@ -240,7 +241,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.data_received(b"POST / HTTP/1.1\r\n%s\r\n" % framing + rest)
 
     def _has_two_hosts(self) -> bool:
-        """Whether the target is a whole URL whose host is not the one of ``Host`` (RFC 9112, section 3.2.2)."""
+        """Return whether the target is a whole URL whose host is not the one of ``Host`` (RFC 9112, section 3.2.2)."""
         if self.url.startswith((b"/", b"*")):
             return False
         authority = self.url.partition(b"://")[2].partition(b"/")[0].lower()
@@ -265,9 +266,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refuse(431, "header_too_large", f"the request's headers are over {limit} bytes (--max-header)")
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        """End the connection, with an answer where no other one has begun.
+        """End the connection, with a response if no other one has begun.
 
-        What comes behind a whole request costs that one nothing.
+        Bytes after a complete request do not affect it.
         """
         if self.transport.is_closing():
             return
@@ -287,16 +288,16 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 class _Enough(Exception):
-    """Stops the parser: nothing more is to be read from this connection."""
+    """An exception that stops the parser: nothing more is read from this connection."""
 
 
 class _Parting:
-    """A transport whose end does not destroy an answer: were a client's bytes left unread, the system would reset the
-    connection, and many a client then looks no further (RFC 9112, section 9.6).
+    """A transport whose close does not destroy a response: if a client's bytes were left unread, the system would reset
+    the connection, and many clients then do not read the response (RFC 9112, section 9.6).
 
     Args:
-        transport: the real one.
-        protocol: whose it is.
+        transport: the real transport.
+        protocol: the protocol that uses it.
     """
 
     def __init__(self, transport: asyncio.Transport, protocol: LimitedProtocol) -> None:
@@ -322,10 +323,10 @@ class _Parting:
 
 
 class DrainingServer(uvicorn.Server):
-    """A server whose end is orderly: it takes in nothing new, and what runs may finish.
+    """A server with a graceful shutdown: it accepts nothing new, and running requests may finish.
 
     Args:
-        config: uvicorn's.
+        config: uvicorn's configuration.
         relay: the application.
         grace: seconds for which running requests may go on.
         orphaned: see :func:`serve`.
@@ -344,7 +345,7 @@ class DrainingServer(uvicorn.Server):
             asyncio.get_running_loop().add_reader(self._orphaned, self._stop)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
-        """Stop listening, wait for what runs, and end what takes too long, with a word to its client."""
+        """Stop listening, wait for running requests, and end those that take too long, with an error to the client."""
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -358,7 +359,7 @@ class DrainingServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The first signal stops; the second one ends the process at once. On another thread they are not ours."""
+        """Stop at the first signal, and end the process at the second one. Does nothing on another thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -370,7 +371,7 @@ class DrainingServer(uvicorn.Server):
 
         before: dict[signal.Signals, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # which whoever started us wanted
+            if signal.getsignal(number) is not signal.SIG_IGN:  # the parent ignores it, as nohup does
                 before[number] = signal.signal(number, stop)
         try:
             yield
@@ -392,7 +393,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def _silence_others() -> None:
-    """What uvicorn and the driver log, our log says better; but what goes wrong in the application is a defect."""
+    """Silence the logs of uvicorn and the driver, which the access log replaces, except for defects."""
     logging.getLogger("unbroken").addHandler(logging.NullHandler())
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each write to a client that has just left
     logger = logging.getLogger("uvicorn.error")

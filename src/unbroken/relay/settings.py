@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from unbroken.core.dialects import DEFAULT, versions
+from unbroken.core.dialects import DEFAULT, find_dialect, versions
 from unbroken.core.http import check_url
 from unbroken.core.policy import Policy
 from unbroken.errors import UsageError
@@ -22,11 +22,11 @@ class UpstreamSettings:
     """A server that the relay forwards to.
 
     Attributes:
-        name: the first piece of the paths that lead to it, such as ``"openai"``.
-        base_url: as a client would be given it; a trailing ``/v1`` is part of the paths that clients ask for.
-        dialect: name of the dialect that is spoken there, which says where its key goes.
-        key: the key to inject; ``None`` where the client's own credentials are forwarded. Never shown by ``repr``.
-        key_env: the variable that the key comes from, to be named where it is missing; ``""`` where none is needed.
+        name: the first segment of the paths that lead to it, such as ``"openai"``.
+        base_url: the base URL as in a client; a trailing ``/v1`` is part of the paths that clients ask for.
+        dialect: name of its dialect, which says where its key goes.
+        key: the key to inject; ``None`` if the client's own credentials are forwarded. Never shown by ``repr``.
+        key_env: the variable of the key, for an error if it is missing; ``""`` if no key is needed.
         proxy: a proxy for this upstream alone; ``None`` for the relay's.
         ca_file: PEM file of certificate authorities for this upstream alone; ``None`` for the relay's.
     """
@@ -42,6 +42,7 @@ class UpstreamSettings:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name in versions():
             raise UsageError(f"{self.name!r} cannot name an upstream: lower-case letters, digits, '-', '_' and '.'")
+        find_dialect(self.dialect)
         check_url(self.base_url)
         if "?" in self.base_url or "#" in self.base_url:
             raise UsageError(f"the base URL of {self.name} cannot have a query")
@@ -50,14 +51,14 @@ class UpstreamSettings:
 
     @property
     def root(self) -> str:
-        """What the paths of requests are appended to."""
+        """The URL to which the paths of requests are appended."""
         return _VERSION.sub("", self.base_url.rstrip("/"))
 
     def url_of(self, path: str) -> str:
-        """The URL of a path (without its leading slash) below this upstream's name.
+        """Return the URL of a path (without its leading slash) below this upstream's name.
 
-        Where it begins with the base URL's own path, as some clients' paths do (Groq's, or whoever has replaced no
-        more than the host), that is not repeated.
+        If the path begins with the base URL's own path, as some clients' paths do (Groq's, or those of clients in
+        which only the host was replaced), that is not repeated.
         """
         prefix = urlsplit(self.root).path.strip("/")
         if prefix and f"{path}/".startswith(f"{prefix}/"):
@@ -70,23 +71,24 @@ class Settings:
     """Settings of one relay. Durations are float seconds, sizes bytes.
 
     Attributes:
-        upstreams: where to forward to, by name.
-        default: name of the upstream of ``/v1/...``; ``""`` where there is none.
+        upstreams: the upstreams to forward to, by name.
+        default: name of the upstream of ``/v1/...``; ``""`` if there is none.
         policy: the limits of a turn.
         proxy: proxy to the upstreams; ``None`` for the environment's, ``""`` for none.
         verify: ``True`` for the system's trust store, or a PEM file.
-        heartbeat: downstream silence after which something harmless is sent, once the upstream has answered with its
-            headers; 0 for never.
-        early_heartbeat: send it also before the upstream has answered. A late error is then no HTTP status any more.
-        token: what clients must show; ``""`` where none is needed. Never shown by ``repr``.
-        inject_key: put the upstream's key in the place of the client's credentials.
+        heartbeat: downstream silence after which a heartbeat is sent, once the upstream has answered with its headers;
+            0 for never.
+        early_heartbeat: send it also before the upstream has answered. A late error is then an event, not a status.
+        token: the token that clients must show; ``""`` if none is needed. Never shown by ``repr``.
+        inject_key: replace the client's credentials with the upstream's key.
         hosts: names besides addresses of the loopback by which clients may call the relay.
         origins: web origins that may read answers (CORS), ``"*"`` for all.
         max_turns: how many turns may run at once.
         max_body: how long the body of a generation call may be; it is held in memory to be sent again.
         max_header: how long the headers of a request may be.
-        receive_timeout: how long a client may be silent while it sends a request.
-        grace: how long running turns may take to finish once the relay is told to stop.
+        receive_timeout: how long a client may take to send the headers of a request, and again to send its body (more
+            for a long one, see :data:`unbroken.relay.client_request.MIN_RATE`).
+        grace: how long running turns may take to finish once the relay is stopped.
     """
 
     upstreams: Mapping[str, UpstreamSettings]
@@ -115,7 +117,7 @@ class Settings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address, without brackets, is this machine's own."""
+    """Return whether a name or address, without brackets, is this machine's own."""
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
         return True
     try:

@@ -48,12 +48,12 @@ _SAFE: Headers = (
 
 
 class StatusPage:
-    """Answers for the relay itself.
+    """The handler of the relay's own paths.
 
     Args:
-        metrics: what is counted.
-        gather: a snapshot of everything, with what other processes of this relay know; of the turns that have ended
-            only those that it has not shown, see :attr:`unbroken.relay.app.Relay.gather`.
+        metrics: the metrics to show.
+        gather: makes a snapshot of all processes of this relay; of the turns that have ended, only those that were not
+            seen before, see :attr:`unbroken.relay.app.Relay.gather`.
     """
 
     def __init__(self, metrics: Metrics, gather: Callable[[dict[str, int]], Awaitable[Snapshot]]) -> None:
@@ -70,7 +70,7 @@ class StatusPage:
         """Answer a request under ``/_unbroken``.
 
         Raises:
-            Rejection: there is no such thing.
+            Rejection: there is no such path, or not with this method.
         """
         if incoming.method not in ("GET", "HEAD"):
             raise Rejection(405, "method_not_allowed", "ask with GET", ((b"allow", b"GET, HEAD"),))
@@ -91,7 +91,7 @@ class StatusPage:
                 raise Rejection(404, "not_found", f"there are {', '.join(_KNOWN)}")
 
     async def _feed(self, incoming: ClientRequest, send: asgi.Send) -> None:
-        """Events for the page, until it is closed."""
+        """Send events to the page, until it is closed."""
         await asgi.start(send, 200, [(b"content-type", b"text/event-stream"), *_SAFE])
         if incoming.method == "HEAD":
             await asgi.body(send, b"", more=False)

@@ -1,10 +1,10 @@
-"""How it is shown: the access log, a line for each request, and Prometheus' metrics. No query, no key, no content.
+"""Telemetry: the access log, a line for each request, and Prometheus' metrics. No query, no key, no content.
 
-Requests to the relay itself (its page, its metrics, a browser's preflight) are shown only where they are refused.
+Requests to the relay itself (its page, its metrics, a browser's preflight) are shown only if they are refused.
 
 No label of a metric can take more values than there are upstreams, dialects, outcomes, failures and phases. Every relay
-has a registry of its own. Where several processes serve together, prometheus-client keeps the figures in files that all
-of them read (``PROMETHEUS_MULTIPROC_DIR``), and any of them answers for all.
+has a registry of its own. If several processes serve together, prometheus-client keeps the figures in files that all of
+them read (``PROMETHEUS_MULTIPROC_DIR``), and any of them answers for all.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from unbroken.relay.recorder import Outcome, RequestRecord
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for each series: noise
 
 MAX_TEXT = 500
-"""Characters of a path or a detail in the log, at most: a longer one is an attempt to flood or tear it."""
+"""Maximum characters of a path or a detail in the log: a longer one is an attempt to flood or break it."""
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
-"""Of the metrics."""
+"""Content type of the metrics."""
 
 _WAITS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900)
-"""Buckets in seconds, dense around the idle timers that are met in the field."""
+"""Buckets in seconds, dense around common idle timers."""
 
 
 class AccessLog:
-    """Writes a line for each request, and one for each retry and replay. What it writes can be printed.
+    """The access log: a line for each request, and one for each retry and replay, in printable characters.
 
     Args:
         write: takes a line without its end.
-        as_json: one JSON object a line instead of words.
-        quiet: only of what went wrong.
+        as_json: write one JSON object per line instead of text.
+        quiet: leave out requests that succeeded at the first attempt.
     """
 
     def __init__(self, write: Callable[[str], None], *, as_json: bool = False, quiet: bool = False) -> None:
@@ -64,10 +64,10 @@ class AccessLog:
         self._quiet = quiet
 
     def started(self) -> None:
-        """Nothing: a request has its line when it ends."""
+        """Do nothing: a request has its line when it ends."""
 
     def retried(self, turn_id: str, event: RetryEvent) -> None:
-        """Write what was lost. In JSON the request's own line has all of it."""
+        """Write a line for the lost attempt. In JSON, the request's own line has everything."""
         if not self._as_json:
             self._write(f"{turn_id} ↻ {_plain(describe(event))}")
             if event.advice:
@@ -82,7 +82,7 @@ class AccessLog:
 
 
 def timestamp(seconds: float | None = None) -> str:
-    """A time as the log writes it: ISO 8601 in UTC.
+    """Format a time as in the log: ISO 8601 in UTC.
 
     Args:
         seconds: since the epoch; ``None`` for now.
@@ -96,7 +96,7 @@ def timestamp(seconds: float | None = None) -> str:
 
 
 def _as_fields(record: RequestRecord) -> dict[str, Any]:
-    """The line in JSON."""
+    """Return the fields of the line in JSON."""
     return {
         "time": timestamp(record.started + record.elapsed),
         "id": record.id,
@@ -140,7 +140,7 @@ def _losses(record: RequestRecord) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    """The text, not too long, with escapes for what could end a line or control a terminal."""
+    """Return the text, shortened, with escapes for characters that could end a line or control a terminal."""
     if len(text) > MAX_TEXT:
         text = f"{text[:MAX_TEXT]}…"
     return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
@@ -194,14 +194,14 @@ class Metrics:
         )
         for counter, kinds in ((self._again, ("retry", "replay")), (self._bytes, ("turn", "other"))):
             for kind in kinds:
-                counter.labels(kind)  # there from the start, so that the first one is seen as a change
+                counter.labels(kind)  # present from the start, so that the first one is seen as a change
 
     def started(self) -> None:
         """Count a turn that starts."""
         self._running.inc()
 
     def retried(self, turn_id: str, event: RetryEvent) -> None:
-        """Nothing: attempts are counted when their turn ends."""
+        """Do nothing: attempts are counted when their turn ends."""
 
     def ended(self, record: RequestRecord) -> None:
         """Count a request that has ended."""
@@ -212,7 +212,7 @@ class Metrics:
             self._bytes.labels("other").inc(record.bytes_out)
 
     def text(self) -> bytes:
-        """Everything, in Prometheus' text format."""
+        """Return all metrics, in Prometheus' text format."""
         return generate_latest(_registry_of_all() if "PROMETHEUS_MULTIPROC_DIR" in os.environ else self._registry)
 
     def _count_turn(self, turn: RequestRecord) -> None:

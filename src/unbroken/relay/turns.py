@@ -23,27 +23,27 @@ from unbroken.relay.recorder import Outcome, RequestRecord, outcome_of
 from unbroken.relay.reply import Reply
 
 LAST_WORDS = 1.0
-"""Seconds in which a turn may tell its client why it ends, when the relay is stopped."""
+"""Seconds for a turn to report to its client why it ends, when the relay is stopped."""
 
 
 class RelayedTurn:
-    """A turn while it runs, and what is known of it.
+    """A turn while it runs, and its record.
 
     Args:
-        turn_id: its name.
+        turn_id: its id.
         incoming: the client's request.
         upstream: name of the upstream.
         call: the generation call.
         driver: the upstream's side, not yet opened.
         reply: the client's side.
-        clock: monotonic seconds, the driver's and the reply's.
+        clock: monotonic seconds, the clock of the driver and the reply.
 
     Attributes:
-        id: its name.
+        id: its id.
         driver: the upstream's side.
         reply: the client's side.
         outcome: how it ended, ``None`` while it runs.
-        detail: one line for a person where it failed, or ``""``.
+        detail: one line for a person if it failed, or ``""``.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class RelayedTurn:
         self._had_all = False
 
     async def run(self) -> None:
-        """Run it to its end.
+        """Run the turn to its end.
 
         Raises:
             asgi.Broken: the reply is not whole.
@@ -93,7 +93,7 @@ class RelayedTurn:
             raise asgi.Broken
 
     def record(self) -> RequestRecord:
-        """What is known of it now."""
+        """Return the current record of the turn."""
         report = self.driver.report
         running = self.driver.running if self.outcome is None else None
         attempts = (*report.attempts, *([running] if running else []))
@@ -120,7 +120,7 @@ class RelayedTurn:
         )
 
     def quiet_since(self, *, early: bool) -> float | None:
-        """Since when nothing was sent to the client although a heartbeat may be; ``None`` while none may be.
+        """Return since when nothing was sent to the client; ``None`` while no heartbeat may be sent.
 
         Args:
             early: whether a heartbeat may be sent before the upstream has answered.
@@ -151,7 +151,7 @@ class RelayedTurn:
         except UsageError as exc:  # the relay's proxy or CA file cannot be used
             await self._fail(Outcome.UNREACHABLE, gateway_error(exc))
         except OSError:
-            pass  # the client has gone: a server may report it so (ASGI, "Disconnected client - send exception")
+            pass  # the client has gone (ASGI, "Disconnected client - send exception")
 
     async def _hand_on(self) -> None:
         driver, reply = self.driver, self.reply
@@ -166,7 +166,7 @@ class RelayedTurn:
         self.outcome = outcome_of(driver.report, None)
 
     async def _report_late(self, head: Head) -> None:
-        """Hand on what an event can carry of a response that came after a heartbeat had begun the reply."""
+        """Report by an event a response that came after a heartbeat had begun the reply."""
         if head.status < 400:
             message = f"the server answered {head.status} with {head.content_type or 'no content'}"
             await self._fail(Outcome.UNEXPECTED, GatewayError(502, "unexpected_response", message))
@@ -176,11 +176,11 @@ class RelayedTurn:
         document = only_object(body)
         original = document if mapping(document.get("error")) else None
         late = GatewayError(head.status, error.kind or "provider_error", error.message, original=original)
-        await self._fail(Outcome.REFUSED, late)
-        self.detail = f"HTTP {head.status}, too late for a status"  # the provider's words may quote the request
+        # The provider's message may quote the request: it is for the client, not for the log.
+        await self._fail(Outcome.REFUSED, late, detail=f"HTTP {head.status}, too late for a status")
 
     async def _refusal(self) -> bytes:
-        """The body of an error response, as far as it comes: the status says enough without it."""
+        """Read the body of an error response, as far as it comes: the status is enough without it."""
         body = bytearray()
         with contextlib.suppress(TurnError), anyio.move_on_after(READ_REFUSAL):
             async for chunk in self.driver:
@@ -189,15 +189,15 @@ class RelayedTurn:
                     break
         return bytes(body)
 
-    async def _fail(self, outcome: Outcome, error: GatewayError) -> None:
-        self.outcome, self.detail = outcome, error.message
+    async def _fail(self, outcome: Outcome, error: GatewayError, detail: str = "") -> None:
+        self.outcome, self.detail = outcome, detail or error.message
         try:
             await self.reply.fail(error, self.driver.report)
         except (asgi.Broken, OSError):
             self._broken = True
 
     async def _stop(self) -> None:
-        """The relay is stopped: tell the client why the turn ends."""
+        """Report to the client that the relay is stopped."""
         if self.outcome is None:
             with anyio.move_on_after(LAST_WORDS, shield=True):
                 await self._fail(Outcome.STOPPED, STOPPED)

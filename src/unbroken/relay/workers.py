@@ -1,4 +1,4 @@
-"""Several processes that serve together: who starts them, ends them, and how each of them knows of the others."""
+"""Several processes that serve together: their start, their end, and the exchange of snapshots between them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from unbroken.relay.settings import Settings
 from unbroken.relay.telemetry import AccessLog
 
 PATIENCE = 1.0
-"""Seconds that a process waits for what another one knows."""
+"""Seconds that a process waits for the snapshot of another one."""
 
 INFANCY = 10.0
-"""Seconds after its start in which a worker that fails shows that none can serve."""
+"""Seconds after its start within which the failure of a worker shows that none can serve."""
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 _WANTED = frozenset({0, *(-number for number in _STOPPING), -9})
-"""Exit codes of a worker that somebody has ended."""
+"""Exit codes of a worker that was ended from outside, or ended well."""
 
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -50,9 +50,9 @@ def serve_together(workers: int, settings: Settings, sock: socket.socket, log: M
 
     Args:
         workers: how many processes; with 1 this one serves alone.
-        settings: of every relay.
+        settings: the settings of every relay.
         sock: a listening socket, which they share.
-        log: how the access log is written, see :class:`unbroken.relay.access.AccessLog`; ``None`` for none.
+        log: how the access log is written, see :class:`unbroken.relay.telemetry.AccessLog`; ``None`` for none.
 
     Raises:
         UsageError: several processes cannot serve together here.
@@ -62,7 +62,7 @@ def serve_together(workers: int, settings: Settings, sock: socket.socket, log: M
         return
     if not hasattr(socket, "AF_UNIX") or sys.platform == "win32":
         raise UsageError("--workers needs a system with Unix sockets")
-    folder = Path(tempfile.mkdtemp(prefix="unbroken-"))  # readable by nobody else
+    folder = Path(tempfile.mkdtemp(prefix="unbroken-"))  # readable only by this user
     try:
         Crew(workers, settings, sock, log, folder).run()
     finally:
@@ -70,14 +70,14 @@ def serve_together(workers: int, settings: Settings, sock: socket.socket, log: M
 
 
 class Crew:
-    """Starts workers, replaces those that die, and ends them all.
+    """A supervisor of workers, which starts them, replaces those that end, and stops them all.
 
     Args:
-        size: how many.
-        settings: see :func:`serve_together`, as the next ones.
-        sock: the listening socket; closed in the end.
-        log: the access log.
-        folder: where they meet.
+        size: how many workers.
+        settings: see :func:`serve_together`.
+        sock: the listening socket; closed at the end.
+        log: the access log, see :func:`serve_together`.
+        folder: the folder of their Unix sockets and metrics.
     """
 
     def __init__(
@@ -89,15 +89,15 @@ class Crew:
         self._log = log
         self._folder = folder
         self._context = multiprocessing.get_context("spawn")
-        # Nobody ever writes: it becomes readable for the workers when this end is closed, or this process is gone.
+        # Nothing is ever written: the workers' end becomes readable when this end is closed, or this process has ended.
         self._stopped, self._alive = self._context.Pipe(duplex=False)
         self._workers: dict[BaseProcess, float] = {}  # when each was started
 
     def run(self) -> None:
-        """Keep them running until a signal says to stop, and they have; a second one ends them at once.
+        """Keep the workers running until a signal, and until they have stopped; a second signal ends them at once.
 
         Raises:
-            SystemExit: they cannot serve, or a second signal came.
+            SystemExit: the workers cannot serve, or a second signal came.
         """
         os.environ[_METRICS] = str(self._folder)  # before the workers import prometheus-client
         try:
@@ -118,8 +118,8 @@ class Crew:
             raise NotImplementedError("see serve_together")
         args = (self._settings, self._sock, self._log, self._folder, self._stopped)
         worker = self._context.Process(target=_work, args=args, daemon=False)
-        # A terminal tells the workers too, but they are not to take it for themselves: what is blocked is inherited.
-        resource_tracker.ensure_running()  # or it would be started now, and unblock
+        # A terminal sends SIGINT to the workers too, but they must not act on it: blocked signals are inherited.
+        resource_tracker.ensure_running()  # otherwise it would be started now, and unblock
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             worker.start()
@@ -138,14 +138,14 @@ class Crew:
                 continue
             code = worker.exitcode or 0
             if code not in _WANTED and time.monotonic() - started < INFANCY:
-                raise SystemExit(code if code > 0 else 128 - code)  # the next one would do the same, for ever
+                raise SystemExit(code if code > 0 else 128 - code)  # another one would fail too, for ever
             self._start()
 
     def _stop(self, signum: int) -> None:
         if self._alive.closed:
             raise SystemExit(128 + signum)
-        self._sock.close()  # or who connects now would wait for nobody
-        # Not by a signal: whoever signals all processes, as systemd does, has done so already, and two mean at once.
+        self._sock.close()  # otherwise new connections would be accepted by no process
+        # Not by a signal: systemd, for example, has signalled all processes already, and a second one ends at once.
         self._alive.close()
 
     def _kill(self) -> None:
@@ -157,12 +157,12 @@ class Crew:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """What is told by signals can be read from a socket, a byte each, meanwhile."""
+    """Deliver signals as bytes on a socket while this is entered."""
     told, tell = socket.socketpair()
     with told, tell:
         told.setblocking(False)
         tell.setblocking(False)
-        # Whoever started us may want some of them ignored, as nohup does.
+        # Keep signals ignored that the parent ignores, as nohup does.
         before: dict[signal.Signals, Any] = {
             number: signal.signal(number, _nothing)
             for number in _STOPPING
@@ -178,7 +178,7 @@ def _signals() -> Iterator[socket.socket]:
 
 
 def _nothing(signum: int, frame: FrameType | None) -> None:
-    """A handler must be there for a signal to be told."""
+    """Do nothing: a signal is delivered on the socket only if it has a handler."""
 
 
 def _read(told: socket.socket) -> bytes:
@@ -189,18 +189,18 @@ def _read(told: socket.socket) -> bytes:
 
 
 def _work(settings: Settings, sock: socket.socket, log: Mapping[str, bool] | None, folder: Path, stopped: Any) -> None:
-    """What a worker does."""
+    """Run a worker."""
     relay = _relay(settings, log)
     relay.lifespan = functools.partial(_meeting, folder, relay)
     serve(relay, settings, sock, stopped.fileno())
     starter = multiprocessing.parent_process()
     if starter and not starter.is_alive() and not any(folder.glob("*.sock")):
-        shutil.rmtree(folder, ignore_errors=True)  # nobody else will
+        shutil.rmtree(folder, ignore_errors=True)  # no other process will
 
 
 @contextlib.asynccontextmanager
 async def _meeting(folder: Path, relay: Relay) -> AsyncIterator[None]:
-    """Tell other workers what this one knows, and ask them when somebody wants to know all."""
+    """Serve this worker's snapshot to the others, and make the relay gather theirs."""
     if sys.platform == "win32":
         raise NotImplementedError("see serve_together")
     mine = _meeting_point(folder, os.getpid())
@@ -227,12 +227,12 @@ async def _meeting(folder: Path, relay: Relay) -> AsyncIterator[None]:
 
 
 def _meeting_point(folder: Path, pid: int | None) -> Path:
-    """The Unix socket at which a worker tells what it knows."""
+    """Return the Unix socket at which a worker serves its snapshot."""
     return folder / f"{pid}.sock"
 
 
 async def _ask(path: Path, seen: dict[str, int]) -> Snapshot | None:
-    """What another worker knows, and has not told before; ``None`` where it is gone."""
+    """Return the snapshot of another worker, without the turns that were seen; ``None`` if the worker is gone."""
     if sys.platform == "win32":
         raise NotImplementedError("see serve_together")
     try:

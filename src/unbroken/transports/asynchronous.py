@@ -1,4 +1,4 @@
-"""The transport for asyncio and trio, and the body of its responses: what every library's transport is made of."""
+"""The transport for asyncio and trio, and the body of its responses: base classes for every library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unbroken.wire.inner import AsyncInnerWire
 
 
 class AsyncRuleBody:
-    """The body of a response: bytes of one attempt, errors in the library's tree."""
+    """The body of a response: bytes of one attempt; errors are the library's exceptions."""
 
     def __init__(self, rule: Rule, driver: AsyncDriver, request: Any) -> None:
         self._rule = rule
@@ -26,7 +26,7 @@ class AsyncRuleBody:
         self._request = request
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self  # not a generator: an abandoned one would have to be finalised
+        return self  # not a generator: an abandoned generator must be finalised
 
     async def __anext__(self) -> bytes:
         try:
@@ -40,9 +40,9 @@ class AsyncRuleBody:
 
 
 class AsyncRuleTransport:
-    """Under this transport generation calls survive a cut; everything else passes through untouched.
+    """A transport that retries and replays generation calls that are cut; other requests pass through untouched.
 
-    Takes what the library's ``HTTPTransport`` takes, as far as Unbroken's wire can honour it, and refuses the rest.
+    Takes the arguments of the library's ``HTTPTransport`` that Unbroken's wire supports, and refuses the others.
     HTTP/2 is offered by default, because PING needs it.
 
     Args:
@@ -56,14 +56,14 @@ class AsyncRuleTransport:
         proxy: a proxy for every host.
         uds: refused, as are ``local_address``, ``retries`` and ``socket_options``.
         local_address: refused.
-        retries: refused: ``policy`` says how often.
+        retries: refused: ``policy`` has the limits.
         socket_options: refused.
         policy: the limits of a turn.
-        on_retry: told of every retry and replay.
-        inner: a transport that does the sending instead of Unbroken's wire. There is no PING then.
+        on_retry: called at every retry and replay.
+        inner: a transport that sends requests instead of Unbroken's wire, without PING.
 
     Raises:
-        UsageError: an option that cannot be honoured.
+        UsageError: an option that is not supported.
     """
 
     library: ClassVar[ModuleType]
@@ -99,7 +99,7 @@ class AsyncRuleTransport:
         self._plain = LibraryTransports(self.library.AsyncHTTPTransport, options, limits)
 
     async def handle_async_request(self, request: Any) -> Any:
-        """See the library. Raises its errors; where a turn failed, the cause is Unbroken's."""
+        """Handle a request; see the library. Raises its errors; after a failed turn the cause is Unbroken's error."""
         ours = self._rule.read(request)
         if ours is None:
             return await (self._inner or self._plain.choose(request)).handle_async_request(request)

@@ -1,7 +1,8 @@
-"""What the transports of every library share: reading a request, errors in the library's tree, options of the wire.
+"""Parts of the transports of every library: reading a request, errors as the library's, options of the wire.
 
-httpx2 and httpx have the same shape, and are handed in. A request that is a generation call of a known dialect, with
-its body in memory, gets the rule. Everything else goes through the library's own transport, untouched.
+httpx2 and httpx have the same interface; the module is an argument. The rule applies to a request that is a generation
+call of a known dialect, with its body in memory. Every other request goes through the library's own transport,
+untouched.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from unbroken.wire.proxies import ProxyRules
 from unbroken.wire.tls import client_context
 
 EXTENSION = "unbroken"
-"""Where the report hangs on a response: ``response.extensions["unbroken"]``."""
+"""The key of the report on a response: ``response.extensions["unbroken"]``."""
 
 
 class LiveReport:
@@ -48,7 +49,7 @@ class LiveReport:
 
     @property
     def now(self) -> Report:
-        """The report as it stands."""
+        """The current report."""
         return self._driver.report
 
     def __repr__(self) -> str:
@@ -56,12 +57,12 @@ class LiveReport:
 
 
 class Rule:
-    """What the transports of one library share.
+    """The rule for the transports of one library.
 
     Args:
         library: the module, ``httpx2`` or ``httpx``.
         policy: the limits.
-        on_retry: told of every retry and replay.
+        on_retry: called at every retry and replay.
     """
 
     def __init__(self, library: ModuleType, policy: Policy | None, on_retry: RetryCallback | None) -> None:
@@ -70,7 +71,7 @@ class Rule:
         self.on_retry = on_retry
 
     def read(self, request: Any) -> tuple[Request, Call] | None:
-        """The generation call that a request makes, or ``None``: then it is not ours."""
+        """Return the generation call that a request makes, or ``None`` for the library's own transport."""
         try:
             body = request.content
         except self.library.RequestNotRead:
@@ -80,17 +81,17 @@ class Rule:
         try:
             ours = Request(request.method, str(request.url), tuple(request.headers.raw), body)
         except UsageError:
-            return None  # the library's own transport says what is wrong with it
+            return None  # the library's own transport reports the error
         call = recognise(ours)
         return (ours, call) if call else None
 
     def timeouts(self, request: Any) -> CallerTimeouts:
-        """The caller's own timeouts, which keep their meaning."""
+        """Return the caller's own timeouts, which keep their meaning."""
         given: Mapping[str, float | None] = request.extensions.get("timeout", {})
         return CallerTimeouts(connect=given.get("connect"), read=given.get("read"), write=given.get("write"))
 
     def response(self, head: Head, stream: Any, driver: Driver | AsyncDriver) -> Any:
-        """The library's response."""
+        """Build the library's response."""
         return self.library.Response(
             head.status,
             headers=list(head.headers),
@@ -99,7 +100,7 @@ class Rule:
         )
 
     def error(self, error: TurnError, request: Any) -> Exception:
-        """The same failure in the library's own tree, so that an SDK treats it as what it is."""
+        """Convert an error to the library's exception for it, which an SDK knows how to treat."""
         library = self.library
         kind: type[Exception] = library.NetworkError
         match error:
@@ -119,9 +120,9 @@ class Rule:
 
 
 class LibraryTransports:
-    """The library's own transports, for whatever is not a generation call: one for each proxy in use.
+    """The library's own transports, for requests that are not generation calls: one for each proxy in use.
 
-    They are made when they are needed: to load a trust store takes tens of milliseconds.
+    They are made on demand: loading a trust store takes tens of milliseconds.
 
     Args:
         make: ``HTTPTransport`` or ``AsyncHTTPTransport``.
@@ -137,7 +138,7 @@ class LibraryTransports:
         self._made: dict[str, Any] = {}
 
     def choose(self, request: Any) -> Any:
-        """The transport for a request."""
+        """Return the transport for a request."""
         proxy = self._proxies.choose(str(request.url))
         url = proxy.url_with_credentials if proxy else ""
         if url not in self._made:
@@ -158,10 +159,10 @@ def wire_options(
     http2: bool,
     proxy: Any,
 ) -> dict[str, Any]:
-    """A transport's options as our wire takes them.
+    """Convert a transport's options to those of the wire.
 
     Raises:
-        UsageError: an option that our wire cannot honour.
+        UsageError: an option that the wire does not support.
     """
     options: dict[str, Any] = {"verify": _with_certificate(verify, cert), "http2": http2}
     if proxy is not None:
@@ -173,7 +174,7 @@ def wire_options(
 
 def _with_certificate(verify: ssl.SSLContext | str | bool, cert: Any) -> ssl.SSLContext | str | bool:
     if cert is None:
-        return verify if isinstance(verify, bool) else client_context(verify)  # what cannot be used is told now
+        return verify if isinstance(verify, bool) else client_context(verify)  # fail now if it cannot be used
     context = client_context(verify)
     files = (cert,) if isinstance(cert, str) else tuple(cert)
     try:
@@ -184,7 +185,7 @@ def _with_certificate(verify: ssl.SSLContext | str | bool, cert: Any) -> ssl.SSL
 
 
 def _proxy_url(proxy: Any) -> str:
-    """The URL of a proxy given as text, as the library's URL or as its ``Proxy``; credentials inside."""
+    """Return the URL, with credentials, of a proxy given as text, as the library's URL or as its ``Proxy``."""
     url = getattr(proxy, "url", proxy)
     if getattr(proxy, "headers", None):
         raise UsageError("proxy headers cannot be sent: give credentials in the proxy's URL")
@@ -201,7 +202,7 @@ def _proxy_url(proxy: Any) -> str:
 
 
 def refuse(**unsupported: Any) -> None:
-    """Refuse options that our wire cannot honour, rather than ignore them.
+    """Refuse options that the wire does not support, rather than ignore them.
 
     Raises:
         UsageError: one of them was given.

@@ -15,21 +15,21 @@ ClientT = TypeVar("ClientT")
 def wrap(
     client: ClientT, *, policy: Policy | None = None, on_retry: RetryCallback | None = None, **options: Any
 ) -> ClientT:
-    """A copy of an SDK's client whose generation calls survive a cut.
+    """Return a copy of an SDK's client that retries and replays generation calls that are cut.
 
     There is one retry budget, Unbroken's: the SDK's own retries are off in the copy. Works for the clients of openai,
-    anthropic and groq, sync and async, and for others of their make. The copy has an HTTP client of its own, which
-    closes with it; environment proxies are used as before.
+    anthropic and groq, sync and async, and for others that are built like them. The copy has an HTTP client of its own,
+    which closes with it; environment proxies are used as before.
 
     Args:
         client: such as ``openai.OpenAI()``.
         policy: the limits of a turn.
-        on_retry: told of every retry and replay.
+        on_retry: called at every retry and replay.
         options: further options of :class:`unbroken.Transport`, such as ``verify`` or ``proxy``.
 
     Raises:
         UsageError: the client cannot be copied with another transport (the docs have a line for each such SDK), or it
-            was given an HTTP client whose proxy and trust would be lost; say them in `options`.
+            was given an HTTP client whose proxy and trust would be lost; pass them in `options`.
     """
     http_client: Any = getattr(client, "_client", None)
     library_name = type(http_client).__mro__[-2].__module__.partition(".")[0] if http_client is not None else ""
@@ -37,7 +37,7 @@ def wrap(
         raise UsageError(
             f"{type(client).__module__}.{type(client).__name__} cannot be wrapped; see docs/sdks.md for its own line"
         )
-    if not options and not type(http_client).__name__.endswith("HttpxClientWrapper"):  # what the SDKs make themselves
+    if not options and not type(http_client).__name__.endswith("HttpxClientWrapper"):  # the SDKs' own client
         raise UsageError(
             f"{type(client).__name__} was given an http_client, whose options cannot be read: pass them to wrap as well"
             " (proxy=, verify=, inner=), or give that http_client transport=unbroken.Transport(...)"

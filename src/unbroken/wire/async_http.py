@@ -54,8 +54,8 @@ class AsyncHttpWire:
 
         Args:
             request: what to send.
-            content: a body of any size, sent as it comes in place of the request's own; its length is what the
-                request's ``Content-Length`` says, or else it is sent in chunks.
+            content: a body of any size, sent as it comes instead of the request's own; its length is the request's
+                ``Content-Length``, or else it is sent in chunks.
         """
         return AsyncHttpExchange(self, request, content)
 
@@ -88,7 +88,7 @@ class AsyncHttpWire:
 
 
 class _AsyncLane:
-    """One connection, serving one exchange at a time: a pool of one over a line of our own."""
+    """One connection, which serves one exchange at a time: a pool of one over its own line."""
 
     def __init__(self, options: PoolOptions, route: ConnectionKey, proxy: Proxy | None) -> None:
         self.route = route
@@ -98,16 +98,16 @@ class _AsyncLane:
         self._idle_since = 0.0
 
     def rest(self) -> bool:
-        """Get ready for another exchange; whether that is possible."""
+        """Prepare for another exchange; return whether that is possible."""
         self._idle_since = time.monotonic()
         return is_idle(list(self.pool.connections)) and self.line.serves_again()
 
     def is_fresh(self) -> bool:
-        """Whether an idle lane is still good."""
+        """Return whether an idle lane can still be used."""
         return time.monotonic() - self._idle_since < KEEP_IDLE and self.line.serves_again()
 
     def close(self, *, abort: bool = False) -> None:
-        self.line.close(abort=abort)  # all that there is to close: httpcore2's part holds nothing but memory
+        self.line.close(abort=abort)  # httpcore2's pool holds only memory
 
 
 class AsyncHttpExchange:
@@ -138,7 +138,7 @@ class AsyncHttpExchange:
         """See :meth:`unbroken.wire.contract.AsyncExchange.read`."""
         async with self._alive():
             self.path.limits = limits
-            # While there is always more to read, anyio never finds the task waiting on uvloop, and cannot cancel it.
+            # On uvloop, anyio cannot cancel a task that always has more to read and so never waits.
             await anyio.lowlevel.checkpoint_if_cancelled()
             if self._body:
                 async for chunk in self._body:
@@ -157,7 +157,7 @@ class AsyncHttpExchange:
             self.path.begin_request(time.monotonic(), info.get("stream_id"))
 
     async def _rest(self) -> None:
-        """The body has ended cleanly."""
+        """Keep the connection after a clean end of the body, or close it."""
         if self._lane is None or self._response is None:
             return
         await self._response.aclose()
@@ -175,11 +175,11 @@ class AsyncHttpExchange:
         body, self._body = self._body, None
         if body:
             with anyio.CancelScope(shield=True), contextlib.suppress(RuntimeError):
-                await body.aclose()  # unless another task is in it, which finds the socket closed
+                await body.aclose()  # fails if another task is in it, which finds the socket closed
 
     @contextlib.asynccontextmanager
     async def _alive(self) -> AsyncIterator[None]:
-        """Whatever is raised inside ends the exchange for good, and says so in our own terms."""
+        """End the exchange after any exception inside, and raise it as a :class:`WireError`."""
         try:
             if self._failure:
                 raise WireError(self._failure.failure, self._failure.detail)

@@ -1,6 +1,6 @@
 """A line: one connection's network, for asyncio and trio, as httpcore2's ``network_backend``.
 
-The decisions are :class:`unbroken.wire.watch.Watch`'s; ``lines`` is its blocking twin.
+:class:`unbroken.wire.watch.Watch` makes the decisions; ``lines`` is the blocking twin.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class AsyncLine(BaseLine, httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Connect; httpcore2's timeout and options are not used: the watch knows better."""
+        """Connect. httpcore2's timeout and options are not used: the watch has the limits."""
         try:
             sock = await connect(host.strip("[]"), port, self.patience)
         except OSError as exc:
@@ -38,7 +38,7 @@ class AsyncLine(BaseLine, httpcore2.AsyncNetworkBackend):
         return AsyncLineStream(self, AsyncTcp(sock, self))
 
     def close(self, *, abort: bool = False) -> None:
-        """Close the socket now, whatever it is doing. May be called again, and from another task."""
+        """Close the socket now, in any state. May be called again, and from another task."""
         self.closed = True
         if self.sock:
             if self.sock.fileno() >= 0:
@@ -47,14 +47,14 @@ class AsyncLine(BaseLine, httpcore2.AsyncNetworkBackend):
 
 
 class AsyncLineStream(httpcore2.AsyncNetworkStream):
-    """The stream that HTTP is spoken over; see httpcore2 for the methods."""
+    """The stream that carries HTTP; see httpcore2 for the methods."""
 
     def __init__(self, line: AsyncLine, transport: AsyncByteStream) -> None:
         self._line = line
         self._transport = transport
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """The next bytes. Between them PING is sent, and the limits are kept."""
+        """Return the next bytes; meanwhile send PING and enforce the limits."""
         line = self._line
         line.listens()
         while True:
@@ -63,7 +63,7 @@ class AsyncLineStream(httpcore2.AsyncNetworkStream):
             try:
                 data = await self._transport.receive(max_bytes)
             except TimeoutError as exc:
-                if exc.errno is not None:  # the kernel's ETIMEDOUT, not our patience
+                if exc.errno is not None:  # the kernel's ETIMEDOUT, not the end of the patience
                     raise line.error(exc) from exc
                 continue
             except (OSError, anyio.ClosedResourceError) as exc:
@@ -74,7 +74,7 @@ class AsyncLineStream(httpcore2.AsyncNetworkStream):
                 return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send bytes. That it fails is no news: there may still be an answer to read, and then how it ended."""
+        """Send bytes. Ignore errors: the response may still arrive, and reading reports how the connection ended."""
         if buffer and not self._line.broken:
             try:
                 await self._transport.send(buffer)
@@ -82,12 +82,12 @@ class AsyncLineStream(httpcore2.AsyncNetworkStream):
                 self._line.broken = exc
 
     async def aclose(self) -> None:
-        """Leave it to the line's owner, who knows whether to close politely."""
+        """Do nothing: the line's owner closes the socket, by FIN or by reset."""
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.AsyncNetworkStream:
-        """Speak TLS from here on."""
+        """Start TLS."""
         tls = AsyncTls(self._transport, ssl_context, (server_hostname or "").strip("[]") or None)
         while True:
             try:
@@ -102,7 +102,7 @@ class AsyncLineStream(httpcore2.AsyncNetworkStream):
         return AsyncLineStream(self._line, tls)
 
     def get_extra_info(self, info: str) -> Any:
-        """``ssl_object`` tells httpcore2 which protocol was agreed on."""
+        """Return what httpcore2 asks for; its ``ssl_object`` has the negotiated protocol."""
         if info == "ssl_object" and isinstance(self._transport, AsyncTls):
             return self._transport.object
         if info == "is_readable":

@@ -1,4 +1,4 @@
-"""Name resolution and connecting for asyncio and trio; ``resolving`` says more, and is the blocking twin."""
+"""Name resolution and connecting for asyncio and trio; ``resolving`` is the blocking twin and has the details."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Byte transports for asyncio and trio; ``sockets`` says more, and is the blocking twin.
+"""Byte transports for asyncio and trio; ``sockets`` is the blocking twin and has the details.
 
-They wait for the socket and then read it themselves, because asyncio's own transports give up what has arrived when a
-write fails, and with it the answer of a server that refuses a request which is still being sent.
+They wait for the socket and then read it themselves, because asyncio's own transports discard received bytes when a
+write fails, and with them the response of a server that refuses a request which is still being sent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from unbroken.wire.sockets import CHUNK, Pacer, TlsBuffers
 
 
 class AsyncByteStream(Protocol):
-    """Moves bytes."""
+    """A transport of bytes."""
 
     async def receive(self, max_bytes: int) -> bytes:
         """As :meth:`unbroken.wire.sockets.ByteStream.receive`."""
@@ -37,7 +37,7 @@ class AsyncTcp:
         """See :class:`AsyncByteStream`."""
         while True:
             with anyio.move_on_after(self._pacer.patience()) as scope:
-                await anyio.wait_readable(self._sock)  # always: it is also where a cancellation is noticed
+                await anyio.wait_readable(self._sock)  # always: a cancellation is noticed here
             if scope.cancelled_caught:
                 raise TimeoutError
             with contextlib.suppress(BlockingIOError):
@@ -56,7 +56,7 @@ class AsyncTcp:
 
 
 class AsyncTls:
-    """TLS over another transport. :meth:`handshake` comes first."""
+    """TLS over another transport. Call :meth:`handshake` first."""
 
     def __init__(self, below: AsyncByteStream, context: ssl.SSLContext, hostname: str | None) -> None:
         self._below = below
@@ -73,7 +73,7 @@ class AsyncTls:
                 await self._fill()
             except ssl.SSLError:
                 with contextlib.suppress(OSError):
-                    await self._flush()  # the alert that tells the server why
+                    await self._flush()  # the alert with the reason
                 raise
 
     async def receive(self, max_bytes: int) -> bytes:

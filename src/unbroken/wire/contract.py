@@ -1,14 +1,14 @@
-"""What a driver may expect of a wire.
+"""The contract between a driver and a wire.
 
 * An exchange ends within 100 ms of being closed or cancelled, in every phase, before the headers too: a request left
-  running is a bill.
-* Bytes reach the caller the moment they are on the wire.
+  running costs money.
+* Bytes reach the caller as soon as they arrive.
 * Every failure is a :class:`unbroken.errors.WireError`; nothing else is raised but cancellation, Ctrl-C and, before
   anything happens, a :class:`unbroken.errors.UsageError` about a proxy or a CA file.
-* A turn has its connection to itself; one that ended cleanly is kept for a while and used again.
-* After a failure an exchange stays dead: to read on raises the same failure again.
+* An exchange has its connection to itself; after a clean end the connection is kept for a while and used again.
+* After a failure an exchange stays failed: reading on raises the same failure again.
 
-``send`` and ``read`` take the limits that hold from now on (:class:`unbroken.core.actions.Limits`).
+``send`` and ``read`` take the limits that apply from then on (:class:`unbroken.core.actions.Limits`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from unbroken.core.http import Head, Request
 
 
 class Path(Protocol):
-    """What is known of the path under an exchange."""
+    """The state of the connection of an exchange."""
 
     @property
     def round_trip(self) -> float | None:
@@ -35,7 +35,7 @@ class Path(Protocol):
         """Bytes received on this connection during the exchange, as HTTP sees them (after TLS)."""
 
     def silent(self, now: float) -> float:
-        """Seconds since the last byte on the wire, either way."""
+        """Return the seconds since the last byte on the wire, either way."""
 
 
 class Exchange(Protocol):
@@ -43,7 +43,7 @@ class Exchange(Protocol):
 
     @property
     def path(self) -> Path:
-        """What is known of the path; another object after :meth:`send` has begun."""
+        """The state of the connection; another object after :meth:`send` has begun."""
 
     def send(self, limits: Limits) -> Head:
         """Connect, send the request and wait for the headers.
@@ -53,7 +53,7 @@ class Exchange(Protocol):
         """
 
     def read(self, limits: Limits) -> bytes:
-        """The next bytes of the body, ``b""`` at its clean end.
+        """Return the next bytes of the body, ``b""`` at its clean end.
 
         Raises:
             WireError: the network failed, or a limit passed.
@@ -67,10 +67,10 @@ class Exchange(Protocol):
 
 
 class Wire(Protocol):
-    """Makes exchanges, blocking."""
+    """A factory of exchanges, blocking."""
 
     def exchange(self, request: Request) -> Exchange:
-        """A fresh exchange; nothing happens before :meth:`Exchange.send`."""
+        """Return a new exchange; nothing happens before :meth:`Exchange.send`."""
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -94,7 +94,7 @@ class AsyncExchange(Protocol):
 
 
 class AsyncWire(Protocol):
-    """Makes exchanges, for asyncio and trio."""
+    """A factory of exchanges, for asyncio and trio."""
 
     def exchange(self, request: Request) -> AsyncExchange:
         """As :meth:`Wire.exchange`."""

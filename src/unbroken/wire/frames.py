@@ -1,6 +1,6 @@
-"""The little of HTTP/2 framing that the network stream must see itself: PING and GOAWAY (RFC 9113, section 6).
+"""The part of HTTP/2 framing that the network stream handles itself: PING and GOAWAY (RFC 9113, section 6).
 
-HTTP/2 proper is h2's business. But httpcore2 never asks h2 for a PING, and h2 treats a graceful GOAWAY as the end of
+h2 handles the rest of HTTP/2. But httpcore2 never asks h2 for a PING, and h2 treats a graceful GOAWAY as the end of
 the connection, although a stream that it covers goes on (RFC 9113, section 6.8). So PING frames are written between
 h2's frames, and GOAWAY frames are taken out before h2 sees them.
 """
@@ -13,10 +13,10 @@ HEADER = 9
 PING, GOAWAY = 0x6, 0x7
 ACK = 0x1
 MAX_CONTROL_FRAME = 16 * 1024
-"""A PING or GOAWAY beyond this is passed on for h2 to refuse."""
+"""A longer PING or GOAWAY is passed on for h2 to refuse."""
 
 OPAQUE = b"unbroken"
-"""The eight bytes that our PINGs carry."""
+"""The eight bytes that the PINGs sent here carry."""
 
 PING_FRAME = bytes([0, 0, 8, PING, 0, 0, 0, 0, 0]) + OPAQUE
 
@@ -36,21 +36,21 @@ ERROR_NAMES = {
     0xC: "INADEQUATE_SECURITY",
     0xD: "HTTP_1_1_REQUIRED",
 }
-"""RFC 9113, section 7."""
+"""The names of error codes (RFC 9113, section 7)."""
 
 
 def error_name(code: int) -> str:
-    """The name of an HTTP/2 error code."""
+    """Return the name of an HTTP/2 error code."""
     return ERROR_NAMES.get(code, f"0x{code:x}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GoAway:
-    """The server will take no further streams.
+    """A GOAWAY frame: the server takes no further streams.
 
     Attributes:
-        last_stream: the highest stream that it has processed or will.
-        error: name of its error code; ``NO_ERROR`` for a graceful shutdown.
+        last_stream: the highest stream that the server has processed or will.
+        error: name of the error code; ``NO_ERROR`` for a graceful shutdown.
     """
 
     last_stream: int
@@ -58,10 +58,10 @@ class GoAway:
 
 
 class Inbound:
-    """Watches the frames that arrive, and takes GOAWAY out of them.
+    """A filter of the frames that arrive: takes out GOAWAY and the answers to PING, and records them.
 
     Attributes:
-        pongs: how many of our PINGs have been answered.
+        pongs: how many PINGs sent here have been answered.
         goaway: the last GOAWAY, if one came.
     """
 
@@ -72,7 +72,7 @@ class Inbound:
         self._passing = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes from the wire; return those that h2 shall see."""
+        """Take bytes from the wire; return those for h2."""
         out = bytearray()
         data = self._held + data
         at = 0
@@ -92,7 +92,7 @@ class Inbound:
         return bytes(out)
 
     def _frame(self, data: bytes, at: int) -> int | None:
-        """Look at the frame at ``at``: how many bytes of it to leave out, or ``None`` to wait for more."""
+        """Look at the frame at ``at``; return how many bytes of it to leave out, or ``None`` to wait for more."""
         if len(data) - at < HEADER:
             return None
         size = HEADER + int.from_bytes(data[at : at + 3])

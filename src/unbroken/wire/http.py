@@ -71,7 +71,7 @@ class HttpWire:
             lane.close()
 
     def take(self, request: Request) -> _Lane:
-        """A lane of the exchange's own: an idle one that is still good, or a fresh one.
+        """Return a lane for one exchange: an idle one that can still be used, or a new one.
 
         Raises:
             UsageError: the environment names a malformed proxy, or the CA file cannot be used.
@@ -100,7 +100,7 @@ class HttpWire:
 
 
 class _Lane:
-    """One connection, serving one exchange at a time: a pool of one over a line of our own."""
+    """One connection, which serves one exchange at a time: a pool of one over its own line."""
 
     def __init__(self, options: PoolOptions, route: ConnectionKey, proxy: Proxy | None) -> None:
         self.route = route
@@ -110,16 +110,16 @@ class _Lane:
         self._idle_since = 0.0
 
     def rest(self) -> bool:
-        """Get ready for another exchange; whether that is possible."""
+        """Prepare for another exchange; return whether that is possible."""
         self._idle_since = time.monotonic()
         return is_idle(list(self.pool.connections)) and self.line.serves_again()
 
     def is_fresh(self) -> bool:
-        """Whether an idle lane is still good."""
+        """Return whether an idle lane can still be used."""
         return time.monotonic() - self._idle_since < KEEP_IDLE and self.line.serves_again()
 
     def close(self, *, abort: bool = False) -> None:
-        self.line.close(abort=abort)  # all that there is to close: httpcore2's part holds nothing but memory
+        self.line.close(abort=abort)  # httpcore2's pool holds only memory
 
 
 class HttpExchange:
@@ -139,7 +139,7 @@ class HttpExchange:
         """See :meth:`unbroken.wire.contract.Exchange.send`."""
         with self._alive():
             lane = self._lane = self._wire.take(self._request)
-            if self._failure:  # closed meanwhile by another thread, which found no lane
+            if self._failure:  # another thread closed the exchange before it had a lane
                 raise self._failure
             self.path = Watch(limits, time.monotonic())
             lane.line.serve(self.path)
@@ -164,14 +164,14 @@ class HttpExchange:
         if self._user in (None, threading.get_ident()):
             self._drop()
         elif lane:
-            lane.line.interrupt()  # who is in it finds out, and drops it
+            lane.line.interrupt()  # the thread that is in it fails, and drops it
 
     def _trace(self, name: str, info: dict[str, Any]) -> None:
         if begins_request(name, info):
             self.path.begin_request(time.monotonic(), info.get("stream_id"))
 
     def _rest(self) -> None:
-        """The body has ended cleanly."""
+        """Keep the connection after a clean end of the body, or close it."""
         if self._lane is None or self._response is None:
             return
         self._response.close()
@@ -190,7 +190,7 @@ class HttpExchange:
 
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
-        """Whatever is raised inside ends the exchange for good, and says so in our own terms."""
+        """End the exchange after any exception inside, and raise it as a :class:`WireError`."""
         self._user = threading.get_ident()
         try:
             if self._failure:

@@ -1,7 +1,7 @@
-"""A second wire: over any transport of httpx2 or httpx that is handed in.
+"""A second wire, over any given transport of httpx2 or httpx.
 
-The sockets are the transport's own. So there is no PING, and blocking code can be held up in it as long as its read
-timeout lasts; that is set from the limits.
+The transport owns the sockets. So there is no PING, and a blocking call can last as long as its read timeout, which is
+set from the limits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from unbroken.errors import WireError
 
 
 class InnerPath:
-    """What can be known of the path under a transport that is handed in; see :class:`unbroken.wire.contract.Path`."""
+    """The known state of a given transport's connection; see :class:`unbroken.wire.contract.Path`."""
 
     round_trip: float | None = None
 
@@ -30,17 +30,17 @@ class InnerPath:
         self._heard_at = time.monotonic()
 
     def silent(self, now: float) -> float:
-        """Seconds since the last bytes that the transport handed on."""
+        """Return the seconds since the last bytes that the transport handed on."""
         return max(0.0, now - self._heard_at)
 
     def heard(self, chunk: bytes) -> None:
-        """Bytes have come."""
+        """Record bytes that have come."""
         self.received += len(chunk)
         self._heard_at = time.monotonic()
 
 
 class _Exchange:
-    """What both exchanges share."""
+    """The common part of both exchanges."""
 
     def __init__(self, library: ModuleType, inner: Any, request: Request) -> None:
         self.path = InnerPath()
@@ -51,7 +51,7 @@ class _Exchange:
 
     def _outgoing(self, limits: Limits) -> Any:
         request = self._request
-        self.path.sent = True  # what the transport does is not seen from here: it may have been sent
+        self.path.sent = True  # the transport does not say: it may have been sent
         return self._library.Request(
             request.method,
             request.url,
@@ -79,7 +79,7 @@ class _Exchange:
         return Head(response.status_code, tuple(response.headers.raw), version)
 
     def _error(self, exc: Exception, limits: Limits) -> WireError:
-        """What an error of the library means."""
+        """Convert an error of the library to a wire error."""
         library = self._library
         if isinstance(exc, WireError):
             return exc
@@ -110,7 +110,7 @@ _FAILURES = (
     ("RemoteProtocolError", Failure.TRUNCATED),
     ("NetworkError", Failure.RESET),
 )
-"""The library's errors, the first that fits."""
+"""The library's errors; the first that fits applies."""
 
 
 class InnerExchange(_Exchange):
@@ -194,7 +194,7 @@ class AsyncInnerExchange(_Exchange):
 
 
 class InnerWire:
-    """See :class:`unbroken.wire.contract.Wire`; the transport is closed by whoever handed it in.
+    """See :class:`unbroken.wire.contract.Wire`; it does not close the transport.
 
     Args:
         library: ``httpx2`` or ``httpx``.
@@ -210,7 +210,7 @@ class InnerWire:
         return InnerExchange(self._library, self._inner, request)
 
     def close(self) -> None:
-        """Nothing is kept here."""
+        """Do nothing: no connection is kept here."""
 
 
 class AsyncInnerWire:
@@ -225,7 +225,7 @@ class AsyncInnerWire:
         return AsyncInnerExchange(self._library, self._inner, request)
 
     async def aclose(self) -> None:
-        """Nothing is kept here."""
+        """Do nothing: no connection is kept here."""
 
 
 def _shorter(ours: float, callers: float | None) -> float:

@@ -1,4 +1,4 @@
-"""What a line knows and decides, whether it waits blocking (``lines``) or not (``async_lines``)."""
+"""State and decisions of a line, the same for the blocking one (``lines``) and the other (``async_lines``)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class BaseLine:
 
     Attributes:
         proxied: whether it leads to a proxy.
-        frames: what is seen of the HTTP/2 frames, ``None`` for HTTP/1.1.
+        frames: the filter of incoming HTTP/2 frames, ``None`` for HTTP/1.1.
         sock: the connected socket.
         closed: whether it was closed here.
-        broken: why nothing can be written any more.
+        broken: the error after which nothing can be written any more.
     """
 
     def __init__(self, *, proxied: bool) -> None:
@@ -33,35 +33,35 @@ class BaseLine:
         self._watch: Watch
 
     def serve(self, watch: Watch) -> None:
-        """Serve an exchange that this watch watches."""
+        """Serve the exchange of this watch."""
         self._watch = watch
         if self.frames:
             watch.speak_http2(self.frames)
 
     def connected(self, sock: socket.socket) -> None:
-        """The socket to use. It is tuned here, because httpcore2's socket options do not reach one behind a proxy."""
+        """Use this socket. Tune it here, because httpcore2's socket options do not reach one behind a proxy."""
         self.sock = sock
-        if self.closed:  # meanwhile, by another thread or task, which found no socket
+        if self.closed:  # by another thread or task, before there was a socket
             sock.close()
         limits = self._watch.limits
         tune(sock, limits.ping or 10.0, limits.ping_timeout)
 
     def agreed(self, protocol: str | None) -> None:
-        """TLS stands, and this is the protocol to be spoken in it; begin to watch the frames of HTTP/2."""
+        """Take the protocol that TLS negotiated; for HTTP/2, begin to filter the frames."""
         if protocol == "h2":
             self.frames = Inbound()
             self._watch.speak_http2(self.frames)
 
     def serves_again(self) -> bool:
-        """Whether another exchange may use the connection."""
+        """Return whether another exchange may use the connection."""
         if self.sock is None or self.closed or self.broken or (self.frames and self.frames.goaway):
             return False
         return not readable(self.sock)
 
-    # What a stream asks and tells
+    # Calls of the stream
 
     def patience(self, *, reading: bool = True) -> float:
-        """Seconds that may be waited now.
+        """Return the seconds that may be waited now.
 
         Raises:
             WireError: a limit of the exchange has passed, or it was closed here.
@@ -73,26 +73,26 @@ class BaseLine:
         return self._watch.wait(now, reading=reading)
 
     def listens(self) -> None:
-        """Somebody listens from now on."""
+        """Record that a read begins."""
         self._watch.listens(time.monotonic())
 
     def ping(self) -> bytes:
-        """A PING that is due, or ``b""``."""
+        """Return a PING that is due, or ``b""``."""
         return self._watch.ping(time.monotonic())
 
     def wrote(self) -> None:
-        """Bytes were accepted by the network."""
+        """Record that the network accepted bytes."""
         self._watch.wrote(time.monotonic())
 
     def heard(self, data: bytes) -> bytes:
-        """Bytes have come; return those that HTTP shall see."""
+        """Record bytes that have come; return those for HTTP."""
         return self._watch.heard(data, time.monotonic())
 
     def end(self) -> bytes:
-        """The other side has ended the connection; return ``b""`` where only HTTP can tell whether it may.
+        """Handle the other side's end of the connection; return ``b""`` if only HTTP knows whether it is a failure.
 
         Raises:
-            WireError: it may not.
+            WireError: it is a failure.
         """
         if self.frames and self.broken:
             raise self.error(self.broken)
@@ -101,7 +101,7 @@ class BaseLine:
         return b""
 
     def error(self, exc: Exception) -> WireError:
-        """What an exception of the network means."""
+        """Convert an exception of the network to a wire error."""
         if self.closed:
             return WireError(Failure.CANCELLED)
         error = wire_error(exc, sent=self._watch.sent, proxied=self.proxied)

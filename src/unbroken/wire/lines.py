@@ -1,7 +1,7 @@
 """A line: one connection's network, blocking, as httpcore2's ``network_backend``.
 
-It connects, carries the stream, keeps the deadlines of the exchange that it presently serves, and sends PING. The
-decisions are :class:`unbroken.wire.watch.Watch`'s; ``async_lines`` is its twin.
+It connects, carries the stream, enforces the deadlines of the exchange that it currently serves, and sends PING.
+:class:`unbroken.wire.watch.Watch` makes the decisions; ``async_lines`` is the twin.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Line(BaseLine, httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        """Connect; httpcore2's timeout and options are not used: the watch knows better."""
+        """Connect. httpcore2's timeout and options are not used: the watch has the limits."""
         try:
             sock = connect(host.strip("[]"), port, self.patience)
         except OSError as exc:
@@ -43,21 +43,21 @@ class Line(BaseLine, httpcore2.NetworkBackend):
             close(self.sock, abort=abort)
 
     def interrupt(self) -> None:
-        """Have the thread that is in it leave; what it does fails."""
+        """Wake the thread that is in the socket; its operation fails."""
         self.closed = True
         if self.sock:
             wake(self.sock)
 
 
 class LineStream(httpcore2.NetworkStream):
-    """The stream that HTTP is spoken over; see httpcore2 for the methods."""
+    """The stream that carries HTTP; see httpcore2 for the methods."""
 
     def __init__(self, line: Line, transport: ByteStream) -> None:
         self._line = line
         self._transport = transport
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """The next bytes. Between them PING is sent, and the limits are kept."""
+        """Return the next bytes; meanwhile send PING and enforce the limits."""
         line = self._line
         line.listens()
         while True:
@@ -66,7 +66,7 @@ class LineStream(httpcore2.NetworkStream):
             try:
                 data = self._transport.receive(max_bytes)
             except TimeoutError as exc:
-                if exc.errno is not None:  # the kernel's ETIMEDOUT, not our patience
+                if exc.errno is not None:  # the kernel's ETIMEDOUT, not the end of the patience
                     raise line.error(exc) from exc
                 continue
             except OSError as exc:
@@ -77,7 +77,7 @@ class LineStream(httpcore2.NetworkStream):
                 return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send bytes. That it fails is no news: there may still be an answer to read, and then how it ended."""
+        """Send bytes. Ignore errors: the response may still arrive, and reading reports how the connection ended."""
         if buffer and not self._line.broken:
             try:
                 self._transport.send(buffer)
@@ -85,12 +85,12 @@ class LineStream(httpcore2.NetworkStream):
                 self._line.broken = exc
 
     def close(self) -> None:
-        """Leave it to the line's owner, who knows whether to close politely."""
+        """Do nothing: the line's owner closes the socket, by FIN or by reset."""
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
-        """Speak TLS from here on."""
+        """Start TLS."""
         tls = Tls(self._transport, ssl_context, (server_hostname or "").strip("[]") or None)
         while True:
             try:
@@ -105,7 +105,7 @@ class LineStream(httpcore2.NetworkStream):
         return LineStream(self._line, tls)
 
     def get_extra_info(self, info: str) -> Any:
-        """``ssl_object`` tells httpcore2 which protocol was agreed on."""
+        """Return what httpcore2 asks for; its ``ssl_object`` has the negotiated protocol."""
         if info == "ssl_object" and isinstance(self._transport, Tls):
             return self._transport.object
         if info == "is_readable":

@@ -1,4 +1,4 @@
-"""The one table from other people's exceptions to our own failures."""
+"""Conversion of other libraries' exceptions to failures, in one place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NO_SUCH_HOST = {
 _QUOTED = re.compile(r""":?\s*(?:bytearray\()?\bb['"]""")
 """Where h11 and h2 begin to quote bytes: a header's value, a line that could not be read."""
 
-# RFC 1928, section 6, as httpcore2 words the replies, and HTTP statuses of CONNECT.
+# The replies of RFC 1928, section 6, in httpcore2's words, and HTTP statuses of CONNECT.
 _PROXY_WORDS = (
     (re.compile(r"^407|username/password|^Requested .* but got"), Failure.PROXY_AUTH),
     (re.compile(r"not allowed by ruleset|not supported|^4\d\d"), Failure.PROXY_REFUSED),
@@ -43,11 +43,11 @@ _PROXY_WORDS = (
 
 
 def wire_error(exc: Exception, *, sent: bool, proxied: bool) -> WireError:
-    """What an exception from below means.
+    """Convert an exception of a lower layer to a wire error.
 
     Args:
         exc: anything that httpcore2, h2, anyio, ssl or a socket has raised.
-        sent: whether the request may have left; before that a strange exception is the proxy's doing.
+        sent: whether the request may have left; before that the proxy causes an unknown exception.
         proxied: whether there is a proxy on the way.
     """
     if isinstance(exc, WireError):
@@ -67,7 +67,7 @@ def wire_error(exc: Exception, *, sent: bool, proxied: bool) -> WireError:
 
 
 def _causes(exc: BaseException | None) -> list[BaseException]:
-    """The exception and what it says it came from, outermost first; a group stands for its first member."""
+    """Return the exception and its explicit causes, outermost first; of a group, only the first member."""
     chain: list[BaseException] = []
     while exc is not None and exc not in chain:
         chain.append(exc)
@@ -110,7 +110,7 @@ def _protocol_error(exc: httpcore2.RemoteProtocolError) -> WireError | None:
     if "without sending complete" in words:
         return WireError(Failure.TRUNCATED)
     if isinstance(reason, h2.exceptions.ProtocolError):
-        return None  # h2's own words are better
+        return None  # h2's own exception says more
     return WireError(Failure.BROKEN_FRAMING, _line(words))
 
 
@@ -131,7 +131,7 @@ def _os_error(exc: OSError, *, sent: bool, proxied: bool) -> WireError:
     if failure is Failure.DEAD_PATH and not sent:
         failure = Failure.CONNECT_TIMEOUT
     elif failure is Failure.NO_ROUTE and sent:
-        failure = Failure.DEAD_PATH  # the network went away under a standing connection
+        failure = Failure.DEAD_PATH  # the network went down under an open connection
     if proxied and not sent and failure in (Failure.CONNECTION_REFUSED, Failure.NO_ROUTE):
         return WireError(Failure.PROXY_UNREACHABLE, failure.phrase)
     detail = "" if failure in (Failure.RESET, Failure.CONNECTION_REFUSED) else (exc.strerror or "")
@@ -146,5 +146,5 @@ def _proxy_error(words: str) -> WireError:
 
 
 def _line(said: BaseException | str) -> str:
-    """The first line of what was said, without what it quotes: that may be a key, or the model's words."""
+    """Return the first line of a message, without quoted bytes: they may be a key, or the model's words."""
     return _QUOTED.split(str(said), maxsplit=1)[0].partition("\n")[0][:200]

@@ -1,9 +1,9 @@
-"""Which proxy a request goes through: an explicit one for every host, or the environment's.
+"""The proxy of a request: an explicit one for every host, or the environment's.
 
 The environment is read as curl and Go read it: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, the
 lower-case name first; ``HTTP_PROXY`` in upper case is ignored in a CGI program, where a client could set it (httpoxy).
 ``NO_PROXY`` is a list of hosts (with their subdomains), ``host:port``, addresses, networks in CIDR form, or ``*``. On
-Windows and macOS, where the environment says nothing, the system's settings are used.
+Windows and macOS, if the environment names no proxy, the system's settings are used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy, checked.
+    """A validated proxy.
 
     Attributes:
         scheme: one of :data:`SCHEMES`. With both SOCKS schemes the proxy resolves names.
@@ -44,17 +44,17 @@ class Proxy:
 
     @property
     def url_with_credentials(self) -> str:
-        """The whole URL; for handing on to another library, never for a message."""
+        """The whole URL, for another library, never for a message."""
         credentials = f"{quote(self.auth[0], safe='')}:{quote(self.auth[1], safe='')}@" if self.auth else ""
         return self.url.replace("://", f"://{credentials}", 1)
 
 
 def parse_proxy(url: str, source: str = "the proxy") -> Proxy:
-    """Read a proxy's URL; ``host:port`` means ``http://host:port``, as curl has it.
+    """Read a proxy's URL; ``host:port`` means ``http://host:port``, as for curl.
 
     Raises:
-        UsageError: no such scheme, or no host. Never answered by a direct connection: that could leak what the proxy
-            was there to protect.
+        UsageError: not a URL, an unknown scheme, a bad port, or no host. There is no fallback to a direct connection:
+            it could leak what the proxy protects.
     """
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
@@ -74,11 +74,11 @@ def parse_proxy(url: str, source: str = "the proxy") -> Proxy:
 
 
 class ProxyRules:
-    """Chooses the proxy of a URL.
+    """The choice of the proxy of a URL.
 
     Args:
-        proxy: an explicit proxy for every host, which wins over the environment and over ``NO_PROXY``; ``None`` to
-            read the environment; ``""`` for none at all.
+        proxy: an explicit proxy for every host, which takes precedence over the environment and ``NO_PROXY``;
+            ``None`` to read the environment; ``""`` for none at all.
         environ: the environment, such as ``os.environ``.
 
     Raises:
@@ -91,7 +91,7 @@ class ProxyRules:
         self._use_system = proxy is None
 
     def choose(self, url: str) -> Proxy | None:
-        """The proxy for ``url``, or ``None`` for a direct connection.
+        """Return the proxy for ``url``, or ``None`` for a direct connection.
 
         Raises:
             UsageError: the environment names a malformed proxy.

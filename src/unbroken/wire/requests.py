@@ -1,4 +1,4 @@
-"""How a request is put to httpcore2, the same for sync and async."""
+"""Requests and responses in httpcore2's form, the same for sync and async."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unbroken.wire.proxies import Proxy, ProxyRules
 from unbroken.wire.tls import client_context
 
 KEEP_IDLE = 15.0
-"""Seconds for which an idle connection is kept. Longer would save little: behind a NAT it might be dead by then."""
+"""Seconds for which an idle connection is kept. Longer saves little: behind a NAT it may be dead by then."""
 
 MAX_IDLE = 8
 """How many idle connections are kept."""
@@ -27,21 +27,21 @@ _FRAMING = (b"content-length", b"transfer-encoding")
 
 
 class ConnectionKey(tuple[str, str, int]):
-    """Where a connection leads: scheme, host and port. Connections with equal routes can stand in for each other."""
+    """The route of a connection: scheme, host and port. Connections with equal routes are interchangeable."""
 
     @classmethod
     def of(cls, request: Request) -> ConnectionKey:
-        """The route of a request."""
+        """Return the route of a request."""
         parts = request.parts
         return cls((parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]))
 
 
 class PoolOptions:
-    """What every connection of a wire has in common.
+    """The options that all connections of a wire share.
 
     Args:
-        proxies: which proxy a URL goes through.
-        verify: see :func:`unbroken.wire.tls.client_context`. Loaded when the first https URL comes.
+        proxies: the rules that choose the proxy of a URL.
+        verify: see :func:`unbroken.wire.tls.client_context`. Loaded for the first https URL.
         http2: whether to offer HTTP/2.
     """
 
@@ -53,11 +53,11 @@ class PoolOptions:
         self._proxy_context: ssl.SSLContext | None = None
 
     def proxy_for(self, request: Request) -> Proxy | None:
-        """The proxy that a request goes through."""
+        """Return the proxy that a request goes through."""
         return self._proxies.choose(request.url)
 
     def for_route(self, route: ConnectionKey, proxy: Proxy | None) -> dict[str, Any]:
-        """Arguments for a pool of one connection.
+        """Return the arguments for a pool of one connection.
 
         Raises:
             UsageError: the CA file cannot be used.
@@ -77,19 +77,19 @@ class PoolOptions:
             context = self._proxy_context = self._proxy_context or client_context(self._verify)
         auth = tuple(part.encode() for part in proxy.auth) if proxy.auth else None
         url = httpcore2.URL(scheme=proxy.scheme, host=proxy.host, port=proxy.port, target="/")
-        return httpcore2.Proxy(url, auth=auth, ssl_context=context)  # type: ignore[arg-type]  # a pair, as it asks
+        return httpcore2.Proxy(url, auth=auth, ssl_context=context)  # type: ignore[arg-type]  # it is a pair, as needed
 
 
 def to_httpcore(
     request: Request, trace: Any, proxy: Proxy | None, content: AsyncIterable[bytes] | None = None
 ) -> httpcore2.Request:
-    """The request in httpcore2's form, with ``Host`` and the framing of its body.
+    """Convert a request to httpcore2's form, with ``Host`` and the framing of its body.
 
     Args:
         request: what to send.
-        trace: told of httpcore2's steps.
-        proxy: the proxy it goes through.
-        content: sent in place of the request's own body, framed as the request's headers say, or else in chunks.
+        trace: called at httpcore2's steps.
+        proxy: the proxy that the request goes through.
+        content: sent instead of the request's own body, framed as the request's headers say, or else in chunks.
     """
     parts = request.parts
     host = parts.hostname or ""
@@ -116,10 +116,10 @@ def to_httpcore(
 
 
 def to_head(response: httpcore2.Response, proxy: Proxy | None) -> Head:
-    """Status and headers of httpcore2's response.
+    """Return the status and headers of httpcore2's response.
 
     Raises:
-        WireError: they are the proxy's, which asks for credentials (RFC 9110, section 15.5.8).
+        WireError: the response is the proxy's, which asks for credentials (RFC 9110, section 15.5.8).
     """
     if response.status == 407 and proxy:
         raise WireError(Failure.PROXY_AUTH, "407")
@@ -128,16 +128,16 @@ def to_head(response: httpcore2.Response, proxy: Proxy | None) -> Head:
 
 
 def begins_request(name: str, info: dict[str, Any]) -> bool:
-    """Whether an event of httpcore2's trace says that our request (not the CONNECT before it) is about to be sent."""
+    """Return whether a trace event of httpcore2 says that the request (not its CONNECT) is about to be sent."""
     with contextlib.suppress(KeyError):
         return name.endswith(".send_request_headers.started") and info["request"].method != b"CONNECT"
     return False
 
 
 def is_idle(connections: list[Any]) -> bool:
-    """Whether a pool's one connection could serve again, going by HTTP.
+    """Return whether a pool's one connection can serve again, according to HTTP.
 
-    It must not where more has come than the answer: httpcore2 would take that for the answer to the next request.
+    It cannot if more has come than the response: httpcore2 would take that for the response to the next request.
     """
     if [connection.is_idle() for connection in connections] != [True]:
         return False

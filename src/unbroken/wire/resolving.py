@@ -1,10 +1,10 @@
 """Name resolution and connecting that a Ctrl-C, a cancellation and a deadline can interrupt.
 
-``getaddrinfo`` blocks inside C, deaf to signals and without a timeout; so it runs on a daemon thread, for which nobody
-waits longer than he likes: not even the interpreter when it ends. Addresses are then tried side by side, a quarter of
-a second apart (RFC 8305, "Happy Eyeballs"): a broken IPv6 costs that much, not ten seconds.
+``getaddrinfo`` blocks inside C, without a timeout and without handling signals; so it runs on a daemon thread, which a
+caller can abandon and for which the interpreter does not wait at its end. Addresses are then tried in parallel, a
+quarter of a second apart (RFC 8305, "Happy Eyeballs"): a broken IPv6 costs that much, not ten seconds.
 
-:class:`Lookup` and :class:`Race` do no waiting; ``async_resolving`` waits for them in its own way.
+:class:`Lookup` and :class:`Race` also serve ``async_resolving``, which waits for them in its own way.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ STAGGER = 0.25
 """Seconds between attempts on different addresses (RFC 8305, section 5)."""
 
 SLICE = 0.02
-"""Longest wait in one go, in seconds, so that a close from another thread is noticed."""
+"""Longest single wait, in seconds, so that a close from another thread is noticed."""
 
 Address = tuple[socket.AddressFamily, Any]
-"""A family and what :meth:`socket.socket.connect` takes for it."""
+"""A family and its address for :meth:`socket.socket.connect`."""
 
 Patience = Callable[[], float]
-"""Says how many seconds may be waited now; raises when it is time to give up."""
+"""A function that returns how many seconds may be waited now; it raises when it is time to give up."""
 
 
 def connect(host: str, port: int, patience: Patience) -> socket.socket:
@@ -40,7 +40,7 @@ def connect(host: str, port: int, patience: Patience) -> socket.socket:
     Args:
         host: name or address.
         port: TCP port.
-        patience: how long to go on.
+        patience: how long to wait.
 
     Raises:
         OSError: no address could be reached; the first failure is raised. :class:`socket.gaierror` is one.
@@ -53,10 +53,10 @@ def connect(host: str, port: int, patience: Patience) -> socket.socket:
 
 
 def resolve(host: str, port: int, patience: Patience) -> list[Address]:
-    """The addresses of a host.
+    """Return the addresses of a host.
 
     Raises:
-        socket.gaierror: there are none.
+        socket.gaierror: no such host, or no answer.
     """
     if is_address(host):
         return look_up(host, port)
@@ -81,7 +81,7 @@ def look_up(host: str, port: int) -> list[Address]:
 
 
 def is_address(host: str) -> bool:
-    """Whether ``host`` is an IP address rather than a name."""
+    """Return whether ``host`` is an IP address rather than a name."""
     for family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError, ValueError):
             socket.inet_pton(family, host)
@@ -90,10 +90,10 @@ def is_address(host: str) -> bool:
 
 
 class Lookup:
-    """A lookup on a daemon thread. Leaving the context abandons it; nothing but the thread is left then.
+    """A lookup on a daemon thread. Leaving the context abandons it; only the thread remains.
 
     Attributes:
-        bell: becomes readable when the result is there.
+        bell: a socket that becomes readable when the result is there.
     """
 
     def __init__(self) -> None:
@@ -102,14 +102,14 @@ class Lookup:
         self._outcome: list[Address] | OSError = OSError("not looked up yet")
 
     def start(self, host: str, port: int) -> None:
-        """Begin. Starting a thread takes a while, so it is done inside the context, where a Ctrl-C leaves nothing."""
+        """Start the thread. This takes a while: do it inside the context, where a Ctrl-C leaks no socket."""
         threading.Thread(target=self._run, args=(host, port), name="unbroken-resolve", daemon=True).start()
 
     def result(self) -> list[Address]:
-        """The addresses, once :attr:`bell` has rung.
+        """Return the addresses, once :attr:`bell` is readable.
 
         Raises:
-            socket.gaierror: there are none.
+            socket.gaierror: no such host, or no answer.
         """
         if isinstance(self._outcome, OSError):
             raise self._outcome
@@ -134,7 +134,7 @@ class Lookup:
 
 
 class Race:
-    """Connects to several addresses, each a little after the one before; the first that stands wins.
+    """Connection attempts to several addresses, each a little after the one before; the first that connects wins.
 
     Leaving the context closes every socket but the winner's.
 
@@ -149,7 +149,7 @@ class Race:
         self._failure: OSError | None = None
 
     def start_due(self, now: float) -> float:
-        """Start what is due; return the seconds until there is more to start.
+        """Start the attempts that are due; return the seconds until the next one is.
 
         Raises:
             OSError: every address has failed.
@@ -164,7 +164,7 @@ class Race:
         return float("inf")
 
     def winner(self, seconds: float) -> socket.socket | None:
-        """The socket that has connected within so many seconds, if one has."""
+        """Return the socket that has connected within this many seconds, if one has."""
         with selectors.DefaultSelector() as selector:
             for sock in self.running:
                 selector.register(sock, selectors.EVENT_WRITE)
@@ -206,7 +206,7 @@ class Race:
 
 
 def interleaved(addresses: list[Address]) -> list[Address]:
-    """IPv6 and IPv4 in turn, the resolver's first family first (RFC 8305, section 4)."""
+    """Return IPv6 and IPv4 in turn, the resolver's first family first (RFC 8305, section 4)."""
     first = [address for address in addresses if address[0] == addresses[0][0]]
     other = [address for address in addresses if address[0] != addresses[0][0]]
     longest = max(len(first), len(other))

@@ -1,7 +1,7 @@
 """Blocking byte transports: TCP, and TLS over any other transport.
 
 TLS runs over memory buffers, so that it can also run inside TLS (an https proxy), and so that a read that times out in
-the middle of a record can simply be asked again.
+the middle of a record can simply be repeated.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ CHUNK = 64 * 1024
 """Bytes that are read, or encrypted, at a time."""
 
 _ONE_WAIT = 0.025
-"""Longest wait, in seconds, of a thread that nothing could wake."""
+"""Longest wait, in seconds, of a thread that cannot be woken."""
 
 _ONE_WAIT_TO_READ = _ONE_WAIT if sys.platform == "win32" else float("inf")
-"""Only on Windows is a socket that waits deaf to Ctrl-C."""
+"""Only on Windows, Ctrl-C does not interrupt a socket that waits."""
 
 _ABORT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class Pacer(Protocol):
-    """Says how long may be waited, and is told what moves."""
+    """The limits of a transport's waits; it also records writes."""
 
     def patience(self, *, reading: bool = True) -> float:
-        """Seconds that may be waited now; raises when it is time to give up."""
+        """Return the seconds that may be waited now; raise when it is time to give up."""
 
     def wrote(self) -> None:
-        """Bytes were accepted by the network."""
+        """Record that the network accepted bytes."""
 
 
 class ByteStream(Protocol):
-    """Moves bytes."""
+    """A transport of bytes."""
 
     def receive(self, max_bytes: int) -> bytes:
-        """The next bytes, ``b""`` at the end.
+        """Return the next bytes, ``b""`` at the end.
 
         Raises:
-            TimeoutError: none came within the present patience; it may be asked again.
+            TimeoutError: none came within the present patience; it may be called again.
         """
 
     def send(self, data: bytes) -> None:
@@ -76,7 +76,7 @@ class Tcp:
 
 
 class TlsBuffers:
-    """The part of TLS that does not wait: the state of it, and what has come and is to go."""
+    """The part of TLS that does not wait: its state, and the encrypted bytes in both directions."""
 
     def __init__(self, context: ssl.SSLContext, hostname: str | None) -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -86,8 +86,8 @@ class TlsBuffers:
         """Take encrypted bytes.
 
         Raises:
-            ssl.SSLEOFError: there are none any more. Asked itself, OpenSSL would call that a polite end, unless the
-                context forbids it (``OP_IGNORE_UNEXPECTED_EOF``), and contexts are also handed in.
+            ssl.SSLEOFError: the connection ended. OpenSSL itself would treat that as a clean end if the context allows
+                it (``OP_IGNORE_UNEXPECTED_EOF``), and callers may pass such contexts.
         """
         if not data:
             raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "TLS ended without close_notify")
@@ -95,7 +95,7 @@ class TlsBuffers:
 
 
 class Tls:
-    """TLS over another transport. :meth:`handshake` comes first."""
+    """TLS over another transport. Call :meth:`handshake` first."""
 
     def __init__(self, below: ByteStream, context: ssl.SSLContext, hostname: str | None) -> None:
         self._below = below
@@ -103,7 +103,7 @@ class Tls:
         self.object = self._tls.object
 
     def handshake(self) -> None:
-        """Go on with the handshake; after a :class:`TimeoutError` it may be asked again.
+        """Go on with the handshake; after a :class:`TimeoutError` it may be called again.
 
         Raises:
             ssl.SSLError: it failed.
@@ -116,7 +116,7 @@ class Tls:
                 self._fill()
             except ssl.SSLError:
                 with contextlib.suppress(OSError):
-                    self._flush()  # the alert that tells the server why
+                    self._flush()  # the alert with the reason
                 raise
 
     def receive(self, max_bytes: int) -> bytes:
@@ -145,11 +145,11 @@ class Tls:
 
 
 _LONGEST_PROBING = 32_000.0
-"""Seconds; about the longest that Linux takes for keepalive."""
+"""Seconds; about the longest that Linux accepts for keepalive."""
 
 
 def tune(sock: socket.socket, interval: float, timeout: float) -> None:
-    """Let the kernel look after the path too: TCP keepalive, and a limit for what stays unacknowledged.
+    """Let the kernel check the path too: TCP keepalive, and a limit for unacknowledged data.
 
     Args:
         sock: a TCP socket, connected or not.
@@ -169,12 +169,12 @@ def tune(sock: socket.socket, interval: float, timeout: float) -> None:
     ]
     for level, name, value in options:
         if (option := getattr(socket, name, None)) is not None:
-            with contextlib.suppress(OSError):  # an option that this system lacks is no reason to fail
+            with contextlib.suppress(OSError):  # ignore an option that this system lacks
                 sock.setsockopt(level, option, value)
 
 
 def readable(sock: socket.socket) -> bool:
-    """Whether a read would return at once. An idle connection on which it would has been closed, or soon will be."""
+    """Return whether a read would return at once. If so, an idle connection has been closed, or soon will be."""
     if sock.fileno() < 0:
         return True
     if sys.platform == "win32":
@@ -189,9 +189,9 @@ def close(sock: socket.socket, *, abort: bool = False) -> None:
 
     Args:
         sock: may be closed already. No other thread may be waiting in it: it would go on waiting, perhaps in another
-            socket that has got the same number meanwhile. See :func:`wake`.
-        abort: reset the connection, without a FIN before. A FIN says only that nothing more will be *sent*: many a
-            proxy (v2ray for one) then lets the answer come for some time, and its cost.
+            socket that has the same number by then. See :func:`wake`.
+        abort: reset the connection, without a FIN before. A FIN says only that nothing more will be *sent*: many
+            proxies (such as v2ray) then let the response go on for some time, and its cost.
     """
     if abort:
         with contextlib.suppress(OSError):
@@ -200,6 +200,6 @@ def close(sock: socket.socket, *, abort: bool = False) -> None:
 
 
 def wake(sock: socket.socket) -> None:
-    """Wake the thread that is waiting in a socket for bytes. (One that waits to send looks up by itself.)"""
+    """Wake the thread that is waiting in a socket for bytes. (One that waits to send wakes up by itself.)"""
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RD)  # which the other side does not see

@@ -1,4 +1,4 @@
-"""TLS contexts: verified by the system's trust store unless told otherwise."""
+"""TLS contexts: by default verified by the system's trust store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unbroken.errors import UsageError
 
 
 def client_context(verify: bool | str | Path | ssl.SSLContext = True) -> ssl.SSLContext:
-    """A context for connecting to servers.
+    """Return a context for connecting to servers.
 
     Args:
         verify: ``True`` for the system's trust store (``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` are honoured), a path to

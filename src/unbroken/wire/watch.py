@@ -1,7 +1,7 @@
-"""What the network stream knows and decides, sans I/O: deadlines, PING, counts, GOAWAY.
+"""State and decisions of the network stream, without I/O: deadlines, PING, counts, GOAWAY.
 
 A stream asks :meth:`Watch.check` whether a limit has passed, :meth:`Watch.ping` whether to write a PING, and
-:meth:`Watch.wait` how long it may sleep; it tells what moved by :meth:`Watch.heard` and :meth:`Watch.wrote`.
+:meth:`Watch.wait` how long it may sleep; it reports traffic with :meth:`Watch.heard` and :meth:`Watch.wrote`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from unbroken.errors import WireError
 from unbroken.wire.frames import PING_FRAME, Inbound
 
 LONGEST_WAIT = 3600.0
-"""Seconds; limits may be infinite, but no system call takes that for a timeout."""
+"""Seconds; limits may be infinite, but no system call accepts that as a timeout."""
 
 
 class Watch:
-    """Watches one exchange.
+    """The watch over one exchange.
 
     Args:
         limits: the limits to begin with; :attr:`limits` may be replaced at any time.
-        now: the present, on the same clock as every other ``now``.
+        now: the current time, on the same clock as every other ``now``.
     """
 
     def __init__(self, limits: Limits, now: float) -> None:
@@ -38,31 +38,31 @@ class Watch:
         self._stream_id: int | None = None
         self._frames: Inbound | None = None
 
-    # What has happened
+    # Events
 
     def speak_http2(self, frames: Inbound) -> None:
-        """HTTP/2 was agreed on: PING from now on."""
+        """Send PING from now on: HTTP/2 was negotiated."""
         self._frames = frames
 
     def begin_request(self, now: float, stream_id: int | None) -> None:
-        """The request's headers are about to be written."""
+        """Record that the request's headers are about to be written."""
         self.sent = True
         self._heard_at = self._moved_at = self._progress_at = now
         self._stream_id = stream_id
 
     def listens(self, now: float) -> None:
-        """Somebody listens from now on. Until then nothing could be heard, so it was no silence."""
+        """Record that a read begins. Until then nothing could be received, so it does not count as silence."""
         self._listening_since = now
 
     def wrote(self, now: float) -> None:
-        """Bytes of the request were accepted by the network."""
+        """Record that the network accepted bytes of the request."""
         self._heard_at = self._moved_at = self._progress_at = now
 
     def heard(self, data: bytes, now: float) -> bytes:
-        """Bytes have come; return those that HTTP shall see.
+        """Record bytes that have come; return those for HTTP.
 
         Raises:
-            WireError: a GOAWAY that leaves our stream out.
+            WireError: a GOAWAY that does not cover the exchange's stream.
         """
         self.received += len(data)
         self._heard_at = self._moved_at = now
@@ -84,10 +84,10 @@ class Watch:
         if goaway and (self._stream_id is None or goaway.last_stream < self._stream_id):
             raise WireError(Failure.NOT_PROCESSED, f"GOAWAY {goaway.error}")
 
-    # What is to be done
+    # Decisions
 
     def check(self, now: float, *, reading: bool = True) -> None:
-        """Raise what a passed limit means.
+        """Raise the failure of a limit that has passed.
 
         Raises:
             WireError: ``CALLER_TIMEOUT``, ``CONNECT_TIMEOUT``, ``DEADLINE``, ``IDLE_TIMEOUT`` or ``DEAD_PATH``.
@@ -106,7 +106,7 @@ class Watch:
             raise WireError(Failure.IDLE_TIMEOUT, f"nothing for {limits.idle:g} s")
 
     def ping(self, now: float) -> bytes:
-        """A PING frame to be written now, or ``b""``."""
+        """Return a PING frame to write now, or ``b""``."""
         due = self._ping_due()
         if due is None or now < due:
             return b""
@@ -115,7 +115,7 @@ class Watch:
         return PING_FRAME
 
     def wait(self, now: float, *, reading: bool = True) -> float:
-        """Seconds until :meth:`check` (or, where ``reading``, :meth:`ping`) must be asked again; at least 1 ms."""
+        """Return the seconds until :meth:`check` (or, if ``reading``, :meth:`ping`) must be called; at least 1 ms."""
         limits = self.limits
         due = [self._quiet_since + limits.idle if self.sent else self._started + limits.connect]
         if limits.until is not None:
@@ -129,7 +129,7 @@ class Watch:
         return min(max(min(due) - now, 0.001), LONGEST_WAIT)
 
     def silent(self, now: float) -> float:
-        """Seconds since the last byte on the wire, either way."""
+        """Return the seconds since the last byte on the wire, either way."""
         return max(0.0, now - self._moved_at)
 
     @property
@@ -137,7 +137,7 @@ class Watch:
         return max(self._heard_at, self._listening_since)
 
     def _caller_due(self, reading: bool) -> tuple[str, float | None]:
-        """Which of the caller's timeouts runs at present, and when it expires."""
+        """Return which of the caller's timeouts is running, and when it expires."""
         caller = self.limits.caller
         if not self.sent:
             return "connect", None if caller.connect is None else self._started + caller.connect

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from core.corpus import Recording
+from unbroken.core.answer import Answer
 from unbroken.core.attempt import Attempt, Mode
 from unbroken.core.dialect import Call, Dialect, Signal
 from unbroken.core.events import (
@@ -49,7 +50,7 @@ CUTS: dict[str, Cutter] = {
 
 def labelled(dialect: Dialect, call: Call, pieces: Iterable[bytes]) -> list[str]:
     """What each event means, in the corpus's words."""
-    reader, parser = dialect.reader(call), Parser()
+    reader, parser = dialect.reader(call.generation), Parser()
     return [LABELS[reader.read(event)] for piece in pieces for event in parser.feed(piece)]
 
 
@@ -89,6 +90,7 @@ class Collected:
 
     def __init__(self, dialect: Dialect, pieces: Iterable[bytes]) -> None:
         self.decoder = dialect.decoder()
+        self.answer = Answer(dialect, self.decoder)
         self.pieces: dict[tuple[type, int], str] = defaultdict(str)
         self.signatures: list[str] = []
         self.finishes: list[str] = []
@@ -102,6 +104,7 @@ class Collected:
 
     def add(self, events: Iterable[TypedEvent]) -> None:
         for event in events:
+            self.answer.add(event)
             match event:
                 case Text(text, choice) | Reasoning(text, choice):
                     self.pieces[type(event), choice] += text
@@ -126,7 +129,7 @@ class Collected:
         calls = [call for (choice, _), call in sorted(self.calls.items()) if choice == 0]
         assert calls == [{"id": "", **call} for call in expect.get("tool_calls", [])]
         assert self.finishes[:1] == ([expect["finish_reason"]] if "finish_reason" in expect else [])
-        assert self.decoder.messages() == json.loads(expect["messages"])
+        assert self.answer.messages == json.loads(expect["messages"])
         self.check_usage(expect.get("usage"))
         self.check_error(expect.get("error"))
 

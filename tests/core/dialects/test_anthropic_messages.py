@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from core.corpus import Recording, recordings
 from core.dialects.replaying import CUTS, Collected, Cutter, attempted, blocks, is_settled, labelled, rewritten
-from unbroken.core.dialect import Call, Signal
-from unbroken.core.dialects.anthropic_messages import ANTHROPIC_MESSAGES, MessagesDecoder, MessagesReader
+from unbroken.core.answer import Answer
+from unbroken.core.dialect import Call, Generation, Signal
+from unbroken.core.dialects.anthropic_messages import ANTHROPIC_MESSAGES
+from unbroken.core.dialects.anthropic_messages.decode import MessagesDecoder
+from unbroken.core.dialects.anthropic_messages.rule import MessagesReader
 from unbroken.core.events import (
     Failed,
     Finish,
@@ -107,7 +110,7 @@ def test_a_terminator_without_an_ending_is_withheld(cut: Cutter) -> None:
 
 @pytest.mark.parametrize("recording", REFUSALS, ids=str)
 def test_recorded_refusals(recording: Recording) -> None:
-    refusal = ANTHROPIC_MESSAGES.refusal(recording.facts["status"], recording.body)
+    refusal = ANTHROPIC_MESSAGES.read_error(recording.facts["status"], recording.body)
     transient = recording.facts["means"] == "transient"
     assert refusal == Failed(recording.facts["message"], recording.facts["kind"], transient)
 
@@ -131,7 +134,12 @@ class TestRecognising:
     )
     def test_any_path_that_ends_so(self, path: str) -> None:
         call = recognised({"stream": True}, "https://host" + path)
-        assert (call.dialect, call.streaming, call.choices, call.acts) == (ANTHROPIC_MESSAGES, True, 1, False)
+        assert (call.dialect, call.streaming, call.generation.choices, call.generation.acts) == (
+            ANTHROPIC_MESSAGES,
+            True,
+            1,
+            False,
+        )
 
     @pytest.mark.parametrize(
         "path",
@@ -187,7 +195,7 @@ class TestRecognising:
         ids=str,
     )
     def test_what_acts_on_the_world(self, body: dict[str, Any]) -> None:
-        assert recognised(body).acts
+        assert recognised(body).generation.acts
 
     @pytest.mark.parametrize(
         "body",
@@ -204,7 +212,7 @@ class TestRecognising:
         ids=str,
     )
     def test_what_does_not(self, body: dict[str, Any]) -> None:
-        assert not recognised(body).acts
+        assert not recognised(body).generation.acts
 
     def test_an_sdks_retry_gets_one_attempt(self) -> None:
         headers = ((b"x-stainless-retry-count", b"1"),)
@@ -243,7 +251,7 @@ class TestMeanings:
         ids=lambda silent: silent.text,
     )
     def test_silent(self, silent: Event) -> None:
-        assert MessagesReader().read(silent) == Signal.SILENT
+        assert MessagesReader(Generation(streaming=True)).read(silent) == Signal.SILENT
 
     @pytest.mark.parametrize(
         "output",
@@ -281,7 +289,7 @@ class TestMeanings:
         ids=lambda output: output.text,
     )
     def test_output(self, output: Event) -> None:
-        assert MessagesReader().read(output) == Signal.OUTPUT
+        assert MessagesReader(Generation(streaming=True)).read(output) == Signal.OUTPUT
 
     @pytest.mark.parametrize(
         "reason",
@@ -298,22 +306,22 @@ class TestMeanings:
         ],
     )
     def test_any_stop_reason_settles_and_only_once(self, reason: str) -> None:
-        reader = MessagesReader()
+        reader = MessagesReader(Generation(streaming=True))
         assert reader.read(ended(reason, stop_details={"type": "refusal"}, stop_sequence="x")) == Signal.SETTLES
         assert reader.read(ended(reason)) == Signal.SILENT
         assert reader.read(event("message_stop")) == Signal.ENDS
         assert MessagesDecoder().decode(ended(reason)) == [Finish(reason)]
 
     def test_a_stop_reason_that_reports_a_failure_is_an_error(self) -> None:
-        assert MessagesReader().read(ended("error")) == Signal.TRANSIENT_ERROR
+        assert MessagesReader(Generation(streaming=True)).read(ended("error")) == Signal.TRANSIENT_ERROR
         assert MessagesDecoder().decode(ended("error")) == [
             Failed("the provider ended the answer with error", "error", transient=True)
         ]
 
     def test_the_json_is_trusted_more_than_the_event_field(self) -> None:
         stop, text = event("message_stop"), delta(type="text_delta", text="Hi")
-        assert MessagesReader().read(Event(stop.data, "content_block_delta")) == Signal.ENDS
-        assert MessagesReader().read(Event(text.data, "error")) == Signal.OUTPUT
+        assert MessagesReader(Generation(streaming=True)).read(Event(stop.data, "content_block_delta")) == Signal.ENDS
+        assert MessagesReader(Generation(streaming=True)).read(Event(text.data, "error")) == Signal.OUTPUT
         assert MessagesDecoder().decode(Event(text.data, "message")) == [Text("Hi")]
 
     @pytest.mark.parametrize(
@@ -321,13 +329,13 @@ class TestMeanings:
     )
     def test_malformed(self, data: bytes) -> None:
         with pytest.raises(MalformedEvent, match="not JSON"):
-            MessagesReader().read(Event(data))
+            MessagesReader(Generation(streaming=True)).read(Event(data))
         with pytest.raises(MalformedEvent, match="not JSON"):
             MessagesDecoder().decode(Event(data))
 
     def test_invalid_utf8_inside_json_is_not_malformed(self) -> None:
         broken = Event(b'{"type":"content_block_delta","delta":{"type":"text_delta","text":"Z\xc3rich"}}')
-        assert MessagesReader().read(broken) == Signal.OUTPUT
+        assert MessagesReader(Generation(streaming=True)).read(broken) == Signal.OUTPUT
         assert MessagesDecoder().decode(broken) == [Text("Z\ufffdrich")]
 
 
@@ -363,7 +371,7 @@ class TestErrors:
     def test_in_the_stream(self, error: Any, transient: bool) -> None:
         signal = Signal.TRANSIENT_ERROR if transient else Signal.PERMANENT_ERROR
         for sent in (event("error", error=error), Event(json.dumps({"type": "error", "error": error}).encode())):
-            assert MessagesReader().read(sent) == signal
+            assert MessagesReader(Generation(streaming=True)).read(sent) == signal
             [failed] = MessagesDecoder().decode(sent)
             assert isinstance(failed, Failed)
             assert failed.transient is transient
@@ -384,7 +392,9 @@ class TestErrors:
         ids=lambda value: value.text if isinstance(value, Event) else None,
     )
     def test_in_other_shapes(self, sent: Event, transient: bool) -> None:
-        assert MessagesReader().read(sent) == (Signal.TRANSIENT_ERROR if transient else Signal.PERMANENT_ERROR)
+        assert MessagesReader(Generation(streaming=True)).read(sent) == (
+            Signal.TRANSIENT_ERROR if transient else Signal.PERMANENT_ERROR
+        )
         [failed] = MessagesDecoder().decode(sent)
         assert isinstance(failed, Failed)
         assert failed.transient is transient
@@ -405,12 +415,12 @@ class TestErrors:
         ],
     )
     def test_refusals(self, status: int, body: bytes, transient: bool) -> None:
-        refusal = ANTHROPIC_MESSAGES.refusal(status, body)
+        refusal = ANTHROPIC_MESSAGES.read_error(status, body)
         assert refusal.transient is transient
         assert refusal.message
 
     def test_a_body_that_is_not_in_the_shape_is_not_quoted(self) -> None:
-        assert ANTHROPIC_MESSAGES.refusal(502, b"<html>secret</html>").message == "HTTP 502"
+        assert ANTHROPIC_MESSAGES.read_error(502, b"<html>secret</html>").message == "HTTP 502"
 
 
 # Typed events and messages, where the corpus has none
@@ -424,7 +434,7 @@ class TestBlocks:
         assert decoder.decode(delta(type="signature_delta", signature="first")) == [Signature("first")]
         decoder.decode(delta(type="signature_delta", signature="second"))
         decoder.decode(event("content_block_stop", index=0))
-        [message] = decoder.messages()
+        [message] = Answer(ANTHROPIC_MESSAGES, decoder).messages
         assert message["content"] == [{"type": "thinking", "thinking": "Hm", "signature": "second"}]
 
     def test_content_in_a_blocks_start(self) -> None:
@@ -435,7 +445,9 @@ class TestBlocks:
     def test_a_delta_without_a_start_makes_its_block(self) -> None:
         decoder = MessagesDecoder()
         assert decoder.decode(delta(type="text_delta", text="Hi")) == [Text("Hi")]
-        assert decoder.messages() == [{"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}]
+        assert Answer(ANTHROPIC_MESSAGES, decoder).messages == [
+            {"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}
+        ]
 
     def test_input_that_came_with_the_start_of_its_block(self) -> None:
         decoder = MessagesDecoder()
@@ -452,7 +464,7 @@ class TestBlocks:
         for piece in pieces:
             decoder.decode(delta(type="input_json_delta", partial_json=piece))
         decoder.decode(event("content_block_stop", index=0))
-        assert decoder.messages() == []
+        assert Answer(ANTHROPIC_MESSAGES, decoder).messages == []
 
     def test_blocks_are_in_order_of_their_index(self) -> None:
         decoder = MessagesDecoder()
@@ -460,7 +472,7 @@ class TestBlocks:
             decoder.decode(
                 event("content_block_start", index=index, content_block={"type": "text", "text": str(index)})
             )
-        [message] = decoder.messages()
+        [message] = Answer(ANTHROPIC_MESSAGES, decoder).messages
         assert [block["text"] for block in message["content"]] == ["0", "1"]
 
     def test_counts_that_are_not_said_again_stay(self) -> None:
@@ -497,7 +509,7 @@ class TestWholeAnswers:
             Finish("tool_use"),
             UsageReport(Usage(input_tokens=3, output_tokens=3)),
         ]
-        assert decoder.messages() == [{"role": "assistant", "content": content}]
+        assert Answer(ANTHROPIC_MESSAGES, decoder).messages == [{"role": "assistant", "content": content}]
 
     def test_an_error_with_status_200(self) -> None:
         body = b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}'
@@ -571,7 +583,7 @@ EVENTS = st.builds(
 
 @given(st.lists(EVENTS, max_size=6))
 def test_nothing_that_a_server_may_send_breaks_the_reader_or_the_decoder(events: list[Event]) -> None:
-    reader, decoder = MessagesReader(), MessagesDecoder()
+    reader, decoder = MessagesReader(Generation(streaming=True)), MessagesDecoder()
     for sent in events:
         try:
             signal = reader.read(sent)
@@ -584,4 +596,4 @@ def test_nothing_that_a_server_may_send_breaks_the_reader_or_the_decoder(events:
         if signal & (Signal.SETTLES | Signal.ENDS | Signal.ERROR):
             name = "" if sent.type == "message" else sent.type
             assert ANTHROPIC_MESSAGES.notable.search(encode(sent.text, event=name))
-    json.dumps(decoder.messages())
+    json.dumps(Answer(ANTHROPIC_MESSAGES, decoder).messages)

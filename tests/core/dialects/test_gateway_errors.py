@@ -1,4 +1,4 @@
-"""What the relay says is what the dialect's own readers understand."""
+"""What a gateway says itself, heartbeats and errors, is what the dialect's own readers understand."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import pytest
 
 from relay.asked import ANTHROPIC, CHAT, COMPLETIONS, DIALECTS, GEMINI, RESPONSES, Asked, events
-from unbroken.core.dialect import Signal
+from unbroken.core.dialect import GatewayError, Signal
+from unbroken.core.dialects import DEFAULT
 from unbroken.core.dialects import DIALECTS as SPOKEN
 from unbroken.lab.routes import DIALECTS as IN_THE_LAB
-from unbroken.relay.voices import VOICES, GatewayError, voice_of
 
 CUT = GatewayError(502, "stream_cut", 'the stream was cut "…"\n after 3.0 s')
 LATE = GatewayError(429, "rate_limit_exceeded", "Slow down.")
@@ -24,47 +24,47 @@ def asked(request: pytest.FixtureRequest) -> Asked:
     return chosen
 
 
-def test_every_dialect_has_one() -> None:
-    assert VOICES.keys() == {dialect.name for dialect in SPOKEN} == {asked.name for asked in DIALECTS}
-    assert voice_of(None) is voice_of("something else") is VOICES["openai-chat"]
+def test_every_dialect_is_asked_and_openais_is_for_what_has_none() -> None:
+    assert {dialect.name for dialect in SPOKEN} == {asked.name for asked in DIALECTS}
+    assert DEFAULT is CHAT.dialect
 
 
 class TestHeartbeats:
     def test_mean_nothing_to_the_rule(self, asked: Asked) -> None:
-        beat = voice_of(asked.name).heartbeat
+        beat = asked.dialect.heartbeat
         assert set(asked.signals(beat * 3)) <= {Signal.SILENT}
 
     def test_are_whole_blocks(self, asked: Asked) -> None:
-        beat = voice_of(asked.name).heartbeat
+        beat = asked.dialect.heartbeat
         assert beat.endswith(b"\n\n") or not beat
         assert b"\n\n" not in beat[:-2]
 
     @pytest.mark.parametrize("asked", OPENAI, ids=str)
     def test_are_comments_for_openai(self, asked: Asked) -> None:
-        beat = voice_of(asked.name).heartbeat
+        beat = asked.dialect.heartbeat
         assert beat.startswith(b":")
         assert events(beat) == []
 
     def test_are_anthropics_own_ping(self) -> None:
-        [event] = events(voice_of(ANTHROPIC.name).heartbeat)
+        [event] = events(ANTHROPIC.dialect.heartbeat)
         assert (event.type, json.loads(event.data)) == ("ping", {"type": "ping"})
         in_the_lab = next(dialect for dialect in IN_THE_LAB if dialect.answers("/v1/messages"))
         assert events(in_the_lab.heartbeat) == [event]
 
     def test_are_nothing_for_gemini(self) -> None:
-        assert voice_of(GEMINI.name).heartbeat == b""
+        assert GEMINI.dialect.heartbeat == b""
 
 
 class TestErrorsAsABody:
     def test_are_what_the_dialect_takes_for_an_error(self, asked: Asked) -> None:
-        [said] = asked.dialect.decoder().decode_whole(voice_of(asked.name).body(CUT))
+        [said] = asked.dialect.decoder().decode_whole(asked.dialect.error_body(CUT))
         assert said.message == CUT.message
-        refusal = asked.dialect.refusal(LATE.status, voice_of(asked.name).body(LATE))
+        refusal = asked.dialect.read_error(LATE.status, asked.dialect.error_body(LATE))
         assert refusal.message == LATE.message
 
     @pytest.mark.parametrize("asked", OPENAI, ids=str)
     def test_in_openais_words(self, asked: Asked) -> None:
-        assert json.loads(voice_of(asked.name).body(CUT)) == {
+        assert json.loads(asked.dialect.error_body(CUT)) == {
             "error": {"message": CUT.message, "type": "unbroken_error", "param": None, "code": "stream_cut"}
         }
 
@@ -86,7 +86,7 @@ class TestErrorsAsABody:
         ],
     )
     def test_in_anthropics_words(self, status: int, kind: str) -> None:
-        said = json.loads(voice_of(ANTHROPIC.name).body(GatewayError(status, "code", "why")))
+        said = json.loads(ANTHROPIC.dialect.error_body(GatewayError(status, "code", "why")))
         assert said == {"type": "error", "error": {"type": kind, "message": "why"}}
 
     @pytest.mark.parametrize(
@@ -105,34 +105,34 @@ class TestErrorsAsABody:
         ],
     )
     def test_in_googles_words(self, status: int, word: str) -> None:
-        said = json.loads(voice_of(GEMINI.name).body(GatewayError(status, "code", "why")))
+        said = json.loads(GEMINI.dialect.error_body(GatewayError(status, "code", "why")))
         assert said == {"error": {"code": status, "message": "why", "status": word}}
 
 
 class TestErrorsInAStream:
-    @pytest.mark.parametrize("trouble", [CUT, LATE], ids=["a cut", "a late refusal"])
-    def test_are_an_error_and_nothing_else(self, asked: Asked, trouble: GatewayError) -> None:
-        said = voice_of(asked.name).in_band(trouble)
+    @pytest.mark.parametrize("error", [CUT, LATE], ids=["a cut", "a late refusal"])
+    def test_are_an_error_and_nothing_else(self, asked: Asked, error: GatewayError) -> None:
+        said = asked.dialect.error_event(error)
         [signal] = asked.signals(said)
         assert signal & Signal.ERROR
-        assert [error.message for error in asked.errors(said)] == [trouble.message]
+        assert [failed.message for failed in asked.errors(said)] == [error.message]
 
     def test_are_noticed_after_output_too(self, asked: Asked) -> None:
         """There only what is notable is read."""
-        assert asked.dialect.notable.search(voice_of(asked.name).in_band(CUT))
+        assert asked.dialect.notable.search(asked.dialect.error_event(CUT))
 
     @pytest.mark.parametrize("asked", [CHAT, COMPLETIONS, GEMINI], ids=str)
     def test_are_the_body_as_data(self, asked: Asked) -> None:
-        voice = voice_of(asked.name)
-        assert voice.in_band(CUT) == b"data: " + voice.body(CUT) + b"\n\n"
+        dialect = asked.dialect
+        assert dialect.error_event(CUT) == b"data: " + dialect.error_body(CUT) + b"\n\n"
 
     def test_have_anthropics_name(self) -> None:
-        [event] = events(voice_of(ANTHROPIC.name).in_band(CUT))
+        [event] = events(ANTHROPIC.dialect.error_event(CUT))
         assert event.type == "error"
         assert json.loads(event.data)["error"]["type"] == "api_error"
 
     def test_stand_in_either_place_where_clients_of_responses_look(self) -> None:
-        [event] = events(voice_of(RESPONSES.name).in_band(CUT))
+        [event] = events(RESPONSES.dialect.error_event(CUT))
         assert event.type == "error"
         assert json.loads(event.data) == {
             "type": "error",

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from core.corpus import Recording, recordings
 from core.dialects.replaying import CUTS, Collected, Cutter, attempted, blocks, is_settled, labelled, rewritten
-from unbroken.core.dialect import Call, Signal
-from unbroken.core.dialects.gemini import GEMINI, GeminiDecoder, GeminiReader
+from unbroken.core.answer import Answer
+from unbroken.core.dialect import Call, Generation, Signal
+from unbroken.core.dialects.gemini import GEMINI
+from unbroken.core.dialects.gemini.decode import GeminiDecoder
+from unbroken.core.dialects.gemini.rule import GeminiReader
 from unbroken.core.events import (
     Failed,
     Finish,
@@ -102,7 +105,7 @@ def test_an_error_outside_of_events_is_handed_on_and_is_a_cut(cut: Cutter) -> No
 
 @pytest.mark.parametrize("recording", REFUSALS, ids=str)
 def test_recorded_refusals(recording: Recording) -> None:
-    refusal = GEMINI.refusal(recording.facts["status"], recording.body)
+    refusal = GEMINI.read_error(recording.facts["status"], recording.body)
     transient = recording.facts["means"] == "transient"
     assert refusal == Failed(recording.facts["message"], recording.facts["kind"], transient)
 
@@ -126,7 +129,7 @@ class TestRecognising:
     )
     def test_a_stream_of_events(self, path: str) -> None:
         call = recognised({}, "https://host" + path)
-        assert (call.dialect, call.streaming, call.choices, call.acts) == (GEMINI, True, 1, False)
+        assert (call.dialect, call.streaming, call.generation.choices, call.generation.acts) == (GEMINI, True, 1, False)
 
     @pytest.mark.parametrize("query", ["", "?key=secret", "?alt=sse"])
     def test_a_whole_answer(self, query: str) -> None:
@@ -172,7 +175,7 @@ class TestRecognising:
         ids=str,
     )
     def test_how_many_candidates_are_asked_for(self, body: dict[str, Any], choices: int) -> None:
-        assert recognised(body).choices == choices
+        assert recognised(body).generation.choices == choices
 
     @pytest.mark.parametrize(
         "tools",
@@ -186,7 +189,7 @@ class TestRecognising:
         ids=str,
     )
     def test_what_acts_on_the_world(self, tools: Any) -> None:
-        assert recognised({"tools": tools}).acts
+        assert recognised({"tools": tools}).generation.acts
 
     @pytest.mark.parametrize(
         "tools",
@@ -202,7 +205,7 @@ class TestRecognising:
         ids=str,
     )
     def test_what_does_not(self, tools: Any) -> None:
-        assert not recognised({"tools": tools}).acts
+        assert not recognised({"tools": tools}).generation.acts
 
 
 # What an event means, case by case
@@ -235,7 +238,7 @@ class TestMeanings:
         ids=lambda silent: silent.text,
     )
     def test_silent(self, silent: Event) -> None:
-        assert GeminiReader().read(silent) == Signal.SILENT
+        assert GeminiReader(Generation(streaming=True)).read(silent) == Signal.SILENT
 
     @pytest.mark.parametrize(
         "output",
@@ -269,7 +272,7 @@ class TestMeanings:
         ids=lambda output: output.text,
     )
     def test_output(self, output: Event) -> None:
-        assert GeminiReader().read(output) == Signal.OUTPUT
+        assert GeminiReader(Generation(streaming=True)).read(output) == Signal.OUTPUT
 
     @pytest.mark.parametrize(
         "reason",
@@ -296,20 +299,20 @@ class TestMeanings:
         ],
     )
     def test_any_finish_reason_settles_and_only_once(self, reason: str) -> None:
-        reader = GeminiReader()
+        reader = GeminiReader(Generation(streaming=True))
         assert reader.read(candidate(finish=reason, finishMessage="so")) == Signal.SETTLES
         assert reader.read(candidate(finish=reason)) == Signal.SILENT
         assert GeminiDecoder().decode(candidate(finish=reason)) == [Finish(reason)]
 
     def test_every_candidate_must_finish(self) -> None:
-        reader = GeminiReader(choices=2)
+        reader = GeminiReader(Generation(streaming=True, choices=2))
         assert reader.read(candidate({"text": "a"}, finish="STOP")) == Signal.OUTPUT
         assert reader.read(candidate(finish="STOP")) == Signal.SILENT
         assert reader.read(candidate({"text": "b"}, finish="STOP", index=1)) == Signal.OUTPUT | Signal.SETTLES
 
     def test_a_blocked_prompt_settles_however_many_were_asked_for(self) -> None:
         blocked = event(promptFeedback={"blockReason": "OTHER"})
-        assert GeminiReader(choices=2).read(blocked) == Signal.SETTLES
+        assert GeminiReader(Generation(streaming=True, choices=2)).read(blocked) == Signal.SETTLES
         assert GeminiDecoder().decode(blocked) == [Finish("OTHER")]
 
     @pytest.mark.parametrize(
@@ -317,19 +320,19 @@ class TestMeanings:
     )
     def test_malformed(self, data: bytes) -> None:
         with pytest.raises(MalformedEvent, match="not JSON"):
-            GeminiReader().read(Event(data))
+            GeminiReader(Generation(streaming=True)).read(Event(data))
         with pytest.raises(MalformedEvent, match="not JSON"):
             GeminiDecoder().decode(Event(data))
 
     def test_invalid_utf8_inside_json_is_not_malformed(self) -> None:
         broken = Event(b'{"candidates":[{"content":{"parts":[{"text":"Z\xc3rich"}]}}]}')
-        assert GeminiReader().read(broken) == Signal.OUTPUT
+        assert GeminiReader(Generation(streaming=True)).read(broken) == Signal.OUTPUT
         assert GeminiDecoder().decode(broken) == [Text("Z\ufffdrich")]
 
     def test_a_key_that_the_model_wrote_is_no_error(self) -> None:
         call = candidate({"functionCall": {"name": "log", "args": {"error": "x", "finishReason": "STOP"}}})
         assert GEMINI.notable.search(encode(call.text)), "it costs a parse: arguments are no string here"
-        assert GeminiReader().read(call) == Signal.OUTPUT
+        assert GeminiReader(Generation(streaming=True)).read(call) == Signal.OUTPUT
 
 
 class TestErrors:
@@ -358,7 +361,9 @@ class TestErrors:
     )
     def test_in_the_stream(self, error: Any, transient: bool) -> None:
         sent = event(error=error)
-        assert GeminiReader().read(sent) == (Signal.TRANSIENT_ERROR if transient else Signal.PERMANENT_ERROR)
+        assert GeminiReader(Generation(streaming=True)).read(sent) == (
+            Signal.TRANSIENT_ERROR if transient else Signal.PERMANENT_ERROR
+        )
         [failed] = GeminiDecoder().decode(sent)
         assert isinstance(failed, Failed)
         assert failed.transient is transient
@@ -368,12 +373,12 @@ class TestErrors:
     @pytest.mark.parametrize("error", [None, "", {}, False], ids=str)
     def test_none_at_all(self, error: Any) -> None:
         sent = event(candidates=[{"content": {"parts": [{"text": "Hi"}]}}], error=error)
-        assert GeminiReader().read(sent) == Signal.OUTPUT
+        assert GeminiReader(Generation(streaming=True)).read(sent) == Signal.OUTPUT
         assert GeminiDecoder().decode(sent) == [Text("Hi")]
 
     def test_what_came_with_an_error_is_not_lost(self) -> None:
         sent = event(candidates=[{"content": {"parts": [{"text": "last words"}]}}], error={"code": 503})
-        assert GeminiReader().read(sent) == Signal.TRANSIENT_ERROR
+        assert GeminiReader(Generation(streaming=True)).read(sent) == Signal.TRANSIENT_ERROR
         [said, failed] = GeminiDecoder().decode(sent)
         assert said == Text("last words")
         assert isinstance(failed, Failed)
@@ -391,14 +396,14 @@ class TestErrors:
         ],
     )
     def test_refusals(self, status: int, body: bytes, transient: bool) -> None:
-        refusal = GEMINI.refusal(status, body)
+        refusal = GEMINI.read_error(status, body)
         assert refusal.transient is transient
         assert refusal.message
 
     def test_a_key_is_never_quoted(self) -> None:
         for key in ("api_key:AIzaSy-and_more", "AIzaSy-and_more"):
             error = {"error": {"code": 403, "message": f"Consumer '{key}' has been suspended"}}
-            assert "AIza" not in GEMINI.refusal(403, json.dumps(error).encode()).message
+            assert "AIza" not in GEMINI.read_error(403, json.dumps(error).encode()).message
             [failed] = GeminiDecoder().decode(event(**error))
             assert isinstance(failed, Failed)
             assert "AIza" not in failed.message
@@ -417,27 +422,27 @@ class TestParts:
             Reasoning("Hm", 1),
             Signature("s", 1),
         ]
-        assert decoder.messages() == []
+        assert Answer(GEMINI, decoder).messages == []
         assert decoder.decode(candidate(call, call)) == [
             ToolCallStart(0, "", "f"),
             ToolCallArguments(0, '{"x":1}'),
             ToolCallStart(1, "", "f"),
             ToolCallArguments(1, '{"x":1}'),
         ]
-        assert decoder.messages() == [{"role": "model", "parts": [call, call]}]
+        assert Answer(GEMINI, decoder).messages == [{"role": "model", "parts": [call, call]}]
 
     def test_thoughts_are_not_merged_with_words(self) -> None:
         decoder = GeminiDecoder()
         thought = {"text": "a", "thought": True}
         decoder.decode(candidate(thought, thought, {"text": "b", "thought": False}, {"text": "c"}, thought))
-        [message] = decoder.messages()
+        [message] = Answer(GEMINI, decoder).messages
         assert message["parts"] == [{"text": "aa", "thought": True}, {"text": "bc"}, thought]
 
     def test_a_part_with_nothing_in_it_is_not_sent_back(self) -> None:
         decoder = GeminiDecoder()
         decoder.decode(candidate({"text": ""}, {"thoughtSignature": "", "text": ""}, {"thought": True}, {}))
         assert decoder.decode(candidate({"functionCall": {}})) == []
-        assert decoder.messages() == []
+        assert Answer(GEMINI, decoder).messages == []
 
     def test_a_value_that_comes_twice_is_replaced(self) -> None:
         pieces = [{"jsonPath": "$.l[0]", "stringValue": value} for value in ("a", "b")]
@@ -450,7 +455,7 @@ class TestParts:
         begun = {"functionCall": {"name": "f", "willContinue": True}}
         more = {"functionCall": {"partialArgs": [{"jsonPath": "$.x", "numberValue": 1}], "willContinue": True}}
         assert decoder.decode(candidate(begun, more)) == [ToolCallStart(0, "", "f")]
-        assert decoder.messages() == []
+        assert Answer(GEMINI, decoder).messages == []
         assert decoder.decode(candidate({"functionCall": {"name": "g"}})) == [
             ToolCallStart(1, "", "g"),
             ToolCallArguments(1, "{}"),
@@ -505,7 +510,7 @@ class TestWholeAnswers:
             Finish("STOP"),
             UsageReport(Usage(input_tokens=1, output_tokens=2)),
         ]
-        assert decoder.messages() == [{"role": "model", "parts": [{"text": "Hi"}]}]
+        assert Answer(GEMINI, decoder).messages == [{"role": "model", "parts": [{"text": "Hi"}]}]
 
     def test_an_error_with_status_200(self) -> None:
         [failed] = GeminiDecoder().decode_whole(b'{"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}}')
@@ -578,7 +583,7 @@ EVENTS = st.builds(
 
 @given(st.lists(EVENTS, max_size=4), st.integers(1, 2))
 def test_nothing_that_a_server_may_send_breaks_the_reader_or_the_decoder(events: list[Event], choices: int) -> None:
-    reader, decoder = GeminiReader(choices), GeminiDecoder()
+    reader, decoder = GeminiReader(Generation(streaming=True, choices=choices)), GeminiDecoder()
     for sent in events:
         try:
             signal = reader.read(sent)
@@ -594,4 +599,4 @@ def test_nothing_that_a_server_may_send_breaks_the_reader_or_the_decoder(events:
         except MalformedEvent:  # arguments of a function call that fit nowhere
             continue
         assert any(isinstance(item, Failed) for item in decoded) is bool(signal & Signal.ERROR)
-    json.dumps(decoder.messages())
+    json.dumps(Answer(GEMINI, decoder).messages)

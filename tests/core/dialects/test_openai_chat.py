@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from core.corpus import Recording, recordings
 from unbroken.core.attempt import Attempt, Mode
-from unbroken.core.dialect import Signal
-from unbroken.core.dialects.openai_chat import OPENAI_CHAT, ChatDecoder, ChatReader
-from unbroken.core.dialects.openai_errors import FAILED_FINISHES
+from unbroken.core.dialect import FinishMeaning, Generation, Signal
+from unbroken.core.dialects.openai_chat import OPENAI_CHAT
+from unbroken.core.dialects.openai_chat.decode import ChatDecoder
+from unbroken.core.dialects.openai_chat.rule import ChatReader
 from unbroken.core.events import (
     Failed,
     Finish,
@@ -73,7 +74,7 @@ def delta(index: int = 0, finish_reason: str | None = None, **fields: Any) -> Ev
 @pytest.mark.parametrize("recording", STREAMS, ids=str)
 class TestRecordedStreams:
     def test_what_each_event_means(self, recording: Recording, cut: Cutter) -> None:
-        reader = OPENAI_CHAT.reader(recording.call(OPENAI_CHAT, URL))
+        reader = OPENAI_CHAT.reader(recording.call(OPENAI_CHAT, URL).generation)
         parser = Parser()
         labels = [LABELS[reader.read(event)] for piece in cut(recording) for event in parser.feed(piece)]
         assert labels == recording.labels
@@ -145,7 +146,7 @@ class Collected:
         assert {name: value for name, value in known.items() if value is not None and name in expected} == expected
 
     def check_end(self, finish_reason: str | None, error: dict[str, Any] | None) -> None:
-        failed = finish_reason in FAILED_FINISHES
+        failed = OPENAI_CHAT.finish_reasons.get(finish_reason or "") is FinishMeaning.FAILED
         assert self.finishes[:1] == ([finish_reason] if finish_reason and not failed else [])
         assert bool(self.failures) is (error is not None or failed)
         if error:
@@ -175,7 +176,11 @@ class TestTheNeedle:
 
     def test_it_passes_over_what_models_say(self, recording: Recording) -> None:
         for block, label in blocks(recording):
-            plain = label == "output" and recording.call(OPENAI_CHAT, URL).choices == 1 and b"tool_calls" not in block
+            plain = (
+                label == "output"
+                and recording.call(OPENAI_CHAT, URL).generation.choices == 1
+                and b"tool_calls" not in block
+            )
             if plain and not recording.name.startswith("vllm-error"):
                 assert not OPENAI_CHAT.notable.search(block), block
 
@@ -194,7 +199,7 @@ def test_the_needle_is_not_fooled_by_quotations(text: str) -> None:
 
 @pytest.mark.parametrize("recording", REFUSALS, ids=str)
 def test_recorded_refusals(recording: Recording) -> None:
-    refusal = OPENAI_CHAT.refusal(recording.facts["status"], recording.body)
+    refusal = OPENAI_CHAT.read_error(recording.facts["status"], recording.body)
     assert refusal.transient is (recording.facts["means"] == "transient")
     assert refusal.message == json.loads(recording.body)["error"]["message"]
     assert refusal.kind == json.loads(recording.body)["error"]["type"]
@@ -216,7 +221,7 @@ class TestRecognising:
     def test_any_path_that_ends_so(self, path: str) -> None:
         call = OPENAI_CHAT.recognise(Request("POST", "http://host" + path, body=b'{"stream": true}'))
         assert call is not None
-        assert (call.dialect, call.streaming, call.choices) == (OPENAI_CHAT, True, 1)
+        assert (call.dialect, call.streaming, call.generation.choices) == (OPENAI_CHAT, True, 1)
 
     @pytest.mark.parametrize(
         ("method", "path", "body"),
@@ -249,7 +254,7 @@ class TestRecognising:
     def test_what_is_asked_for(self, body: bytes, streaming: bool, choices: int) -> None:
         call = OPENAI_CHAT.recognise(Request("POST", URL, body=body))
         assert call is not None
-        assert (call.streaming, call.choices) == (streaming, choices)
+        assert (call.streaming, call.generation.choices) == (streaming, choices)
 
     @pytest.mark.parametrize(("count", "single"), [(b"0", False), (b"", False), (b"1", True), (b" 2", True)])
     def test_an_sdks_retry_gets_one_attempt(self, count: bytes, single: bool) -> None:
@@ -295,7 +300,7 @@ class TestMeanings:
         ids=lambda event: event.text,
     )
     def test_silent(self, event: Event) -> None:
-        assert ChatReader().read(event) == Signal.SILENT
+        assert ChatReader(Generation(streaming=True)).read(event) == Signal.SILENT
 
     @pytest.mark.parametrize(
         "event",
@@ -329,39 +334,39 @@ class TestMeanings:
         ids=lambda event: event.text,
     )
     def test_output_and_whatever_is_not_known(self, event: Event) -> None:
-        assert ChatReader().read(event) == Signal.OUTPUT
+        assert ChatReader(Generation(streaming=True)).read(event) == Signal.OUTPUT
 
     @pytest.mark.parametrize("reason", ["stop", "length", "tool_calls", "content_filter", "something_new"])
     def test_any_finish_reason_settles_once(self, reason: str) -> None:
-        reader = ChatReader()
+        reader = ChatReader(Generation(streaming=True))
         assert reader.read(delta(finish_reason=reason)) == Signal.SETTLES
         assert reader.read(delta(finish_reason=reason)) == Signal.SILENT
         assert reader.read(Event(b"[DONE]")) == Signal.ENDS
 
     def test_done_alone_settles_nothing(self) -> None:
-        reader = ChatReader()
+        reader = ChatReader(Generation(streaming=True))
         reader.read(delta(content="Hi"))
         assert reader.read(Event(b" [DONE] ")) == Signal.ENDS
 
     def test_every_choice_that_was_asked_for_must_finish(self) -> None:
-        reader = ChatReader(choices=2)
+        reader = ChatReader(Generation(streaming=True, choices=2))
         assert reader.read(delta(0, "stop")) == Signal.SILENT
         assert reader.read(delta(0, "stop")) == Signal.SILENT
         assert reader.read(delta(1, "stop", content="!")) == Signal.OUTPUT | Signal.SETTLES
 
     def test_a_server_that_ignores_n_settles_with_its_terminator(self) -> None:
-        reader = ChatReader(choices=2)
+        reader = ChatReader(Generation(streaming=True, choices=2))
         reader.read(delta(0, "stop", content="all there is"))
         assert reader.read(Event(b"[DONE]")) == Signal.ENDS | Signal.SETTLES
 
     def test_but_not_while_a_choice_that_has_begun_is_open(self) -> None:
-        reader = ChatReader(choices=2)
+        reader = ChatReader(Generation(streaming=True, choices=2))
         reader.read(delta(1, content="begun"))
         reader.read(delta(0, "stop"))
         assert reader.read(Event(b"[DONE]")) == Signal.ENDS
 
     def test_audio_ends_with_a_date(self) -> None:
-        reader = ChatReader()
+        reader = ChatReader(Generation(streaming=True))
         assert reader.read(delta(audio={"expires_at": 1})) == Signal.OUTPUT | Signal.SETTLES
         assert reader.read(delta(finish_reason="stop")) == Signal.SILENT
 
@@ -370,13 +375,13 @@ class TestMeanings:
     )
     def test_malformed(self, data: bytes) -> None:
         with pytest.raises(MalformedEvent, match="not JSON"):
-            ChatReader().read(Event(data))
+            ChatReader(Generation(streaming=True)).read(Event(data))
         with pytest.raises(MalformedEvent, match="not JSON"):
             ChatDecoder().decode(Event(data))
 
     def test_invalid_utf8_inside_json_is_not_malformed(self) -> None:
         event = Event(b'{"choices":[{"index":0,"delta":{"content":"Z\xc3rich"}}]}')
-        assert ChatReader().read(event) == Signal.OUTPUT
+        assert ChatReader(Generation(streaming=True)).read(event) == Signal.OUTPUT
         assert ChatDecoder().decode(event) == [Text("Z\ufffdrich")]
 
 
@@ -402,7 +407,7 @@ class TestErrors:
         ids=str,
     )
     def test_transient(self, error: dict[str, Any]) -> None:
-        assert ChatReader().read(chunk(**error)) == Signal.TRANSIENT_ERROR
+        assert ChatReader(Generation(streaming=True)).read(chunk(**error)) == Signal.TRANSIENT_ERROR
         assert self.decoded(error).transient
         assert OPENAI_CHAT.notable.search(encode(json.dumps(error)))
 
@@ -422,14 +427,14 @@ class TestErrors:
         ids=str,
     )
     def test_permanent(self, error: dict[str, Any]) -> None:
-        assert ChatReader().read(chunk(**error)) == Signal.PERMANENT_ERROR
+        assert ChatReader(Generation(streaming=True)).read(chunk(**error)) == Signal.PERMANENT_ERROR
         assert not self.decoded(error).transient
         assert OPENAI_CHAT.notable.search(encode(json.dumps(error)))
 
     @pytest.mark.parametrize("error", [{"error": None}, {"error": ""}, {"error": {}}, {"error": False}], ids=str)
     def test_none_at_all(self, error: dict[str, Any]) -> None:
         event = chunk([{"index": 0, "delta": {"content": "Hi"}}], **error)
-        assert ChatReader().read(event) == Signal.OUTPUT
+        assert ChatReader(Generation(streaming=True)).read(event) == Signal.OUTPUT
         assert ChatDecoder().decode(event) == [Text("Hi")]
 
     @pytest.mark.parametrize(
@@ -445,7 +450,7 @@ class TestErrors:
     def test_an_error_event_may_say_anything(self, data: bytes, transient: bool) -> None:
         event = Event(data, "error")
         signal = Signal.TRANSIENT_ERROR if transient else Signal.PERMANENT_ERROR
-        assert ChatReader().read(event) == signal
+        assert ChatReader(Generation(streaming=True)).read(event) == signal
         [failed] = ChatDecoder().decode(event)
         assert isinstance(failed, Failed)
         assert failed.transient is transient
@@ -478,12 +483,12 @@ class TestErrors:
         ],
     )
     def test_refusals(self, status: int, body: bytes, transient: bool) -> None:
-        refusal = OPENAI_CHAT.refusal(status, body)
+        refusal = OPENAI_CHAT.read_error(status, body)
         assert refusal.transient is transient
         assert refusal.message
 
     def test_a_body_that_is_not_in_the_shape_is_not_quoted(self) -> None:
-        assert OPENAI_CHAT.refusal(502, b"<html>secret</html>").message == "HTTP 502"
+        assert OPENAI_CHAT.read_error(502, b"<html>secret</html>").message == "HTTP 502"
 
     @staticmethod
     def decoded(error: dict[str, Any]) -> Failed:
@@ -591,7 +596,7 @@ EVENTS = st.builds(
 
 @given(st.lists(EVENTS, max_size=4), st.integers(1, 2))
 def test_nothing_that_a_server_may_send_breaks_the_reader_or_the_decoder(events: list[Event], choices: int) -> None:
-    reader, decoder = ChatReader(choices), ChatDecoder()
+    reader, decoder = ChatReader(Generation(streaming=True, choices=choices)), ChatDecoder()
     for event in events:
         try:
             signal = reader.read(event)

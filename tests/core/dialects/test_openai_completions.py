@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.corpus import Recording, recordings
+from unbroken.core.answer import Answer
 from unbroken.core.attempt import Attempt, Mode
-from unbroken.core.dialect import Call, Signal
-from unbroken.core.dialects.openai_completions import OPENAI_COMPLETIONS, CompletionsDecoder, CompletionsReader
+from unbroken.core.dialect import Call, Generation, Signal
+from unbroken.core.dialects.openai_completions import OPENAI_COMPLETIONS
+from unbroken.core.dialects.openai_completions.decode import CompletionsDecoder
+from unbroken.core.dialects.openai_completions.rule import CompletionsReader
 from unbroken.core.events import Failed, Finish, Reasoning, Text, TypedEvent, Usage, UsageReport
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head, Request
@@ -59,7 +62,7 @@ def choice(text: str = "", index: int = 0, finish_reason: str | None = None, **f
 @pytest.mark.parametrize("recording", STREAMS, ids=str)
 class TestRecordedStreams:
     def test_what_each_event_means(self, recording: Recording, cut: Cutter) -> None:
-        reader = OPENAI_COMPLETIONS.reader(recording.call(OPENAI_COMPLETIONS, URL))
+        reader = OPENAI_COMPLETIONS.reader(recording.call(OPENAI_COMPLETIONS, URL).generation)
         parser = Parser()
         labels = [LABELS[reader.read(event)] for piece in cut(recording) for event in parser.feed(piece)]
         assert labels == recording.labels
@@ -112,7 +115,7 @@ class TestTheNeedle:
 
     def test_it_passes_over_what_models_say(self, recording: Recording) -> None:
         for block, label in blocks(recording):
-            if label == "output" and recording.call(OPENAI_COMPLETIONS, URL).choices == 1:
+            if label == "output" and recording.call(OPENAI_COMPLETIONS, URL).generation.choices == 1:
                 assert not OPENAI_COMPLETIONS.notable.search(block), block
 
 
@@ -133,7 +136,7 @@ def test_the_needle_is_not_fooled_by_quotations(text: str) -> None:
 
 @pytest.mark.parametrize("recording", REFUSALS, ids=str)
 def test_recorded_refusals(recording: Recording) -> None:
-    refusal = OPENAI_COMPLETIONS.refusal(recording.facts["status"], recording.body)
+    refusal = OPENAI_COMPLETIONS.read_error(recording.facts["status"], recording.body)
     assert refusal.transient is (recording.facts["means"] == "transient")
     assert refusal.message == json.loads(recording.body)["error"]["message"]
 
@@ -149,7 +152,7 @@ def test_recorded_refusals(recording: Recording) -> None:
     ],
 )
 def test_other_refusals(status: int, body: bytes, transient: bool) -> None:
-    assert OPENAI_COMPLETIONS.refusal(status, body).transient is transient
+    assert OPENAI_COMPLETIONS.read_error(status, body).transient is transient
 
 
 # Recognising
@@ -169,7 +172,7 @@ class TestRecognising:
     )
     def test_any_path_that_ends_so(self, path: str) -> None:
         call = OPENAI_COMPLETIONS.recognise(Request("POST", "http://host" + path, body=b'{"prompt":"A","stream":true}'))
-        assert call == Call(OPENAI_COMPLETIONS, streaming=True)
+        assert call == Call(OPENAI_COMPLETIONS, Generation(streaming=True))
 
     @pytest.mark.parametrize(
         ("method", "path", "body"),
@@ -211,7 +214,7 @@ class TestRecognising:
     )
     def test_choices(self, body: dict[str, Any], choices: int) -> None:
         call = OPENAI_COMPLETIONS.recognise(Request("POST", URL, body=json.dumps(body).encode()))
-        assert call == Call(OPENAI_COMPLETIONS, streaming=False, choices=choices)
+        assert call == Call(OPENAI_COMPLETIONS, Generation(streaming=False, choices=choices))
 
     def test_an_sdks_retry_gets_one_attempt(self) -> None:
         request = Request("POST", URL, ((b"x-stainless-retry-count", b"1"),), b'{"prompt": "A"}')
@@ -241,7 +244,7 @@ class TestMeanings:
         ids=lambda each: each.text,
     )
     def test_silent(self, silent: Event) -> None:
-        assert CompletionsReader().read(silent) == Signal.SILENT
+        assert CompletionsReader(Generation(streaming=True)).read(silent) == Signal.SILENT
 
     @pytest.mark.parametrize(
         "output",
@@ -263,26 +266,26 @@ class TestMeanings:
         ids=lambda each: each.text,
     )
     def test_output_and_whatever_is_not_known(self, output: Event) -> None:
-        assert CompletionsReader().read(output) == Signal.OUTPUT
+        assert CompletionsReader(Generation(streaming=True)).read(output) == Signal.OUTPUT
 
     def test_a_finish_reason_settles_once(self) -> None:
-        reader = CompletionsReader()
+        reader = CompletionsReader(Generation(streaming=True))
         assert reader.read(chunk(choice("!", finish_reason="stop"))) == Signal.OUTPUT | Signal.SETTLES
         assert reader.read(chunk(choice(finish_reason="stop"))) == Signal.SILENT
         assert reader.read(Event(b" [DONE] ")) == Signal.ENDS
 
     def test_every_choice_that_was_asked_for_must_finish(self) -> None:
-        reader = CompletionsReader(choices=2)
+        reader = CompletionsReader(Generation(streaming=True, choices=2))
         assert reader.read(chunk(choice(finish_reason="stop"))) == Signal.SILENT
         assert reader.read(chunk(choice(index=1, finish_reason="stop"))) == Signal.SETTLES
 
     def test_a_server_that_ignores_n_settles_with_its_terminator(self) -> None:
-        reader = CompletionsReader(choices=2)
+        reader = CompletionsReader(Generation(streaming=True, choices=2))
         reader.read(chunk(choice("all there is", finish_reason="stop")))
         assert reader.read(Event(b"[DONE]")) == Signal.ENDS | Signal.SETTLES
 
     def test_but_not_while_a_choice_that_has_begun_is_open(self) -> None:
-        reader = CompletionsReader(choices=2)
+        reader = CompletionsReader(Generation(streaming=True, choices=2))
         reader.read(chunk(choice("second", 1, "stop")))  # so there is a first, though the fast path did not show it
         assert reader.read(Event(b"[DONE]")) == Signal.ENDS
 
@@ -302,20 +305,22 @@ class TestMeanings:
     )
     def test_errors(self, error: dict[str, Any], transient: bool) -> None:
         event = Event(json.dumps(error).encode())
-        assert CompletionsReader().read(event) == (Signal.TRANSIENT_ERROR if transient else Signal.PERMANENT_ERROR)
+        assert CompletionsReader(Generation(streaming=True)).read(event) == (
+            Signal.TRANSIENT_ERROR if transient else Signal.PERMANENT_ERROR
+        )
         [failed] = CompletionsDecoder().decode(event)
         assert isinstance(failed, Failed)
         assert failed.transient is transient
 
     def test_an_error_event_may_say_anything(self) -> None:
         event = Event(b"Internal Server Error", "error")
-        assert CompletionsReader().read(event) == Signal.TRANSIENT_ERROR
+        assert CompletionsReader(Generation(streaming=True)).read(event) == Signal.TRANSIENT_ERROR
         assert CompletionsDecoder().decode(event) == [Failed("Internal Server Error", "", True)]
 
     @pytest.mark.parametrize("data", [b"{", b"pong", b"[" * 100_000], ids=["cut", "word", "deep"])
     def test_malformed(self, data: bytes) -> None:
         with pytest.raises(MalformedEvent, match="not JSON"):
-            CompletionsReader().read(Event(data))
+            CompletionsReader(Generation(streaming=True)).read(Event(data))
         with pytest.raises(MalformedEvent, match="not JSON"):
             CompletionsDecoder().decode(Event(data))
 
@@ -354,7 +359,7 @@ class TestDecoding:
         assert not CompletionsDecoder().decode_whole(body)
 
     def test_there_is_no_conversation(self) -> None:
-        assert CompletionsDecoder().messages() == []
+        assert Answer(OPENAI_COMPLETIONS, CompletionsDecoder()).messages == []
 
 
 # Anything at all
@@ -379,7 +384,7 @@ EVENTS = st.builds(
 
 @given(st.lists(EVENTS, max_size=4), st.integers(1, 2))
 def test_nothing_that_a_server_may_send_breaks_the_reader_or_the_decoder(events: list[Event], choices: int) -> None:
-    reader, decoder = CompletionsReader(choices), CompletionsDecoder()
+    reader, decoder = CompletionsReader(Generation(streaming=True, choices=choices)), CompletionsDecoder()
     for event in events:
         try:
             signal = reader.read(event)

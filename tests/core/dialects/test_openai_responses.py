@@ -12,9 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.corpus import Recording, recordings
+from unbroken.core.answer import Answer
 from unbroken.core.attempt import Attempt, Mode
-from unbroken.core.dialect import Call, Signal
-from unbroken.core.dialects.openai_responses import ENDINGS, OPENAI_RESPONSES, ResponsesDecoder, ResponsesReader
+from unbroken.core.dialect import Call, Generation, Signal
+from unbroken.core.dialects.openai_responses import OPENAI_RESPONSES
+from unbroken.core.dialects.openai_responses.decode import ResponsesDecoder
+from unbroken.core.dialects.openai_responses.errors import ENDINGS
+from unbroken.core.dialects.openai_responses.rule import ResponsesReader
 from unbroken.core.events import (
     Failed,
     Finish,
@@ -73,7 +77,7 @@ def ask(**body: Any) -> Call:
 @pytest.mark.parametrize("recording", STREAMS, ids=str)
 class TestRecordedStreams:
     def test_what_each_event_means(self, recording: Recording, cut: Cutter) -> None:
-        reader = OPENAI_RESPONSES.reader(recording.call(OPENAI_RESPONSES, URL))
+        reader = OPENAI_RESPONSES.reader(recording.call(OPENAI_RESPONSES, URL).generation)
         parser = Parser()
         labels = [LABELS[reader.read(event)] for piece in cut(recording) for event in parser.feed(piece)]
         assert labels == recording.labels
@@ -93,7 +97,9 @@ class TestRecordedStreams:
                 answer.add(decoder.decode(each))
         answer.check(recording.expect)
         if "messages" in recording.expect:
-            assert [item.get("type", item.get("role")) for item in decoder.messages()] == recording.expect["messages"]
+            assert [
+                item.get("type", item.get("role")) for item in Answer(OPENAI_RESPONSES, decoder).messages
+            ] == recording.expect["messages"]
 
 
 @pytest.mark.parametrize("recording", STREAMS, ids=str)
@@ -210,7 +216,7 @@ def blocks(recording: Recording) -> list[tuple[bytes, str]]:
 
 @pytest.mark.parametrize("recording", REFUSALS, ids=str)
 def test_recorded_refusals(recording: Recording) -> None:
-    refusal = OPENAI_RESPONSES.refusal(recording.facts["status"], recording.body)
+    refusal = OPENAI_RESPONSES.read_error(recording.facts["status"], recording.body)
     assert refusal.transient is (recording.facts["means"] == "transient")
     assert refusal.message == json.loads(recording.body)["error"]["message"]
 
@@ -234,7 +240,7 @@ class TestRecognising:
     def test_any_path_that_ends_so(self, path: str) -> None:
         body = b'{"model": "m", "input": "Hi", "stream": true}'
         call = OPENAI_RESPONSES.recognise(Request("POST", "http://host" + path, body=body))
-        assert call == Call(OPENAI_RESPONSES, streaming=True)
+        assert call == Call(OPENAI_RESPONSES, Generation(streaming=True))
 
     @pytest.mark.parametrize(
         ("method", "path", "body"),
@@ -297,7 +303,7 @@ class TestRecognising:
         ids=json.dumps,
     )
     def test_calls_that_act(self, body: dict[str, Any]) -> None:
-        assert ask(**body).acts
+        assert ask(**body).generation.acts
 
     @pytest.mark.parametrize(
         "body",
@@ -321,7 +327,7 @@ class TestRecognising:
         ids=json.dumps,
     )
     def test_calls_that_do_not(self, body: dict[str, Any]) -> None:
-        assert not ask(**body).acts
+        assert not ask(**body).generation.acts
 
 
 # What an event means, case by case
@@ -358,7 +364,7 @@ class TestMeanings:
         ids=lambda each: each.text,
     )
     def test_silent(self, silent: Event) -> None:
-        assert ResponsesReader().read(silent) == Signal.SILENT
+        assert ResponsesReader(Generation(streaming=True)).read(silent) == Signal.SILENT
         assert not ResponsesDecoder().decode(silent)
 
     @pytest.mark.parametrize(
@@ -406,7 +412,7 @@ class TestMeanings:
         ids=lambda each: each.text,
     )
     def test_output_and_whatever_is_not_known(self, output: Event) -> None:
-        assert ResponsesReader().read(output) == Signal.OUTPUT
+        assert ResponsesReader(Generation(streaming=True)).read(output) == Signal.OUTPUT
 
     @pytest.mark.parametrize(
         ("last", "reason"),
@@ -424,7 +430,7 @@ class TestMeanings:
         ids=lambda each: each.text if isinstance(each, Event) else "",
     )
     def test_endings(self, last: Event, reason: str) -> None:
-        assert ResponsesReader().read(last) == Signal.SETTLES | Signal.ENDS
+        assert ResponsesReader(Generation(streaming=True)).read(last) == Signal.SETTLES | Signal.ENDS
         assert ResponsesDecoder().decode(last) == [Finish(reason)]
         assert OPENAI_RESPONSES.notable.search(encode(last.text, event=last.type))
 
@@ -433,13 +439,13 @@ class TestMeanings:
     )
     def test_malformed(self, data: bytes) -> None:
         with pytest.raises(MalformedEvent, match="not JSON"):
-            ResponsesReader().read(Event(data))
+            ResponsesReader(Generation(streaming=True)).read(Event(data))
         with pytest.raises(MalformedEvent, match="not JSON"):
             ResponsesDecoder().decode(Event(data))
 
     def test_invalid_utf8_inside_json_is_not_malformed(self) -> None:
         broken = Event(b'{"type":"response.output_text.delta","delta":"Z\xc3rich"}')
-        assert ResponsesReader().read(broken) == Signal.OUTPUT
+        assert ResponsesReader(Generation(streaming=True)).read(broken) == Signal.OUTPUT
         assert ResponsesDecoder().decode(broken) == [Text("Z\ufffdrich")]
 
 
@@ -510,7 +516,7 @@ class TestErrors:
     def check(name: str, error: dict[str, Any], kind: str, *, transient: bool) -> None:
         failed = Event(json.dumps(error).encode(), name)
         signal = Signal.TRANSIENT_ERROR if transient else Signal.PERMANENT_ERROR
-        assert ResponsesReader().read(failed) == signal
+        assert ResponsesReader(Generation(streaming=True)).read(failed) == signal
         assert OPENAI_RESPONSES.notable.search(encode(failed.text, event=name))
         [decoded] = ResponsesDecoder().decode(failed)
         assert isinstance(decoded, Failed)
@@ -537,7 +543,7 @@ class TestErrors:
         ],
     )
     def test_refusals(self, status: int, body: bytes, transient: bool) -> None:
-        refusal = OPENAI_RESPONSES.refusal(status, body)
+        refusal = OPENAI_RESPONSES.read_error(status, body)
         assert refusal.transient is transient
         assert refusal.message
 
@@ -631,28 +637,32 @@ class TestItems:
         *calls, finish = decoder.decode(ending)
         assert calls == [ToolCallStart(2, "call_1", "f"), ToolCallArguments(2, "{}")]
         assert finish == Finish("completed")
-        assert [item["type"] for item in decoder.messages()] == ["message", "message", "function_call"]
+        assert [item["type"] for item in Answer(OPENAI_RESPONSES, decoder).messages] == [
+            "message",
+            "message",
+            "function_call",
+        ]
 
     def test_a_message_that_was_cut_goes_on_as_text(self) -> None:
         decoder = ResponsesDecoder()
         decoder.decode(done({"type": "reasoning", "id": "rs_1", "summary": []}, 0))
         for piece in ("Par", "is"):
             decoder.decode(event("response.output_text.delta", delta=piece, output_index=1))
-        assert decoder.messages() == [{"role": "assistant", "content": "Paris"}]
+        assert Answer(OPENAI_RESPONSES, decoder).messages == [{"role": "assistant", "content": "Paris"}]
 
     def test_items_are_kept_as_they_came(self) -> None:
         reasoning = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA", "status": None}
         decoder = ResponsesDecoder()
         assert decoder.decode(done(reasoning, 0)) == [Signature("gAAAA")]
         decoder.decode(done(call("{}", id="fc_1", status="completed"), 1))
-        assert decoder.messages() == [reasoning, call("{}", id="fc_1", status="completed")]
+        assert Answer(OPENAI_RESPONSES, decoder).messages == [reasoning, call("{}", id="fc_1", status="completed")]
 
     def test_reasoning_in_plain_is_told_rather_than_its_summary(self) -> None:
         item = {"type": "reasoning", "content": [{"text": "plain"}, {"text": ""}], "summary": [{"text": "short"}]}
         assert ResponsesDecoder().decode(done(item)) == [Reasoning("plain")]
 
     def test_nothing_came(self) -> None:
-        assert ResponsesDecoder().messages() == []
+        assert Answer(OPENAI_RESPONSES, ResponsesDecoder()).messages == []
 
 
 class TestWholeAnswers:
@@ -680,7 +690,7 @@ class TestWholeAnswers:
             UsageReport(Usage(input_tokens=1, output_tokens=2, reasoning_tokens=1)),
             Finish("max_output_tokens"),
         ]
-        assert decoder.messages() == body["output"]
+        assert Answer(OPENAI_RESPONSES, decoder).messages == body["output"]
 
     def test_a_response_in_the_background_has_not_finished(self) -> None:
         assert ResponsesDecoder().decode_whole(b'{"object":"response","status":"queued","output":[]}') == [
@@ -737,7 +747,7 @@ EVENTS = st.builds(
 
 @given(st.lists(EVENTS, max_size=5))
 def test_nothing_that_a_server_may_send_breaks_the_reader_or_the_decoder(events: list[Event]) -> None:
-    reader, decoder = ResponsesReader(), ResponsesDecoder()
+    reader, decoder = ResponsesReader(Generation(streaming=True)), ResponsesDecoder()
     for each in events:
         try:
             signal = reader.read(each)
@@ -750,7 +760,7 @@ def test_nothing_that_a_server_may_send_breaks_the_reader_or_the_decoder(events:
         assert any(isinstance(item, Finish) for item in decoded) is bool(signal & Signal.SETTLES)
         if signal & (Signal.SETTLES | Signal.ERROR):
             assert OPENAI_RESPONSES.notable.search(encode(each.text, event=each.type))
-    json.dumps(decoder.messages())
+    json.dumps(Answer(OPENAI_RESPONSES, decoder).messages)
 
 
 @given(JSON)

@@ -139,25 +139,32 @@ def turn(name: str, *attempts: dict[str, Any], **fields: Any) -> dict[str, Any]:
         "id": name,
         "started": NOW - 600,
         "elapsed": last["after"] + last["elapsed"],
+        "method": "POST",
+        "path": "/openai/v1/chat/completions",
         "upstream": "openai",
         "dialect": "openai-chat",
         "streaming": True,
+        "status": 200,
         "outcome": "answered",
         "first_output": first,
-        "bytes": 1234,
+        "bytes_in": 321,
+        "bytes_out": 1234,
         "heartbeats": 0,
         "attempts": list(attempts),
+        "retries": 0,
+        "replays": len(attempts) - 1,
+        "detail": "",
         **fields,
     }
 
 
 def silences(*seconds: float, pinged: bool = False) -> list[dict[str, Any]]:
     """Cuts after these silences."""
-    return [{"at": NOW, "silent": silent, "pinged": pinged} for silent in seconds]
+    return [{"at": NOW, "silent": silent, "pinged": pinged, "http_version": "HTTP/2"} for silent in seconds]
 
 
 def hello(**fields: Any) -> dict[str, Any]:
-    """The picture of a relay to which nothing has happened, with ``fields`` changed."""
+    """The snapshot of a relay to which nothing has happened, with ``fields`` changed."""
     return {
         "version": "0.1.0",
         "started": NOW - 3600,

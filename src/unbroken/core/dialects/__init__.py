@@ -1,4 +1,4 @@
-"""The dialects, one package each, and how a request finds its own: by method, path and body, never by host."""
+"""The dialects, one package each, and the choice of one for a request: by method, path and body, never by host."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from unbroken.core.http import Request
 from unbroken.errors import UsageError
 
 DIALECTS: list[Dialect] = [OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, GEMINI, OPENAI_COMPLETIONS]
-"""Every dialect, asked in this order. A dialect that is appended here works in client, transports and relay."""
+"""Every dialect, tried in this order. A dialect that is appended here works in client, transports and relay."""
 
 DEFAULT = OPENAI_CHAT
-"""The dialect of a server of which nothing else is said, and of errors that belong to no dialect."""
+"""The dialect of a server for which no other is given, and of errors that belong to no dialect."""
 
 
 def recognise(request: Request) -> Call | None:
-    """The generation call that a request makes, or ``None``: then it passes through untouched."""
+    """Return the generation call that a request makes, or ``None`` for a request to pass through untouched."""
     for dialect in DIALECTS:
         if call := dialect.recognise(request):
             return call
@@ -27,15 +27,15 @@ def recognise(request: Request) -> Call | None:
 
 
 def dialect_at(method: str, path: str) -> Dialect | None:
-    """The dialect whose generation calls are made with this method at this path, ``None`` where there is none."""
+    """Return the dialect whose generation calls are made with this method at this path, or ``None``."""
     return next((dialect for dialect in DIALECTS if method == "POST" and dialect.serves(path)), None)
 
 
 def find_dialect(name: str) -> Dialect:
-    """The dialect of this name.
+    """Return the dialect of this name.
 
     Raises:
-        UsageError: there is none; the message lists those there are.
+        UsageError: no dialect has this name; the message lists the dialects.
     """
     for dialect in DIALECTS:
         if dialect.name == name:
@@ -45,15 +45,15 @@ def find_dialect(name: str) -> Dialect:
 
 
 def credential_headers() -> frozenset[bytes]:
-    """Names, in lower case, of the headers in which clients of any dialect send keys."""
+    """Return the names, in lower case, of the headers in which clients of any dialect send keys."""
     return frozenset(name.encode() for dialect in DIALECTS for name in dialect.credential_headers)
 
 
 def credential_parameters() -> frozenset[str]:
-    """Names of the query parameters in which clients of any dialect send keys."""
+    """Return the names of the query parameters in which clients of any dialect send keys."""
     return frozenset(dialect.credential_parameter for dialect in DIALECTS) - {""}
 
 
 def versions() -> frozenset[str]:
-    """What the paths of any dialect may begin with, below the host."""
+    """Return the versions with which the paths of any dialect may begin."""
     return frozenset(version for dialect in DIALECTS for version in dialect.versions)

@@ -1,7 +1,7 @@
-"""Anthropic's messages, as Anthropic and those who imitate it really speak them.
+"""Anthropic's messages, as Anthropic and the servers that imitate it implement them.
 
 Sources: Anthropic API docs, "Streaming messages" (event flow, ping, error events, unknown event types), "Extended
-thinking", "Fine-grained tool streaming" (input that is no JSON), "Errors"; the types of the ``anthropic`` SDK 2.12;
+thinking", "Fine-grained tool streaming" (input that is not JSON), "Errors"; the types of the ``anthropic`` SDK 2.12;
 the path on Vertex AI is that of the SDK's Vertex client; llama.cpp's server and vLLM, see
 ``tests/corpora/anthropic_messages``.
 """

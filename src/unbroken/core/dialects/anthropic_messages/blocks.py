@@ -1,4 +1,4 @@
-"""The content blocks of Anthropic's messages, put together from their deltas.
+"""The content blocks of Anthropic's messages, assembled from their deltas.
 
 Source: Anthropic API docs, "Streaming messages: content block delta types" and "Fine-grained tool streaming"; that a
 signature replaces the one before it is how the ``anthropic`` SDK 2.12 puts a message together.
@@ -16,10 +16,10 @@ from unbroken.core.payload import UNREADABLE, filled, text
 
 
 class ContentBlock:
-    """One content block as far as it has come.
+    """One content block, as received so far.
 
     Args:
-        index: its place in the message.
+        index: its position in the message.
         content: the block as it started.
     """
 
@@ -32,19 +32,19 @@ class ContentBlock:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The block, as the API would have sent it in one."""
+        """The block as the API sends it without streaming."""
         texts = {name: text(self._content.get(name)) + "".join(pieces) for name, pieces in self._texts.items()}
         return {**self._content, **texts}
 
     @property
     def is_worth_keeping(self) -> bool:
-        """Whether the API would take it back: what is whole, and text as far as it came, but no empty text."""
+        """Whether the API accepts it back: complete blocks, and text as far as it came, but no empty text."""
         if self.content.get("type") == "text":
             return bool(self.content.get("text"))
         return self._closed
 
     def begin(self) -> Iterator[TypedEvent]:
-        """The typed events of a block that has just started."""
+        """Yield the typed events of a block that has just started."""
         content = self._content
         match content.get("type"):
             case "text" if said := text(content.get("text")):
@@ -60,7 +60,7 @@ class ContentBlock:
                 yield ToolCallStart(self._index, text(content.get("id")), text(content.get("name")))
 
     def add(self, delta: dict[str, Any]) -> Iterator[TypedEvent]:
-        """Add a delta; its typed events."""
+        """Add a delta; yield its typed events."""
         match delta.get("type"):
             case "text_delta" if said := self._append("text", delta):
                 yield Text(said)
@@ -84,9 +84,9 @@ class ContentBlock:
                 self._content |= {name: value for name, value in delta.items() if name != "type"}
 
     def close(self) -> Iterator[TypedEvent]:
-        """Nothing more comes; its typed events. What came is whole, unless its input is no JSON object.
+        """Close the block; yield its typed events. The block is complete unless its input is not a JSON object.
 
-        Input may be broken: it is not checked by the server where it is streamed eagerly, and a limit may cut it.
+        Input may be broken: the server does not check input that it streams eagerly, and a limit may cut it.
         """
         if self._closed:
             return

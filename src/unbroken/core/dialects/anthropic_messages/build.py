@@ -10,19 +10,19 @@ from unbroken.core.dialect import Message
 from unbroken.core.dialects.common.system import without_system
 
 HEADERS: Mapping[str, str] = MappingProxyType({"anthropic-version": "2023-06-01"})
-"""Anthropic's API version, which its documentation asks every request to name."""
+"""Anthropic's API version, which its documentation requires in every request."""
 
 DEFAULT_MAX_TOKENS = 8192
-"""Anthropic demands a limit for the answer; this is sent where the caller names none."""
+"""The limit for the answer, which Anthropic requires, if the caller gives none."""
 
 
 def path(model: str) -> str:  # noqa: ARG001 - the model is in the body
-    """What is appended to the base URL."""
+    """Return the path that is appended to the base URL."""
     return "/v1/messages"
 
 
 def credentials(key: str) -> dict[str, str]:
-    """The header that carries a key."""
+    """Return the header that carries a key."""
     return {"x-api-key": key}
 
 
@@ -32,7 +32,7 @@ def body(
     tools: Sequence[Message],
     counts: bool,  # noqa: ARG001 - token counts always come
 ) -> dict[str, Any]:
-    """The body of a request for a stream. System messages stand apart.
+    """Build the body of a request for a stream. System messages go into a field of their own.
 
     Raises:
         UsageError: a system message that is not text.

@@ -19,7 +19,7 @@ from unbroken.errors import MalformedEvent
 
 
 class MessagesDecoder:
-    """Typed events of one attempt."""
+    """A decoder of one attempt's events."""
 
     def __init__(self) -> None:
         self._blocks: dict[int, ContentBlock] = {}
@@ -76,7 +76,7 @@ class MessagesDecoder:
         yield from self._count(message.get("usage"))
 
     def _content(self, blocks: object) -> Iterator[TypedEvent]:
-        """Blocks that come whole: those of a whole answer. A stream begins with none, mostly."""
+        """Yield the events of complete blocks: those of a whole answer. A stream mostly begins without any."""
         for index, block in enumerate(dicts(blocks)):
             yield from self._start(index, block)
             yield from self._block(index).close()
@@ -86,7 +86,7 @@ class MessagesDecoder:
         yield from self._blocks[index].begin()
 
     def _block(self, index: int) -> ContentBlock:
-        """The block that something is added to; some servers start none."""
+        """Return the block at an index; create it if the server did not start it."""
         return self._blocks.setdefault(index, ContentBlock(index, {}))
 
     def _end(self, reason: object) -> Iterator[TypedEvent]:
@@ -98,7 +98,7 @@ class MessagesDecoder:
             yield Finish(reason)
 
     def _count(self, usage: object) -> Iterator[TypedEvent]:
-        """Counts are totals, and what is not said again stays as it was said first."""
+        """Yield the usage. Counts are totals; a count that is not sent again keeps its value."""
         details = mapping(usage).get("output_tokens_details")
         said = mapping(usage) | {"thinking_tokens": mapping(details).get("thinking_tokens")}
         now = {name: value for name in _COUNTED if (value := count(said.get(name))) is not None}
@@ -112,7 +112,7 @@ _COUNTED = (*_INPUT, "output_tokens", "thinking_tokens")
 
 
 def _usage(counts: Mapping[str, int]) -> Usage:
-    """Anthropic counts what the cache gave and took apart from the rest of the input."""
+    """Convert the counts. Anthropic counts cache reads and cache writes separately from the rest of the input."""
     return Usage(
         input_tokens=sum(counts.get(name, 0) for name in _INPUT) if not counts.keys().isdisjoint(_INPUT) else None,
         cached_tokens=counts.get("cache_read_input_tokens"),

@@ -1,7 +1,7 @@
-"""Anthropic's errors: reading them, and writing one.
+"""Anthropic's errors: reading and writing.
 
-Sources: Anthropic API docs, "Errors" and "Streaming messages: error events". Those who imitate Anthropic often report
-errors as OpenAI does (llama.cpp).
+Sources: Anthropic API docs, "Errors" and "Streaming messages: error events". Servers that imitate Anthropic often
+report errors as OpenAI does (llama.cpp).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _SPENT_WORDS = re.compile(r"credit balance is too low", re.I)
 
 
 def read_error(status: int, body: bytes) -> Failed:
-    """What an error response says, in Anthropic's shape or near it; any other body is not quoted."""
+    """Read an error response in Anthropic's format or a similar one; any other body is not quoted."""
     error = only_object(body).get("error")
     return judged(error if isinstance(error, Mapping) else {}, status)
 
 
 def judged(error: Mapping[str, Any], status: int | None = None) -> Failed:
-    """An error in the project's words.
+    """Convert an error to a :class:`Failed`.
 
-    A status counts for more than a type: where there is none, Anthropic's types speak. Those who imitate Anthropic
-    often report errors as OpenAI does (llama.cpp), so what is not Anthropic's is judged like OpenAI's.
+    A status takes precedence over a type; without a status, Anthropic's types decide. Servers that imitate Anthropic
+    often report errors as OpenAI does (llama.cpp), so other errors are judged like OpenAI's.
     """
     said = failed(error, status)
     code = text(mapping(error.get("details")).get("error_code"))
@@ -45,14 +45,14 @@ def judged(error: Mapping[str, Any], status: int | None = None) -> Failed:
 
 
 def error_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The error of an event that is known to be one: nested, flat, or a bare string."""
+    """Return the error of an event that is known to be one: nested, flat, or a bare string."""
     error = answer.get("error")
     if isinstance(error, Mapping):
         return error
     return {"message": text(error)} if error else answer
 
 
-# Writing them
+# Writing
 
 _KINDS = {
     400: "invalid_request_error",
@@ -67,16 +67,16 @@ _KINDS = {
 
 
 def error_document(error: GatewayError) -> dict[str, Any]:
-    """An error as Anthropic's clients expect it."""
+    """Return an error as Anthropic's clients expect it."""
     kind = _KINDS.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
     return {"type": "error", "error": {"type": kind, "message": error.message}}
 
 
 def error_body(error: GatewayError) -> bytes:
-    """The document as the body of a response."""
+    """Encode the document as the body of a response."""
     return msgspec.json.encode(error_document(error))
 
 
 def error_event(error: GatewayError) -> bytes:
-    """The document, or the provider's own, as an event of a stream."""
+    """Encode the document, or the provider's own, as an event of a stream."""
     return encode(msgspec.json.encode(error.original or error_document(error)).decode(), event="error")

@@ -1,4 +1,4 @@
-"""What the stop reasons of messages mean.
+"""The meanings of the stop reasons of messages.
 
 Sources: Anthropic API docs, "Handling stop reasons"; OpenRouter and DeepSeek imitate the format and report their own
 failures in it.
@@ -22,4 +22,4 @@ FINISH_REASONS: Mapping[str, FinishMeaning] = MappingProxyType(
         "insufficient_system_resource": FinishMeaning.FAILED,  # DeepSeek
     }
 )
-"""By the provider's word."""
+"""The meanings by the provider's stop reason."""

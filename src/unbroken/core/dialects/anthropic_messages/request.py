@@ -1,4 +1,4 @@
-"""What a request for a message is, and whether its tools act."""
+"""Recognition of a request for a message, and of tools with side effects."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _PATH = re.compile(
 )
 
 _ACTING_TOOLS = ("code_execution_", "mcp_toolset")
-"""Beginnings of the types of server tools that act. Computer, browser, bash and memory tools run at the client."""
+"""Prefixes of types of server tools with side effects. Computer, browser, bash and memory tools run at the client."""
 
 _UNVERSIONED = ("messages", "models")
-"""What some clients ask for below their base URL (Vercel's AI SDK), and others below its ``/v1``."""
+"""Paths that some clients request below their base URL (Vercel's AI SDK), and others below its ``/v1``."""
 
 
 def serves(path: str) -> bool:
-    """Whether messages are made at a path (Vertex AI's paths for Claude included)."""
+    """Return whether messages are made at a path (Vertex AI's paths for Claude included)."""
     return _PATH.search(path) is not None
 
 
 def complete_path(path: str) -> str:
-    """A path below the base URL with the version that some clients leave out."""
+    """Add the version that some clients omit to a path below the base URL."""
     return f"v1/{path}" if path.partition("/")[0] in _UNVERSIONED else path
 
 
-def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None:  # noqa: ARG001 - the body says it all
-    """A JSON object with a list of messages.
+def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None:  # noqa: ARG001 - the body is enough
+    """Read a JSON object with a list of messages; ``None`` without a list.
 
-    Other services have a path that ends so (OpenAI's threads, chat rooms); they do not send a list of messages.
+    Other services have a path with this ending (OpenAI's threads, chat rooms); they do not send a list of messages.
     """
     if not isinstance(body.get("messages"), list):
         return None
@@ -42,7 +42,7 @@ def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None
 
 
 def _acts(body: Mapping[str, Any]) -> bool:
-    """Whether the server acts on the world for this call, or keeps something of it (a container, a thread)."""
+    """Return whether the call has side effects on the server, or leaves state there (a container, a thread)."""
     if any(filled(body.get(name)) for name in ("mcp_servers", "container", "thread")):
         return True
     return any(text(tool.get("type")).startswith(_ACTING_TOOLS) for tool in dicts(body.get("tools")))

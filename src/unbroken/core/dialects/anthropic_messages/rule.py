@@ -1,4 +1,4 @@
-"""What the events of a message mean to the rule."""
+"""The meaning of a message's events to the rule."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOTABLE = re.compile(
 
 
 def event_kind(answer: Mapping[str, Any], event_type: str) -> str:
-    """What an event is: the JSON says so; where it does not, or names nothing known, the ``event`` field does."""
+    """Return the kind of an event: the JSON's ``type``, or the ``event`` field if the type is missing or unknown."""
     kind = text(answer.get("type"))
     if kind in _KINDS:
         return kind
@@ -39,7 +39,7 @@ def event_kind(answer: Mapping[str, Any], event_type: str) -> str:
 
 
 class MessagesReader:
-    """What the events of one attempt mean to the rule."""
+    """A reader of one attempt's events, for their meaning to the rule."""
 
     def __init__(self, generation: Generation) -> None:  # noqa: ARG002 - there is only ever one choice
         self._settled = False
@@ -85,7 +85,7 @@ class MessagesReader:
 
 
 _ENDING = frozenset({"stop_reason", "stop_sequence", "stop_details"})
-"""What says how a message ended; anything else in its delta was produced."""
+"""Fields that say how a message ended; any other field of its delta is output."""
 
 
 def _output_if(produced: bool) -> Signal:
@@ -93,7 +93,7 @@ def _output_if(produced: bool) -> Signal:
 
 
 def _starts_with_something(block: object) -> bool:
-    """An empty text or thinking block is an announcement; any other block is itself a product of the model."""
+    """Return whether a block is output: an empty text or thinking block is only an announcement."""
     if not isinstance(block, dict) or block.get("type") not in ("text", "thinking"):
         return True
     return _adds_something(block)

@@ -1,1 +1,1 @@
-"""What dialects share: errors in OpenAI's shape, and choices that finish each for itself."""
+"""Parts that dialects share: errors in OpenAI's format, choices, credentials, system messages."""

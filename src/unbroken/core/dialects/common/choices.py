@@ -1,4 +1,4 @@
-"""What chat completions and legacy completions share: choices that speak, and finish each for itself."""
+"""Part of chat completions and legacy completions: choices, each with its own finish reason."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ BOOKKEEPING = frozenset(
     {"id", "object", "created", "model", "usage", "system_fingerprint", "service_tier", "timings", "provider"}
     | {"prompt_filter_results", "x_groq", "prompt_progress", "obfuscation", "moderation", "choices"}
 )
-"""Fields of a chunk without choices that say nothing of the answer; any other makes it unknown, hence output."""
+"""Fields of a chunk without choices that are not part of the answer; with any other field the chunk is output."""
 
 
 class ChoicesReader:
-    """What the events of one attempt mean to the rule; a dialect says when a choice :meth:`speaks`,
-    and what its finish reasons mean.
+    """A reader of one attempt's events, for their meaning to the rule; a dialect defines :meth:`speaks` and
+    :attr:`finish_reasons`.
 
     Args:
-        generation: what the request asks for; the attempt has settled when each of its choices has a finish reason.
+        generation: what the request asks for; the attempt settles when each of its choices has a finish reason.
     """
 
     finish_reasons: ClassVar[Mapping[str, FinishMeaning]]
@@ -34,11 +34,11 @@ class ChoicesReader:
         self._settled = False
 
     def speaks(self, choice: Mapping[str, Any]) -> bool:
-        """Whether a choice carries anything that the model produced."""
+        """Return whether a choice carries anything that the model produced."""
         raise NotImplementedError
 
     def finishes(self, choice: Mapping[str, Any]) -> bool:
-        """Whether a choice says that it has ended; an empty reason is none."""
+        """Return whether a choice says that it has ended; an empty reason does not count."""
         return bool(text(choice.get("finish_reason")))
 
     def read(self, event: Event) -> Signal:
@@ -47,12 +47,12 @@ class ChoicesReader:
         if not data or event.type == "ping":
             return Signal.SILENT
         if data == DONE:
-            # Some servers ignore how many choices were asked for. Those that have begun are known by the highest index:
-            # after the first output, the events of choice 0 are not all read.
+            # Some servers ignore how many choices were requested. The highest index says how many have begun: after the
+            # first output, not all events of choice 0 are read.
             return Signal.ENDS | self._settle(self._begun)
         chunk = parsed(data, event.type)
         if not isinstance(chunk, dict):
-            return Signal.SILENT if chunk is None else Signal.OUTPUT  # llama.cpp begins several prompts with a null
+            return Signal.SILENT if chunk is None else Signal.OUTPUT  # llama.cpp begins with null for several prompts
         if (error := error_of(chunk, event.type)) is not None:
             return severity(error)
         choices = chunk.get("choices") or []
@@ -75,7 +75,7 @@ class ChoicesReader:
         return (Signal.OUTPUT if self.speaks(choice) else Signal.SILENT) | self._settle(self._asked)
 
     def _settle(self, choices: int) -> Signal:
-        """The one event with which the last of the choices has finished."""
+        """Return ``SETTLES`` once, when this many choices have finished."""
         if self._settled or not self._finished or len(self._finished) < choices:
             return Signal.SILENT
         self._settled = True

@@ -1,4 +1,4 @@
-"""How OpenAI's clients, and most others, send a key."""
+"""Keys as OpenAI's clients, and most others, send them."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ HEADERS = frozenset({"authorization", "api-key"})
 
 
 def bearer(key: str) -> dict[str, str]:
-    """The header that carries a key (RFC 6750, section 2.1)."""
+    """Return the header that carries a key (RFC 6750, section 2.1)."""
     return {"Authorization": f"Bearer {key}"}

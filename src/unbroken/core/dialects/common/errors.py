@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape or near it: where they stand, whether they may pass, and how a gateway writes one.
+"""Errors in OpenAI's format or a similar one: where they are, whether they are transient, and how to write one.
 
 Sources: OpenAI API reference, "Error codes"; OpenRouter docs, "Errors"; DeepSeek API docs, "Error codes"; Google's
 ``google.rpc.Status``; vLLM, SGLang, llama.cpp and FastAPI, as recorded in ``tests/corpora``.
@@ -22,7 +22,7 @@ EXHAUSTED = frozenset(
     {"insufficient_quota", "insufficient_balance", "billing_hard_limit_reached", "billing_not_active"}
     | {"usage_limit_reached", "usage_not_included", "credit_balance_exhausted"}
 )
-"""Error types and codes that mean an exhausted quota or balance, whatever the status."""
+"""Error types and codes that mean an exhausted quota or balance, regardless of the status."""
 
 _EXHAUSTED_WORDS = re.compile(r"insufficient (balance|quota|credit)|not enough credits", re.I)
 
@@ -38,10 +38,10 @@ _TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
 
 
 def parsed(data: bytes, event_type: str = "message") -> Any:
-    """The JSON of an event's data; in an ``error`` event it may be a mere message, or no JSON at all.
+    """Return the JSON of an event's data; an ``error`` event may also carry a bare message, as JSON or as text.
 
     Raises:
-        MalformedEvent: not JSON.
+        MalformedEvent: the data is not JSON.
     """
     if event_type != "error":
         return _json(data)
@@ -57,7 +57,7 @@ def _json(data: bytes) -> Any:
         return msgspec.json.decode(data)
     except UNREADABLE:
         pass
-    # Invalid UTF-8 is replaced, not refused, as the event stream's format asks; and so is half of a surrogate pair:
+    # Replace invalid UTF-8, as the event stream's format asks (WHATWG HTML, section 9.2), and half of a surrogate pair:
     # servers that cut between tokens send the halves of an emoji in two events.
     text = _LONE_SURROGATE.sub(r"\\ufffd", data.decode("utf-8", "replace"))
     try:
@@ -67,13 +67,13 @@ def _json(data: bytes) -> Any:
 
 
 def read_error(status: int, body: bytes) -> Failed:
-    """What an error response says, in OpenAI's shape or near it; any other body is not quoted."""
+    """Read an error response in OpenAI's format or a similar one; any other body is not quoted."""
     answer = json_object(body)
     return failed((error_of(answer) if answer else None) or {}, status)
 
 
 def error_of(answer: Mapping[str, Any], event_type: str = "message") -> Mapping[str, Any] | None:
-    """The error that an object reports, in the shapes seen: nested, flat with ``object: error``, or a bare string."""
+    """Return the error that an object reports: nested, flat with ``object: error`` or ``detail``, or a bare string."""
     if error := answer.get("error"):
         return error if isinstance(error, Mapping) else {"message": str(error)}
     if answer.get("object") == "error" or event_type == "error" or ("detail" in answer and "choices" not in answer):
@@ -82,7 +82,7 @@ def error_of(answer: Mapping[str, Any], event_type: str = "message") -> Mapping[
 
 
 def error_of_choice(choice: Mapping[str, Any], finish_reasons: Mapping[str, FinishMeaning]) -> Mapping[str, Any] | None:
-    """An error inside a choice (OpenRouter), or a finish reason that is one."""
+    """Return an error inside a choice (OpenRouter), or for a finish reason that means one."""
     reason = choice.get("finish_reason")
     if error := error_of({"error": choice.get("error")}):
         return error
@@ -92,12 +92,12 @@ def error_of_choice(choice: Mapping[str, Any], finish_reasons: Mapping[str, Fini
 
 
 def severity(error: Mapping[str, Any]) -> Signal:
-    """What an error means to the rule."""
+    """Return what an error means to the rule."""
     return Signal.TRANSIENT_ERROR if failed(error).transient else Signal.PERMANENT_ERROR
 
 
 def failed(error: Mapping[str, Any], status: int | None = None) -> Failed:
-    """An error in the project's words; an unknown one is taken for permanent, unless its status says otherwise."""
+    """Convert an error to a :class:`Failed`; an unknown one is permanent unless its status says otherwise."""
     message = _text(error.get("message")) or _text(error.get("detail"))
     names = [name for key in ("type", "code", "status") if (name := _text(error.get(key)))]
     kind = next((name for name in names if not name.isdecimal()), names[0] if names else "")
@@ -116,24 +116,24 @@ def _may_pass(codes: Sequence[int], names: Sequence[str], message: str) -> bool:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, int) and abs(value) < 10**9:  # a code; Python refuses to write very long numbers
+    if isinstance(value, int) and abs(value) < 10**9:  # a code; Python refuses to format very long integers
         return str(value)
     return value if isinstance(value, str) else ""
 
 
-# Writing them
+# Writing
 
 
 def error_document(error: GatewayError) -> dict[str, Any]:
-    """An error as OpenAI's clients expect it."""
+    """Return an error as OpenAI's clients expect it."""
     return {"error": {"message": error.message, "type": "unbroken_error", "param": None, "code": error.code}}
 
 
 def error_body(error: GatewayError) -> bytes:
-    """The document as the body of a response."""
+    """Encode the document as the body of a response."""
     return msgspec.json.encode(error_document(error))
 
 
 def error_event(error: GatewayError) -> bytes:
-    """The document, or the provider's own, as an event of a stream."""
+    """Encode the document, or the provider's own, as an event of a stream."""
     return encode(msgspec.json.encode(error.original or error_document(error)).decode())

@@ -1,4 +1,4 @@
-"""System messages of a conversation, for dialects in which they stand apart."""
+"""System messages of a conversation, for dialects that have a separate field for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unbroken.errors import UsageError
 
 
 def without_system(messages: Sequence[Message]) -> tuple[str, list[Message]]:
-    """The text of the system messages, and the other messages.
+    """Return the text of the system messages, and the other messages.
 
     Raises:
         UsageError: a system message that is not text.

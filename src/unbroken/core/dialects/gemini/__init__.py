@@ -1,11 +1,11 @@
-"""Gemini's generateContent, as Google's two APIs speak it: the Gemini API and Vertex AI.
+"""Gemini's generateContent, as Google's two APIs implement it: the Gemini API and Vertex AI.
 
-A stream of ``alt=sse`` has no terminator and no pings: each event is a whole response, and a ``finishReason`` is all
-that tells a finished answer from a cut one. Comments must never be put into it: Google's SDKs break on them.
+A stream of ``alt=sse`` has no terminator and no pings: each event is a whole response, and only a ``finishReason``
+distinguishes a finished answer from a cut one. It must not contain comments: Google's SDKs break on them.
 
 Sources: Gemini API reference, "GenerateContentResponse", "Candidate: FinishReason"; Gemini API docs, "Thought
 signatures"; ``google.rpc.Status`` and ``QuotaFailure``; the types and the stream reader of the ``google-genai`` SDK
-3.4. None of its finish reasons reports a failure of the provider: they say what the model did, or who stopped it.
+3.4. None of its finish reasons reports a failure of the provider: they say what the model did, or what stopped it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,6 @@ GEMINI = Dialect(
     credentials=build.credentials,
     credential_headers=frozenset({"x-goog-api-key", "authorization"}),
     credential_parameter="key",
-    heartbeat=b"",  # Google's SDK takes a comment for the beginning of a bare JSON error
+    heartbeat=b"",  # Google's SDK parses a comment as the beginning of a bare JSON error
     versions=("v1beta", "v1alpha", "v1"),
 )

@@ -10,22 +10,22 @@ from unbroken.core.dialects.common.system import without_system
 
 
 def path(model: str) -> str:
-    """What is appended to the base URL."""
+    """Return the path that is appended to the base URL."""
     return f"/v1beta/models/{model.removeprefix('models/')}:streamGenerateContent?alt=sse"
 
 
 def credentials(key: str) -> dict[str, str]:
-    """The header that carries a key: in the URL it would end up in logs."""
+    """Return the header that carries a key; a key in the URL would appear in logs."""
     return {"x-goog-api-key": key}
 
 
 def body(
-    model: str,  # noqa: ARG001 - it is in the path
+    model: str,  # noqa: ARG001 - the model is in the path
     messages: Sequence[Message],
     tools: Sequence[Message],
     counts: bool,  # noqa: ARG001 - token counts always come
 ) -> dict[str, Any]:
-    """The body of a request for a stream. System messages stand apart.
+    """Build the body of a request for a stream. System messages go into a field of their own.
 
     Raises:
         UsageError: a system message that is not text.

@@ -17,7 +17,7 @@ from unbroken.errors import MalformedEvent
 
 
 class GeminiDecoder:
-    """Typed events of one attempt."""
+    """A decoder of one attempt's events."""
 
     def __init__(self) -> None:
         self._candidates: dict[int, Parts] = {}
@@ -39,7 +39,7 @@ class GeminiDecoder:
         return list(self._events(answer, "message")) if isinstance(answer, dict) else ()
 
     def messages(self, answer: Answer) -> list[dict[str, Any]]:  # noqa: ARG002 - its parts are kept here
-        """See :meth:`unbroken.core.dialect.EventDecoder.messages`. It is the first candidate's content."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.messages`. Uses the first candidate."""
         parts = self._candidates[0].kept if 0 in self._candidates else []
         return [{"role": "model", "parts": parts}] if parts else []
 
@@ -63,7 +63,7 @@ class GeminiDecoder:
 
 
 def _usage(counts: Mapping[str, Any]) -> Usage:
-    """Google counts thoughts apart from the candidates, and what tools brought apart from the prompt."""
+    """Convert the counts. Google counts thoughts separately from the candidates, tool results from the prompt."""
     thoughts = count(counts.get("thoughtsTokenCount"))
     return Usage(
         input_tokens=_sum(counts, "promptTokenCount", "toolUsePromptTokenCount"),

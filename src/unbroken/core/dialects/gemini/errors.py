@@ -1,4 +1,4 @@
-"""Google's errors: reading them, and writing one.
+"""Google's errors: reading and writing.
 
 Sources: ``google.rpc.Status``, ``google.rpc.Code`` and ``QuotaFailure``.
 """
@@ -23,14 +23,14 @@ _KEY = re.compile(r"api_key:[^\s'\"]+|AIza[\w-]{8,}")
 
 
 def read_error(status: int, body: bytes) -> Failed:
-    """What an error response says; it is in a list where an array was asked for. Any other body is not quoted."""
+    """Read an error response; it is in a list if the request was for a JSON array. Any other body is not quoted."""
     return judged(error_of(only_object(body)) or {}, status)
 
 
 def judged(error: Mapping[str, Any], status: int | None = None) -> Failed:
-    """An error in the project's words. Google's may quote the key (``Consumer 'api_key:...' has been suspended``).
+    """Convert an error to a :class:`Failed`, without the key that it may quote (``Consumer 'api_key:...' ...``).
 
-    A quota of a day does not come back by waiting, whatever delay the error proposes; a quota of a minute does.
+    Waiting does not restore a daily quota, whatever delay the error proposes; it does restore a quota per minute.
     """
     said = failed(error, status)
     transient = said.transient or (status is None and said.kind in _TRANSIENT)
@@ -50,7 +50,7 @@ def error_of(answer: Mapping[str, Any], event_type: str = "message") -> Mapping[
     return answer if event_type == "error" else None
 
 
-# Writing them
+# Writing
 
 _CODES = {
     400: "INVALID_ARGUMENT",
@@ -65,16 +65,16 @@ _CODES = {
 
 
 def error_document(error: GatewayError) -> dict[str, Any]:
-    """An error as Google's clients expect it."""
+    """Return an error as Google's clients expect it."""
     status = _CODES.get(error.status, "UNAVAILABLE" if error.status >= 500 else "FAILED_PRECONDITION")
     return {"error": {"code": error.status, "message": error.message, "status": status}}
 
 
 def error_body(error: GatewayError) -> bytes:
-    """The document as the body of a response."""
+    """Encode the document as the body of a response."""
     return msgspec.json.encode(error_document(error))
 
 
 def error_event(error: GatewayError) -> bytes:
-    """The document, or the provider's own, as an event of a stream."""
+    """Encode the document, or the provider's own, as an event of a stream."""
     return encode(msgspec.json.encode(error.original or error_document(error)).decode())

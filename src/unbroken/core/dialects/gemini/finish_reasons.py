@@ -1,5 +1,5 @@
-"""What the finish reasons of candidates mean. None of them reports a failure of the provider: they say what the model
-did, or who stopped it.
+"""The meanings of the finish reasons of candidates. None of them reports a failure of the provider: they say what the
+model did, or what stopped it.
 
 Source: Gemini API reference, "Candidate: FinishReason".
 """
@@ -18,4 +18,4 @@ FINISH_REASONS: Mapping[str, FinishMeaning] = MappingProxyType(
         "SAFETY": FinishMeaning.FILTERED,
     }
 )
-"""By the provider's word."""
+"""The meanings by the provider's finish reason."""

@@ -1,7 +1,7 @@
-"""The parts of a Gemini answer, put together from those of a stream.
+"""The parts of a Gemini answer, assembled from those of a stream.
 
-Sources: Gemini API docs, "Thought signatures" (return a signature on the very part on which it came; do not merge a
-part that has one with a part that has none) and Vertex AI docs, "Streaming function call arguments" (``partialArgs``,
+Sources: Gemini API docs, "Thought signatures" (return a signature on the part that carried it; do not merge a part that
+has one with a part without) and Vertex AI docs, "Streaming function call arguments" (``partialArgs``,
 ``willContinue``).
 """
 
@@ -26,7 +26,7 @@ class Parts:
     """The parts of one candidate.
 
     Args:
-        choice: which candidate.
+        choice: index of the candidate.
     """
 
     def __init__(self, choice: int = 0) -> None:
@@ -37,14 +37,14 @@ class Parts:
 
     @property
     def kept(self) -> list[dict[str, Any]]:
-        """The parts as they are to be sent back: plain text joined, all else as it came."""
+        """The parts to send back: plain text joined, everything else as it came."""
         return [part.whole if isinstance(part, PlainText) else part for part in self._kept]
 
     def add(self, part: dict[str, Any]) -> Iterator[TypedEvent]:
-        """Add a part; its typed events.
+        """Add a part; yield its typed events.
 
         Raises:
-            MalformedEvent: a piece of arguments that fits nowhere.
+            MalformedEvent: a piece of a call that has not begun, or of arguments whose path is unusable.
         """
         if "functionCall" in part:
             yield from self._call(part, mapping(part["functionCall"]))
@@ -92,13 +92,13 @@ class Parts:
 
 
 class PlainText:
-    """Text, or thoughts, without a signature: it may be joined.
+    """Text or thoughts without a signature; the pieces may be joined.
 
     Args:
-        thought: which of the two.
+        thought: whether these are thoughts.
 
     Attributes:
-        pieces: as they came.
+        pieces: the texts in order.
     """
 
     def __init__(self, thought: bool) -> None:
@@ -107,18 +107,18 @@ class PlainText:
 
     @property
     def whole(self) -> dict[str, Any]:
-        """One part of all that was said."""
+        """One part with the joined text."""
         said = {"text": "".join(self.pieces)}
         return {**said, "thought": True} if self.thought else said
 
 
 class StreamedCall:
-    """A function call that may come in pieces; mostly it comes in one.
+    """A function call, which may come in pieces but mostly comes whole.
 
     Args:
         index: its number among the calls of the candidate.
         part: the part with which it began.
-        name: of the function.
+        name: name of the function.
     """
 
     def __init__(self, index: int, part: dict[str, Any], name: str) -> None:
@@ -130,16 +130,16 @@ class StreamedCall:
 
     @property
     def whole(self) -> dict[str, Any]:
-        """The part as if the call had come in one."""
+        """The part with the whole call."""
         call = mapping(self._part["functionCall"])
         kept = {name: value for name, value in call.items() if name not in ("partialArgs", "willContinue")}
         return {**self._part, "functionCall": {**kept, "args": self.arguments}}
 
     def add(self, part: dict[str, Any], call: Mapping[str, Any]) -> None:
-        """Add what another part brings.
+        """Add the arguments of another part.
 
         Raises:
-            MalformedEvent: it fits nowhere.
+            MalformedEvent: the path of a piece is unusable.
         """
         self._part = {**part, **self._part}
         self.arguments |= mapping(call.get("args"))
@@ -154,7 +154,7 @@ class StreamedCall:
 
 
 def _steps(path: str) -> list[str | int]:
-    """The steps of a JSONPath that names one place (RFC 9535: ``$.foo.bar[0]['data']``)."""
+    """Return the steps of a JSONPath that selects one value (RFC 9535: ``$.foo.bar[0]['data']``)."""
     steps: list[str | int] = []
     at = 1
     while path.startswith("$") and (found := _STEP.match(path, at)):
@@ -177,7 +177,7 @@ def _put(arguments: dict[str, Any], steps: list[str | int], value: object, *, mo
 
 
 def _child(place: Any, step: str | int, otherwise: object) -> Any:
-    """What stands there; ``otherwise`` is put there where nothing does."""
+    """Return the value at a step; insert ``otherwise`` if it is missing."""
     if isinstance(place, dict) and isinstance(step, str):
         return place.setdefault(step, otherwise)
     if isinstance(place, list) and isinstance(step, int) and step <= len(place):

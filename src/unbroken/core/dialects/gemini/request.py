@@ -1,4 +1,4 @@
-"""What a request to generate content is, and whether its tools act."""
+"""Recognition of a request to generate content, and of tools with side effects."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _PATH = re.compile(r"/(?:models|tunedModels|endpoints)/.+(?::|%3[Aa])(generateCo
 
 
 def serves(path: str) -> bool:
-    """Whether content is generated at a path."""
+    """Return whether content is generated at a path."""
     return _PATH.search(path) is not None
 
 
 def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None:
-    """A POST to ``.../models/NAME:generateContent``, or to ``:streamGenerateContent`` with ``alt=sse``.
+    """Read a POST to ``.../models/NAME:generateContent``, or to ``:streamGenerateContent`` with ``alt=sse``.
 
     Without ``alt=sse`` the stream is one long JSON array; that form is not recognised and passes through.
     """
@@ -34,7 +34,7 @@ def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None
 
 
 def _either(answer: Mapping[str, Any], *names: str) -> Any:
-    """Protocol buffers' JSON takes a field's name in either spelling."""
+    """Return the first of these fields that is set: Protocol Buffers' JSON accepts two spellings of a name."""
     return next((answer[name] for name in names if answer.get(name) is not None), None)
 
 
@@ -43,6 +43,6 @@ def _asks_for_events(query: str) -> bool:
 
 
 def _acts(body: Mapping[str, Any]) -> bool:
-    """Whether the server runs code or calls MCP servers. Searches and maps only read; computer use is the client's."""
+    """Return whether the server runs code or calls MCP servers. Search and maps only read; computer use is local."""
     acting = (("codeExecution", "code_execution"), ("mcpServers", "mcp_servers"))
     return any(_either(tool, *names) is not None for tool in dicts(body.get("tools")) for names in acting)

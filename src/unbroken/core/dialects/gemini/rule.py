@@ -1,4 +1,4 @@
-"""What the events of a stream of content mean to the rule."""
+"""The meaning of a content stream's events to the rule."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from unbroken.core.sse import Event
 _UNSPECIFIED = frozenset({"", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"})
 
 # In a JSON string a quotation mark is escaped and a line break too, so these match keys and whole lines, never the
-# model's words. (Arguments of a function call are no string here: a model that names one "error" costs a parse.)
+# model's words. (Arguments of a function call are not a string here: one named "error" costs a parse.)
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 NOTABLE = re.compile(
     rb'"(?:(?:finishReason|blockReason)"%(c)s"|(?<!\n  ")error"%(c)s[^n])|event: ?error\n|\[DONE\] *\n' % {b"c": _COLON}
 )
-"""An ``"error"`` that is indented at a line's start stands outside of any event: Google writes some errors as bare JSON
-over several lines. Server-sent events have no place for it; it is handed on, and the attempt ends without settling."""
+"""Skips an ``"error"`` that is indented at a line's start: Google writes some errors as bare JSON over several lines,
+outside of any event. Such an error is handed on, and the attempt ends without settling."""
 
 
 class GeminiReader:
-    """What the events of one attempt mean to the rule.
+    """A reader of one attempt's events, for their meaning to the rule.
 
     Args:
-        generation: what the request asks for; the attempt has settled when each candidate has a finish reason.
+        generation: what the request asks for; the attempt settles when each candidate has a finish reason.
     """
 
     def __init__(self, generation: Generation) -> None:
@@ -62,7 +62,7 @@ class GeminiReader:
         return _output_if(_has_more_than(_BESIDE_CONTENT, candidate) or _says_something(candidate.get("content")))
 
     def _settle(self, blocked: bool) -> Signal:
-        """The one event with which the last of the candidates has finished, or the prompt was refused."""
+        """Return ``SETTLES`` once, when all candidates have finished or the prompt was refused."""
         if self._settled or not (blocked or len(self._finished) >= self._asked):
             return Signal.SILENT
         self._settled = True
@@ -72,12 +72,12 @@ class GeminiReader:
 _BOOKKEEPING = frozenset(
     {"candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId", "createTime", "modelStatus"}
 )
-"""Fields of a response that say nothing of the answer; any other is unknown, hence output."""
+"""Fields of a response that are not part of the answer; any other is unknown and counts as output."""
 
 _BESIDE_CONTENT = frozenset(
     {"content", "finishReason", "finishMessage", "index", "safetyRatings", "tokenCount", "avgLogprobs"}
 )
-"""Fields of a candidate that say nothing of the answer. Grounding and citations do: they name what was found."""
+"""Fields of a candidate that are not part of the answer. Grounding and citations are: they name what was found."""
 
 
 def _output_if(produced: bool) -> Signal:
@@ -89,12 +89,12 @@ def _has_more_than(known: frozenset[str], answer: Mapping[str, Any]) -> bool:
 
 
 def names_a_reason(reason: object) -> bool:
-    """Whether a reason was given."""
+    """Return whether a reason was given."""
     return isinstance(reason, str) and reason not in _UNSPECIFIED
 
 
 def _says_something(content: object) -> bool:
-    """Whether there is anything in it but its role; a part that is merely marked as a thought has nothing in it."""
+    """Return whether content has more than a role; a part that is only marked as a thought is empty."""
     if not isinstance(content, dict):
         return filled(content)
     parts = content.get("parts")

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, as they are really spoken.
+"""OpenAI's chat completions, as servers implement them.
 
 Sources: OpenAI API reference, "Chat completions: streaming"; DeepSeek API docs, "Reasoning model" and "Rate limit"
 (``: keep-alive`` comments, ``insufficient_system_resource``); OpenRouter docs, "Streaming" (comments while processing,

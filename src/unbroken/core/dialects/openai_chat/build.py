@@ -9,12 +9,12 @@ from unbroken.core.dialect import Message
 
 
 def path(model: str) -> str:  # noqa: ARG001 - the model is in the body
-    """What is appended to the base URL."""
+    """Return the path that is appended to the base URL."""
     return "/chat/completions"
 
 
 def body(model: str, messages: Sequence[Message], tools: Sequence[Message], counts: bool) -> dict[str, Any]:
-    """The body of a request for a stream. Token counts come only when they are asked for."""
+    """Build the body of a request for a stream. Token counts come only on request."""
     fields: dict[str, Any] = {"model": model, "messages": list(messages), "stream": True}
     if counts:
         fields["stream_options"] = {"include_usage": True}

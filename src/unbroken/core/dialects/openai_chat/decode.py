@@ -42,7 +42,7 @@ class ToolCallPiece(msgspec.Struct):
 
 
 class Delta(msgspec.Struct):
-    """What one chunk adds to a choice, or the whole message of a non-streaming answer."""
+    """The addition of one chunk to a choice, or the whole message of a non-streaming answer."""
 
     content: Any = None
     reasoning_content: str | None = None
@@ -85,7 +85,7 @@ class UsageFields(msgspec.Struct):
     prompt_cache_hit_tokens: int | None = None
 
     def normalised(self) -> Usage:
-        """The same counts in the project's words."""
+        """Convert the counts to a :class:`Usage`."""
         details = self.prompt_tokens_details
         cached = self.prompt_cache_hit_tokens
         if cached is None and details is not None:
@@ -123,7 +123,7 @@ _decode_chunk = msgspec.json.Decoder(Chunk, strict=False).decode
 
 
 class ChatDecoder:
-    """Typed events of one attempt."""
+    """A decoder of one attempt's events."""
 
     def __init__(self) -> None:
         self._started: set[tuple[int, int]] = set()
@@ -144,7 +144,7 @@ class ChatDecoder:
             return ()
 
     def messages(self, answer: Answer) -> list[dict[str, Any]]:
-        """See :meth:`unbroken.core.dialect.EventDecoder.messages`. It is the first choice's message."""
+        """See :meth:`unbroken.core.dialect.EventDecoder.messages`. Uses the first choice."""
         calls = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in answer.parsed_tool_calls()
@@ -206,7 +206,7 @@ class ChatDecoder:
             yield ToolCallArguments(index, arguments, choice)
 
     def _number(self, piece: ToolCallPiece, choice: int) -> int:
-        """Gemini numbers no calls: an id that is new begins one, and so does a name without an id."""
+        """Number a call without an index (Gemini): a new id begins a call, and so does a name without an id."""
         ids = self._unnumbered.setdefault(choice, [])
         if piece.id and piece.id in ids:
             return ids.index(piece.id)
@@ -223,7 +223,7 @@ def _chunk(raw: object) -> Chunk:
 
 
 def _content(content: object, choice: int) -> Iterator[TypedEvent]:
-    """Text, or Mistral's list of typed pieces (``text``, ``thinking``)."""
+    """Yield the events of text, or of Mistral's list of typed pieces (``text``, ``thinking``)."""
     if isinstance(content, str):
         if content:
             yield Text(content, choice)

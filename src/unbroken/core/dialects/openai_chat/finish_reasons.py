@@ -1,4 +1,4 @@
-"""What the finish reasons of chat completions mean.
+"""The meanings of the finish reasons of chat completions.
 
 Sources: OpenAI API reference, "The chat completion chunk object"; DeepSeek API docs, "Create chat completion";
 OpenRouter docs, "Errors" (``error``).
@@ -22,4 +22,4 @@ FINISH_REASONS: Mapping[str, FinishMeaning] = MappingProxyType(
         "insufficient_system_resource": FinishMeaning.FAILED,  # DeepSeek
     }
 )
-"""By the provider's word."""
+"""The meanings by the provider's finish reason."""

@@ -1,4 +1,4 @@
-"""What a chat completion's request is."""
+"""Recognition of a chat completion's request."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from unbroken.core.payload import count
 
 
 def serves(path: str) -> bool:
-    """Whether chat completions are made at a path (Azure's deployment paths included)."""
+    """Return whether chat completions are made at a path (Azure's deployment paths included)."""
     return path.rstrip("/").endswith("/chat/completions")
 
 
-def read_request(request: Request, body: Mapping[str, Any]) -> Generation:  # noqa: ARG001 - the body says it all
-    """Any JSON object that is posted there."""
+def read_request(request: Request, body: Mapping[str, Any]) -> Generation:  # noqa: ARG001 - the body is enough
+    """Read any JSON object that is posted to such a path."""
     return Generation(streaming=body.get("stream") is True, choices=count(body.get("n")) or 1)

@@ -1,4 +1,4 @@
-"""What the events of a chat completion mean to the rule."""
+"""The meaning of a chat completion's events to the rule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unbroken.core.dialects.openai_chat.finish_reasons import FINISH_REASONS
 from unbroken.core.payload import filled
 
 # In a JSON string a quotation mark is escaped, so these match keys, never the model's words. JSON may be broken over
-# several `data` lines. The indexes tell how many choices there are, which matters where more than one was asked for.
+# several `data` lines. The indexes show how many choices there are, which matters if more than one was requested.
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 NOTABLE = re.compile(
     rb'"(?:finish_reason"%(c)s"|error"%(c)s[^n]|object"%(c)s"error"|detail"%(c)s|expires_at"%(c)s|index"%(c)s[1-9])'
@@ -20,19 +20,19 @@ NOTABLE = re.compile(
 
 
 class ChatReader(ChoicesReader):
-    """What the events of one attempt mean to the rule."""
+    """A reader of one attempt's events, for their meaning to the rule."""
 
     finish_reasons = FINISH_REASONS
 
     def speaks(self, choice: Mapping[str, Any]) -> bool:
-        """Any filled field of its delta but the role."""
+        """Return whether its delta has a filled field other than the role."""
         delta = choice.get("delta") or choice.get("message") or {}
         if not isinstance(delta, dict):
             return True
         return any(filled(value) for name, value in delta.items() if name != "role") or filled(choice.get("text"))
 
     def finishes(self, choice: Mapping[str, Any]) -> bool:
-        """A finish reason. OpenAI's audio has none: its last delta only dates it."""
+        """Return whether it has a finish reason. OpenAI's audio has none: its last delta has only ``expires_at``."""
         delta = choice.get("delta")
         audio = delta.get("audio") if isinstance(delta, dict) else None
         return super().finishes(choice) or (isinstance(audio, dict) and audio.keys() == {"expires_at"})

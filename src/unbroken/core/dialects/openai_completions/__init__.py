@@ -1,10 +1,10 @@
-"""OpenAI's legacy completions: a prompt in, its continuation out.
+"""OpenAI's legacy completions: the continuation of a prompt.
 
 Sources: OpenAI API reference, "Completions"; vLLM's and DeepSeek's documentation of ``/completions`` (DeepSeek fills in
 the middle); Mistral's ``/v1/fim/completions``, whose choices carry a ``delta`` as in a chat; llama.cpp's server, whose
 streams are recorded in ``tests/corpora/openai_completions``.
 
-Each of several prompts gets ``n`` choices, numbered in a row; the attempt has settled when each has a finish reason.
+Each of several prompts gets ``n`` choices, numbered consecutively; the attempt settles when each has a finish reason.
 """
 
 from __future__ import annotations

@@ -10,15 +10,15 @@ from unbroken.errors import UsageError
 
 
 def path(model: str) -> str:  # noqa: ARG001 - the model is in the body
-    """What is appended to the base URL."""
+    """Return the path that is appended to the base URL."""
     return "/completions"
 
 
 def body(model: str, messages: Sequence[Message], tools: Sequence[Message], counts: bool) -> dict[str, Any]:
-    """The body of a request for a stream. Token counts come only when they are asked for.
+    """Build the body of a request for a stream. Token counts come only on request.
 
     Raises:
-        UsageError: a conversation, or tools, which the format does not have.
+        UsageError: a conversation, or tools, which the format does not support.
     """
     if tools:
         raise UsageError("legacy completions take no tools: ask with chat completions")

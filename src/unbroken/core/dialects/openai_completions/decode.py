@@ -15,7 +15,7 @@ from unbroken.errors import MalformedEvent
 
 
 class CompletionsDecoder:
-    """Typed events of one attempt."""
+    """A decoder of one attempt's events."""
 
     def decode(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
@@ -32,7 +32,7 @@ class CompletionsDecoder:
             return ()
 
     def messages(self, answer: Answer) -> list[dict[str, Any]]:  # noqa: ARG002 - there is no conversation
-        """None: this dialect knows no conversation."""
+        """Return an empty list: this dialect has no conversation."""
         return []
 
 
@@ -55,7 +55,7 @@ def _events(chunk: Mapping[str, Any], event_type: str = "message") -> Iterator[T
 
 
 def _usage(fields: Mapping[str, Any]) -> Usage:
-    """OpenAI's counts, or DeepSeek's (``prompt_cache_hit_tokens``)."""
+    """Convert OpenAI's counts, or DeepSeek's (``prompt_cache_hit_tokens``)."""
     hits = count(fields.get("prompt_cache_hit_tokens"))
     prompt, total = count(fields.get("prompt_tokens")), count(fields.get("total_tokens"))
     cached = count(mapping(fields.get("prompt_tokens_details")).get("cached_tokens"))

@@ -1,4 +1,4 @@
-"""What the finish reasons of legacy completions mean.
+"""The meanings of the finish reasons of legacy completions.
 
 Sources: OpenAI API reference, "The completion object"; DeepSeek API docs, "Create FIM completion"; OpenRouter docs,
 "Errors" (``error``).
@@ -20,4 +20,4 @@ FINISH_REASONS: Mapping[str, FinishMeaning] = MappingProxyType(
         "insufficient_system_resource": FinishMeaning.FAILED,  # DeepSeek
     }
 )
-"""By the provider's word."""
+"""The meanings by the provider's finish reason."""

@@ -1,4 +1,4 @@
-"""What a legacy completion's request is."""
+"""Recognition of a legacy completion's request."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from unbroken.core.payload import count
 
 
 def serves(path: str) -> bool:
-    """Whether completions are made at a path. At the root llama.cpp has another format of its own."""
+    """Return whether completions are made at a path. At the root, llama.cpp has a format of its own."""
     path = path.rstrip("/")
     return path.endswith("/completions") and not path.endswith("/chat/completions") and path != "/completions"
 
 
-def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None:  # noqa: ARG001 - the body says it all
-    """A JSON object that asks a model."""
+def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None:  # noqa: ARG001 - the body is enough
+    """Read a JSON object with a model or a prompt; ``None`` without either."""
     if body.keys().isdisjoint({"model", "prompt"}):
         return None
     return Generation(streaming=body.get("stream") is True, choices=_choices(body))
 
 
 def _choices(body: Mapping[str, Any]) -> int:
-    """How many choices a request asks for: ``n`` for each of its prompts."""
+    """Return how many choices a request asks for: ``n`` for each of its prompts."""
     prompts = _prompts(body.get("prompt")) + _prompts(body.get("prompt_embeds"))
     return max(1, prompts) * max(1, count(body.get("n")) or 1)
 
 
 def _prompts(prompt: object) -> int:
-    """How many prompts are in one: several stand in a list, but a list of numbers is one, as tokens."""
+    """Return how many prompts a field holds: a list holds several, but a list of numbers is one, as tokens."""
     if not isinstance(prompt, list):
         return 0 if prompt is None else 1
     return 1 if any(isinstance(item, int) for item in prompt) else len(prompt)

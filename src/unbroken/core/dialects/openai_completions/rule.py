@@ -1,4 +1,4 @@
-"""What the events of a legacy completion mean to the rule."""
+"""The meaning of a legacy completion's events to the rule."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from unbroken.core.dialects.openai_completions.finish_reasons import FINISH_REAS
 from unbroken.core.payload import filled, mapping
 
 # In a JSON string quotation marks and line ends are escaped, so these match the protocol, never the model's words. JSON
-# may be broken over several `data` lines. The indexes tell how many choices there are, which matters where more than
-# one was asked for.
+# may be broken over several `data` lines. The indexes show how many choices there are, which matters if more than one
+# was requested.
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 NOTABLE = re.compile(
     rb'"(?:finish_reason"%(c)s"|error"%(c)s[^n\s]|object"%(c)s"error"|detail"%(c)s|index"%(c)s[1-9])'
@@ -21,12 +21,12 @@ NOTABLE = re.compile(
 
 
 class CompletionsReader(ChoicesReader):
-    """What the events of one attempt mean to the rule."""
+    """A reader of one attempt's events, for their meaning to the rule."""
 
     finish_reasons = FINISH_REASONS
 
     def speaks(self, choice: Mapping[str, Any]) -> bool:
-        """Any filled field, here or in what some servers nest as in chat, but for the asides."""
+        """Return whether it, its ``delta`` or its ``message`` has a filled field other than the :data:`_ASIDES`."""
         fields = [*choice.items(), *mapping(choice.get("delta")).items(), *mapping(choice.get("message")).items()]
         return filled([value for name, value in fields if name not in _ASIDES])
 
@@ -35,4 +35,4 @@ _ASIDES = frozenset(
     {"index", "role", "delta", "message", "finish_reason", "native_finish_reason", "stop_reason", "matched_stop"}
     | {"content_filter_results", "content_filter_offsets"}
 )
-"""Fields of a choice that are not what the model produced."""
+"""Fields of a choice that are not output of the model."""

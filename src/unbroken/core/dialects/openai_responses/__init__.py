@@ -1,4 +1,4 @@
-"""OpenAI's Responses, as they are really spoken.
+"""OpenAI's Responses, as servers implement them.
 
 Sources: OpenAI API reference, "Responses: streaming events" and "Create a model response"; the types of openai-python
 3.54; openai-node #1964 (``keepalive``); openai-dotnet #881 (``error`` nested or flat); openai/codex #10324 and
@@ -6,9 +6,9 @@ CLIProxyAPI #6007 (``codex.*``, ``responsesapi.*``); vercel/ai's recordings of O
 OpenRouter docs, "Responses API"; vLLM; llama.cpp's server, whose streams are recorded in
 ``tests/corpora/openai_responses``.
 
-A stream says ``response.created`` and announces each output item before anything is in it. A reasoning model announces
-its reasoning at once and is then silent, for minutes: that is still the prelude. One event tells how all of it ended
-and carries the whole answer once more; nothing comes after it, but for ``[DONE]`` from some gateways.
+A stream sends ``response.created`` and announces each output item while it is still empty. A reasoning model announces
+its reasoning at once and is then silent, for minutes: that is still the prelude. One event says how the response ended
+and repeats the whole answer; it is the last one, except for ``[DONE]`` from some gateways.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from unbroken.core.dialect import Message
 
 
 def path(model: str) -> str:  # noqa: ARG001 - the model is in the body
-    """What is appended to the base URL."""
+    """Return the path that is appended to the base URL."""
     return "/responses"
 
 
@@ -19,6 +19,6 @@ def body(
     tools: Sequence[Message],
     counts: bool,  # noqa: ARG001 - token counts always come
 ) -> dict[str, Any]:
-    """The body of a request for a stream."""
+    """Build the body of a request for a stream."""
     fields: dict[str, Any] = {"model": model, "input": list(messages), "stream": True}
     return fields | ({"tools": list(tools)} if tools else {})

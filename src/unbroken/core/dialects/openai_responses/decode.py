@@ -20,20 +20,20 @@ DELTAS: Mapping[str, type[Text | Reasoning | Refusal]] = {
     "response.refusal.delta": Refusal,
     "response.reasoning_text.delta": Reasoning,
     "response.reasoning_summary_text.delta": Reasoning,
-    "response.reasoning.delta": Reasoning,  # what the two before it were called in 2025
+    "response.reasoning.delta": Reasoning,  # the names of the two above in 2025
     "response.reasoning_summary.delta": Reasoning,
 }
-"""Pieces of text, and what they become."""
+"""Events with a piece of text, and the typed event of each."""
 
 ARGUMENT_DELTAS = frozenset({"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"})
 
 
 class ResponsesDecoder:
-    """Typed events of one attempt.
+    """A decoder of one attempt's events.
 
-    Servers disagree on what an item is called from one event to the next: GitHub Copilot changes its ids, llama.cpp
-    sends no indexes, vLLM has sent wrong ones. So an event finds its item by either; and the text of a finished item is
-    taken from there only if none of it came in pieces.
+    Servers identify items in different ways: GitHub Copilot changes their ids between events, llama.cpp sends no
+    indexes, vLLM has sent wrong ones. So an item is found by either, and the text of a finished item is used only if
+    none of it came in pieces.
     """
 
     def __init__(self) -> None:
@@ -62,10 +62,10 @@ class ResponsesDecoder:
         return () if error is None else [failed(error)]
 
     def messages(self, answer: Answer) -> list[dict[str, Any]]:  # noqa: ARG002 - items come whole
-        """The output items as they came, to be appended to the next ``input``.
+        """Return the output items as they came, to append to the next ``input``.
 
-        Reasoning is in it with its id and its encrypted content, unless what it led to is missing: OpenAI refuses that
-        ("provided without its required following item"). A message that was cut is in it as far as it came.
+        Reasoning is included with its id and encrypted content, unless no item follows it: OpenAI refuses that
+        ("provided without its required following item"). A message that was cut is included as far as it came.
         """
         items = [item for item in self._items if not (is_call(item) and item.get("status") == "incomplete")]
         while items and items[-1].get("type") == "reasoning":
@@ -100,7 +100,7 @@ class ResponsesDecoder:
         return event
 
     def _finish(self, item: dict[str, Any], index: int | None) -> Iterator[TypedEvent]:
-        """An item is finished. ``None`` in what was said stands for the item that is running."""
+        """Take a finished item. In ``_said``, ``None`` stands for the item that is running."""
         self._items.append(item)
         if is_call(item):
             yield from self._calls.finish(item, index)
@@ -129,8 +129,8 @@ class ResponsesDecoder:
 
 
 def _contents(item: Json) -> Iterator[Text | Reasoning | Refusal | Signature]:
-    """What a finished message or reasoning says."""
-    kind = item.get("type", "message")  # xAI has left it out
+    """Yield the events of a finished message or reasoning."""
+    kind = item.get("type", "message")  # xAI has omitted it
     if kind == "message":
         for part in dicts(item.get("content")):
             if words := text(part.get("text")):
@@ -155,5 +155,5 @@ def _usage(fields: Json) -> Usage:
 
 
 def _words(delta: object) -> str:
-    """A piece of text, or an object that holds one."""
+    """Return a piece of text, also from an object that holds one."""
     return text(mapping(delta).get("text") or delta)

@@ -1,4 +1,4 @@
-"""Errors of the Responses format: nested, flat, or in a response that failed; and how a gateway writes one.
+"""Errors of the Responses format, nested, flat, or in a response that failed: reading and writing.
 
 Sources: OpenAI API reference, "Responses: streaming events" (``error``); openai-dotnet #881 (``error`` nested or flat).
 """
@@ -38,23 +38,23 @@ ENDINGS: Mapping[str, str] = {
     "response.cancelled": "cancelled",
     "response.done": "completed",  # OpenRouter's documentation
 }
-"""The last event of a response, and the status that it means where it does not give one."""
+"""The last event of a response, and the status that it means if it does not carry one."""
 
 FAILURES = frozenset({"failed", "cancelled"})
-"""Statuses of a response that is no answer."""
+"""Statuses of a response that failed."""
 
 ERRORS = frozenset({"error", "response.error"})
-"""Events that are an error, whatever they carry."""
+"""Events that are an error, regardless of their data."""
 
 
 def event_kind(answer: Json, event: Event) -> str:
-    """What kind of event it is: its data says so, or else its name; a name that says error is believed."""
+    """Return the kind of an event: its data's ``type``, or else its name; the name of an error takes precedence."""
     kind = text(answer.get("type")) or event.type
     return event.type if event.type in ERRORS and kind not in ENDINGS else kind
 
 
 def error_in(kind: str, answer: Json) -> Json | None:
-    """The error that an event reports: nested, flat, or in a response that failed."""
+    """Return the error that an event reports: nested, flat, or in a response that failed."""
     if kind in ERRORS:
         error = error_of(answer, "error")
     elif "type" not in answer or answer.get("object") == "error":
@@ -69,7 +69,7 @@ def error_in(kind: str, answer: Json) -> Json | None:
 
 
 def failure(kind: str, response: Json) -> Json | None:
-    """Why a response is no answer."""
+    """Return why a response failed; ``None`` if it did not."""
     status = status_of(kind, response)
     if FinishMeaning.FAILED not in (FINISH_REASONS.get(status), FINISH_REASONS[ENDINGS[kind]]):
         return None
@@ -77,14 +77,14 @@ def failure(kind: str, response: Json) -> Json | None:
 
 
 def status_of(kind: str, response: Json) -> str:
-    """The status of a response that has ended."""
+    """Return the status of a response that has ended."""
     return text(response.get("status")) or ENDINGS[kind]
 
 
 def error_event(error: GatewayError) -> bytes:
-    """The document, or the provider's own, as an event of a stream.
+    """Encode the document, or the provider's own, as an event of a stream.
 
-    OpenAI documents the fields beside ``type`` and sends them below ``error``; clients look in either place.
+    OpenAI documents the fields next to ``type`` and sends them below ``error``; clients look in either place.
     """
     document = error.original or error_document(error)
     fields = {name: value for name, value in document["error"].items() if name != "type"}

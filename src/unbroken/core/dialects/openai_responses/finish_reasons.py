@@ -1,4 +1,4 @@
-"""What the endings of a response mean: its status, or the reason of one that is incomplete.
+"""The meanings of the endings of a response: its status, or the reason why it is incomplete.
 
 Source: OpenAI API reference, "The response object" (``status``, ``incomplete_details.reason``).
 """
@@ -21,4 +21,4 @@ FINISH_REASONS: Mapping[str, FinishMeaning] = MappingProxyType(
         "cancelled": FinishMeaning.FAILED,
     }
 )
-"""By the provider's word."""
+"""The meanings by the provider's status or reason."""

@@ -1,4 +1,4 @@
-"""What a request for a response is, and whether its tools act."""
+"""Recognition of a request for a response, and of tools with side effects."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ HARMLESS_TOOLS = frozenset(
     | {"web_search", "web_search_preview", "file_search", "tool_search", "image_generation"}
     | {"x_search", "collections_search", "browser_search"}  # xAI, Groq
 )
-"""Tools that change nothing when they run twice. Any other may: MCP, code, computers, and what is not known."""
+"""Tools that change nothing when they run twice. Any other may: MCP, code, computers, and unknown tools."""
 
 
 def serves(path: str) -> bool:
-    """Whether responses are made at a path (Azure's and Codex's paths included)."""
+    """Return whether responses are made at a path (Azure's and Codex's paths included)."""
     return path.rstrip("/").endswith("/responses")
 
 
-def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None:  # noqa: ARG001 - the body says it all
-    """A JSON object that asks a model."""
+def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None:  # noqa: ARG001 - the body is enough
+    """Read a JSON object with a model, an input or a prompt; ``None`` without any."""
     if body.keys().isdisjoint({"model", "input", "prompt"}):
         return None
     return Generation(streaming=body.get("stream") is True, acts=_acts(body))
 
 
 def _acts(body: Mapping[str, Any]) -> bool:
-    """Whether the call may act on the world or leaves state behind; a stored prompt may bring tools not seen here."""
+    """Return whether the call may have side effects or leaves state; a stored prompt may add tools not seen here."""
     if any(body.get(name) for name in ("background", "conversation", "prompt", "agent", "agent_reference")):
         return True
     brought = [item.get("tools") for item in dicts(body.get("input")) if item.get("type") == "additional_tools"]
@@ -43,7 +43,10 @@ def _are_harmless(tools: object) -> bool:
 
 
 def _is_harmless(tool: object) -> bool:
-    """A shell acts unless the caller runs it; a date in a name (``web_search_2025_08_26``) is a version."""
+    """Return whether a tool is harmless: a shell only if the caller runs it.
+
+    A date in a name (``web_search_2025_08_26``) is a version.
+    """
     fields = mapping(tool)
     kind = re.sub(r"_\d{4}_\d{2}_\d{2}$", "", text(fields.get("type")))
     if kind == "shell":

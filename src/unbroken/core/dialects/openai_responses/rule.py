@@ -1,4 +1,4 @@
-"""What the events of a response mean to the rule."""
+"""The meaning of a response's events to the rule."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ PROGRESS = frozenset(
     | {"keepalive", "ping", "heartbeat", "response.keep_alive", "response.heartbeat", "codex.keepalive"}
     | {"codex.rate_limits", "codex.response.metadata", "responsesapi.websocket_timing"}
 )
-"""Events that say nothing of the answer: the response's own progress, heartbeats, what OpenAI tells its Codex."""
+"""Events that are not part of the answer: the response's progress, heartbeats, OpenAI's events for Codex."""
 
 # In a JSON string quotation marks and line ends are escaped, so these match the protocol, never the model's words. JSON
-# may be broken over several `data` lines. Each alternative begins with another character: that keeps the search fast.
+# may be broken over several `data` lines. Each alternative begins with another character, which keeps the search fast.
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 _LAST = rb"(?:%s)" % b"|".join(re.escape(name.encode()) for name in sorted(ENDINGS.keys() | ERRORS))
 NOTABLE = re.compile(
@@ -28,10 +28,10 @@ NOTABLE = re.compile(
 
 
 class ResponsesReader:
-    """What the events of one attempt mean to the rule. It remembers nothing: every event speaks for itself."""
+    """A reader of one attempt's events, for their meaning to the rule. It keeps no state between events."""
 
     def __init__(self, generation: Generation) -> None:
-        """There is only ever one choice."""
+        """Ignore the generation: there is only ever one choice."""
 
     def read(self, event: Event) -> Signal:
         """See :meth:`unbroken.core.dialect.EventReader.read`."""
@@ -52,7 +52,7 @@ class ResponsesReader:
 
 
 def _is_empty(kind: str, answer: Json) -> bool:
-    """Whether an event announces something with nothing in it yet, or is a piece of nothing."""
+    """Return whether an event announces something that is still empty, or is an empty piece."""
     if kind == "response.output_item.added":
         item = mapping(answer.get("item"))
         return item.get("type") in ("reasoning", "message") and not filled([item.get("content"), item.get("summary")])
@@ -66,4 +66,4 @@ _PLACES = frozenset(
     {"type", "sequence_number", "event_id", "response_id", "item_id", "obfuscation", "agent", "part"}
     | {"output_index", "content_index", "summary_index", "command_index", "annotation_index"}
 )
-"""Fields of a piece that are not what it says, but where it belongs."""
+"""Fields of a piece that say where it belongs, not what it contains."""

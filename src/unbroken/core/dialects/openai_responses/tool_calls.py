@@ -1,4 +1,4 @@
-"""The tool calls of a response, whose pieces name them in several ways."""
+"""The tool calls of a response, whose pieces identify them in several ways."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from unbroken.core.events import ToolCallArguments, ToolCallStart, TypedEvent
 from unbroken.core.payload import text
 
 ARGUMENTS: Mapping[str, str] = {"function_call": "arguments", "custom_tool_call": "input"}
-"""Output items that ask the caller to run a tool, and the field that holds what with."""
+"""Output items that ask the caller to run a tool, and the field that holds the arguments."""
 
 
 class ResponseToolCalls:
     """The calls of one answer, each found by any of its names: the call's id, the item's id, the item's index.
 
-    A custom tool takes free text, which is told as the JSON that it is: a string.
+    A custom tool takes free text, which is reported as JSON: a string.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class ResponseToolCalls:
         self._argued: set[int] = set()
 
     def begin(self, item: Json, index: int | None) -> Iterator[ToolCallStart]:
-        """A call is announced, once."""
+        """Start a call, if it has not been started."""
         if self._find(item, index) is not None:
             return
         names = [name for name in (text(item.get("call_id")), text(item.get("id"))) if name]
@@ -38,7 +38,7 @@ class ResponseToolCalls:
         yield ToolCallStart(number, names[0] if names else "", text(item.get("name")))
 
     def argue(self, words: str, item_id: str, index: int | None) -> Iterator[TypedEvent]:
-        """A piece of what a call is made with. If the call was not announced it is told when it is finished."""
+        """Yield a piece of a call's arguments. A call that was not started is reported when it is finished."""
         number = self._numbers.get(item_id, self._numbers.get(index))
         if number is None:
             return
@@ -48,7 +48,7 @@ class ResponseToolCalls:
         yield ToolCallArguments(number, words)
 
     def finish(self, item: Json, index: int | None) -> Iterator[TypedEvent]:
-        """A call is complete: tell what has not been told."""
+        """Complete a call: yield what has not been reported yet."""
         yield from self.begin(item, index)
         number = self._numbers[self._name(item, index)]
         arguments = text(item.get(ARGUMENTS[item["type"]]))
@@ -64,12 +64,12 @@ class ResponseToolCalls:
         return self._numbers.get(self._name(item, index))
 
     def _name(self, item: Json, index: int | None) -> str | int | None:
-        """The best name that a call has: its own id is the one that no server changes on the way."""
+        """Return the best name of a call: its own id is the only one that no server changes."""
         return text(item.get("call_id")) or text(item.get("id")) or index
 
 
 def is_call(item: Json) -> bool:
-    """Whether an output item asks the caller to run a tool."""
+    """Return whether an output item asks the caller to run a tool."""
     return text(item.get("type")) in ARGUMENTS
 
 
