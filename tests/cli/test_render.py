@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from unbroken.cli import prompt
+from unbroken.cli.json_output import JsonLinesRenderer, JsonRenderer, encoded
 from unbroken.cli.live import LiveLine
-from unbroken.cli.machine import JsonLinesRenderer, JsonRenderer, encoded
 from unbroken.cli.prompt import as_text
 from unbroken.cli.render import TextRenderer
 from unbroken.cli.terminal import harmless

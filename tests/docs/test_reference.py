@@ -20,10 +20,10 @@ import pytest
 from cli.programs import PATIENCE, environment
 from cli.relays import Running, running
 from docs.pages import ROOT, free_port
+from unbroken.cli.base_urls import VARIABLES
 from unbroken.cli.config import CONNECTION_KEYS, KEYS, RELAY_KEYS, UPSTREAM_KEYS, Kind
 from unbroken.cli.connection import POLICY_FIELDS
 from unbroken.cli.exec import command as execute
-from unbroken.cli.redirects import VARIABLES
 from unbroken.cli.relay import command as relay
 from unbroken.cli.run import command as run
 from unbroken.core.dialects import DIALECTS

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unbroken.cli.options import option
-from unbroken.cli.serving import RelayCommand, serving_options, settings_from
+from unbroken.cli.relay_options import RelayCommand, serving_options, settings_from
 from unbroken.cli.upstreams import find_upstreams, parse_upstreams
 from unbroken.errors import UsageError
 
@@ -77,18 +77,18 @@ def command(ctx: click.Context, /, argv: tuple[str, ...], **options: Any) -> Non
     Options may also stand in the configuration file, below [relay], or in the environment, as UNBROKEN_RELAY_HEARTBEAT
     and so on; those about the connection also above it, and as UNBROKEN_PROXY and so on.
     """  # noqa: D301 - click's mark
+    from unbroken.cli.base_urls import as_tables, child_environment, find_variables
     from unbroken.cli.child import CannotRun, find_program, run
-    from unbroken.cli.redirects import as_tables, child_environment, find_leads
     from unbroken.cli.terminal import harmless, say
 
     try:
         program = find_program(argv[0])
         given = parse_upstreams(options["upstream"])
-        leads = find_leads(os.environ, given)
-        upstreams = find_upstreams(given, os.environ, redirected=as_tables(leads))
+        variables = find_variables(os.environ, given)
+        upstreams = find_upstreams(given, os.environ, redirected=as_tables(variables))
         settings = settings_from(ctx, options, upstreams, grace=LAST_TURNS)
         with _log_to(options["log"]) as log, _relay(settings, log) as (origin, totals):
-            code = run(program, argv, child_environment(os.environ, origin, leads, upstreams))
+            code = run(program, argv, child_environment(os.environ, origin, variables, upstreams))
     except CannotRun as exc:
         say(f"unbroken: {harmless(str(exc))}")
         raise SystemExit(exc.code) from None

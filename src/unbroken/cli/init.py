@@ -48,7 +48,8 @@ def command(store_key: bool, force: bool, **settings: Any) -> None:
 def _ask() -> dict[str, Any]:
     if not sys.stdin or not sys.stdin.isatty():
         raise UsageError("nobody to ask: give at least --provider or --base-url")
-    name = click.prompt("Provider, or the base URL of a server", value_proc=_somebody, err=True, default="deepseek")
+    question = "Provider, or the base URL of a server"
+    name = click.prompt(question, value_proc=_provider_answer, err=True, default="deepseek")
     if "://" in name:
         model = click.prompt("Model", default="default", err=True)
         question = "Environment variable with its key (empty: none)"
@@ -59,7 +60,7 @@ def _ask() -> dict[str, Any]:
     return {"provider": name, "model": click.prompt("Model", default=find_provider(name).model, err=True)}
 
 
-def _somebody(text: str) -> str:
+def _provider_answer(text: str) -> str:
     return _valid(text, {"base_url" if "://" in text else "provider": text})
 
 
@@ -78,12 +79,12 @@ def _valid(text: str, config: dict[str, Any]) -> str:
 
 def _check(config: dict[str, Any]) -> None:
     """Refuse settings that unbroken run would refuse later."""
-    from unbroken.cli.asked import who_is_asked
+    from unbroken.cli.provider_selection import select_provider
     from unbroken.core.http import check_url
     from unbroken.core.providers import find_provider
     from unbroken.wire.proxies import parse_proxy
 
-    who_is_asked([config], {})
+    select_provider([config], {})
     if name := config.get("provider"):
         find_provider(name)
     if url := config.get("base_url"):

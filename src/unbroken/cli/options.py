@@ -115,18 +115,18 @@ class ConfiguredCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the file before the arguments are parsed, except for ``--help`` and shell completion."""
-        if not ctx.resilient_parsing and not self._is_asked_for_help(ctx, args):
+        if not ctx.resilient_parsing and not self._wants_help(ctx, args):
             ctx.default_map = self.defaults(read_config(config_path()))
         return super().parse_args(ctx, args)
 
-    def _is_asked_for_help(self, ctx: click.Context, args: list[str]) -> bool:
+    def _wants_help(self, ctx: click.Context, args: list[str]) -> bool:
         """Return whether ``--help`` is for this command: it may also be an option of the program to run."""
         try:
             given, _, _ = self.make_parser(ctx).parse_args(list(args))
         except click.UsageError:
             return False
-        asked = self.get_help_option(ctx)
-        return asked is not None and bool(given.get(asked.name or ""))
+        help_option = self.get_help_option(ctx)
+        return help_option is not None and bool(given.get(help_option.name or ""))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, section by section."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unbroken.cli.options import count, option, port, rank, seconds, size
-from unbroken.cli.serving import PREFIX, WHERE, RelayCommand, serving_options, settings_from
+from unbroken.cli.relay_options import PREFIX, WHERE, RelayCommand, serving_options, settings_from
 from unbroken.cli.upstreams import default_upstream, find_upstreams, parse_upstreams
 from unbroken.errors import UsageError
 

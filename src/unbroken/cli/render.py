@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from unbroken.cli.exits import OutputError
 from unbroken.cli.live import LiveLine
+from unbroken.cli.messages import attempt_line, footer, remarks
 from unbroken.cli.output import Output
 from unbroken.cli.terminal import dimmed, harmless, is_terminal, say, show
-from unbroken.cli.wording import attempt_line, footer, remarks
 from unbroken.client.synchronous import TurnStream
 from unbroken.core.actions import RetryEvent
 from unbroken.core.events import Reasoning, Refusal, Text, TypedEvent
@@ -50,7 +50,7 @@ class Renderer:
         with self._live.shown():
             yield
 
-    def again(self, event: RetryEvent) -> None:
+    def retried(self, event: RetryEvent) -> None:
         """Show a retry or replay: one line, and advice once there is a pattern."""
         if self._quiet:
             return

@@ -36,20 +36,20 @@ PRESETS = (
 )
 """The client's presets; a copy, so that the help does not import the client."""
 
-_WHO, _SHOWN = "Who is asked", "What is shown"
+_PROVIDER, _SHOWN = "Provider selection", "What is shown"
 
 
 @click.command("run", cls=ConfiguredCommand)
 @click.argument("prompt", required=False)
-@option(_WHO, "--provider NAME", f"{', '.join(PRESETS)}; without it the first whose key is set.")
-@option(_WHO, "--model NAME", "By default the provider's usual one.")
+@option(_PROVIDER, "--provider NAME", f"{', '.join(PRESETS)}; without it the first whose key is set.")
+@option(_PROVIDER, "--model NAME", "By default the provider's usual one.")
 @option(
-    _WHO,
+    _PROVIDER,
     "--base-url URL",
     "Any server that speaks chat completions: its URL up to /chat/completions. Alone it is sent no key.",
 )
-@option(_WHO, "--api-key-env NAME", "Variable that holds the key, instead of the provider's own.")
-@option(_WHO, "--system TEXT", "System prompt.")
+@option(_PROVIDER, "--api-key-env NAME", "Variable that holds the key, instead of the provider's own.")
+@option(_PROVIDER, "--system TEXT", "System prompt.")
 @option(
     _SHOWN,
     "--format FORMAT",
@@ -93,13 +93,13 @@ def command(ctx: click.Context, /, prompt: str | None, **options: Any) -> None:
     from unbroken.cli.prompt import read_prompt
 
     show = _renderer(options)
-    with _client(ctx, options, show.again) as client:
+    with _client(ctx, options, show.retried) as client:
         _ask(client, _messages(read_prompt(prompt, quiet=options["quiet"]), options["system"]), show)
 
 
 def _ask(client: Client, messages: list[dict[str, str]], show: Renderer) -> None:
+    from unbroken.cli.messages import next_step
     from unbroken.cli.terminal import say
-    from unbroken.cli.wording import next_step
 
     turn = client.stream(messages)
     try:
@@ -120,12 +120,12 @@ def _ask(client: Client, messages: list[dict[str, str]], show: Renderer) -> None
 def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:
     from unbroken.cli.prompt import as_text
 
-    asked = [{"role": "user", "content": prompt}]
-    return [{"role": "system", "content": as_text("the system prompt", system)}, *asked] if system else asked
+    messages = [{"role": "user", "content": prompt}]
+    return [{"role": "system", "content": as_text("the system prompt", system)}, *messages] if system else messages
 
 
 def _renderer(options: Mapping[str, Any]) -> Renderer:
-    from unbroken.cli.machine import JsonLinesRenderer, JsonRenderer
+    from unbroken.cli.json_output import JsonLinesRenderer, JsonRenderer
     from unbroken.cli.render import TextRenderer
     from unbroken.cli.terminal import is_terminal
 
@@ -137,12 +137,12 @@ def _renderer(options: Mapping[str, Any]) -> Renderer:
 
 
 def _client(ctx: click.Context, options: Mapping[str, Any], on_retry: RetryCallback) -> Client:
-    from unbroken.cli.asked import WHO, who_is_asked
+    from unbroken.cli.provider_selection import SELECTION, select_provider
     from unbroken.client.synchronous import Client
 
-    environment = {key: os.environ.get(f"UNBROKEN_{key.upper()}") for key in WHO if key != "api_key"}
+    environment = {key: os.environ.get(f"UNBROKEN_{key.upper()}") for key in SELECTION if key != "api_key"}
     sources = (ctx.default_map or {}, environment, given(ctx, ParameterSource.COMMANDLINE))
-    who = who_is_asked(sources, os.environ)
+    who = select_provider(sources, os.environ)
     return Client(
         who["provider"],
         api_key=who["api_key"],

@@ -78,12 +78,12 @@ def default_upstream(
 
 
 def _upstream(name: str, table: Mapping[str, Any], environ: Mapping[str, str], *, inject: bool) -> UpstreamSettings:
-    from unbroken.core.dialects import DIALECTS
+    from unbroken.core.dialects import DEFAULT, DIALECTS
     from unbroken.relay.settings import UpstreamSettings
 
     if "base_url" not in table:
         raise UsageError(f"[upstreams.{name}] needs a base_url")
-    dialect, dialects = table.get("dialect", "openai-chat"), [dialect.name for dialect in DIALECTS]
+    dialect, dialects = table.get("dialect", DEFAULT.name), [dialect.name for dialect in DIALECTS]
     if dialect not in dialects:
         raise UsageError(f"[upstreams.{name}]: there is no dialect {dialect!r}; known are {', '.join(dialects)}")
     key_env = table.get("api_key_env", "")

@@ -25,7 +25,7 @@ from unbroken.wire.http import HttpWire
 
 
 class Client:
-    """Asks a provider. Use it in a ``with`` statement, or :meth:`close` it, to close kept connections.
+    """A client of one provider. Use it in a ``with`` statement, or :meth:`close` it, to close kept connections.
 
     Args:
         provider: a preset (``"deepseek"``, ``"openai"``, ``"anthropic"``, ``"google"``, ``"openrouter"``, ``"groq"``,
@@ -33,7 +33,7 @@ class Client:
             or for the first preset whose key is set.
         api_key: the key; ``None`` to look it up in the variable that the provider's users already set.
         base_url: replaces the preset's URL; the part before ``/chat/completions``.
-        model: the model to ask where :meth:`stream` names none.
+        model: the model to ask if :meth:`stream` names none.
         policy: the limits of every turn.
         on_retry: called at every retry and replay.
         proxy: a proxy for every host; ``None`` for the environment's, ``""`` for none.
@@ -79,7 +79,7 @@ class Client:
 
     @property
     def provider(self) -> Provider:
-        """The provider that is asked."""
+        """The provider of this client."""
         return self._requests.provider
 
     def stream(
@@ -91,7 +91,7 @@ class Client:
         policy: Policy | None = None,
         **options: Any,
     ) -> TurnStream:
-        """Ask, and stream the answer. Use it in a ``with`` statement; the request is sent on entering.
+        """Ask the model and stream the answer. Use it in a ``with`` statement; the request is sent on entering.
 
         Args:
             messages: a prompt or a conversation.
@@ -101,7 +101,7 @@ class Client:
             options: further fields of the request's body, such as ``temperature``.
 
         Raises:
-            UsageError: no model, nothing to ask, or options that are not JSON.
+            UsageError: no model, no messages, or options that are not JSON.
         """
         request, call = self._requests.build(messages, model, tools, options)
         policy = policy or self._requests.policy
@@ -123,7 +123,7 @@ class TurnStream:
     """One turn: use it in a ``with`` statement, and iterate over its typed events.
 
     Attributes:
-        answer: what has come so far; its parts are also attributes of the turn.
+        answer: the answer so far; its parts are also attributes of the turn.
     """
 
     def __init__(self, driver: Driver, reader: TurnReader) -> None:
@@ -134,10 +134,10 @@ class TurnStream:
         self._ended = False
 
     def __enter__(self) -> TurnStream:
-        """Send the request and wait until an attempt speaks.
+        """Send the request and wait until an attempt has a response to hand on.
 
         Raises:
-            TurnError: none did, within the policy.
+            TurnError: no attempt had one, within the policy.
         """
         try:
             self._reader.open(self._driver.open())
@@ -153,12 +153,12 @@ class TurnStream:
         return self
 
     def __next__(self) -> TypedEvent:
-        """The next event, as it comes.
+        """Return the next event, as it comes.
 
         Raises:
-            StreamCut: the stream was lost; what had come hangs on the error as ``partial``.
+            StreamCut: the stream was lost; the error's ``partial`` is the answer so far.
             ProviderError: the provider refused, or reported an error.
-            UnexpectedResponse: an answer of another kind than was asked for.
+            UnexpectedResponse: the response is of another kind than was asked for.
             MalformedStream: the stream broke its own format.
             StateError: the turn was not entered, or was closed before its end.
         """
@@ -212,25 +212,25 @@ class TurnStream:
 
     @property
     def partial_tool_calls(self) -> list[PartialToolCall]:
-        """Tool calls that are not complete; not fit to be run."""
+        """Tool calls that are not complete; do not run them."""
         return self.answer.partial_tool_calls
 
     @property
     def finish_reason(self) -> str | None:
-        """How the answer ended, in the provider's word."""
+        """The provider's finish reason; ``None`` until the answer has ended."""
         return self.answer.finish_reason
 
     @property
     def usage(self) -> Usage:
-        """What the provider counted."""
+        """The provider's token counts."""
         return self.answer.usage
 
     @property
     def progress(self) -> Progress:
-        """How far the turn has come, for a user interface that waits. Cheap; may be read from another thread."""
+        """The progress of the turn, for a user interface that waits. Cheap; may be read from another thread."""
         return self._driver.progress
 
     @property
     def report(self) -> Report:
-        """Every attempt of the turn."""
+        """The report of all attempts of the turn."""
         return self._driver.report

@@ -87,7 +87,7 @@ class Attempt:
             return chunk
         if self.mode is not Mode.STREAM:
             return self._hold_document(chunk)
-        return self._hold_prelude(chunk) if self.phase is Phase.PRELUDE else self._hand_on(chunk)
+        return self._hold_prelude(chunk) if self.phase is Phase.PRELUDE else self._copy_through(chunk)
 
     def end(self) -> bytes:
         """Take the clean end of the body; return what may be handed on now. Sets :attr:`failure` if it was a cut."""
@@ -158,7 +158,7 @@ class Attempt:
             return b""
         return self._presentable(self.release(), unread)
 
-    def _hand_on(self, chunk: bytes) -> bytes:
+    def _copy_through(self, chunk: bytes) -> bytes:
         """Copy the bytes and search them for the ending: the fast path."""
         released = self.release() + chunk if self._held else chunk
         try:

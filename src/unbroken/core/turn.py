@@ -148,8 +148,8 @@ class Turn:
         if head.status >= 300:
             late = now - attempt.started > self._policy.slow_status_after
             attempt.noted = self._judge(head, Failure.GATEWAY_GAVE_UP if late else Failure.BUSY)
-            again = attempt.noted is not Failure.REFUSED and self._patience(head, attempt.noted, now) is not None
-            attempt.open(head, Mode.REFUSAL if again else Mode.OPAQUE)
+            retryable = attempt.noted is not Failure.REFUSED and self._retry_delay(head, attempt.noted, now) is not None
+            attempt.open(head, Mode.REFUSAL if retryable else Mode.OPAQUE)
         elif self._call.expects(head):
             attempt.open(head, Mode.STREAM if self._call.streaming else Mode.WHOLE)
         else:
@@ -226,20 +226,20 @@ class Turn:
                 self._finish(now, silent, failure, detail)
             case Verdict.HAND_ON:
                 self._hand_on_error(failure, now)
-            case Verdict.RETRY | Verdict.RETRY_BRIEFLY | Verdict.REPLAY | Verdict.REPLAY_WITH_BACKOFF as again:
-                self._go_again(again, failure, detail, now, silent)
+            case Verdict.RETRY | Verdict.RETRY_BRIEFLY | Verdict.REPLAY | Verdict.REPLAY_WITH_BACKOFF as how:
+                self._resend(how, failure, detail, now, silent)
             case _:
-                self._fail(failure, detail, now, silent)
+                self._raise_error(failure, detail, now, silent)
 
-    def _go_again(self, again: Verdict, failure: Failure, detail: str, now: float, silent: float) -> None:
-        delay = self._delay(again)
-        refused = self._forbids(again, failure, now + delay)
+    def _resend(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float) -> None:
+        delay = self._delay(how)
+        refused = self._forbids(how, failure, now + delay)
         if not refused:
-            self._repeat(again, failure, detail, now, silent, delay)
+            self._repeat(how, failure, detail, now, silent, delay)
         elif failure is Failure.TRANSIENT_ERROR:
             self._hand_on_error(failure, now)
         else:
-            self._fail(failure, detail, now, silent, refused)
+            self._raise_error(failure, detail, now, silent, refused)
 
     def _judge(self, head: Head, busy: Failure) -> Failure:
         """Return ``busy`` for a retryable status, else ``REFUSED``; ``x-should-retry`` (OpenAI) takes precedence."""
@@ -248,20 +248,20 @@ class Turn:
             return busy
         return Failure.REFUSED
 
-    def _patience(self, head: Head, failure: Failure, now: float) -> float | None:
+    def _retry_delay(self, head: Head, failure: Failure, now: float) -> float | None:
         """Return the seconds to wait after an error status before another attempt; ``None`` if none is allowed."""
-        again = verdict(failure, Phase.HEADERS)
-        asked = retry_after(head.fields, self._wall_clock())
-        delay = asked or self._delay(again)
-        too_long = asked is not None and asked > self._policy.retry_after_max
-        return None if too_long or self._forbids(again, failure, now + delay) else delay
+        how = verdict(failure, Phase.HEADERS)
+        requested = retry_after(head.fields, self._wall_clock())
+        delay = requested or self._delay(how)
+        too_long = requested is not None and requested > self._policy.retry_after_max
+        return None if too_long or self._forbids(how, failure, now + delay) else delay
 
     def _decide_refusal(self, now: float) -> bool:
         """Retry after an error response, or hand it on; return whether another attempt follows."""
         attempt, head = self._attempt, self._head
         assert attempt.noted is not None, "an error response is noted as such"
         hopeful = _should_retry(head) or self._call.dialect.read_error(head.status, attempt.refusal).transient
-        delay = self._patience(head, attempt.noted, now) if hopeful else None
+        delay = self._retry_delay(head, attempt.noted, now) if hopeful else None
         if delay is not None:
             attempt.phase = Phase.HEADERS
             self._repeat(verdict(attempt.noted, Phase.HEADERS), attempt.noted, f"HTTP {head.status}", now, 0.0, delay)
@@ -273,16 +273,16 @@ class Turn:
         self._otherwise = Read(self._limits(now))
         return False
 
-    def _delay(self, again: Verdict) -> float:
+    def _delay(self, how: Verdict) -> float:
         """Return the seconds to wait: none before the first replay, otherwise the backoff."""
-        if again is Verdict.REPLAY and self._replays == 0:
+        if how is Verdict.REPLAY and self._replays == 0:
             return 0.0
         return self._policy.backoff(self._waits, self._random)
 
-    def _forbids(self, again: Verdict, failure: Failure, start: float) -> str:
+    def _forbids(self, how: Verdict, failure: Failure, start: float) -> str:
         """Return why another attempt, starting at ``start``, is not allowed; ``""`` if it is."""
         policy = self._policy
-        counts_as_replay = again in (Verdict.REPLAY, Verdict.REPLAY_WITH_BACKOFF)
+        counts_as_replay = how in (Verdict.REPLAY, Verdict.REPLAY_WITH_BACKOFF)
         if counts_as_replay and self._call.generation.acts and not policy.replay_side_effects:
             return "not replayed: the call acts on the world"
         if counts_as_replay and self._replays >= policy.replays:
@@ -305,8 +305,8 @@ class Turn:
         self._todo.append(Send(attempt.number, self._limits(now)))
         return attempt
 
-    def _repeat(self, again: Verdict, failure: Failure, detail: str, now: float, silent: float, delay: float) -> None:
-        replay = again in (Verdict.REPLAY, Verdict.REPLAY_WITH_BACKOFF)
+    def _repeat(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float, delay: float) -> None:
+        replay = how in (Verdict.REPLAY, Verdict.REPLAY_WITH_BACKOFF)
         left = self._policy.replays - self._replays if replay else self._policy.retries - self._retries_in_a_row
         lost = self._record(failure, detail, now, silent)
         if failure.row is not Row.UNREACHABLE:
@@ -335,7 +335,7 @@ class Turn:
             self._todo.append(Drop())
         self._end_with(EndTurn())
 
-    def _fail(self, failure: Failure, detail: str, now: float, silent: float, refused: str = "") -> None:
+    def _raise_error(self, failure: Failure, detail: str, now: float, silent: float, refused: str = "") -> None:
         record = self._record(failure, detail, now, silent)
         self._todo.append(Drop())
         self._end_with(Fail(self._error(failure, record, refused)))

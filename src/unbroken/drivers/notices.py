@@ -20,9 +20,10 @@ def describe(event: RetryEvent) -> str:
     lead = "refused" if refused else "cut" if event.action == "replay" else "failed"
     when = ", before any output" if lead == "cut" else ""
     why = lost.detail if refused else event.failure.phrase
-    again = "replaying" if event.action == "replay" else "retrying"
+    next_step = "replaying" if event.action == "replay" else "retrying"
     soon = f" in {event.delay:.1f} s" if event.delay else ""
-    return f"{lead} after {lost.elapsed:.1f} s{when} ({why}) · {again}{soon}, attempt {event.attempt + 1} of {event.of}"
+    attempt = f"attempt {event.attempt + 1} of {event.of}"
+    return f"{lead} after {lost.elapsed:.1f} s{when} ({why}) · {next_step}{soon}, {attempt}"
 
 
 def notify(event: RetryEvent, on_retry: RetryCallback | None) -> None:

@@ -111,8 +111,8 @@ def _finish_reason(answer: ScriptedAnswer) -> str:
 
 def _usage(answer: ScriptedAnswer) -> dict[str, int]:
     given = answer.usage or {}
-    asked, told = given.get("prompt_tokens", 0), given.get("completion_tokens", 0)
-    return {"promptTokenCount": asked, "candidatesTokenCount": told, "totalTokenCount": asked + told}
+    prompt, completion = given.get("prompt_tokens", 0), given.get("completion_tokens", 0)
+    return {"promptTokenCount": prompt, "candidatesTokenCount": completion, "totalTokenCount": prompt + completion}
 
 
 def _error(status: int, members: Mapping[str, Any]) -> dict[str, Any]:

@@ -168,11 +168,11 @@ def _finished(answer: ScriptedAnswer, number: int) -> dict[str, Any]:
 def _usage(answer: ScriptedAnswer) -> dict[str, Any] | None:
     if answer.usage is None:
         return None
-    given, asked = answer.usage.get("completion_tokens", 0), answer.usage.get("prompt_tokens", 0)
+    completion, prompt = answer.usage.get("completion_tokens", 0), answer.usage.get("prompt_tokens", 0)
     return {
-        "input_tokens": asked,
+        "input_tokens": prompt,
         "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": given,
+        "output_tokens": completion,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": asked + given,
+        "total_tokens": prompt + completion,
     }

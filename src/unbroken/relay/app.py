@@ -108,7 +108,7 @@ class Relay:
             elif allowed := guard.preflight(incoming, self._settings):
                 await asgi.answer(send, 204, b"", headers=allowed)
             else:
-                await self._forward(incoming, send, request, may_be_call=dialect is not None)
+                await self._dispatch(incoming, send, request, may_be_call=dialect is not None)
         except Rejection as rejection:
             data = (dialect or DEFAULT).error_body(rejection.error)
             request.outcome, request.status = Outcome.REJECTED, rejection.error.status
@@ -118,7 +118,7 @@ class Relay:
         except ClientLeft:
             request.outcome = Outcome.LEFT
 
-    async def _forward(
+    async def _dispatch(
         self, incoming: ClientRequest, send: asgi.Send, request: OpenRequest, *, may_be_call: bool
     ) -> None:
         """Hand a request on: under the rule if it is a generation call, else as it comes."""

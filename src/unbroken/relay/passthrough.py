@@ -77,7 +77,7 @@ class Passthrough:
             Rejection: the client was too slow.
         """
         try:
-            await self._forward(request, body)
+            await self._run_upstream(request, body)
         except anyio.get_cancelled_exc_class():
             await self._stop()
             raise
@@ -88,7 +88,7 @@ class Passthrough:
         if self.outcome is Outcome.CUT:
             raise asgi.Broken
 
-    async def _forward(self, request: Request, body: bytes | None) -> None:
+    async def _run_upstream(self, request: Request, body: bytes | None) -> None:
         async with anyio.create_task_group() as tasks:
             content = self._held(body) if body is not None else self._content(tasks.cancel_scope)
             has_body = bool(body) if body is not None else self._incoming.has_body
@@ -97,12 +97,12 @@ class Passthrough:
                 self._sent.set()
             tasks.start_soon(self._end_with_client, tasks.cancel_scope)
             try:
-                await self._hand_on(exchange, request.method)
+                await self._relay_response(exchange, request.method)
             finally:
                 await exchange.aclose()
             tasks.cancel_scope.cancel()
 
-    async def _hand_on(self, exchange: AsyncHttpExchange, method: str) -> None:
+    async def _relay_response(self, exchange: AsyncHttpExchange, method: str) -> None:
         try:
             head = await exchange.send(self._limits)
             fields = headers.downwards(head, stream=head.status in _WITHOUT_BODY and method != "HEAD")

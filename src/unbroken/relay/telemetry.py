@@ -167,7 +167,7 @@ class Metrics:
             ["upstream", "failure", "phase"],
             registry=registry,
         )
-        self._again = Counter(
+        self._resent = Counter(
             "unbroken_attempts_again", "Attempts made again, as a retry or as a replay.", ["kind"], registry=registry
         )
         self._first_output = Histogram(
@@ -192,7 +192,7 @@ class Metrics:
         self._running = Gauge(
             "unbroken_turns_running", "Turns that run now.", registry=registry, multiprocess_mode="livesum"
         )
-        for counter, kinds in ((self._again, ("retry", "replay")), (self._bytes, ("turn", "other"))):
+        for counter, kinds in ((self._resent, ("retry", "replay")), (self._bytes, ("turn", "other"))):
             for kind in kinds:
                 counter.labels(kind)  # present from the start, so that the first one is seen as a change
 
@@ -222,8 +222,8 @@ class Metrics:
             self._saved.labels(turn.upstream).inc()
         for attempt in turn.attempts:
             self._attempts.labels(turn.upstream, attempt.failure or "none", attempt.phase).inc()
-        self._again.labels("retry").inc(turn.retries)
-        self._again.labels("replay").inc(turn.replays)
+        self._resent.labels("retry").inc(turn.retries)
+        self._resent.labels("replay").inc(turn.replays)
         if turn.first_output is not None:
             self._first_output.labels(turn.upstream).observe(turn.first_output)
         for cut in turn.cuts:

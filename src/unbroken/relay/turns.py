@@ -80,7 +80,7 @@ class RelayedTurn:
         try:
             async with self.driver, anyio.create_task_group() as tasks:
                 tasks.start_soon(self._end_with_client, tasks.cancel_scope)
-                await self._forward()
+                await self._run_upstream()
                 tasks.cancel_scope.cancel()
         except anyio.get_cancelled_exc_class():
             await self._stop()
@@ -143,9 +143,9 @@ class RelayedTurn:
         self._had_all = self.driver.phase in (Phase.SETTLED, Phase.COMPLETE) and not self.reply.busy
         scope.cancel()
 
-    async def _forward(self) -> None:
+    async def _run_upstream(self) -> None:
         try:
-            await self._hand_on()
+            await self._relay_response()
         except TurnError as exc:
             await self._fail(outcome_of(self.driver.report, exc), gateway_error(exc))
         except UsageError as exc:  # the relay's proxy or CA file cannot be used
@@ -153,7 +153,7 @@ class RelayedTurn:
         except OSError:
             pass  # the client has gone (ASGI, "Disconnected client - send exception")
 
-    async def _hand_on(self) -> None:
+    async def _relay_response(self) -> None:
         driver, reply = self.driver, self.reply
         head = await driver.open()
         if not reply.suits(head):

@@ -106,5 +106,5 @@ class AsyncLineStream(httpcore2.AsyncNetworkStream):
         if info == "ssl_object" and isinstance(self._transport, AsyncTls):
             return self._transport.object
         if info == "is_readable":
-            return not self._line.serves_again()
+            return not self._line.is_reusable()
         return None

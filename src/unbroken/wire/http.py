@@ -112,11 +112,11 @@ class _Lane:
     def rest(self) -> bool:
         """Prepare for another exchange; return whether that is possible."""
         self._idle_since = time.monotonic()
-        return is_idle(list(self.pool.connections)) and self.line.serves_again()
+        return is_idle(list(self.pool.connections)) and self.line.is_reusable()
 
     def is_fresh(self) -> bool:
         """Return whether an idle lane can still be used."""
-        return time.monotonic() - self._idle_since < KEEP_IDLE and self.line.serves_again()
+        return time.monotonic() - self._idle_since < KEEP_IDLE and self.line.is_reusable()
 
     def close(self, *, abort: bool = False) -> None:
         self.line.close(abort=abort)  # httpcore2's pool holds only memory

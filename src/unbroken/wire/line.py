@@ -52,7 +52,7 @@ class BaseLine:
             self.frames = Inbound()
             self._watch.speak_http2(self.frames)
 
-    def serves_again(self) -> bool:
+    def is_reusable(self) -> bool:
         """Return whether another exchange may use the connection."""
         if self.sock is None or self.closed or self.broken or (self.frames and self.frames.goaway):
             return False

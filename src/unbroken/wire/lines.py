@@ -109,5 +109,5 @@ class LineStream(httpcore2.NetworkStream):
         if info == "ssl_object" and isinstance(self._transport, Tls):
             return self._transport.object
         if info == "is_readable":
-            return not self._line.serves_again()
+            return not self._line.is_reusable()
         return None

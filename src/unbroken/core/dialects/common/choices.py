@@ -28,7 +28,7 @@ class ChoicesReader:
     finish_reasons: ClassVar[Mapping[str, FinishMeaning]]
 
     def __init__(self, generation: Generation) -> None:
-        self._asked = generation.choices
+        self._requested = generation.choices
         self._begun = 0
         self._finished: set[int] = set()
         self._settled = False
@@ -72,7 +72,7 @@ class ChoicesReader:
         self._begun = max(self._begun, index + 1)
         if self.finishes(choice):
             self._finished.add(index)
-        return (Signal.OUTPUT if self.speaks(choice) else Signal.SILENT) | self._settle(self._asked)
+        return (Signal.OUTPUT if self.speaks(choice) else Signal.SILENT) | self._settle(self._requested)
 
     def _settle(self, choices: int) -> Signal:
         """Return ``SETTLES`` once, when this many choices have finished."""

@@ -32,7 +32,7 @@ class GeminiReader:
     """
 
     def __init__(self, generation: Generation) -> None:
-        self._asked = generation.choices
+        self._requested = generation.choices
         self._finished: set[int] = set()
         self._settled = False
 
@@ -63,7 +63,7 @@ class GeminiReader:
 
     def _settle(self, blocked: bool) -> Signal:
         """Return ``SETTLES`` once, when all candidates have finished or the prompt was refused."""
-        if self._settled or not (blocked or len(self._finished) >= self._asked):
+        if self._settled or not (blocked or len(self._finished) >= self._requested):
             return Signal.SILENT
         self._settled = True
         return Signal.SETTLES

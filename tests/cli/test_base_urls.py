@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from unbroken.cli.redirects import VARIABLES, as_tables, child_environment, find_leads
+from unbroken.cli.base_urls import VARIABLES, as_tables, child_environment, find_variables
 from unbroken.cli.upstreams import find_upstreams
 from unbroken.core.providers import PROVIDERS
 from unbroken.errors import UsageError
@@ -22,10 +22,10 @@ def _no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
 
 def redirected(*, named: dict[str, str] | None = None, **environ: str) -> tuple[dict[str, str], dict[str, str]]:
     """What the program is told, and where a request for ``/chat/completions`` below that arrives."""
-    leads = find_leads(environ, named or {})
-    upstreams = find_upstreams(named or {}, {}, redirected=as_tables(leads))
-    child = child_environment(environ, RELAY, leads, upstreams)
-    told = {lead.variable: child[lead.variable].removeprefix(RELAY) for lead in leads}
+    variables = find_variables(environ, named or {})
+    upstreams = find_upstreams(named or {}, {}, redirected=as_tables(variables))
+    child = child_environment(environ, RELAY, variables, upstreams)
+    told = {one.variable: child[one.variable].removeprefix(RELAY) for one in variables}
     arrives = {}
     for variable, path in told.items():
         _, name, *rest = f"{path}/chat/completions".split("/")

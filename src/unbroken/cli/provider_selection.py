@@ -9,14 +9,14 @@ from typing import Any
 from unbroken.core.providers import PROVIDERS
 from unbroken.errors import UsageError
 
-WHO = ("provider", "base_url", "model", "api_key_env", "api_key")
+SELECTION = ("provider", "base_url", "model", "api_key_env", "api_key")
 """Settings that only make sense together."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def who_is_asked(sources: Sequence[Mapping[str, Any]], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Select the provider: return one value, or ``None``, for each of :data:`WHO`.
+def select_provider(sources: Sequence[Mapping[str, Any]], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Select the provider: return one value, or ``None``, for each of :data:`SELECTION`.
 
     A later source takes precedence. If it names another provider or URL, settings of earlier sources for a different
     provider are ignored: their key must not be sent there, and their model is not served there.
@@ -30,8 +30,8 @@ def who_is_asked(sources: Sequence[Mapping[str, Any]], environ: Mapping[str, str
     """
     who: dict[str, Any] = {}
     for source in sources:
-        given = {key: source[key] for key in WHO if source.get(key)}
-        if _names_another(given, who) and _names_somebody(who):
+        given = {key: source[key] for key in SELECTION if source.get(key)}
+        if _names_another(given, who) and _names_provider(who):
             who = {}
         if "api_key_env" in given:
             who.pop("api_key", None)
@@ -39,14 +39,14 @@ def who_is_asked(sources: Sequence[Mapping[str, Any]], environ: Mapping[str, str
     _check_key_env(who)
     if "api_key" in who and not _stored_key_counts(who, environ):
         del who["api_key"]
-    return {key: who.get(key) for key in WHO}
+    return {key: who.get(key) for key in SELECTION}
 
 
 def _names_another(given: Mapping[str, Any], who: Mapping[str, Any]) -> bool:
     return any(given.get(key) and given[key] != who.get(key) for key in ("provider", "base_url"))
 
 
-def _names_somebody(who: Mapping[str, Any]) -> bool:
+def _names_provider(who: Mapping[str, Any]) -> bool:
     return bool(who.get("provider") or who.get("base_url"))
 
 
@@ -56,7 +56,7 @@ def _check_key_env(who: Mapping[str, Any]) -> None:
         return
     if not _NAME.fullmatch(name):  # it may be the key itself, so it is not shown
         raise UsageError("--api-key-env takes the name of an environment variable, not a key")
-    if not _names_somebody(who):
+    if not _names_provider(who):
         raise UsageError(f"whose key is in {name}? Name a provider or a base URL")
 
 

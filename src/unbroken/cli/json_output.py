@@ -44,11 +44,11 @@ class JsonLinesRenderer(Renderer):
         """See :meth:`Renderer.event`."""
         self._line(event)
 
-    def again(self, event: RetryEvent) -> None:
-        """See :meth:`Renderer.again`."""
+    def retried(self, event: RetryEvent) -> None:
+        """See :meth:`Renderer.retried`."""
         told = {"attempt": event.attempt, "of": event.of, "delay": event.delay, "lost": event.lost}
         self._line({"type": event.action} | told | {"advice": event.advice})
-        super().again(event)
+        super().retried(event)
 
     def failed(self, error: TurnError, turn: TurnStream) -> None:
         """See :meth:`Renderer.failed`."""

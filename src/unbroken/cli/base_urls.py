@@ -45,7 +45,7 @@ _HERE = "127.0.0.1,localhost"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Lead:
+class BaseUrlVariable:
     """The target of one variable.
 
     Attributes:
@@ -59,17 +59,17 @@ class Lead:
     url: str = ""
 
 
-def find_leads(environ: Mapping[str, str], named: Collection[str]) -> list[Lead]:
+def find_variables(environ: Mapping[str, str], named: Collection[str]) -> list[BaseUrlVariable]:
     """Return the target of every variable.
 
-    The user's values are kept: two variables of one provider with different values lead to different upstreams; those
+    The user's values are kept: two variables of one provider with different values go to different upstreams; those
     that are not set follow the first one that is.
 
     Args:
         environ: the environment.
         named: upstreams that the command line names, which takes precedence: values of their variables are ignored.
     """
-    leads: list[Lead] = []
+    variables: list[BaseUrlVariable] = []
     urls: dict[str, str] = {}
     for variable, (upstream, path) in VARIABLES.items():
         url = "" if upstream in named else environ.get(variable, "").strip()
@@ -77,63 +77,67 @@ def find_leads(environ: Mapping[str, str], named: Collection[str]) -> list[Lead]
             upstream = variable.lower()
             urls[upstream] = url
         if url or path is not None:
-            leads.append(Lead(variable, upstream, url))
-    return leads
+            variables.append(BaseUrlVariable(variable, upstream, url))
+    return variables
 
 
-def as_tables(leads: Sequence[Lead]) -> dict[str, dict[str, Any]]:
+def as_tables(variables: Sequence[BaseUrlVariable]) -> dict[str, dict[str, Any]]:
     """Return the upstreams that the user's variables name, in the form of the configuration file.
 
     Raises:
         UsageError: the value of a variable is not a base URL.
     """
+    from unbroken.core.dialects import DEFAULT
     from unbroken.core.providers import PROVIDERS
     from unbroken.relay.settings import UpstreamSettings
 
     tables: dict[str, dict[str, Any]] = {}
-    for lead in leads:
-        if not lead.url:
+    for one in variables:
+        if not one.url:
             continue
-        preset = PROVIDERS.get(VARIABLES[lead.variable][0])
-        dialect = preset.dialect if preset else "openai-chat"
+        preset = PROVIDERS.get(VARIABLES[one.variable][0])
+        dialect = preset.dialect if preset else DEFAULT.name
         try:
-            UpstreamSettings(lead.upstream, lead.url, dialect)
+            UpstreamSettings(one.upstream, one.url, dialect)
         except UsageError as exc:
-            raise UsageError(f"{lead.variable}: {exc}") from None
-        tables.setdefault(lead.upstream, {"base_url": lead.url, "dialect": dialect})
+            raise UsageError(f"{one.variable}: {exc}") from None
+        tables.setdefault(one.upstream, {"base_url": one.url, "dialect": dialect})
     return tables
 
 
 def child_environment(
-    environ: Mapping[str, str], origin: str, leads: Sequence[Lead], upstreams: Mapping[str, UpstreamSettings]
+    environ: Mapping[str, str],
+    origin: str,
+    variables: Sequence[BaseUrlVariable],
+    upstreams: Mapping[str, UpstreamSettings],
 ) -> dict[str, str]:
     """Return the environment of the program: base URLs lead to the relay, without a proxy.
 
     Args:
         environ: the environment of this process.
         origin: URL of the relay.
-        leads: from :func:`find_leads`.
+        variables: from :func:`find_variables`.
         upstreams: the relay's upstreams.
     """
     child = {**environ, ORIGIN_VARIABLE: origin}
-    for lead in leads:
-        child[lead.variable] = f"{origin}/{lead.upstream}{_path(lead, upstreams[lead.upstream])}"
+    for one in variables:
+        child[one.variable] = f"{origin}/{one.upstream}{_path(one, upstreams[one.upstream])}"
     # Programs read one spelling or the other: if only one is set, both get its value.
     for variable, other in (("no_proxy", "NO_PROXY"), ("NO_PROXY", "no_proxy")):
         child[variable] = _with_us(environ.get(variable) or environ.get(other) or "")
     return child
 
 
-def _path(lead: Lead, upstream: UpstreamSettings) -> str:
+def _path(one: BaseUrlVariable, upstream: UpstreamSettings) -> str:
     """Return the path after the upstream's: the user's, or the one that programs expect of the provider."""
     from unbroken.core.providers import PROVIDERS
 
-    expected = VARIABLES[lead.variable][1] or ""
+    expected = VARIABLES[one.variable][1] or ""
     preset = PROVIDERS.get(upstream.name)
     is_preset = preset is not None and upstream.base_url == preset.base_url
-    if not lead.url and (is_preset or lead.upstream in _APPEND_THE_VERSION):
+    if not one.url and (is_preset or one.upstream in _APPEND_THE_VERSION):
         return expected
-    url = lead.url or upstream.base_url
+    url = one.url or upstream.base_url
     return url.rstrip("/").removeprefix(_root(url))
 
 

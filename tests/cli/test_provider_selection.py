@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from unbroken.cli.asked import who_is_asked
+from unbroken.cli.provider_selection import select_provider
 from unbroken.client import PROVIDERS
 from unbroken.errors import UsageError
 
@@ -20,7 +20,7 @@ def who(
     flags: dict[str, Any] | None = None,
     **environ: str,
 ) -> dict[str, Any]:
-    found = who_is_asked((file or {}, env or {}, flags or {}), environ)
+    found = select_provider((file or {}, env or {}, flags or {}), environ)
     return {key: value for key, value in found.items() if value is not None}
 
 
