@@ -81,6 +81,7 @@ class Attempt:
         try:
             chunk = self._decoder.decode(chunk)
         except zlib.error:
+            self._decoder = ContentDecoder()
             self.failure, self.detail = Failure.BROKEN_FRAMING, "the content encoding is broken"
             return b""
         if self.mode is Mode.OPAQUE:
@@ -88,6 +89,15 @@ class Attempt:
         if self.mode is not Mode.STREAM:
             return self._hold_document(chunk)
         return self._hold_prelude(chunk) if self.phase is Phase.PRELUDE else self._copy_through(chunk)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether bytes that have come are still to be decoded: :meth:`more` takes the next of them."""
+        return self._decoder.has_more and self.failure is None
+
+    def more(self) -> bytes:
+        """Decode the next slice of what has come; otherwise as :meth:`data`."""
+        return self.data(b"")
 
     def end(self) -> bytes:
         """Take the clean end of the body; return what may be handed on now. Sets :attr:`failure` if it was a cut."""
@@ -159,14 +169,18 @@ class Attempt:
         return self._presentable(self.release(), unread)
 
     def _copy_through(self, chunk: bytes) -> bytes:
-        """Copy the bytes and search them for the ending: the fast path."""
-        released = self.release() + chunk if self._held else chunk
+        """Copy the bytes, and search them for the ending: the fast path. Each byte is searched once, however large."""
         try:
             whole = self._parser.whole(chunk)
         except EventTooLarge:  # the bytes are handed on; a typed reader raises
-            return released
+            return self.release() + chunk if self._held else chunk
+        if self._held:
+            self._held += chunk
+            if not whole:
+                return b""  # the block that may be an ending is still not whole
+            chunk = self.release()
         notable = whole and self._call.dialect.notable.search(whole)
-        return self._presentable(released, self._read(whole) if notable else b"")
+        return self._presentable(chunk, self._read(whole) if notable else b"")
 
     def _read(self, whole: bytes) -> bytes:
         """Read whole blocks; return the block that failed and those after it, ``b""`` if none failed.

@@ -11,6 +11,10 @@ _ZLIB = zlib.MAX_WBITS
 _RAW_DEFLATE = -zlib.MAX_WBITS
 
 
+SLICE = 256 * 1024
+"""How many bytes one step of decoding returns at most: 64 KiB of gzip can hold 64 MiB."""
+
+
 class ContentDecoder:
     """A decoder that leaves the bytes as they are; base class of the others."""
 
@@ -18,9 +22,11 @@ class ContentDecoder:
     """Whether decoding changes the bytes."""
     whole = True
     """Whether the body may end here."""
+    has_more = False
+    """Whether ``decode(b"")`` may return further bytes of the input that it has."""
 
     def decode(self, chunk: bytes) -> bytes:
-        """Return the decoded bytes of the next chunk, as far as they are known.
+        """Take the next input, and return the next decoded bytes, at most :data:`SLICE` of them.
 
         Raises:
             zlib.error: the bytes are not in this encoding.
@@ -28,41 +34,54 @@ class ContentDecoder:
         return chunk
 
 
-class _Gzip(ContentDecoder):
-    """A gzip decoder: one or more members (RFC 1952, section 2.2), optionally padded with zeros."""
+class _Inflating(ContentDecoder):
+    """Base of the decoders on zlib: decodes a slice at a time, and keeps the input of the next ones."""
 
     changes = True
 
     def __init__(self) -> None:
-        self._member = zlib.decompressobj(_GZIP)
-
-    def decode(self, chunk: bytes) -> bytes:
-        decoded = b""
-        while chunk := chunk.lstrip(b"\0") if self._member.eof else chunk:
-            if self._member.eof:
-                self._member = zlib.decompressobj(_GZIP)
-            decoded += self._member.decompress(chunk)
-            self.whole = self._member.eof
-            chunk = self._member.unused_data
-        return decoded
-
-
-class _Deflate(ContentDecoder):
-    """A deflate decoder: zlib's format (RFC 9110, section 8.4.1.2); some servers omit its header."""
-
-    changes = True
-
-    def __init__(self) -> None:
+        self._input = b""
         self._stream: zlib._Decompress | None = None
 
     def decode(self, chunk: bytes) -> bytes:
-        if self._stream is None:
-            if not chunk:
-                return b""
-            self._stream = zlib.decompressobj(_ZLIB if chunk[0] & 0x0F == zlib.DEFLATED else _RAW_DEFLATE)
-        decoded = self._stream.decompress(chunk)
-        self.whole = self._stream.eof
-        return decoded
+        self._input += chunk
+        decoded = bytearray()
+        while len(decoded) < SLICE and (stream := self._next_stream()):
+            piece = stream.decompress(self._input, SLICE - len(decoded))
+            self._input = stream.unused_data if stream.eof else stream.unconsumed_tail
+            self.whole = stream.eof
+            decoded += piece
+            if not piece and not self._input:
+                break
+        self.has_more = len(decoded) == SLICE
+        return bytes(decoded)
+
+    def _next_stream(self) -> zlib._Decompress | None:
+        """Return the stream that decodes the next input, ``None`` if there is nothing to decode."""
+        raise NotImplementedError
+
+
+class _Gzip(_Inflating):
+    """A gzip decoder: one or more members (RFC 1952, section 2.2), optionally padded with zeros."""
+
+    def _next_stream(self) -> zlib._Decompress | None:
+        if self._stream is None or self._stream.eof:
+            if self._stream:
+                self._input = self._input.lstrip(b"\0")
+            if not self._input:
+                return None
+            self._stream = zlib.decompressobj(_GZIP)
+        return self._stream
+
+
+class _Deflate(_Inflating):
+    """A deflate decoder: zlib's format (RFC 9110, section 8.4.1.2); some servers omit its header."""
+
+    def _next_stream(self) -> zlib._Decompress | None:
+        if self._stream is None and self._input:
+            is_zlib = self._input[0] & 0x0F == zlib.DEFLATED
+            self._stream = zlib.decompressobj(_ZLIB if is_zlib else _RAW_DEFLATE)
+        return None if self._stream is None or self._stream.eof else self._stream
 
 
 _DECODERS = {"": ContentDecoder, "identity": ContentDecoder, "gzip": _Gzip, "x-gzip": _Gzip, "deflate": _Deflate}

@@ -96,6 +96,7 @@ class Turn:
         self._head_given = False
         self._todo: deque[Action] = deque()
         self._over = False
+        self._data_at = now
         self._attempt = self._begin(now)
         self._otherwise: Action = Read(self._limits(now))
 
@@ -103,6 +104,8 @@ class Turn:
 
     def next(self) -> Action:
         """Return the next action. After :class:`EndTurn` or :class:`Fail` the turn is over; it is returned again."""
+        while not self._todo and self._attempt.has_more:
+            self._take(self._attempt.more(), self._data_at)
         return self._todo.popleft() if self._todo else self._otherwise
 
     @property
@@ -155,32 +158,23 @@ class Turn:
         else:
             attempt.noted = Failure.OTHER_CONTENT
             attempt.open(head, Mode.OPAQUE)
+        self._phase = attempt.phase
         self._otherwise = Read(self._limits(now))
         if attempt.mode is Mode.OPAQUE:
             self._give_head()
 
     def data(self, chunk: bytes, now: float) -> None:
-        """Take the next bytes of the body."""
-        attempt = self._attempt
-        before = attempt.phase
-        self._give(attempt.data(chunk))
-        self._note_output(before, now)
-        if attempt.failure:
-            self._lose(attempt.failure, attempt.detail, now)
-        elif attempt.mode is Mode.REFUSAL:
-            if len(attempt.refusal) >= MAX_REFUSAL:
-                self._decide_refusal(now)
-        elif attempt.phase is not before or attempt.phase in (Phase.SETTLED, Phase.COMPLETE):
-            self._otherwise = Read(self._limits(now))
+        """Take the next bytes of the body. Those of them that are still compressed are decoded as the driver goes on."""
+        self._data_at = now
+        self._take(self._attempt.data(chunk), now)
 
     def end(self, now: float, silent: float = 0.0) -> None:
         """Take the end of the body, which is clean by HTTP's framing."""
         attempt = self._attempt
         if attempt.mode is Mode.REFUSAL and self._decide_refusal(now):
             return
-        before = attempt.phase
         self._give(attempt.end())
-        self._note_output(before, now)
+        self._note_phase(now)
         if attempt.failure:
             self._lose(attempt.failure, attempt.detail, now, silent)
         else:
@@ -213,6 +207,19 @@ class Turn:
         self._end_with(EndTurn())
 
     # Decisions
+
+    def _take(self, released: bytes, now: float) -> None:
+        """Give what the attempt has released, and decide about what it has reported."""
+        attempt = self._attempt
+        self._give(released)
+        changed = self._note_phase(now)
+        if attempt.failure:
+            self._lose(attempt.failure, attempt.detail, now)
+        elif attempt.mode is Mode.REFUSAL:
+            if len(attempt.refusal) >= MAX_REFUSAL:
+                self._decide_refusal(now)
+        elif changed or attempt.phase in (Phase.SETTLED, Phase.COMPLETE):
+            self._otherwise = Read(self._limits(now))
 
     def _lose(self, failure: Failure, detail: str, now: float, silent: float = 0.0) -> None:
         """Carry out the verdict on a failure in the attempt's phase."""
@@ -270,6 +277,7 @@ class Turn:
             attempt.noted = Failure.REFUSED
         self._give_head()
         self._give(attempt.release_refusal())
+        self._phase = self._attempt.phase
         self._otherwise = Read(self._limits(now))
         return False
 
@@ -302,6 +310,7 @@ class Turn:
     def _begin(self, now: float) -> Attempt:
         attempt = Attempt(len(self._records) + 1, self._call, self._policy, now)
         self._attempt = attempt
+        self._phase = attempt.phase
         self._todo.append(Send(attempt.number, self._limits(now)))
         return attempt
 
@@ -326,6 +335,7 @@ class Turn:
     def _hand_on_error(self, failure: Failure, now: float) -> None:
         """Hand on an error inside the stream, unaltered."""
         self._give(self._attempt.release_error(failure))
+        self._phase = self._attempt.phase
         self._otherwise = Read(self._limits(now))
 
     def _finish(self, now: float, silent: float, failure: Failure | None = None, detail: str = "") -> None:
@@ -405,10 +415,12 @@ class Turn:
             self._timeouts,
         )
 
-    def _note_output(self, before: Phase, now: float) -> None:
-        """Record the time of the first output, when the attempt leaves its prelude."""
-        if before is Phase.PRELUDE and self._attempt.phase is not before:
+    def _note_phase(self, now: float) -> bool:
+        """Return whether the attempt has come further. Record when it leaves its prelude with output, not with an error."""
+        before, self._phase = self._phase, self._attempt.phase
+        if before is Phase.PRELUDE and self._phase is not before:
             self._attempt.output_at = now
+        return self._phase is not before
 
     def _record(self, failure: Failure | None, detail: str, now: float, silent: float = 0.0) -> AttemptReport:
         record = self._describe(failure, detail, now, silent)
