@@ -80,15 +80,14 @@ def _valid(text: str, config: dict[str, Any]) -> str:
 def _check(config: dict[str, Any]) -> None:
     """Refuse settings that unbroken run would refuse later."""
     from unbroken.cli.provider_selection import select_provider
-    from unbroken.core.http import check_url
-    from unbroken.core.providers import find_provider
+    from unbroken.core.providers import check_base_url, find_provider
     from unbroken.wire.proxies import parse_proxy
 
     select_provider([config], {})
     if name := config.get("provider"):
         find_provider(name)
     if url := config.get("base_url"):
-        check_url(url)
+        check_base_url(url)
     if proxy := config.get("proxy"):
         parse_proxy(proxy, "--proxy")
 

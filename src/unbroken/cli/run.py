@@ -100,6 +100,7 @@ def command(ctx: click.Context, /, prompt: str | None, **options: Any) -> None:
 def _ask(client: Client, messages: list[dict[str, str]], show: Renderer) -> None:
     from unbroken.cli.messages import next_step
     from unbroken.cli.terminal import say
+    from unbroken.core.http import redacted
 
     turn = client.stream(messages)
     try:
@@ -108,7 +109,7 @@ def _ask(client: Client, messages: list[dict[str, str]], show: Renderer) -> None
                 show.event(event)
     except TurnError as error:
         show.failed(error, turn)
-        if step := next_step(turn.report, client.provider.base_url):
+        if step := next_step(turn.report, redacted(client.provider.base_url)):
             say(step)
         raise SystemExit(exit_code(error)) from None
     except Interrupted:
@@ -137,6 +138,7 @@ def _renderer(options: Mapping[str, Any]) -> Renderer:
 
 
 def _client(ctx: click.Context, options: Mapping[str, Any], on_retry: RetryCallback) -> Client:
+    from unbroken.cli.prompt import as_text
     from unbroken.cli.provider_selection import SELECTION, select_provider
     from unbroken.client.synchronous import Client
 
@@ -147,7 +149,7 @@ def _client(ctx: click.Context, options: Mapping[str, Any], on_retry: RetryCallb
         who["provider"],
         api_key=who["api_key"],
         base_url=who["base_url"],
-        model=who["model"],
+        model=who["model"] and as_text("the name of the model", who["model"]),
         key_env=who["api_key_env"],
         policy=policy_from(options),
         on_retry=on_retry,

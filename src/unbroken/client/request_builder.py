@@ -11,7 +11,7 @@ import msgspec
 from unbroken import __version__
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import find_dialect
-from unbroken.core.http import Request
+from unbroken.core.http import Request, redacted
 from unbroken.core.policy import Policy
 from unbroken.core.providers import Provider, choose_provider, find_key
 from unbroken.errors import UsageError
@@ -54,13 +54,16 @@ class RequestBuilder:
         """Build the request for a streamed answer.
 
         Raises:
-            UsageError: no model, an empty prompt, or options that are not JSON.
+            UsageError: no model, an empty prompt, options that are not JSON, or a base URL that does not fit the
+                dialect.
         """
         dialect, chosen = self._dialect, self._model_for(model)
         body = dialect.body(chosen, _messages(messages), tools or (), self.provider.counts) | dict(options)
         request = Request("POST", dialect.url(self.provider.base_url, chosen), self._fields(), _json(body))
         call = dialect.recognise(request)
-        assert call is not None, "a dialect recognises the requests that it builds"
+        if call is None:  # legacy completions are not made at the root of a server
+            shown = redacted(self.provider.base_url)
+            raise UsageError(f"{dialect.name} is not spoken at {shown}: does the base URL lack a path, such as /v1?")
         return request, call
 
     def _model_for(self, model: str | None) -> str:

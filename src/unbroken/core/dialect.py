@@ -13,6 +13,7 @@ import enum
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from urllib.parse import quote
 
 from unbroken.core.events import Failed, TypedEvent
 from unbroken.core.http import Head, Request
@@ -188,15 +189,30 @@ class Dialect:
         """Return the URL at which a model is asked for a stream.
 
         The base URLs of Anthropic's and Google's own tools end before the API's version, those of OpenAI's after it.
-        Both are accepted: a version at the end of the base URL replaces the one in the path.
+        Both are accepted: a version at the end of the base URL replaces the one in the path. The base URL's query is
+        kept, such as Azure's ``api-version``.
         """
-        path = self.path(model)
+        base, _, given = base_url.partition("?")
+        base = base.rstrip("/")
+        path, _, own = self.path(quote(model, safe=_SAFE, errors="replace")).partition("?")
         version, _, rest = path.removeprefix("/").partition("/")
-        has_version = _VERSION.search(base_url) and _VERSION.search(f"/{version}")
-        return f"{base_url}/{rest}" if has_version else base_url + path
+        has_version = _VERSION.search(base) and _VERSION.search(f"/{version}")
+        url = f"{base}/{rest}" if has_version else base + path
+        query = _joined(given, own)
+        return f"{url}?{query}" if query else url
 
 
 _VERSION = re.compile(r"/v\d+\w*$")
+
+_SAFE = "/:@!$&'()*+,;="
+"""Characters of a model's name that may stand in a path (RFC 3986, section 3.3)."""
+
+
+def _joined(given: str, own: str) -> str:
+    """Return a query with the parameters of both. Those of ``own`` replace others of the same name."""
+    names = {part.partition("=")[0] for part in own.split("&")}
+    kept = [part for part in given.split("&") if part.partition("=")[0] not in names | {""}]
+    return "&".join([*kept, own] if own else kept)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

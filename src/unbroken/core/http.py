@@ -17,6 +17,7 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\0\r\n]")  # RFC 9110, section 5.5
 _QUERY = re.compile(r"[?#]")
 _FORBIDDEN_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+_HOST_AND_PORT = re.compile(r"(\[[\w:.%~-]+\]|[\w.~-]*)(:\d*)?", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +107,7 @@ def check_url(url: str) -> None:
     """Refuse a URL that cannot be requested.
 
     Raises:
-        UsageError: not an absolute http(s) URL with a host and a valid port. Credentials in it are not echoed.
+        UsageError: not an absolute http(s) URL with a valid host and port. The message quotes no credentials.
     """
     try:
         parts = urlsplit(url)
@@ -121,6 +122,8 @@ def check_url(url: str) -> None:
         raise UsageError(f"{redacted(url)!r} is not an http:// or https:// URL")
     if not parts.hostname or port == 0:
         raise UsageError(f"{redacted(url)!r} names no host to connect to")
+    if not _HOST_AND_PORT.fullmatch(parts.netloc.rpartition("@")[2]):
+        raise UsageError(f"{redacted(url)!r} has a host with characters that no host name has")
 
 
 def redacted(url: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from unbroken.core.http import check_url
 from unbroken.errors import UsageError
@@ -100,11 +101,34 @@ def choose_provider(name: str | None, base_url: str | None, environ: Mapping[str
         provider = Provider("custom", base_url, model="default")
     else:
         provider = _by_key(environ)
-    url = base_url or environ.get(provider.base_url_env, "") or provider.base_url
-    check_url(url)
-    if "@" in url.partition("://")[2].partition("/")[0]:
-        raise UsageError("a base URL cannot carry credentials: give the key, or a header")
-    return dataclasses.replace(provider, base_url=url.rstrip("/"))
+    if base_url:
+        check_base_url(base_url)
+    elif base_url := environ.get(provider.base_url_env, ""):
+        check_base_url(base_url, provider.base_url_env)
+    path, mark, query = (base_url or provider.base_url).partition("?")
+    return dataclasses.replace(provider, base_url=path.rstrip("/") + mark + query)
+
+
+def check_base_url(url: str, source: str = "") -> None:
+    """Refuse a URL to which no path can be appended. It may have a query.
+
+    Args:
+        url: the base URL.
+        source: where it comes from, such as the name of a variable, for the message.
+
+    Raises:
+        UsageError: it cannot be requested, or it carries credentials or a fragment. The message quotes neither.
+    """
+    try:
+        check_url(url)
+        if "@" in urlsplit(url).netloc:
+            raise UsageError("a base URL cannot carry credentials: give the key, or a header")
+        if "#" in url:
+            raise UsageError("a base URL cannot have a fragment: leave out the # and what follows it")
+    except UsageError as exc:
+        if source:
+            raise UsageError(f"{source}: {exc}") from None
+        raise
 
 
 def _by_key(environ: Mapping[str, str]) -> Provider:
