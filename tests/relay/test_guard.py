@@ -137,7 +137,6 @@ SHOWN: dict[str, Fields] = {
     "OpenAI's": [("Authorization", f"Bearer {TOKEN}")],
     "OpenAI's in another case": [("authorization", f"bEARER  {TOKEN} ")],
     "as it is": [("Authorization", TOKEN)],
-    "a browser's": [("Authorization", basic("anyone", TOKEN))],
     "Anthropic's": [("x-api-key", TOKEN)],
     "Azure's": [("api-key", TOKEN)],
     "Google's": [("x-goog-api-key", TOKEN)],
@@ -153,6 +152,7 @@ NOT_SHOWN: dict[str, Fields] = {
     "no Basic": [("Authorization", "Basic !!!")],
     "Basic without a password": [("Authorization", "Basic " + base64.b64encode(TOKEN.encode()).decode())],
     "as a user": [("Authorization", basic(TOKEN, ""))],
+    "a browser's, which it sends again for any page": [("Authorization", basic("anyone", TOKEN))],
     "a cookie": [("Cookie", f"token={TOKEN}")],
 }
 

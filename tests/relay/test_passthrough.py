@@ -24,6 +24,9 @@ from wire.servers import RawServer, Script, closed_port, read_head, reset, sayin
 OK = b"HTTP/1.1 200 OK\r\n"
 PROMPTLY = 0.1
 
+SANDBOX = [("x-content-type-options", "nosniff"), ("content-security-policy", "sandbox")]
+"""What every forwarded response has."""
+
 
 class Heard:
     """A script that takes a request of known length and remembers it, as it came, and then answers."""
@@ -141,7 +144,7 @@ class TestResponses:
         for _ in range(2):
             client.begin("GET", "/v1/x")
             answer = client.head()
-            assert (answer.status, answer.headers) == (status, [("etag", "x")])
+            assert (answer.status, answer.headers) == (status, [("etag", "x"), *SANDBOX])
 
     @pytest.mark.parametrize("status", [200, 206, 299, 301, 302, 307, 401, 407, 418, 451, 500, 504, 529, 599, 600, 999])
     def test_of_any_status_pass(self, serve: Serve, serve_raw: ServeRaw, call: Call, status: int) -> None:

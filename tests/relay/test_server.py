@@ -187,7 +187,9 @@ class TestLimits:
         assert client.ended()
         assert call(relay).ask("PUT", "/v1/files").status == 404
         relay.entry()
-        assert [entry["method"] for entry in relay.entries] == ["PUT"]
+        refused, served = relay.entries
+        assert (refused["method"], refused["path"], refused["status"]) == ("GET", "/v1/models", 431)
+        assert (served["method"], served["status"]) == ("PUT", 404)
 
     def test_headers_of_just_that_length_pass_and_a_body_is_none(self, serve: Serve, lab: Lab, call: Call) -> None:
         client = call(serve(lab.url, max_header=2000))
@@ -290,7 +292,7 @@ class TestOneAfterTheOther:
         assert client.ended()
 
     def test_but_not_for_ever(self, serve: Serve, lab: Lab, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("unbroken.relay.server.LINGER", 0.05)
+        monkeypatch.setattr("unbroken.relay.uvicorn_adapter.LINGER", 0.05)
         client = call(serve(lab.url, max_body=10))
         client.begin("POST", CHAT, [("Content-Length", "1000000")], b"a" * 1000)
         assert client.answer().status == 413

@@ -14,6 +14,9 @@ from unbroken.errors import UsageError
 
 FORMATS = ("text", "json", "jsonl")
 
+MAX_FILE = 1024 * 1024
+"""Bytes of a file; a longer one is not a configuration."""
+
 
 class Kind(NamedTuple):
     """The allowed types of a value in the file."""
@@ -69,8 +72,10 @@ RELAY_KEYS: Mapping[str, Kind] = {
     "allow_origin": TEXTS,
     "max_turns": WHOLE,
     "max_body": SIZE,
+    "max_held": SIZE,
     "max_header": SIZE,
     "receive_timeout": NUMBER,
+    "send_timeout": NUMBER,
     "grace": NUMBER,
     "workers": WHOLE,
     "log_format": TEXT,
@@ -105,20 +110,30 @@ def read_config(path: Path) -> dict[str, Any]:
             ``UNBROKEN_CONFIG`` names a file that does not exist.
     """
     try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = _read(path)
     except FileNotFoundError:
         if os.environ.get("UNBROKEN_CONFIG"):  # the user relies on its settings, such as a proxy
             raise UsageError(f"UNBROKEN_CONFIG names {path}, which is not there; unbroken init writes it") from None
         return {}
     except OSError as exc:
         raise UsageError(f"cannot read {path}: {exc.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    try:
+        config = tomllib.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as exc:  # a TOML or UTF-8 error, a number or nesting that Python cannot take
         raise UsageError(f"{path} is not valid TOML: {exc}") from None
     _check(path, config)
     for table in (config, config.get("relay", {}), *config.get("upstreams", {}).values()):
         if "ca_file" in table:
             table["ca_file"] = os.path.expanduser(table["ca_file"])  # noqa: PTH111 - a string, like the option
     return config
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:  # /dev/zero has no end
+        raise UsageError(f"{path} is longer than {MAX_FILE >> 20} MiB: is it a configuration file?")
+    return data
 
 
 def _check(path: Path, config: Mapping[str, Any]) -> None:
@@ -140,6 +155,8 @@ def _check_table(path: Path, prefix: str, table: Mapping[str, Any], keys: Mappin
             raise UsageError(f"{path}: unknown key {f'{prefix}{key}'!r}; {_meant(key, keys)}")
         if not _is(value, keys[key]):
             raise UsageError(f"{path}: {prefix}{key} must be {keys[key].words}")
+        if isinstance(value, str) and "\0" in value:  # neither an argument nor a variable could hold it
+            raise UsageError(f"{path}: {prefix}{key} has a NUL character")
 
 
 def _is(value: Any, kind: Kind) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +21,16 @@ from unbroken.errors import UsageError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from unbroken.relay.log_writer import LineWriter
     from unbroken.relay.recorder import Totals
     from unbroken.relay.settings import Settings
     from unbroken.relay.telemetry import AccessLog
 
 LAST_TURNS = 1.0
 """Seconds for turns that still run when the program has ended: no client waits for them."""
+
+LAST_LINE = 2.0
+"""Seconds for which the last line may wait to be written."""
 
 _PREFIX, _SHOWN = "UNBROKEN_EXEC_", "What is shown"
 
@@ -86,14 +91,16 @@ def command(ctx: click.Context, /, argv: tuple[str, ...], **options: Any) -> Non
         given = parse_upstreams(options["upstream"])
         variables = find_variables(os.environ, given)
         upstreams = find_upstreams(given, os.environ, redirected=as_tables(variables))
-        settings = settings_from(ctx, options, upstreams, grace=LAST_TURNS)
-        with _log_to(options["log"]) as log, _relay(settings, log) as (origin, totals):
-            code = run(program, argv, child_environment(os.environ, origin, variables, upstreams))
+        settings = settings_from(ctx, options, upstreams, grace=LAST_TURNS, path_secret=secrets.token_urlsafe(18))
+        with _lines_to(options["log"]) as lines:
+            log = _access_log(lines) if options["log"] else None
+            with _relay(settings, log, lines) as (origin, totals):
+                code = run(program, argv, child_environment(os.environ, origin, variables, upstreams))
     except CannotRun as exc:
         say(f"unbroken: {harmless(str(exc))}")
         raise SystemExit(exc.code) from None
     if not options["quiet"]:
-        say(f"unbroken: {summary(totals)}")
+        _say_in_time(f"unbroken: {summary(totals)}")
     raise SystemExit(code)
 
 
@@ -116,42 +123,52 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
+def _say_in_time(text: str) -> None:
+    """Say a last line on stderr; leave it out if stderr is a pipe that is full and not read."""
+    from unbroken.cli.terminal import say
+
+    thread = threading.Thread(target=say, args=(text,), daemon=True)
+    thread.start()
+    thread.join(LAST_LINE)
+
+
 @contextlib.contextmanager
-def _relay(settings: Settings, log: AccessLog | None) -> Iterator[tuple[str, Totals]]:
-    """Run a relay on a daemon thread, which ends with this process; yield its URL and its totals."""
+def _relay(settings: Settings, log: AccessLog | None, lines: LineWriter) -> Iterator[tuple[str, Totals]]:
+    """Run a relay on a thread, which ends with the process in any case; yield its URL and what it counts."""
     from unbroken.relay.app import Relay
     from unbroken.relay.server import listen, make_server, origin_of
 
     relay = Relay(settings, log=log)
     sock = listen("127.0.0.1", 0)
-    server = make_server(relay, settings)
+    server = make_server(relay, settings, lines)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="relay", daemon=True)
     thread.start()
     try:
-        yield origin_of(sock), relay.recorder.totals
+        yield f"{origin_of(sock)}/{settings.path_secret}", relay.recorder.totals
     finally:
         server.should_exit = True
         thread.join()
 
 
 @contextlib.contextmanager
-def _log_to(file: str | None) -> Iterator[AccessLog | None]:
-    """Open a log that appends to a file, which other processes may write too."""
-    from unbroken.relay.telemetry import AccessLog, timestamp
+def _lines_to(file: str | None) -> Iterator[LineWriter]:
+    """Yield a writer of lines to a file, to which others may append too, or to stderr."""
+    from unbroken.relay.log_writer import LineWriter
 
-    if file is None:
-        yield None
-        return
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        descriptor = 2 if file is None else os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     except OSError as exc:
         raise UsageError(f"cannot write {file}: {exc.strerror}") from None
-
-    def write(line: str) -> None:
-        with contextlib.suppress(OSError):  # a full disk must not break a turn
-            os.write(descriptor, f"{timestamp()} {line}\n".encode(errors="backslashreplace"))
-
+    lines = LineWriter(descriptor)
     try:
-        yield AccessLog(write)
+        yield lines
     finally:
-        os.close(descriptor)
+        lines.close()
+        if file is not None:
+            os.close(descriptor)
+
+
+def _access_log(lines: LineWriter) -> AccessLog:
+    from unbroken.relay.telemetry import AccessLog, timestamp
+
+    return AccessLog(lambda line: lines(f"{timestamp()} {line}"))

@@ -59,11 +59,19 @@ _EVERYWHERE = ("0.0.0.0", "::", "")
 )
 @option(_TAKES, "--max-turns N", "Turns that may run at once (1000), in each worker.", prefix=PREFIX, type=count)
 @option(_TAKES, "--max-body SIZE", "Body of a generation call, held to be sent again (64M).", prefix=PREFIX, type=size)
+@option(_TAKES, "--max-held SIZE", "All requests that are held, together (512M).", prefix=PREFIX, type=size)
 @option(_TAKES, "--max-header SIZE", "Headers of a request (64K).", prefix=PREFIX, type=size)
 @option(
     _TAKES,
     "--receive-timeout SECONDS",
     "How long a client may take to send a request (60).",
+    prefix=PREFIX,
+    type=seconds,
+)
+@option(
+    _TAKES,
+    "--send-timeout SECONDS",
+    "How long a client may accept nothing of its response (300).",
     prefix=PREFIX,
     type=seconds,
 )
@@ -124,7 +132,10 @@ def _settings(ctx: click.Context, options: Mapping[str, Any]) -> Settings:
         token=_token(ctx, options),
         hosts=frozenset(name.lower() for name in _names(options)),
         origins=frozenset(options["allow_origin"]),
-        **{key: options[key] for key in ("max_turns", "max_body", "max_header", "receive_timeout", "grace")},
+        **{
+            key: options[key]
+            for key in ("max_turns", "max_body", "max_held", "max_header", "receive_timeout", "send_timeout", "grace")
+        },
     )
 
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from unbroken.core.events import Failed, TypedEvent
 from unbroken.core.http import Head, Request
-from unbroken.core.payload import json_object
+from unbroken.core.payload import RequestBody, request_body
 from unbroken.core.sse import Event
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Dialect:
 
     name: str
     serves: Callable[[str], bool]
-    read_request: Callable[[Request, Mapping[str, Any]], Generation | None]
+    read_request: Callable[[Request, RequestBody], Generation | None]
     reader: Callable[[Generation], EventReader]
     notable: re.Pattern[bytes]
     finish_reasons: Mapping[str, FinishMeaning]
@@ -181,7 +181,7 @@ class Dialect:
         """Return the generation call that a request makes, or ``None`` if it is not one of this dialect."""
         if request.method != "POST" or not self.serves(request.path):
             return None
-        body = json_object(request.body)
+        body = request_body(request.body)
         generation = None if body is None else self.read_request(request, body)
         return Call(self, generation, single_attempt=is_sdk_retry(request)) if generation else None
 

@@ -13,11 +13,13 @@ from unbroken.errors import UsageError
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields in order, names as they were written."""
 
+HOST_AND_PORT = re.compile(r"(\[[\w:.%~-]+\]|[\w.~-]*)(:\d*)?", re.ASCII)
+"""A host (a name, or an address in brackets) and perhaps a port, as they stand in a URL."""
+
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\0\r\n]")  # RFC 9110, section 5.5
 _QUERY = re.compile(r"[?#]")
 _FORBIDDEN_IN_URL = re.compile(r"[\x00-\x20\x7f]")
-_HOST_AND_PORT = re.compile(r"(\[[\w:.%~-]+\]|[\w.~-]*)(:\d*)?", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +124,7 @@ def check_url(url: str) -> None:
         raise UsageError(f"{redacted(url)!r} is not an http:// or https:// URL")
     if not parts.hostname or port == 0:
         raise UsageError(f"{redacted(url)!r} names no host to connect to")
-    if not _HOST_AND_PORT.fullmatch(parts.netloc.rpartition("@")[2]):
+    if not HOST_AND_PORT.fullmatch(parts.netloc.rpartition("@")[2]):
         raise UsageError(f"{redacted(url)!r} has a host with characters that no host name has")
 
 

@@ -164,7 +164,7 @@ class Turn:
             self._give_head()
 
     def data(self, chunk: bytes, now: float) -> None:
-        """Take the next bytes of the body. Those of them that are still compressed are decoded as the driver goes on."""
+        """Take the next bytes of the body. What of them is still compressed is decoded as the driver goes on."""
         self._data_at = now
         self._take(self._attempt.data(chunk), now)
 
@@ -416,7 +416,7 @@ class Turn:
         )
 
     def _note_phase(self, now: float) -> bool:
-        """Return whether the attempt has come further. Record when it leaves its prelude with output, not with an error."""
+        """Return whether the attempt has come further. Record when it leaves its prelude, which is its first output."""
         before, self._phase = self._phase, self._attempt.phase
         if before is Phase.PRELUDE and self._phase is not before:
             self._attempt.output_at = now

@@ -17,19 +17,20 @@ from unbroken.core.http import Headers, Request
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.errors import UsageError
 from unbroken.relay import asgi, guard, headers
+from unbroken.relay.budget import Budget
 from unbroken.relay.client_request import ClientLeft, ClientRequest, Rejection
 from unbroken.relay.heartbeats import Heartbeats
 from unbroken.relay.passthrough import Passthrough
-from unbroken.relay.recorder import OpenRequest, Outcome, Recorder, Snapshot
+from unbroken.relay.recorder import OpenRequest, Outcome, Recorder, RequestRecord, Snapshot
 from unbroken.relay.reply import Reply
 from unbroken.relay.routes import Route, find_route, is_own
 from unbroken.relay.settings import Settings, UpstreamSettings
 from unbroken.relay.status_page import StatusPage
 from unbroken.relay.telemetry import AccessLog, Metrics
 from unbroken.relay.turns import RelayedTurn
+from unbroken.relay.watchdog import Watchdog
 from unbroken.wire.async_http import AsyncHttpWire
 
-_RETRY_AFTER = ((b"retry-after", b"1"),)
 _NO_RETRY = ((b"x-should-retry", b"false"),)  # clients heed it, and so does this relay, which is the client in a loop
 
 
@@ -59,6 +60,8 @@ class Relay:
         self._version = version
         self._status_page = StatusPage(metrics, lambda seen: self.gather(seen))
         self._heartbeats = Heartbeats(self.recorder.live, settings.heartbeat, early=settings.early_heartbeat)
+        self._watchdog = Watchdog(settings.send_timeout)
+        self._budget = Budget(settings)
         self._wires: dict[str, AsyncHttpWire] = {}
         self._name = f"1.1 unbroken-{secrets.token_hex(4)}".encode()  # to detect loops
 
@@ -70,6 +73,22 @@ class Relay:
             await self._serve(ClientRequest(scope, receive, self._settings.receive_timeout), send)
         else:
             raise UsageError(f"the relay does not speak {scope['type']}")
+
+    def refused(self, method: str, path: str, status: int, why: str, sent: int) -> None:
+        """Record a request that the server has refused before the application saw it."""
+        self.recorder.end(
+            RequestRecord(
+                id=secrets.token_hex(4),
+                started=time.time(),
+                elapsed=0.0,
+                method=method,
+                path=path,
+                status=status,
+                outcome=Outcome.REJECTED,
+                bytes_out=sent,
+                detail=why,
+            )
+        )
 
     def stop(self) -> None:
         """End the feeds of the page, because the server stops; other requests go on."""
@@ -83,7 +102,7 @@ class Relay:
 
     async def _serve_lifespan(self, receive: asgi.Receive, send: asgi.Send) -> None:
         await receive()  # lifespan.startup
-        async with self._heartbeats, self.lifespan():
+        async with self._heartbeats, self._watchdog, self.lifespan():
             await send({"type": "lifespan.startup.complete"})
             await receive()  # lifespan.shutdown
         for wire in self._wires.values():
@@ -91,10 +110,23 @@ class Relay:
         await send({"type": "lifespan.shutdown.complete"})  # last: the server then ends the event loop
 
     async def _serve(self, incoming: ClientRequest, send: asgi.Send) -> None:
-        """Answer one request, and record its end."""
+        """Answer one request, and record its end, once, however it ends."""
         request = OpenRequest(secrets.token_hex(4), incoming)
         try:
-            await self._answer(incoming, send, request)
+            with self._watchdog.watch(send) as watched:
+                await self._answer(incoming, watched, request)
+            if watched.timed_out:
+                request.give_up(f"the client accepted nothing for {self._settings.send_timeout:g} s (--send-timeout)")
+                incoming.abort()
+                raise asgi.Broken
+        except anyio.get_cancelled_exc_class():
+            request.ended_by(Outcome.STOPPED)
+            raise
+        except asgi.Broken:
+            raise
+        except Exception:
+            request.ended_by(Outcome.DEFECT)
+            raise
         finally:
             if record := request.record():
                 self.recorder.end(record)
@@ -102,35 +134,42 @@ class Relay:
     async def _answer(self, incoming: ClientRequest, send: asgi.Send, request: OpenRequest) -> None:
         dialect = dialect_at(incoming.method, incoming.path)
         try:
+            incoming.enter(self._settings.path_secret)
+            dialect = dialect_at(incoming.method, incoming.path)
             guard.check(incoming, self._settings)
             if is_own(incoming.path):
+                request.is_recorded = False
                 await self._status_page.serve(incoming, send)
             elif allowed := guard.preflight(incoming, self._settings):
+                request.is_recorded = False
                 await asgi.answer(send, 204, b"", headers=allowed)
             else:
                 await self._dispatch(incoming, send, request, may_be_call=dialect is not None)
         except Rejection as rejection:
             data = (dialect or DEFAULT).error_body(rejection.error)
-            request.outcome, request.status = Outcome.REJECTED, rejection.error.status
-            request.sent, request.detail = len(data), rejection.error.message
+            request.rejected(rejection.error, len(data))
             extra = guard.cross_origin(incoming, self._settings)
             await asgi.answer(send, rejection.error.status, data, headers=(*rejection.headers, *extra), close=True)
         except ClientLeft:
-            request.outcome = Outcome.LEFT
+            request.ended_by(Outcome.LEFT)
 
     async def _dispatch(
         self, incoming: ClientRequest, send: asgi.Send, request: OpenRequest, *, may_be_call: bool
     ) -> None:
-        """Hand a request on: under the rule if it is a generation call, else as it comes."""
+        """Hand a request on: under the rule where it is a generation call, else as it comes."""
         route = self._route(incoming)
+        guard.check_origin(incoming, self._settings, route.upstream)
         outgoing = self._outgoing(incoming, route)
-        body = await incoming.whole(self._settings.max_body) if may_be_call else None
-        if body is not None:
+        if not may_be_call:
+            await self._pass_through(incoming, send, request, route, outgoing, None)
+            return
+        with self._budget.turn() as holding:
+            body = await incoming.whole(self._settings.max_body, holding)
             whole = dataclasses.replace(outgoing, body=body)
             if call := recognise(whole):
                 await self._run_turn(incoming, send, request, route, whole, call)
-                return
-        await self._pass_through(incoming, send, request, route, outgoing, body)
+            else:
+                await self._pass_through(incoming, send, request, route, outgoing, body)
 
     def _route(self, incoming: ClientRequest) -> Route:
         settings = self._settings
@@ -167,9 +206,6 @@ class Relay:
         call: Call,
     ) -> None:
         settings, recorder, upstream = self._settings, self.recorder, route.upstream
-        if len(recorder.live) >= settings.max_turns:
-            full = f"{settings.max_turns} turns run already (--max-turns)"
-            raise Rejection(503, "too_many_turns", full, _RETRY_AFTER)
         on_retry = partial(recorder.retry, request.id)
         driver = AsyncDriver(self._wire(upstream), outgoing, call, settings.policy, on_retry=on_retry)
         extra = self._extra(incoming)
@@ -190,19 +226,10 @@ class Relay:
     ) -> None:
         upstream = route.upstream
         dialect, wire = find_dialect(upstream.dialect), self._wire(upstream)
-        request.upstream = upstream.name
-        passthrough = Passthrough(wire, incoming, send, dialect, self._settings.policy, self._extra(incoming))
-
-        def note() -> None:
-            request.outcome, request.status = passthrough.outcome, passthrough.status
-            request.sent, request.detail = passthrough.bytes, passthrough.detail
-
-        try:
-            await passthrough.run(outgoing, body)
-        except (asgi.Broken, anyio.get_cancelled_exc_class()):
-            note()
-            raise
-        note()
+        policy, extra = self._settings.policy, self._extra(incoming)
+        passthrough = Passthrough(upstream.name, wire, incoming, send, dialect, policy, extra)
+        request.passthrough = passthrough
+        await passthrough.run(outgoing, body)
 
     def _extra(self, incoming: ClientRequest) -> Headers:
         return guard.cross_origin(incoming, self._settings)

@@ -13,6 +13,9 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
+ABORT = "unbroken.abort"
+"""Key of the scope by which the application asks a server that knows it to reset the connection."""
+
 JSON = b"application/json"
 
 

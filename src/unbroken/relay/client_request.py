@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hmac
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import anyio
 
 from unbroken.core.dialect import GatewayError
 from unbroken.relay import asgi
 from unbroken.relay.headers import lowered, values
+
+if TYPE_CHECKING:
+    from unbroken.relay.budget import Holding
 
 MIN_RATE = 16 * 1024
 """Bytes per second that a body must come with on average, once ``receive_timeout`` is used up."""
@@ -43,6 +48,7 @@ class ClientRequest:
         path: percent-encoded, as it came.
         query: without ``?``.
         headers: fields, names in lower case.
+        root: what stands before the path, as far as the relay takes it off: see :meth:`enter`.
         received: how many bytes of the body have come.
     """
 
@@ -54,11 +60,27 @@ class ClientRequest:
         self.query: str = scope["query_string"].decode("latin-1")
         self.headers = lowered(scope["headers"])
         self.http_version: str = scope["http_version"]
+        self.root = ""
         self.received = 0
+        self._scope = scope
         self._receive = receive
         self._timeout = timeout
         self._clock = clock
         self._whole = False
+
+    def enter(self, secret: str) -> None:
+        """Take the secret first segment off the path.
+
+        Raises:
+            Rejection: 404, it is not there; nothing else is said.
+        """
+        if not secret:
+            return
+        first, _, rest = self.path[1:].partition("/")
+        if not hmac.compare_digest(first.encode("latin-1", "replace"), secret.encode()):
+            raise Rejection(404, "not_found", "there is nothing here")
+        self.root = f"/{secret}"
+        self.path = f"/{rest}"
 
     @property
     def has_body(self) -> bool:
@@ -89,23 +111,33 @@ class ClientRequest:
             if data:
                 yield data
 
-    async def whole(self, limit: int) -> bytes:
+    async def whole(self, limit: int, holding: Holding | None = None) -> bytes:
         """Return the whole body, held in memory.
+
+        Args:
+            limit: how many bytes it may have.
+            holding: where they are counted as they come.
 
         Raises:
             ClientLeft: the client went away.
-            Rejection: 408, it was too slow; 413, it is over ``limit`` bytes.
+            Rejection: 408, it was too slow; 413, it is over ``limit`` bytes; 503, all requests together hold too many.
         """
         lengths = values(self.headers, b"content-length")
         if any(int(length) > limit for length in lengths if length.isdigit()):
             raise self._too_large(limit)
-        body = bytearray()
+        pieces = []
         async with aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
-                body += chunk
-                if len(body) > limit:
+                if self.received > limit:
                     raise self._too_large(limit)
-        return bytes(body)
+                if holding:
+                    holding.add(len(chunk))
+                pieces.append(chunk)
+        return b"".join(pieces)
+
+    def abort(self) -> None:
+        """Have the connection reset: what was sent is not read, and would be kept as long as the client is there."""
+        self._scope[asgi.ABORT] = True
 
     async def left(self) -> None:
         """Wait until the client goes away. Call it only once the body is whole."""

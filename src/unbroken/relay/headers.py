@@ -17,7 +17,27 @@ _HOP_BY_HOP = frozenset(
     | {b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"}
 )
 _OURS_ALONE = frozenset({b"host", b"expect", TOKEN_FIELD})
-_CORS = b"access-control-"
+_KEPT_BACK = (b"access-control-", b"x-unbroken-")
+"""Beginnings of fields that only the relay itself sends."""
+
+_OF_THE_ORIGIN = frozenset(
+    {b"set-cookie", b"set-cookie2", b"alt-svc", b"strict-transport-security", b"clear-site-data", b"refresh"}
+    | {b"public-key-pins", b"expect-ct", b"nel", b"report-to", b"reporting-endpoints", b"service-worker-allowed"}
+    | {
+        b"content-security-policy",
+        b"content-security-policy-report-only",
+        b"x-content-type-options",
+        b"x-frame-options",
+    }
+    | {b"origin-agent-cluster", b"accept-ch", b"critical-ch", b"permissions-policy", b"sourcemap", b"x-sourcemap"}
+)
+"""Fields by which an upstream would act on the origin of the relay in a browser."""
+
+_SANDBOX: Headers = ((b"x-content-type-options", b"nosniff"), (b"content-security-policy", b"sandbox"))
+"""An upstream's HTML must not run as a page of the relay's origin (CSP Level 3, section 6.3.2)."""
+
+WITHOUT_BODY = frozenset({204, 205, 304})
+"""Statuses of responses without a body (RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5)."""
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # RFC 9110, section 5.6.2
 _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -39,22 +59,30 @@ def upwards(headers: Headers, upstream: UpstreamSettings, *, inject: bool, via: 
     return (*kept, *(_key(upstream) if inject else ()), (b"via", via))
 
 
-def downwards(head: Head, *, stream: bool) -> list[tuple[bytes, bytes]]:
-    """Return the fields of a response for the client, without the upstream's CORS fields.
+def downwards(head: Head, *, stream: bool, to_head: bool = False) -> list[tuple[bytes, bytes]]:
+    """Return the fields of a response for the client.
 
-    Fields that HTTP/1.1 cannot carry (they come from HTTP/2) are removed, and control characters become spaces
-    (RFC 9110, section 5.5).
+    Replace by spaces what HTTP/1.1 cannot carry but HTTP/2 may bring: control characters (RFC 9110, section 5.5). Take
+    out what would act on the origin of the relay, where its status page is.
 
     Args:
-        head: the upstream's head.
-        stream: whether events follow, between which heartbeats and an error may be sent: then no length is sent.
+        head: the upstream's.
+        stream: whether events follow, among which heartbeats and an error may come: then no length is promised.
+        to_head: whether it answers HEAD, where the length is that of another response.
     """
-    kept = _end_to_end(lowered(head.headers))
-    return [
+    fields = lowered(head.headers)
+    # Beside a transfer coding the length is not the body's (RFC 9112, section 6.3).
+    has_coding = bool(values(fields, b"transfer-encoding"))
+    drops_length = stream or has_coding or (head.status in WITHOUT_BODY and not to_head)
+    kept = [
         (name, _CONTROLS.sub(b" ", value))
-        for name, value in kept
-        if _NAME.fullmatch(name) and not name.startswith(_CORS) and not (stream and name == b"content-length")
+        for name, value in _end_to_end(fields)
+        if _NAME.fullmatch(name)
+        and not name.startswith(_KEPT_BACK)
+        and name not in _OF_THE_ORIGIN
+        and not (drops_length and name == b"content-length")
     ]
+    return [*kept, *_SANDBOX]
 
 
 def report_headers(turn_id: str, report: Report) -> list[tuple[bytes, bytes]]:

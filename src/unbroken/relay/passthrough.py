@@ -19,14 +19,13 @@ from unbroken.relay.recorder import Outcome
 from unbroken.relay.turns import LAST_WORDS
 from unbroken.wire.async_http import AsyncHttpExchange, AsyncHttpWire
 
-_WITHOUT_BODY = (204, 304)
-
 
 class Passthrough:
     """One request that is passed through.
 
     Args:
-        wire: the wire to the upstream.
+        upstream: name of the upstream.
+        wire: the wire to it.
         incoming: the client's request.
         send: ASGI's ``send``, for the response.
         dialect: the upstream's dialect, for the format of an error if there is no response.
@@ -34,6 +33,7 @@ class Passthrough:
         extra: fields that are added to the response.
 
     Attributes:
+        upstream: name of the upstream.
         outcome: how it ended.
         status: the status that was sent, ``None`` before.
         bytes: how many bytes of the body were sent to the client.
@@ -42,6 +42,7 @@ class Passthrough:
 
     def __init__(
         self,
+        upstream: str,
         wire: AsyncHttpWire,
         incoming: ClientRequest,
         send: asgi.Send,
@@ -49,6 +50,7 @@ class Passthrough:
         policy: Policy,
         extra: Headers,
     ) -> None:
+        self.upstream = upstream
         self.outcome = Outcome.PASSED
         self.status: int | None = None
         self.bytes = 0
@@ -105,7 +107,7 @@ class Passthrough:
     async def _relay_response(self, exchange: AsyncHttpExchange, method: str) -> None:
         try:
             head = await exchange.send(self._limits)
-            fields = headers.downwards(head, stream=head.status in _WITHOUT_BODY and method != "HEAD")
+            fields = headers.downwards(head, stream=False, to_head=method == "HEAD")
             self.status = head.status
             await asgi.start(self._send, head.status, [*fields, *self._extra])
             while chunk := await exchange.read(self._limits):

@@ -13,12 +13,14 @@ import msgspec
 
 from unbroken.core.actions import RetryEvent
 from unbroken.core.advice import SilentCut, advice
+from unbroken.core.dialect import GatewayError
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.report import AttemptReport, Report, silent_cuts
 from unbroken.errors import FirstOutputTimeout, MalformedStream, StreamCut, TurnError, Unreachable
 from unbroken.relay.client_request import ClientRequest
 
 if TYPE_CHECKING:
+    from unbroken.relay.passthrough import Passthrough
     from unbroken.relay.turns import RelayedTurn
 
 RECENT = 100
@@ -60,6 +62,8 @@ class Outcome(enum.StrEnum):
     """Not a generation call: it was passed through."""
     REJECTED = "rejected"
     """The relay itself refused it: token, host, limits, no such route."""
+    DEFECT = "defect"
+    """The relay itself failed: a bug, which its log describes."""
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,49 +308,66 @@ def outcome_of(report: Report, error: TurnError | None) -> Outcome:
 
 
 class OpenRequest:
-    """A request while it is served, until it is recorded.
+    """A request while it is served, up to its one record.
 
     Args:
-        request_id: its id in headers and logs.
+        request_id: its name in headers and logs.
         incoming: the client's request.
 
     Attributes:
-        turn: its turn, ``None`` if it is not a generation call.
-        outcome: how it ended; ``None`` while it runs, and for requests that are not recorded.
-        status: the HTTP status that was sent.
-        upstream: name of the upstream.
-        sent: bytes of the response's body.
-        detail: one line for a person if it failed.
+        turn: the turn that it became, ``None`` where it is no generation call.
+        passthrough: what passes it through, ``None`` where nothing does.
+        is_recorded: whether it is recorded although it was neither forwarded nor refused.
     """
 
     def __init__(self, request_id: str, incoming: ClientRequest) -> None:
         self.id = request_id
         self.turn: RelayedTurn | None = None
-        self.outcome: Outcome | None = None
-        self.status: int | None = None
-        self.upstream: str | None = None
-        self.sent = 0
-        self.detail = ""
+        self.passthrough: Passthrough | None = None
+        self.is_recorded = True
         self._incoming = incoming
+        self._outcome: Outcome | None = None
+        self._rejection: GatewayError | None = None
+        self._sent = 0
+        self._detail = ""
         self._started = time.time()
         self._began = time.monotonic()
 
+    def ended_by(self, outcome: Outcome) -> None:
+        """Record how it ended, unless the turn or the passthrough knows better."""
+        self._outcome = outcome
+        if self.turn and (self.turn.outcome is None or outcome is Outcome.DEFECT):
+            self.turn.outcome = outcome
+
+    def rejected(self, error: GatewayError, sent: int) -> None:
+        """Record that the relay refused it."""
+        self._outcome, self._rejection, self._detail = Outcome.REJECTED, error, error.message
+        self._sent = sent
+        self.is_recorded = True
+
+    def give_up(self, why: str) -> None:
+        """Record that its client does not read the response."""
+        self._outcome, self._detail = Outcome.LEFT, why
+        if self.turn:
+            self.turn.outcome, self.turn.detail = Outcome.LEFT, why
+
     def record(self) -> RequestRecord | None:
-        """Return the record of the request at its end; ``None`` if it is not recorded."""
+        """Return what is known of it at its end; ``None`` where it is not recorded."""
         if self.turn is not None:
             return self.turn.record()
-        if self.outcome is None:
+        if not self.is_recorded:
             return None
+        passed = self.passthrough
         return RequestRecord(
             id=self.id,
             started=self._started,
             elapsed=time.monotonic() - self._began,
             method=self._incoming.method,
             path=self._incoming.path,
-            upstream=self.upstream,
-            status=self.status,
-            outcome=self.outcome,
+            upstream=passed.upstream if passed else None,
+            status=self._rejection.status if self._rejection else passed.status if passed else None,
+            outcome=self._outcome or (passed.outcome if passed else Outcome.DEFECT),
             bytes_in=self._incoming.received,
-            bytes_out=self.sent,
-            detail=self.detail,
+            bytes_out=self._sent or (passed.bytes if passed else 0),
+            detail=self._detail or (passed.detail if passed else ""),
         )

@@ -11,8 +11,17 @@ from unbroken.relay.settings import Settings, UpstreamSettings
 OWN = "/_unbroken"
 """Prefix of the relay's own paths."""
 
-_SLASH = r"(?:/|\\|%2f|%5c)"  # some servers read these as a slash
-_DOTS = re.compile(rf"(?:^|{_SLASH})(?:\.|%2e){{1,2}}(?:{_SLASH}|$)", re.I)
+_SLASH = r"(?:/|\\|%(?:25)*2f|%(?:25)*5c)"
+"""What servers read as a slash, some of them also encoded, or encoded twice."""
+
+_AMBIGUOUS = re.compile(
+    rf"(?:^|{_SLASH})"
+    r"(?:\.|%(?:25)*2e){1,2}"
+    r"(?:(?:;|%(?:25)*(?:3b|09|0a|0d|20|23|3f))(?:(?!/|\\|%(?:25)*2f|%(?:25)*5c).)*)?"  # what servers cut off
+    rf"(?:{_SLASH}|$)"
+    r"|%(?:25)*00",
+    re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,7 +44,7 @@ def is_own(path: str) -> bool:
 
 def is_ambiguous(path: str) -> bool:
     """Return whether a path has ``.`` or ``..`` segments: it could lead out of the base URL that was configured."""
-    return _DOTS.search(path) is not None
+    return _AMBIGUOUS.search(path) is not None
 
 
 def find_route(settings: Settings, path: str, query: str) -> Route | None:

@@ -83,7 +83,11 @@ class Settings:
         inject_key: replace the client's credentials with the upstream's key.
         hosts: names besides addresses of the loopback by which clients may call the relay.
         origins: web origins that may read answers (CORS), ``"*"`` for all.
-        max_turns: how many turns may run at once.
+        path_secret: the first segment that every path must have, ``""`` for none: it keeps other users of the machine
+            out. Never shown by ``repr``.
+        max_turns: how many turns may run at once, those whose request is still arriving included.
+        max_held: how many bytes of requests may be held at once, in all.
+        send_timeout: how long a client may accept nothing of its response.
         max_body: how long the body of a generation call may be; it is held in memory to be sent again.
         max_header: how long the headers of a request may be.
         receive_timeout: how long a client may take to send the headers of a request, and again to send its body (more
@@ -102,7 +106,10 @@ class Settings:
     inject_key: bool = False
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
+    path_secret: str = dataclasses.field(default="", repr=False)
     max_turns: int = 1000
+    max_held: int = 512 * 1024 * 1024
+    send_timeout: float = 300.0
     max_body: int = 64 * 1024 * 1024
     max_header: int = 64 * 1024
     receive_timeout: float = 60.0

@@ -76,7 +76,9 @@ class StatusPage:
             raise Rejection(405, "method_not_allowed", "ask with GET", ((b"allow", b"GET, HEAD"),))
         match incoming.path:
             case p if p == OWN:
-                await asgi.answer(send, 308, b"", b"text/plain", ((b"location", f"{OWN}/".encode()),))
+                await asgi.answer(
+                    send, 308, b"", b"text/plain", ((b"location", f"{incoming.root}{OWN}/".encode("latin-1")),)
+                )
             case p if p in _PAGE:
                 name, content_type = _PAGE[p]
                 data = files("unbroken.relay").joinpath("page", name).read_bytes()

@@ -27,10 +27,14 @@ from prometheus_client.multiprocess import mark_process_dead
 from unbroken import __version__
 from unbroken.errors import UsageError
 from unbroken.relay.app import Relay
+from unbroken.relay.log_writer import LineWriter
 from unbroken.relay.recorder import Snapshot, merged
 from unbroken.relay.server import serve
 from unbroken.relay.settings import Settings
 from unbroken.relay.telemetry import AccessLog
+from unbroken.relay.uvicorn_adapter import STOPPING
+
+STDERR = 2
 
 PATIENCE = 1.0
 """Seconds that a process waits for the snapshot of another one."""
@@ -38,8 +42,7 @@ PATIENCE = 1.0
 INFANCY = 10.0
 """Seconds after its start within which the failure of a worker shows that none can serve."""
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
-_WANTED = frozenset({0, *(-number for number in _STOPPING), -9})
+_WANTED = frozenset({0, *(-number for number in STOPPING), -9})
 """Exit codes of a worker that was ended from outside, or ended well."""
 
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
@@ -58,7 +61,8 @@ def serve_together(workers: int, settings: Settings, sock: socket.socket, log: M
         UsageError: several processes cannot serve together here.
     """
     if workers == 1:
-        serve(_relay(settings, log), settings, sock)
+        lines = LineWriter(STDERR)
+        serve(_relay(settings, log, lines), settings, sock, lines)
         return
     if not hasattr(socket, "AF_UNIX") or sys.platform == "win32":
         raise UsageError("--workers needs a system with Unix sockets")
@@ -164,9 +168,7 @@ def _signals() -> Iterator[socket.socket]:
         tell.setblocking(False)
         # Keep signals ignored that the parent ignores, as nohup does.
         before: dict[signal.Signals, Any] = {
-            number: signal.signal(number, _nothing)
-            for number in _STOPPING
-            if signal.getsignal(number) != signal.SIG_IGN
+            number: signal.signal(number, _nothing) for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN
         }
         wakes = signal.set_wakeup_fd(tell.fileno())
         try:
@@ -190,9 +192,10 @@ def _read(told: socket.socket) -> bytes:
 
 def _work(settings: Settings, sock: socket.socket, log: Mapping[str, bool] | None, folder: Path, stopped: Any) -> None:
     """Run a worker."""
-    relay = _relay(settings, log)
+    lines = LineWriter(STDERR)
+    relay = _relay(settings, log, lines)
     relay.lifespan = functools.partial(_meeting, folder, relay)
-    serve(relay, settings, sock, stopped.fileno())
+    serve(relay, settings, sock, lines, stopped.fileno())
     starter = multiprocessing.parent_process()
     if starter and not starter.is_alive() and not any(folder.glob("*.sock")):
         shutil.rmtree(folder, ignore_errors=True)  # no other process will
@@ -249,10 +252,5 @@ async def _ask(path: Path, seen: dict[str, int]) -> Snapshot | None:
     return picture
 
 
-def _relay(settings: Settings, log: Mapping[str, bool] | None) -> Relay:
-    return Relay(settings, version=__version__, log=None if log is None else AccessLog(_write_line, **log))
-
-
-def _write_line(line: str) -> None:
-    with contextlib.suppress(OSError):
-        os.write(2, f"{line}\n".encode(errors="backslashreplace"))
+def _relay(settings: Settings, log: Mapping[str, bool] | None, lines: LineWriter) -> Relay:
+    return Relay(settings, version=__version__, log=None if log is None else AccessLog(lines, **log))

@@ -132,6 +132,7 @@ class AsyncHttpExchange:
             request = to_httpcore(self._request, self._trace, lane.proxy, self._content)
             self._response = await lane.pool.handle_async_request(request)
             self._body = self._response.aiter_stream()
+            self.path.answered = True
             return to_head(self._response, lane.proxy)
 
     async def read(self, limits: Limits) -> bytes:

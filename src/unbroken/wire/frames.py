@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 HEADER = 9
-PING, GOAWAY = 0x6, 0x7
+DATA, HEADERS, PING, GOAWAY, CONTINUATION = 0x0, 0x1, 0x6, 0x7, 0x9
 ACK = 0x1
 MAX_CONTROL_FRAME = 16 * 1024
 """A longer PING or GOAWAY is passed on for h2 to refuse."""
@@ -63,11 +63,13 @@ class Inbound:
     Attributes:
         pongs: how many PINGs sent here have been answered.
         goaway: the last GOAWAY, if one came.
+        idle: how many frames came that carry nothing of a response: PING, SETTINGS, empty DATA and their like.
     """
 
     def __init__(self) -> None:
         self.pongs = 0
         self.goaway: GoAway | None = None
+        self.idle = 0
         self._held = b""
         self._passing = 0
 
@@ -97,6 +99,7 @@ class Inbound:
             return None
         size = HEADER + int.from_bytes(data[at : at + 3])
         kind, flags = data[at + 3], data[at + 4]
+        self.idle += size == HEADER or kind not in (DATA, HEADERS, CONTINUATION)
         if kind not in (PING, GOAWAY) or size > MAX_CONTROL_FRAME:
             self._passing = size
             return 0

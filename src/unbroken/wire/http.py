@@ -145,6 +145,7 @@ class HttpExchange:
             lane.line.serve(self.path)
             self._response = lane.pool.handle_request(to_httpcore(self._request, self._trace, lane.proxy))
             self._body = self._response.iter_stream()
+            self.path.answered = True
             return to_head(self._response, lane.proxy)
 
     def read(self, limits: Limits) -> bytes:

@@ -11,6 +11,12 @@ from unbroken.core.failures import Failure
 from unbroken.errors import WireError
 from unbroken.wire.frames import PING_FRAME, Inbound
 
+IDLE_FRAMES_AT_ONCE, IDLE_FRAMES_PER_SECOND = 1000, 100
+"""How many HTTP/2 frames without anything of a response may come, at once and in the long run."""
+
+MAX_BEFORE_HEADERS = 1024 * 1024
+"""Bytes that may come before a response's headers: informational responses (1xx) may be repeated without end."""
+
 LONGEST_WAIT = 3600.0
 """Seconds; limits may be infinite, but no system call accepts that as a timeout."""
 
@@ -28,6 +34,8 @@ class Watch:
         self.sent = False
         self.round_trip: float | None = None
         self.received = 0
+        self.answered = False
+        self._idle_before = 0
         self._started = now
         self._heard_at = now
         self._progress_at = now
@@ -43,6 +51,7 @@ class Watch:
     def speak_http2(self, frames: Inbound) -> None:
         """Send PING from now on: HTTP/2 was negotiated."""
         self._frames = frames
+        self._idle_before = frames.idle
 
     def begin_request(self, now: float, stream_id: int | None) -> None:
         """Record that the request's headers are about to be written."""
@@ -65,12 +74,15 @@ class Watch:
             WireError: a GOAWAY that does not cover the exchange's stream.
         """
         self.received += len(data)
+        if not self.answered and self.received > MAX_BEFORE_HEADERS:
+            raise WireError(Failure.BROKEN_FRAMING, f"{self.received} bytes came, and no headers of a response")
         self._heard_at = self._moved_at = now
         if self._frames is None:
             self._progress_at = now
             return data
         pongs = self._frames.pongs
         data = self._frames.feed(data)
+        self._limit_idle_frames(self._frames.idle - self._idle_before, now)
         if self._awaiting_pong and self._frames.pongs > pongs:
             self._awaiting_pong = False
             self.round_trip = now - self._pinged_at
@@ -78,6 +90,12 @@ class Watch:
         if data:
             self._progress_at = now
         return data
+
+    def _limit_idle_frames(self, count: int, now: float) -> None:
+        """Refuse a flood of frames that carry nothing: each costs a look, and an answer at worst."""
+        allowed = IDLE_FRAMES_AT_ONCE + (now - self._started) * IDLE_FRAMES_PER_SECOND
+        if count > allowed:
+            raise WireError(Failure.BROKEN_FRAMING, "the server floods the connection with empty and control frames")
 
     def _obey_goaway(self, frames: Inbound) -> None:
         goaway = frames.goaway

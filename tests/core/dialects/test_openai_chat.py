@@ -232,7 +232,6 @@ class TestRecognising:
             ("POST", "/v1/chat/completions", b""),
             ("POST", "/v1/chat/completions", b"[]"),
             ("POST", "/v1/chat/completions", b"not JSON"),
-            ("POST", "/v1/chat/completions", b'{"a": "\xff"}'),
             ("POST", "/v1/chat/completions", b"[" * 100_000),
         ],
     )

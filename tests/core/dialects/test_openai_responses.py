@@ -257,7 +257,6 @@ class TestRecognising:
             ("POST", "/v1/responses", b""),
             ("POST", "/v1/responses", b"[]"),
             ("POST", "/v1/responses", b"not JSON"),
-            ("POST", "/v1/responses", b'{"input": "\xff"}'),
             ("POST", "/v1/responses", b"[" * 100_000),
         ],
     )

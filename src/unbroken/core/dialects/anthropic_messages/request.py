@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from unbroken.core.dialect import Generation
 from unbroken.core.http import Request
-from unbroken.core.payload import dicts, filled, text
+from unbroken.core.payload import RequestBody, dicts, filled, text
 
 _PATH = re.compile(
     r"/messages/*\Z|/publishers/anthropic/models/(?!count-tokens:)[^/:]+:(?:rawPredict|streamRawPredict)\Z"
@@ -31,17 +29,17 @@ def complete_path(path: str) -> str:
     return f"v1/{path}" if path.partition("/")[0] in _UNVERSIONED else path
 
 
-def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None:  # noqa: ARG001 - the body is enough
+def read_request(request: Request, body: RequestBody) -> Generation | None:  # noqa: ARG001 - the body is enough
     """Read a JSON object with a list of messages; ``None`` without a list.
 
     Other services have a path with this ending (OpenAI's threads, chat rooms); they do not send a list of messages.
     """
-    if not isinstance(body.get("messages"), list):
+    if not body.is_list("messages"):
         return None
     return Generation(streaming=body.get("stream") is True, acts=_acts(body))
 
 
-def _acts(body: Mapping[str, Any]) -> bool:
+def _acts(body: RequestBody) -> bool:
     """Return whether the call has side effects on the server, or leaves state there (a container, a thread)."""
     if any(filled(body.get(name)) for name in ("mcp_servers", "container", "thread")):
         return True

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from unbroken.core.dialect import Generation
 from unbroken.core.http import Request
-from unbroken.core.payload import count, dicts, mapping
+from unbroken.core.payload import RequestBody, count, dicts, mapping
 
 _PATH = re.compile(r"/(?:models|tunedModels|endpoints)/.+(?::|%3[Aa])(generateContent|streamGenerateContent)/*\Z")
 
@@ -19,7 +19,7 @@ def serves(path: str) -> bool:
     return _PATH.search(path) is not None
 
 
-def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None:
+def read_request(request: Request, body: RequestBody) -> Generation | None:
     """Read a POST to ``.../models/NAME:generateContent``, or to ``:streamGenerateContent`` with ``alt=sse``.
 
     Without ``alt=sse`` the stream is one long JSON array; that form is not recognised and passes through.
@@ -42,7 +42,7 @@ def _asks_for_events(query: str) -> bool:
     return any(name in ("alt", "$alt") and value == "sse" for name, value in parse_qsl(query))
 
 
-def _acts(body: Mapping[str, Any]) -> bool:
+def _acts(body: RequestBody) -> bool:
     """Return whether the server runs code or calls MCP servers. Search and maps only read; computer use is local."""
     acting = (("codeExecution", "code_execution"), ("mcpServers", "mcp_servers"))
     return any(_either(tool, *names) is not None for tool in dicts(body.get("tools")) for names in acting)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from unbroken.core.dialect import Generation
 from unbroken.core.http import Request
-from unbroken.core.payload import count
+from unbroken.core.payload import RequestBody, count
 
 
 def serves(path: str) -> bool:
@@ -15,6 +12,6 @@ def serves(path: str) -> bool:
     return path.rstrip("/").endswith("/chat/completions")
 
 
-def read_request(request: Request, body: Mapping[str, Any]) -> Generation:  # noqa: ARG001 - the body is enough
+def read_request(request: Request, body: RequestBody) -> Generation:  # noqa: ARG001 - the body is enough
     """Read any JSON object that is posted to such a path."""
     return Generation(streaming=body.get("stream") is True, choices=count(body.get("n")) or 1)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from unbroken.core.dialect import Generation
 from unbroken.core.http import Request
-from unbroken.core.payload import count
+from unbroken.core.payload import RequestBody, count
 
 
 def serves(path: str) -> bool:
@@ -16,14 +13,14 @@ def serves(path: str) -> bool:
     return path.endswith("/completions") and not path.endswith("/chat/completions") and path != "/completions"
 
 
-def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None:  # noqa: ARG001 - the body is enough
+def read_request(request: Request, body: RequestBody) -> Generation | None:  # noqa: ARG001 - the body is enough
     """Read a JSON object with a model or a prompt; ``None`` without either."""
     if body.keys().isdisjoint({"model", "prompt"}):
         return None
     return Generation(streaming=body.get("stream") is True, choices=_choices(body))
 
 
-def _choices(body: Mapping[str, Any]) -> int:
+def _choices(body: RequestBody) -> int:
     """Return how many choices a request asks for: ``n`` for each of its prompts."""
     prompts = _prompts(body.get("prompt")) + _prompts(body.get("prompt_embeds"))
     return max(1, prompts) * max(1, count(body.get("n")) or 1)

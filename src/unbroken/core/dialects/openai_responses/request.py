@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from unbroken.core.dialect import Generation
 from unbroken.core.http import Request
-from unbroken.core.payload import dicts, mapping, text
+from unbroken.core.payload import RequestBody, mapping, text
 
 HARMLESS_TOOLS = frozenset(
     {"function", "custom", "local_shell", "apply_patch"}  # run by the caller, who decides
@@ -23,18 +21,18 @@ def serves(path: str) -> bool:
     return path.rstrip("/").endswith("/responses")
 
 
-def read_request(request: Request, body: Mapping[str, Any]) -> Generation | None:  # noqa: ARG001 - the body is enough
+def read_request(request: Request, body: RequestBody) -> Generation | None:  # noqa: ARG001 - the body is enough
     """Read a JSON object with a model, an input or a prompt; ``None`` without any."""
     if body.keys().isdisjoint({"model", "input", "prompt"}):
         return None
     return Generation(streaming=body.get("stream") is True, acts=_acts(body))
 
 
-def _acts(body: Mapping[str, Any]) -> bool:
+def _acts(body: RequestBody) -> bool:
     """Return whether the call may have side effects or leaves state; a stored prompt may add tools not seen here."""
     if any(body.get(name) for name in ("background", "conversation", "prompt", "agent", "agent_reference")):
         return True
-    brought = [item.get("tools") for item in dicts(body.get("input")) if item.get("type") == "additional_tools"]
+    brought = [item.get("tools") for item in body.objects("input") if item.get("type") == "additional_tools"]
     return not all(map(_are_harmless, [body.get("tools"), *brought]))
 
 
