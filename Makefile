@@ -10,7 +10,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports twins twins-check pytest bench sdk-table agents agents-table clean
+.PHONY: help demo test lint types imports twins twins-check pytest bench sdk-table agents agents-table chaos clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -80,6 +80,9 @@ agents: $(VENV)/test $(VENV)-sdks
 agents-table: $(VENV)/test $(VENV)-sdks
 	@bash tests/real_clients/install.sh
 	@PYTHONPATH=tests $(VENV)/bin/python -m real_clients.table docs/agents.md
+
+chaos: $(VENV)/test
+	@PYTHONPATH=tests $(VENV)/bin/python -m chaos.driver
 
 bench: $(VENV)/test
 	@$(VENV)/bin/python bench/stream.py

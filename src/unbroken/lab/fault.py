@@ -38,6 +38,7 @@ Point = Literal[
     "after_finish",
     "after_usage",
     "after_done",
+    "after_bytes",
 ]
 """Where it goes wrong, in the order in which an exchange passes these points; `Fault` describes each."""
 
@@ -118,8 +119,9 @@ class Fault:
     (request read whole), ``after_headers``, ``after_comments`` (at least two), ``after_role`` (all that a dialect
     sends before output: a role, ``message_start`` and an empty block, ``response.created`` and an empty item),
     ``after_reasoning`` (one delta of it), ``after_token`` (the first token, or tool call), ``after_finish`` (the
-    event that says how the answer ended), ``after_usage``, ``after_done`` (the terminator sent, body not ended). A
-    point that a dialect does not have is the same as the one before it. If the answer is one JSON object, the points
+    event that says how the answer ended), ``after_usage``, ``after_done`` (the terminator sent, body not ended),
+    ``after_bytes`` (so many bytes of the body as `offset` says, in the middle of an event too; at its end if it is
+    shorter). A point that a dialect does not have is the same as the one before it. If the answer is one JSON object, the points
     from ``after_comments`` to ``after_token`` are its middle and the later ones its end.
 
     Args:
@@ -134,6 +136,7 @@ class Fault:
         code: the HTTP/2 error code; None means the default of the kind.
         last_stream_id: ``goaway``: the last stream that it declares processed.
         then: ``goaway``: what follows.
+        offset: ``after_bytes``: how many bytes of the body are sent before.
 
     Raises:
         ValueError: the kind or the point is unknown, they cannot be combined, or a needed argument is missing.
@@ -150,6 +153,7 @@ class Fault:
     code: int | None = None
     last_stream_id: int | None = None
     then: Literal["go_on", "close"] = "go_on"
+    offset: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -158,6 +162,8 @@ class Fault:
             raise ValueError(f"unknown point {self.at!r}; the points are: {', '.join(POINTS)}")
         if self.at not in _ALLOWED[self.kind]:
             raise ValueError(f"{self.kind} cannot happen at {self.at}; it can at: {', '.join(_ALLOWED[self.kind])}")
+        if self.offset and self.at != "after_bytes":
+            raise ValueError("an offset belongs to after_bytes")
         if self.kind == "pause" and self.seconds is None:
             raise ValueError("pause needs seconds")
         if self.kind == "raw" and self.body is None:
@@ -180,7 +186,7 @@ class Fault:
 def parse_fault(text: str) -> Fault:
     r"""Read a fault from ``kind@point`` or ``kind=value@point``, as a command line takes it.
 
-    The value is the status for ``status``, the error code for ``rst_stream`` and ``goaway``, the text for ``raw``
+    ``after_bytes`` has its number behind it: ``rst@after_bytes:120``. The value is the status for ``status``, the error code for ``rst_stream`` and ``goaway``, the text for ``raw``
     (``\n`` stands for a line feed), and seconds for every other kind.
 
     >>> parse_fault("stall=5@after_role")
@@ -190,13 +196,15 @@ def parse_fault(text: str) -> Fault:
         ValueError: with the valid kinds and points in its message.
     """
     what, separator, at = text.rpartition("@")
+    at, _, offset = at.partition(":")
     if not separator:
         raise ValueError(f"{text!r} is not a fault: write kind@point or kind=value@point; {_vocabulary()}")
     kind, _, value = what.partition("=")
     if kind not in KINDS or at not in POINTS:
         raise ValueError(f"{text!r} is not a fault: unknown {'point' if kind in KINDS else 'kind'}; {_vocabulary()}")
     try:
-        return Fault(kind, at, **_parameter(kind, value))
+        place: dict[str, Any] = {"offset": int(offset)} if offset else {}
+        return Fault(kind, at, **_parameter(kind, value), **place)
     except ValueError as error:
         raise ValueError(f"{text!r} is not a fault: {error}") from error
 

@@ -114,6 +114,8 @@ def compose(draft: Draft, fault: Fault | None, speech: Speech = OPENAI) -> list[
         return _framed(draft, _size(draft), None)
     if fault.kind == "status":
         return [*silence(fault.seconds), *compose(_refusal(fault, speech), None)]
+    if fault.at == "after_bytes":
+        draft = _marked(draft, fault.offset)
     index = draft.index(Mark(fault.at))
     before: Draft = [*draft[:index], *_insertion(fault, speech)]
     after = draft[index + 1 :]
@@ -124,6 +126,22 @@ def compose(draft: Draft, fault: Fault | None, speech: Speech = OPENAI) -> list[
     else:
         return _framed(before, _size(draft), fault)
     return _framed(steps, _size(steps), None)
+
+
+def _marked(draft: Draft, offset: int) -> Draft:
+    """Return the draft with a mark after so many bytes of the body, or before its end if it is shorter."""
+    marked: list[Step | Mark] = []
+    left = offset
+    for step in draft:
+        if isinstance(step, SendBody) and 0 <= left <= len(step.data):
+            marked += [SendBody(step.data[:left]), Mark("after_bytes"), SendBody(step.data[left:])]
+            left = -1
+            continue
+        if isinstance(step, EndBody) and left >= 0:
+            marked.append(Mark("after_bytes"))
+        left -= len(step.data) if isinstance(step, SendBody) else 0
+        marked.append(step)
+    return marked
 
 
 def _insertion(fault: Fault, speech: Speech) -> list[Step]:
