@@ -32,8 +32,8 @@ def test_reads_a_url(url: str, proxy: Proxy) -> None:
         ("ftp://user:secret@proxy.test", "unknown scheme ftp://"),
         ("http://", "names no host"),
         ("http://user:secret@", "names no host"),
-        ("http://proxy.test:http", "a port that is none"),
-        ("http://proxy.test:99999", "a port that is none"),
+        ("http://proxy.test:http", "an invalid port"),
+        ("http://proxy.test:99999", "an invalid port"),
         ("http://[::1", "is no URL"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unbroken.cli.config import config_path
 from unbroken.cli.options import option, rank, seconds
 from unbroken.errors import UsageError
 
@@ -78,11 +79,16 @@ def proxy_from(ctx: click.Context, options: Mapping[str, Any]) -> str | None:
     Of ``--proxy`` and ``--no-proxy``, the one from the source with the higher :func:`rank` applies.
 
     Raises:
-        UsageError: both come from the same source.
+        UsageError: both come from the same source, or the proxy cannot be used; the message names its source.
     """
     proxy: str | None = options["proxy"]
-    if not options["no_proxy"]:
-        return proxy
-    if proxy and rank(ctx, "proxy") == rank(ctx, "no_proxy"):
-        raise UsageError("--proxy and --no-proxy exclude each other")
-    return proxy if proxy and rank(ctx, "proxy") > rank(ctx, "no_proxy") else ""
+    if options["no_proxy"]:
+        if proxy and rank(ctx, "proxy") == rank(ctx, "no_proxy"):
+            raise UsageError("--proxy and --no-proxy exclude each other")
+        proxy = proxy if proxy and rank(ctx, "proxy") > rank(ctx, "no_proxy") else ""
+    if proxy:
+        from unbroken.wire.proxies import parse_proxy
+
+        sources = {3: "--proxy", 2: "UNBROKEN_PROXY", 1: f"{config_path()}: proxy"}
+        parse_proxy(proxy, sources[rank(ctx, "proxy")])
+    return proxy

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from typing import Any
 
 import click
 
 from unbroken.cli.config import config_path, write_config
+from unbroken.cli.prompt import as_text
 from unbroken.errors import UsageError
+
+_LONGEST_KEY = 16 * 1024
+
+_KEY = re.compile(r"[\x20-\x7e\xa0-\xff]+")
+"""What may stand in a field of HTTP (RFC 9110, section 5.5)."""
 
 
 @click.command("init")
@@ -33,11 +41,11 @@ def command(store_key: bool, force: bool, **settings: Any) -> None:
     Every option of unbroken run can be added to it by hand, with _ for -, such as first_output = 1800.
     """  # noqa: D301 - click's mark
     path = config_path()
-    if path.exists() and not force:
+    if os.path.exists(path) and not force:  # noqa: PTH110 - a path that no file can have is no error here
         raise UsageError(f"{path} is already there; edit it, or replace it with --force")
     if not any(settings.values()):
         settings = _ask()
-    config = {key: value for key, value in settings.items() if value}
+    config = {key: as_text(f"--{key.replace('_', '-')}", value) for key, value in settings.items() if value}
     _check(config)
     if store_key:
         config["api_key"] = _read_key(config)
@@ -49,15 +57,23 @@ def _ask() -> dict[str, Any]:
     if not sys.stdin or not sys.stdin.isatty():
         raise UsageError("nobody to ask: give at least --provider or --base-url")
     question = "Provider, or the base URL of a server"
-    name = click.prompt(question, value_proc=_provider_answer, err=True, default="deepseek")
+    name = _prompt(question, value_proc=_provider_answer, default="deepseek")
     if "://" in name:
-        model = click.prompt("Model", default="default", err=True)
+        model = _prompt("Model", default="default")
         question = "Environment variable with its key (empty: none)"
-        key_env = click.prompt(question, default="", value_proc=_variable, err=True)
+        key_env = _prompt(question, default="", value_proc=_variable)
         return {"base_url": name, "model": model, "api_key_env": key_env}
     from unbroken.core.providers import find_provider
 
-    return {"provider": name, "model": click.prompt("Model", default=find_provider(name).model, err=True)}
+    return {"provider": name, "model": _prompt("Model", default=find_provider(name).model)}
+
+
+def _prompt(question: str, **options: Any) -> str:
+    try:
+        answer: str = click.prompt(question, err=True, **options)
+    except UnicodeDecodeError:
+        raise UsageError("what was typed is not UTF-8 text") from None
+    return answer
 
 
 def _provider_answer(text: str) -> str:
@@ -95,10 +111,21 @@ def _check(config: dict[str, Any]) -> None:
 def _read_key(config: dict[str, Any]) -> str:
     if not (config.get("provider") or config.get("base_url")):
         raise UsageError("--store-key needs --provider or --base-url: whose key is it?")
-    if sys.stdin and sys.stdin.isatty():
-        key: str = click.prompt("API key", hide_input=True, err=True)
-    else:
-        key = sys.stdin.readline() if sys.stdin else ""
+    on_terminal = sys.stdin and sys.stdin.isatty()
+    key = _prompt("API key", hide_input=True) if on_terminal else _read_line()
     if not key.strip():
         raise UsageError("--store-key was given, but no key")
+    if not _KEY.fullmatch(key.strip()):  # it is not shown
+        raise UsageError("the key has characters that HTTP cannot carry: was something else copied?")
     return key.strip()
+
+
+def _read_line() -> str:
+    """Return the first line of stdin, which may have no end, and which the locale need not be able to decode."""
+    try:
+        line: bytes = sys.stdin.buffer.readline(_LONGEST_KEY + 1) if sys.stdin else b""
+    except OSError as exc:
+        raise UsageError(f"cannot read the key from stdin: {exc.strerror}") from None
+    if len(line) > _LONGEST_KEY:
+        raise UsageError(f"the first line of stdin is no key: it is longer than {_LONGEST_KEY} bytes")
+    return line.decode("utf-8-sig", "replace")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import click
 
+from unbroken.cli.options import port, seconds
 from unbroken.errors import UsageError
 from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.fault import KINDS, POINTS, Fault, parse_fault
@@ -13,9 +16,12 @@ from unbroken.lab.proxy import CuttingProxy
 from unbroken.lab.service import Service
 from unbroken.lab.upstream import Upstream
 
+_Server = TypeVar("_Server", bound=Service)
 
-@click.group("lab")
-def command() -> None:
+
+@click.group("lab", invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
     """Break connections on purpose, so that you can see what your own program does then.
 
     Both servers listen on 127.0.0.1 and run until Ctrl-C.
@@ -25,14 +31,18 @@ def command() -> None:
       unbroken lab proxy --port 9001 --idle 5
       unbroken run --base-url http://127.0.0.1:9000/v1 "Hello"
     """  # noqa: D301 - click's mark
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @command.command("upstream", epilog=f"Kinds: {', '.join(KINDS)}. Points: {', '.join(POINTS)}.")
-@click.option("--port", type=int, default=0, help="Port to listen on; by default a free one.")
+@click.option("--port", type=port, default=0, help="Port to listen on; by default a free one.")
 @click.option("--fault", "faults", multiple=True, metavar="KIND[=VALUE]@POINT", help="Fault of the first requests.")
-@click.option("--times", type=int, default=1, show_default=True, help="How many requests each fault meets.")
+@click.option(
+    "--times", type=click.IntRange(min=0), default=1, show_default=True, help="How many requests each fault meets."
+)
 @click.option("--text", default="Hello from the lab.", show_default=True, help="What is answered afterwards.")
-@click.option("--think", type=float, default=0.0, metavar="SECONDS", help="Silence before the answer.")
+@click.option("--think", type=seconds, default=0.0, metavar="SECONDS", help="Silence before the answer.")
 def upstream(port: int, faults: tuple[str, ...], times: int, text: str, think: float) -> None:
     """A server that speaks every dialect (OpenAI's, Anthropic's, Google's), and breaks on script.
 
@@ -45,20 +55,20 @@ def upstream(port: int, faults: tuple[str, ...], times: int, text: str, think: f
       --fault stall=5@after_role        five seconds of silence, the connection open
     """  # noqa: D301 - click's mark
     script = [fault for text_of in faults for fault in [_fault(text_of)] * times]
-    with Upstream(faults=script, answer=ScriptedAnswer(text=text, think=think), port=port) as server:
+    with _serving(Upstream(faults=script, answer=ScriptedAnswer(text=text, think=think), port=port)) as server:
         click.echo(f"listening on {server.url}", err=True)
         _tell_requests(server)
 
 
 @command.command("proxy")
-@click.option("--port", type=int, default=0, help="Port to listen on; by default a free one.")
-@click.option("--idle", type=float, required=True, metavar="SECONDS", help="Silence after which a connection is cut.")
+@click.option("--port", type=port, default=0, help="Port to listen on; by default a free one.")
+@click.option("--idle", type=seconds, required=True, metavar="SECONDS", help="Silence after which a connection is cut.")
 @click.option("--how", type=click.Choice(["rst", "fin"]), default="rst", show_default=True, help="Reset, or close.")
-@click.option("--cuts", type=int, metavar="N", help="Cut only the first N connections that go idle.")
+@click.option("--cuts", type=click.IntRange(min=0), metavar="N", help="Cut only the first N connections that go idle.")
 @click.option("--allow-remote", is_flag=True, help="Connect to other machines too, not only to this one.")
 def proxy(**options: Any) -> None:
     """A proxy (HTTP, CONNECT and SOCKS5 on one port) that cuts idle connections, as many on the way do."""
-    with CuttingProxy(**options) as server:
+    with _serving(CuttingProxy(**options)) as server:
         click.echo(f"listening on {server.url} and {server.socks_url}", err=True)
         seen = 0
         while True:
@@ -73,6 +83,16 @@ def _fault(text: str) -> Fault:
         return parse_fault(text)
     except ValueError as exc:
         raise UsageError(str(exc)) from None
+
+
+@contextlib.contextmanager
+def _serving(server: _Server) -> Iterator[_Server]:
+    try:
+        server.start()
+    except OSError as exc:
+        raise UsageError(f"cannot listen on port {server.port}: {exc.strerror}; --port 0 takes a free one") from None
+    with contextlib.closing(server):
+        yield server
 
 
 def _tell_requests(server: Upstream) -> None:

@@ -16,7 +16,7 @@ _NEXT_STEPS = {
     "connection_refused": "is the server running, and the URL right?",
     "connect_timeout": "is the URL right, and is there a proxy that must be named (--proxy)?",
     "no_route": "is the network up?",
-    "no_such_host": "check the spelling of the URL",
+    "no_such_host": "check the spelling of the URL, and of the proxy's if there is one",
     "dns_temporary": "is the network up?",
     "proxy_unreachable": "is the proxy running? --no-proxy goes without it",
     "proxy_auth": "give user and password in the proxy's URL",

@@ -29,6 +29,8 @@ def seconds(value: Any) -> float:
         duration = float(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is not a number of seconds") from None
+    except OverflowError:  # an integer of the file
+        duration = float("inf")
     if not 0 <= duration <= _YEAR:  # NaN neither
         raise click.BadParameter(f"{value} is not between 0 and a year, in seconds")
     return duration

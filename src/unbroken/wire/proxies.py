@@ -8,17 +8,23 @@ Windows and macOS, if the environment names no proxy, the system's settings are 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
+import re
 import sys
 from collections.abc import Mapping
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from unbroken.core.http import HOST_AND_PORT
 from unbroken.errors import UsageError
 
 SCHEMES = ("http", "https", "socks5", "socks5h")
 
 _PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+
+_LONGEST_IN_SOCKS = 255
+"""Bytes of a user or password (RFC 1929, section 2)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,25 +58,59 @@ class Proxy:
 def parse_proxy(url: str, source: str = "the proxy") -> Proxy:
     """Read a proxy's URL; ``host:port`` means ``http://host:port``, as for curl.
 
+    Args:
+        url: the URL. Its path is ignored.
+        source: where it comes from, such as the name of a variable, for the message.
+
     Raises:
-        UsageError: not a URL, an unknown scheme, a bad port, or no host. There is no fallback to a direct connection:
-            it could leak what the proxy protects.
+        UsageError: not a URL, an unknown scheme, an invalid host or port, or credentials that cannot be sent; the
+            message quotes none of them. There is no fallback to a direct connection: it could leak what the proxy
+            protects.
     """
+    no_url = UsageError(f"{source} is no URL; write http://host:port")
+    if "://" not in url and ":/" in url:
+        raise no_url
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
     except ValueError:
-        raise UsageError(f"{source} is no URL") from None
+        raise no_url from None
     if parts.scheme not in SCHEMES:
         hint = "; write socks5h:// (names are resolved by the proxy)" if parts.scheme.startswith("socks") else ""
         raise UsageError(f"{source} has the unknown scheme {parts.scheme}://; use one of {', '.join(SCHEMES)}{hint}")
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise UsageError(f"{source} has a user or password with / ? or #: write them %2F, %3F and %23")
+    host, port = _address_of(parts, source)
+    return Proxy(parts.scheme, host, port, _credentials(parts, source))
+
+
+def _address_of(parts: SplitResult, source: str) -> tuple[str, int]:
+    host_and_port = parts.netloc.rpartition("@")[2]
+    if not parts.hostname or host_and_port.startswith(":"):
+        raise UsageError(f"{source} names no host; write {parts.scheme}://host:port")
+    if not host_and_port.isascii():
+        raise UsageError(f"{source} has a host that is not ASCII; use its xn-- form")
+    if not HOST_AND_PORT.fullmatch(re.sub(r":[^]:]*\Z", "", host_and_port)):
+        raise UsageError(f"{source} has a host with characters that no host name has")
+    with contextlib.suppress(ValueError):
+        port = _PORTS[parts.scheme] if parts.port is None else parts.port
+        if port:
+            return parts.hostname, port
+    raise UsageError(f"{source} has an invalid port")
+
+
+def _credentials(parts: SplitResult, source: str) -> tuple[str, str] | None:
+    if not (parts.username or parts.password):
+        return None
     try:
-        port = parts.port or _PORTS[parts.scheme]
-    except ValueError:
-        raise UsageError(f"{source} has a port that is none") from None
-    if not parts.hostname:
-        raise UsageError(f"{source} names no host")
-    auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-    return Proxy(parts.scheme, parts.hostname, port, auth)
+        user, password = (unquote(part or "", errors="strict") for part in (parts.username, parts.password))
+        longest = max(len(user.encode()), len(password.encode()))
+    except UnicodeError:
+        raise UsageError(f"{source} has a user or password that is not UTF-8; percent-encode it as UTF-8") from None
+    if parts.scheme.startswith("socks") and longest > _LONGEST_IN_SOCKS:
+        raise UsageError(f"{source} has a user or password over {_LONGEST_IN_SOCKS} bytes, which SOCKS cannot carry")
+    if parts.scheme.startswith("http") and ":" in user:
+        raise UsageError(f"{source} has a user with a colon, which HTTP cannot carry")
+    return user, password
 
 
 class ProxyRules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 
@@ -18,12 +19,12 @@ def client_context(verify: bool | str | Path | ssl.SSLContext = True) -> ssl.SSL
             a file of CA certificates in PEM, a context that is taken as it is, or ``False`` for no verification.
 
     Raises:
-        UsageError: the file cannot be read or holds no certificate.
+        UsageError: the file, or one that the environment names, cannot be read or holds no certificate.
     """
     if isinstance(verify, ssl.SSLContext):
         return verify
     if verify is True:
-        return httpcore2.default_ssl_context()
+        return _system_context()
     if verify is False:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
@@ -32,5 +33,23 @@ def client_context(verify: bool | str | Path | ssl.SSLContext = True) -> ssl.SSL
     try:
         return ssl.create_default_context(cafile=verify)
     except OSError as exc:
-        reason = "it holds no PEM certificate" if isinstance(exc, ssl.SSLError) else exc.strerror
-        raise UsageError(f"cannot use the CA file {str(verify)!r}: {reason}") from None
+        raise UsageError(f"cannot use {_culprit(exc) or f'the CA file {str(verify)!r}'}: {_reason(exc)}") from None
+
+
+def _system_context() -> ssl.SSLContext:
+    try:
+        return httpcore2.default_ssl_context()
+    except OSError as exc:
+        named = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
+        culprit = _culprit(exc) or (f"{named} {os.environ[named]!r}" if named else "the system's trust store")
+        raise UsageError(f"cannot use {culprit}: {_reason(exc)}") from None
+
+
+def _culprit(exc: OSError) -> str:
+    """Return the file that OpenSSL was to log keys to, if that is the file that failed."""
+    log = os.environ.get("SSLKEYLOGFILE")
+    return f"SSLKEYLOGFILE {log!r}" if log and exc.filename == log else ""
+
+
+def _reason(exc: OSError) -> str | None:
+    return "it holds no PEM certificate" if isinstance(exc, ssl.SSLError) else exc.strerror
