@@ -1,7 +1,8 @@
-# Two targets, needing nothing but Python >= 3.11 and make:
+# Three targets, needing nothing but Python >= 3.11 and make:
 #
-#   make demo   watch a real model's turn survive a cut connection
-#   make test   every check of the gate
+#   make demo        watch a real model's turn survive a cut connection
+#   make test        every check that a change can fail, in a few minutes
+#   make test-slow   the real proxies, models, browsers and SDKs in full, and the soak tests
 #
 # Both make .venv (and the tests .venv-sdks, for the SDKs) when it is missing. PYTHON=... chooses another interpreter.
 
@@ -10,7 +11,8 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports twins twins-check pytest bench sdk-table agents agents-table chaos clean
+.PHONY: help demo test test-slow lint types imports twins twins-check fast timing slow
+.PHONY: bench sdk-table agents agents-table chaos clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -44,7 +46,9 @@ $(VENV)-sdks: tests/sdks/requirements.txt $(VENV)/made
 demo: $(VENV)/demo
 	@$(VENV)/bin/unbroken demo
 
-test: lint types imports twins-check pytest
+test: lint types imports twins-check fast timing
+
+test-slow: slow
 
 lint: $(VENV)/test
 	@echo "· ruff"
@@ -66,9 +70,19 @@ twins-check: $(VENV)/test
 twins: $(VENV)/test
 	@$(VENV)/bin/python tools/unasync.py
 
-pytest: $(VENV)/test $(VENV)-sdks
-	@echo "· pytest"
-	@$(VENV)/bin/pytest -n 4 --dist loadgroup
+# The lanes of pytest; see tests/lanes.py. Each test is in one of them.
+
+fast: $(VENV)/test $(VENV)-sdks
+	@echo "· pytest, the fast lane"
+	@$(VENV)/bin/pytest -m "not slow and not timing" -n 4 --dist loadgroup
+
+timing: $(VENV)/test
+	@echo "· pytest, the timing lane, one after the other"
+	@$(VENV)/bin/pytest -m "timing and not slow"
+
+slow: $(VENV)/test $(VENV)-sdks
+	@echo "· pytest, the slow lane"
+	@$(VENV)/bin/pytest -m "slow" -n 3 --dist loadgroup
 
 sdk-table: $(VENV)/test $(VENV)-sdks
 	@PYTHONPATH=tests $(VENV)/bin/python -m sdks.table

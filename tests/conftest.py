@@ -1,9 +1,37 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import ssl
+from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import trustme
+
+import timing
+from lanes import pytest_collection_modifyitems
+
+__all__ = ["pytest_collection_modifyitems"]
+
+# A shell ignores SIGINT and SIGQUIT in what it runs in the background, nohup SIGHUP; programs that tests start would
+# inherit that, and the tests of signals would wait for what never comes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in ("SIGQUIT", "SIGHUP"):
+    with contextlib.suppress(AttributeError):  # Windows has neither
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+# In CI every run draws the same examples; elsewhere each run looks further. A deadline would measure the machine.
+hypothesis.settings.register_profile("unbroken", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("unbroken")
+
+
+@pytest.fixture
+def promptly() -> Iterator[timing.Control]:
+    """``promptly(since, until)`` asserts that something came within 100 ms, compared with a control beside it."""
+    with timing.control() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from chaos.driver import Chaos
 
 
+@pytest.mark.slow
 def test_a_thousand_turns_keep_the_rule() -> None:
     counts = Chaos(turns=1000, seed=20261126).run()
     assert counts["violations"] == []

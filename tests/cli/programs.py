@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
 import unbroken
+from waiting import wait_until_asleep
 
 PATIENCE = 10.0
 UNBROKEN = (sys.executable, "-m", "unbroken")
@@ -165,6 +166,10 @@ class Program:
         self.send(number)
         self.err.wait_for_end()  # a wait for the process with a timeout would poll
         return time.monotonic() - sent
+
+    def wait_until_asleep(self) -> None:
+        """Wait until nothing moves in it."""
+        wait_until_asleep(self._process.pid)
 
     def wait(self) -> int:
         """Wait for the program itself to end, whoever else still holds its streams; return its exit code."""

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -109,7 +110,7 @@ def test_a_signal_that_comes_too_early_is_not_lost() -> None:
 def test_nothing_of_the_relay_outlives_it(env: dict[str, str]) -> None:
     code = "import os, sys; print(os.environ['UNBROKEN_RELAY_URL'], flush=True); sys.stdin.read()"
     with Program("exec", sys.executable, "-c", code, env=env, stdin=subprocess.PIPE) as running:
-        port = int(running.out.wait_for("\n").strip().rpartition(":")[2])
+        port = urlsplit(running.out.wait_for("\n").strip()).port
         socket.create_connection(("127.0.0.1", port)).close()
         running.send(signal.SIGKILL)
         running.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import anyio
 import anyio.to_thread
 import trio
 
+import ctrl_c
 from conformance.faces import PROMPT, Ask
 from unbroken.client import AsyncClient, Client
 from unbroken.core.actions import RetryEvent
@@ -71,36 +71,6 @@ class Caller:
 # Blocking
 
 
-def _with_ctrl_c(caller: Caller, run: Callable[[], None]) -> None:
-    """Run until Ctrl-C comes.
-
-    A signal that comes just before a system call does not end that call. Nobody presses at that very moment; here it
-    happens, and so it is pressed again.
-    """
-    main = threading.get_ident()
-    assert main == threading.main_thread().ident
-    over = threading.Event()
-
-    def press() -> None:
-        caller.wait()
-        signal.pthread_kill(main, signal.SIGINT)
-        while not over.wait(1):
-            caller.at = time.monotonic()
-            signal.pthread_kill(main, signal.SIGINT)
-
-    presser = threading.Thread(target=press)
-    presser.start()
-    try:
-        run()
-    except KeyboardInterrupt:
-        pass
-    else:
-        raise AssertionError("Ctrl-C did nothing")
-    finally:
-        over.set()
-        presser.join()
-
-
 def driver_by_ctrl_c(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
     caller = Caller(when, tell)
     wire = HttpWire(verify=ask.tls, environ={})
@@ -111,7 +81,7 @@ def driver_by_ctrl_c(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
         for _ in driver:
             pass
 
-    _with_ctrl_c(caller, run)
+    caller.at = ctrl_c.interrupted(run, when)
     wire.close()
     return caller.left(driver.report)
 
@@ -150,7 +120,7 @@ def client_by_ctrl_c(ask: Ask, when: When, tell: Tell = lambda: None) -> Left:
             with turn:
                 turn.read()
 
-        _with_ctrl_c(caller, run)
+        caller.at = ctrl_c.interrupted(run, when)
         return caller.left(turn.report)
 
 

@@ -16,18 +16,11 @@ import pytest
 from conformance.faces import POLICY, PROMPT
 from conformance.fixtures import Setting
 from conformance.leaving import WAYS, Left
+from timing import Control
 from unbroken.client import AsyncClient, Client
 from unbroken.core.failures import Phase
 from unbroken.errors import StateError
 from unbroken.lab import Fault, Upstream
-
-pytestmark = pytest.mark.flaky(reruns=2)  # a contract in milliseconds, on a machine that others load too
-
-LIMIT = 0.1
-"""Seconds until the server must know."""
-
-TRIES = 3
-"""On a machine that is busy with other things once is enough."""
 
 
 @pytest.fixture(params=WAYS)
@@ -53,39 +46,32 @@ def knew_at(upstream: Upstream) -> float | None:
     return request.gone_at or request.done_at
 
 
+@pytest.mark.timing
 class TestTheServerKnowsWithin100Ms:
     @pytest.mark.parametrize("at", ["before_headers", "after_headers", "after_role", "after_token", "after_finish"])
-    def test_of_a_caller_that_leaves(self, leave: Callable[..., Left], setting: Setting, at: str) -> None:
-        latencies = []
-        for _ in range(TRIES):
-            upstream = setting.serve(Fault("stall", at))
-            ask = setting.ask(upstream, policy=dataclasses.replace(POLICY, settle_timeout=5))
-            left = leave(ask, has_come_to(upstream, at))
-            assert upstream.wait_for(lambda: knew_at(upstream), 5)  # noqa: B023
-            assert len(upstream.requests) == upstream.connections == 1
-            assert left.told == []
-            (attempt,) = left.report.attempts
-            assert attempt.failure == "cancelled"
-            assert attempt.phase is not Phase.CONNECT
-            latencies.append((knew_at(upstream) or 0) - left.at)
-            if latencies[-1] < LIMIT:
-                break
-        assert min(latencies) < LIMIT
+    def test_of_a_caller_that_leaves(
+        self, leave: Callable[..., Left], setting: Setting, at: str, promptly: Control
+    ) -> None:
+        upstream = setting.serve(Fault("stall", at))
+        ask = setting.ask(upstream, policy=dataclasses.replace(POLICY, settle_timeout=5))
+        left = leave(ask, has_come_to(upstream, at))
+        assert upstream.wait_for(lambda: knew_at(upstream), 5)
+        promptly(left.at, knew_at(upstream))
+        assert len(upstream.requests) == upstream.connections == 1
+        assert left.told == []
+        (attempt,) = left.report.attempts
+        assert attempt.failure == "cancelled"
+        assert attempt.phase is not Phase.CONNECT
 
-    def test_while_it_still_connects(self, leave: Callable[..., Left], settings) -> None:
+    def test_while_it_still_connects(self, leave: Callable[..., Left], settings, promptly: Control) -> None:
         setting: Setting = settings("http2")
-        latencies = []
-        for _ in range(TRIES):
-            upstream = setting.serve(Fault("stall", "handshake"))
-            left = leave(setting.ask(upstream), lambda: upstream.wait_for(lambda: upstream.open_connections, 5))  # noqa: B023
-            latencies.append(left.back_at - left.at)
-            assert upstream.wait_for(lambda: not upstream.open_connections, 5)  # noqa: B023
-            assert upstream.connections == 1
-            (attempt,) = left.report.attempts
-            assert (attempt.failure, attempt.phase, attempt.billed) == ("cancelled", Phase.CONNECT, "no")
-            if latencies[-1] < LIMIT:
-                break
-        assert min(latencies) < LIMIT
+        upstream = setting.serve(Fault("stall", "handshake"))
+        left = leave(setting.ask(upstream), lambda: upstream.wait_for(lambda: upstream.open_connections, 5))
+        promptly(left.at, left.back_at)
+        assert upstream.wait_for(lambda: not upstream.open_connections, 5)
+        assert upstream.connections == 1
+        (attempt,) = left.report.attempts
+        assert (attempt.failure, attempt.phase, attempt.billed) == ("cancelled", Phase.CONNECT, "no")
 
 
 class TestNothingIsSentAgain:

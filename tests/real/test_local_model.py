@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,23 +12,11 @@ from real.parts import missing
 from unbroken.lab import CuttingProxy
 from unbroken.lab.local_model import LocalModel, LocalModelMissingError, find_weights
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("local model")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("local model")]
 
 
-@pytest.fixture(scope="module")
-def model() -> Iterator[LocalModel]:
-    try:
-        running = LocalModel().__enter__()
-    except LocalModelMissingError as exc:
-        missing(str(exc))
-    try:
-        yield running
-    finally:
-        running.__exit__(None, None, None)
-
-
-def test_a_turn_is_whole_and_counted(model: LocalModel) -> None:
-    with unbroken.Client(base_url=model.url, proxy="") as client:
+def test_a_turn_is_whole_and_counted(local_model: LocalModel) -> None:
+    with unbroken.Client(base_url=local_model.url, proxy="") as client:
         with client.stream("Say hello.", max_tokens=16, temperature=0) as turn:
             events = list(turn)
         assert turn.text == "".join(event.text for event in events if isinstance(event, unbroken.Text))
@@ -39,9 +26,9 @@ def test_a_turn_is_whole_and_counted(model: LocalModel) -> None:
         assert turn.report.lost == 0
 
 
-def test_a_turn_cut_during_prefill_is_replayed(model: LocalModel) -> None:
+def test_a_turn_cut_during_prefill_is_replayed(local_model: LocalModel) -> None:
     long = "The tide goes out and the tide comes in. " * 120
-    with CuttingProxy(target=("127.0.0.1", model.port), idle=0.5, how="rst", cuts=1) as proxy:
+    with CuttingProxy(target=("127.0.0.1", local_model.port), idle=0.5, how="rst", cuts=1) as proxy:
         client = unbroken.Client(base_url=f"http://127.0.0.1:{proxy.port}/v1", proxy="")
         with client, client.stream(long, max_tokens=8, cache_prompt=False) as turn:
             turn.read()

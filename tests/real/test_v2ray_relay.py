@@ -15,18 +15,16 @@ import pytest
 import trustme
 
 from cli.programs import environment
-from real.v2ray import V2Ray, v2ray
+from real.fixtures import CONN_IDLE, THINK
+from real.v2ray import V2Ray
 from relay.records import series
 from relay.serving import RelayProgram, poll
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("v2ray relay")]
-
-CONN_IDLE = 1
-"""Seconds; v2ray cuts a silent connection after one to two times as many."""
+pytestmark = pytest.mark.slow
 
 TEXT = "The recovery token is 7."
-THINKING = ScriptedAnswer(text=TEXT, think=2 * CONN_IDLE + 1.5)
+THINKING = ScriptedAnswer(text=TEXT, think=THINK)
 ASKED = {"model": "lab", "stream": True, "messages": [{"role": "user", "content": "?"}]}
 
 StartRelay = Callable[..., "Relay"]
@@ -64,12 +62,6 @@ class Relay:
         return series(self.ask("GET", "/_unbroken/metrics")[2])
 
 
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[V2Ray]:
-    with v2ray(tmp_path_factory.mktemp("v2ray"), conn_idle=CONN_IDLE) as running:
-        yield running
-
-
 @pytest.fixture
 def upstream(server_tls: ssl.SSLContext) -> Iterator[Upstream]:
     with Upstream(answer=THINKING, ssl_context=server_tls) as server:
@@ -91,9 +83,9 @@ def relay(authority: trustme.CA, tmp_path: Path) -> Iterator[StartRelay]:
 
 
 @pytest.mark.parametrize("kind", ["http_url", "socks_url"])
-def test_with_ping_the_first_attempt_answers(upstream: Upstream, proxy: V2Ray, relay: StartRelay, kind: str) -> None:
+def test_with_ping_the_first_attempt_answers(upstream: Upstream, v2ray: V2Ray, relay: StartRelay, kind: str) -> None:
     """A client, too, that waits no longer for a byte than v2ray does."""
-    served = relay(upstream, getattr(proxy, kind), "--ping", "0.5", "--heartbeat", "0.5")
+    served = relay(upstream, getattr(v2ray, kind), "--ping", "0.5", "--heartbeat", "0.5")
     status, headers, body = served.ask("POST", "/lab/v1/chat/completions", ASKED, timeout=2 * CONN_IDLE)
     assert (status, headers["x-unbroken-turn"]) == (200, served.entry()["id"])
     assert body.replace(b": unbroken\n\n", b"") == upstream.requests[0].sent
@@ -104,12 +96,12 @@ def test_with_ping_the_first_attempt_answers(upstream: Upstream, proxy: V2Ray, r
 
 
 def test_the_openai_sdk_fails_without_the_relay_and_completes_through_it(
-    upstream: Upstream, proxy: V2Ray, relay: StartRelay, client_tls: ssl.SSLContext
+    upstream: Upstream, v2ray: V2Ray, relay: StartRelay, client_tls: ssl.SSLContext
 ) -> None:
     openai = pytest.importorskip("openai", reason="pip install openai")
     asked = {**ASKED, "messages": [{"role": "user", "content": "Reply with the recovery token"}]}
 
-    direct = openai.DefaultHttpxClient(proxy=proxy.http_url, verify=client_tls)
+    direct = openai.DefaultHttpxClient(proxy=v2ray.http_url, verify=client_tls)
     with (
         openai.OpenAI(api_key="k", base_url=upstream.url, http_client=direct, max_retries=0) as client,
         pytest.raises(Exception, match=r"(?i)disconnected|closed|reset|connection|incomplete"),
@@ -117,7 +109,7 @@ def test_the_openai_sdk_fails_without_the_relay_and_completes_through_it(
         list(client.chat.completions.create(**asked))
     assert upstream.pings == 0
 
-    served = relay(upstream, proxy.http_url, "--ping", "0.5")
+    served = relay(upstream, v2ray.http_url, "--ping", "0.5")
     with openai.OpenAI(api_key="k", base_url=f"{served.origin}/lab/v1", max_retries=0) as client:
         chunks = list(client.chat.completions.create(**asked))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == TEXT
@@ -126,9 +118,9 @@ def test_the_openai_sdk_fails_without_the_relay_and_completes_through_it(
 
 
 def test_without_ping_it_is_cut_replayed_and_given_up_with_the_reason(
-    upstream: Upstream, proxy: V2Ray, relay: StartRelay
+    upstream: Upstream, v2ray: V2Ray, relay: StartRelay
 ) -> None:
-    served = relay(upstream, proxy.http_url, "--ping", "0", "--replays", "2")
+    served = relay(upstream, v2ray.http_url, "--ping", "0", "--replays", "2")
     status, headers, body = served.ask("POST", "/v1/chat/completions", ASKED)
     assert status == 502
     assert headers["x-should-retry"] == "false"
@@ -152,12 +144,12 @@ def test_without_ping_it_is_cut_replayed_and_given_up_with_the_reason(
 
 
 def test_without_ping_a_cut_that_is_replayed_is_not_seen_by_the_client(
-    proxy: V2Ray, relay: StartRelay, server_tls: ssl.SSLContext
+    v2ray: V2Ray, relay: StartRelay, server_tls: ssl.SSLContext
 ) -> None:
     """The model thinks too long once, as models do."""
     faults = [Fault("stall", "after_role")]
     with Upstream(faults=faults, answer=ScriptedAnswer(text=TEXT), ssl_context=server_tls) as upstream:
-        served = relay(upstream, proxy.http_url, "--ping", "0")
+        served = relay(upstream, v2ray.http_url, "--ping", "0")
         status, headers, body = served.ask("POST", "/v1/chat/completions", ASKED)
         assert status == 200
         assert body == upstream.requests[1].sent

@@ -11,37 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
 
 import unbroken
-from real.v2ray import V2Ray, v2ray
+from real.fixtures import CONN_IDLE, THINK
+from real.v2ray import V2Ray
 from unbroken.lab import ScriptedAnswer, Upstream
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("v2ray turn")]
+pytestmark = pytest.mark.slow
 
-CONN_IDLE = 1
-"""Seconds; v2ray cuts a silent connection after one to two times as many."""
-
-THINKING = ScriptedAnswer(text="The recovery token is 7.", think=2 * CONN_IDLE + 1.5)
-
-
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[V2Ray]:
-    with v2ray(tmp_path_factory.mktemp("v2ray"), conn_idle=CONN_IDLE) as running:
-        yield running
+THINKING = ScriptedAnswer(text="The recovery token is 7.", think=THINK)
 
 
 @pytest.fixture
 def upstream(server_tls: ssl.SSLContext) -> Iterator[Upstream]:
     with Upstream(answer=THINKING, ssl_context=server_tls) as server:
         yield server
-
-
-@pytest.fixture
-def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
-    path = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(path)
-    return path
 
 
 def run(upstream: Upstream, proxy: str, ca_file: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -58,8 +42,8 @@ def run(upstream: Upstream, proxy: str, ca_file: Path, *options: str) -> subproc
 
 
 @pytest.mark.parametrize("kind", ["http_url", "socks_url"])
-def test_with_ping_the_first_attempt_answers(upstream: Upstream, proxy: V2Ray, ca_file: Path, kind: str) -> None:
-    ran = run(upstream, getattr(proxy, kind), ca_file, "--ping", "0.5", "--format", "json")
+def test_with_ping_the_first_attempt_answers(upstream: Upstream, v2ray: V2Ray, ca_file: Path, kind: str) -> None:
+    ran = run(upstream, getattr(v2ray, kind), ca_file, "--ping", "0.5", "--format", "json")
     assert ran.returncode == 0, ran.stderr
     answer = json.loads(ran.stdout)
     assert answer["text"] == "The recovery token is 7."
@@ -69,8 +53,8 @@ def test_with_ping_the_first_attempt_answers(upstream: Upstream, proxy: V2Ray, c
     assert upstream.pings > CONN_IDLE
 
 
-def test_without_ping_it_fails_after_its_replays_and_says_why(upstream: Upstream, proxy: V2Ray, ca_file: Path) -> None:
-    ran = run(upstream, proxy.http_url, ca_file, "--ping", "0")
+def test_without_ping_it_fails_after_its_replays_and_says_why(upstream: Upstream, v2ray: V2Ray, ca_file: Path) -> None:
+    ran = run(upstream, v2ray.http_url, ca_file, "--ping", "0")
     assert ran.returncode == 4
     assert ran.stdout == ""
     assert len(upstream.requests) == 4
@@ -80,9 +64,9 @@ def test_without_ping_it_fails_after_its_replays_and_says_why(upstream: Upstream
     assert upstream.pings == 0
 
 
-def test_the_client_answers_too(upstream: Upstream, proxy: V2Ray, ca_file: Path) -> None:
+def test_the_client_answers_too(upstream: Upstream, v2ray: V2Ray, ca_file: Path) -> None:
     policy = unbroken.Policy(ping_interval=0.5)
-    with unbroken.Client(base_url=upstream.url, proxy=proxy.http_url, verify=ca_file, policy=policy) as client:
+    with unbroken.Client(base_url=upstream.url, proxy=v2ray.http_url, verify=ca_file, policy=policy) as client:
         turn = client.stream("Reply with the recovery token")
         with turn:
             assert turn.read().text == "The recovery token is 7."

@@ -6,17 +6,13 @@ import json
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from real.parts import missing
-
-START_WITHIN = 10.0
+from waiting import poll
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ def executable() -> str:
 
 
 @contextmanager
-def v2ray(folder: Path, *, conn_idle: int) -> Iterator[V2Ray]:
+def running(folder: Path, *, conn_idle: int) -> Iterator[V2Ray]:
     """Run v2ray with an HTTP and a SOCKS5 inbound on free ports.
 
     Args:
@@ -85,13 +81,12 @@ def _config(http_port: int, socks_port: int, conn_idle: int) -> dict[str, object
 
 
 def _wait_until_listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_WITHIN
-    while True:
+    def listening() -> bool:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"v2ray does not start: {log.read_text(errors='replace')[-2000:]}")
-            time.sleep(0.02)
-        else:
-            return
+            assert process.poll() is None, f"v2ray does not start: {log.read_text(errors='replace')[-2000:]}"
+            return False
+        return True
+
+    poll(listening, every=0.02)

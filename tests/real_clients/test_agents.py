@@ -9,7 +9,7 @@ from real_clients.clients import ANSWER, CLIENTS, Client
 from real_clients.seen import AFTER_OUTPUT, BEFORE_OUTPUT, Seen, faults_before, path_of, relayed
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
-pytestmark = [pytest.mark.agents]
+pytestmark = [pytest.mark.slow, pytest.mark.agents, pytest.mark.usefixtures("agent")]
 
 LOST = {"rst": "reset@headers", "fin": "truncated@prelude", "clean_end": "unfinished@prelude"}
 """How the relay's log names each of the cuts."""
@@ -26,11 +26,6 @@ def of_each(clients: tuple[Client, ...]) -> pytest.MarkDecorator:
 
 def of_faults(faults: tuple[Fault, ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("fault", faults, ids=[f"{fault.kind}@{fault.at}" for fault in faults])
-
-
-@pytest.fixture(autouse=True)
-def installed(client: Client) -> None:
-    running.demand(client)
 
 
 @of_each(CLIENTS)

@@ -21,10 +21,10 @@ from unbroken.relay.app import Relay
 from unbroken.relay.server import listen, make_server, origin_of
 from unbroken.relay.settings import Settings, UpstreamSettings
 from unbroken.relay.telemetry import AccessLog
+from waiting import PATIENCE, poll
 from wire.servers import RawServer, Script
 
-PATIENCE = 10.0
-"""Seconds after which a test that waits has failed."""
+__all__ = ["PATIENCE", "poll"]
 
 T = TypeVar("T")
 Fields = Sequence[tuple[str, str]]
@@ -77,6 +77,11 @@ class Served:
     def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine on the relay's event loop."""
         return asyncio.run_coroutine_threadsafe(make(), self._loop).result(PATIENCE)
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._server.server_state.connections)
 
     def tasks(self) -> int:
         """How many tasks its event loop has."""
@@ -329,15 +334,6 @@ def request(
 def chunked(*pieces: bytes) -> bytes:
     """A body in chunks."""
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces if piece) + b"0\r\n\r\n"
-
-
-def poll(condition: Callable[[], T], seconds: float = PATIENCE) -> T:
-    """Wait until something that nobody announces is true; return what it then is."""
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.001)
-    return result
 
 
 # What the fixtures hand out; see conftest.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import socket
@@ -14,19 +15,24 @@ from typing import Any
 
 import pytest
 
+from pairwise import pairwise
 from relay.asked import ANTHROPIC, CHAT, COMPLETIONS, DIALECTS, GEMINI, Asked
 from relay.conftest import Call, Serve, ServeRaw
 from relay.serving import PATIENCE, Caller, Received, Served, poll, settings_to
+from timing import Control
 from unbroken.core.dialect import Signal
 from unbroken.core.failures import Phase
 from unbroken.core.policy import Policy
 from unbroken.lab import Fault, Kind, Point, ScriptedAnswer, Upstream
 from unbroken.relay.recorder import Outcome, RequestRecord
 from unbroken.relay.settings import UpstreamSettings
-from wire.servers import closed_port, read_head, silence
+from wire.servers import Gate, closed_port, read_head, silence
 
-QUICK = Policy(retries=2, backoff_initial=0.01, backoff_max=0.02, idle_timeout=0.2, settle_timeout=0.2)
+QUICK = Policy(retries=2, backoff_initial=0.01, backoff_max=0.02, settle_timeout=0.2)
 """Limits that no healthy exchange of a test reaches, and waits that cost no time."""
+
+IMPATIENT = dataclasses.replace(QUICK, idle_timeout=0.2)
+"""Where silence is what goes wrong."""
 
 SHORT = 0.05
 """Seconds between heartbeats where some are awaited."""
@@ -59,34 +65,38 @@ PRELUDE, OUTPUT, SETTLED = POINTS[:4], POINTS[4:6], POINTS[6:]
 SILENT: tuple[Point, ...] = ("before_headers", "after_role", "after_token", "after_finish")
 """Where a stall is awaited, which takes a while."""
 FAULTS = [
-    pytest.param(kind, at, id=f"{kind}-{at}")
+    (kind, at)
     for kind in KINDS
     for at in (SILENT if kind == "stall" else POINTS)
     if at != "before_headers" or kind in ("rst", "fin", "stall")
 ]
+OTHERS = [(asked, *fault) for asked in DIALECTS if asked is not CHAT for fault in FAULTS]
+every_fault = pytest.mark.parametrize(
+    ("asked", "kind", "at"), [*((CHAT, *fault) for fault in FAULTS), *pairwise(OTHERS)], ids=str
+)
+"""In full for one dialect. In the others the relay does the same things, and only says them in other words."""
 
 
 class Room:
-    """One relay for many tests, each with an upstream of its own."""
+    """A relay for many tests, each with an upstream of its own; and a second one that is soon tired of silence."""
 
-    def __init__(self, served: Served, upstreams: dict[str, UpstreamSettings]) -> None:
+    def __init__(self, served: Served, impatient: Served) -> None:
         self.served = served
-        self._upstreams = upstreams
+        self._impatient = impatient
         self._names = (f"lab{number}" for number in itertools.count())
 
-    def ask(self, upstream: Upstream, asked: Asked, *, streaming: bool) -> Received:
-        name = next(self._names)
-        self._upstreams[name] = UpstreamSettings(name, upstream.url)
+    def ask(self, upstream: Upstream, asked: Asked, *, streaming: bool, kind: Kind = "rst") -> Received:
+        name, served = next(self._names), self._impatient if kind == "stall" else self.served
+        served.settings.upstreams[name] = UpstreamSettings(name, upstream.url)  # type: ignore[index]  # a dict, in truth
         path, body = asked.request(streaming=streaming)
-        with Caller(self.served.port) as caller:
+        with Caller(served.port) as caller:
             return caller.ask_json(f"/{name}{path}", body)
 
 
 @pytest.fixture(scope="module")
 def room() -> Iterator[Room]:
-    upstreams: dict[str, UpstreamSettings] = {}
-    with Served(settings_to(upstreams, policy=QUICK)) as served:
-        yield Room(served, served.settings.upstreams)  # type: ignore[arg-type]
+    with Served(settings_to({}, policy=QUICK)) as served, Served(settings_to({}, policy=IMPATIENT)) as impatient:
+        yield Room(served, impatient)
 
 
 def is_whole(answer: Received, upstream: Upstream, *, requests: int) -> None:
@@ -119,11 +129,11 @@ def is_malformed(answer: Received, upstream: Upstream, asked: Asked) -> None:
     assert len(upstream.requests) == 1
 
 
-@pytest.mark.parametrize(("kind", "at"), FAULTS)
+@every_fault
 def test_a_fault_in_a_stream(room: Room, asked: Asked, kind: Kind, at: Point) -> None:
     before = at in PRELUDE or (asked is COMPLETIONS and at == "after_reasoning")  # which has no reasoning
     with Upstream(faults=[Fault(kind, at)]) as upstream:
-        answer = room.ask(upstream, asked, streaming=True)
+        answer = room.ask(upstream, asked, streaming=True, kind=kind)
         if kind == "malformed" and before:
             is_malformed(answer, upstream, asked)
         elif kind in ("malformed", "error_event") and not before:
@@ -136,11 +146,11 @@ def test_a_fault_in_a_stream(room: Room, asked: Asked, kind: Kind, at: Point) ->
             is_cut(answer, upstream, asked)
 
 
-@pytest.mark.parametrize(("kind", "at"), FAULTS)
+@every_fault
 def test_a_fault_in_an_answer_in_one_piece(room: Room, asked: Asked, kind: Kind, at: Point) -> None:
     """Nothing of it is shown before it is whole, so all of it can be asked for again."""
     with Upstream(faults=[Fault(kind, at)]) as upstream:
-        answer = room.ask(upstream, asked, streaming=False)
+        answer = room.ask(upstream, asked, streaming=False, kind=kind)
         is_whole(answer, upstream, requests=1 if kind == "clean_end" and at in SETTLED else 2)
         assert json.loads(answer.body)
         assert answer.value("content-type") == "application/json"
@@ -221,61 +231,117 @@ class TestAFinalFailure:
 # Heartbeats
 
 
-@pytest.mark.flaky(reruns=2)  # they race with the upstream's own silence
+NOTHING, HEAD, FIRST_EVENT, TOKEN = b"", rb"\r\n\r\n", rb"\n\n\r\n", rb"Hello.*?\n\n\r\n"
+"""After what an upstream falls silent."""
+
+Held = Callable[[Upstream, bytes], tuple[Gate, str]]
+
+
+def wait_for_heartbeats(served: Served, count: int, *, attempt: int = 1) -> int:
+    """Wait until the one turn that runs has sent so many, in this attempt or later; return how many there are."""
+
+    def sent() -> int:
+        turns = [turn for turn in running(served) if len(turn.attempts) >= attempt and turn.heartbeats >= count]
+        return turns[0].heartbeats if turns else 0
+
+    return poll(sent)
+
+
 class TestHeartbeats:
+    @pytest.fixture
+    def held(self, serve_raw: ServeRaw) -> Held:
+        """Puts a gate before an upstream, which is silent until the test opens it; tells its base URL too."""
+
+        def hold(upstream: Upstream, after: bytes) -> tuple[Gate, str]:
+            gate = Gate(upstream.port, after)
+            return gate, f"{serve_raw(gate).url}/v1"
+
+        return hold
+
     @pytest.mark.parametrize("asked", STREAMED, ids=str)
-    def test_are_sent_while_the_model_thinks(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:
-        upstream = stack.enter_context(Upstream(answer=ScriptedAnswer(think=0.25, think_at="after_role")))
-        served = serve(upstream.url, heartbeat=SHORT)
-        answer = ask(call(served), asked)
+    def test_are_sent_while_the_model_thinks(
+        self, serve: Serve, call: Call, lab: Upstream, held: Held, asked: Asked
+    ) -> None:
+        gate, url = held(lab, HEAD if asked is COMPLETIONS else FIRST_EVENT)  # the first event of that one is output
+        served = serve(url, heartbeat=SHORT)
+        began = time.monotonic()
+        asked.begin(caller := call(served))
+        wait_for_heartbeats(served, 2)
+        gate.open()
+        answer = caller.answer()
         beat = asked.dialect.heartbeat
         beats = answer.body.count(beat)
         assert answer.whole
-        assert answer.body == beat * beats + upstream.requests[0].sent
-        assert 2 <= beats <= 5
+        assert answer.body == beat * beats + lab.requests[0].sent
+        assert 2 <= beats <= (time.monotonic() - began) / SHORT
         assert answer.value("content-type") == "text/event-stream; charset=utf-8"
         assert (answer.value("x-unbroken-replays"), answer.value("x-request-id")) == (None, None)
         assert answer.value("x-unbroken-turn") == served.entry()["id"]
         assert served.entry()["heartbeats"] == beats
 
     @pytest.mark.parametrize("asked", [CHAT, ANTHROPIC], ids=str)
-    def test_are_sent_between_tokens_too(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:
-        upstream = stack.enter_context(Upstream(faults=[Fault("pause", "after_token", seconds=0.2)]))
-        served = serve(upstream.url, heartbeat=SHORT)
-        answer = ask(call(served), asked)
+    def test_are_sent_between_tokens_too(
+        self, serve: Serve, call: Call, lab: Upstream, held: Held, asked: Asked
+    ) -> None:
+        gate, url = held(lab, TOKEN)
+        served = serve(url, heartbeat=SHORT)
+        asked.begin(caller := call(served))
+        wait_for_heartbeats(served, 2)
+        gate.open()
+        answer = caller.answer()
         beat = asked.dialect.heartbeat
-        assert answer.body.replace(beat, b"") == upstream.requests[0].sent
+        assert answer.body.replace(beat, b"") == lab.requests[0].sent
         assert answer.body.count(beat) >= 2
         assert not answer.body.startswith(beat)
         assert answer.value("x-unbroken-replays") == "0"
 
     @pytest.mark.parametrize("asked", STREAMED, ids=str)
-    def test_keep_one_stream_over_a_cut_and_a_replay(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked):
-        faults = [Fault("rst", "after_headers", seconds=0.2), Fault("pause", "after_headers", seconds=0.2)]
-        upstream = stack.enter_context(Upstream(faults=faults))
-        served = serve(upstream.url, heartbeat=SHORT)
-        answer = ask(call(served), asked)
+    def test_keep_one_stream_over_a_cut_and_a_replay(
+        self, serve: Serve, call: Call, stack: ExitStack, held: Held, asked: Asked
+    ) -> None:
+        upstream = stack.enter_context(Upstream(faults=[Fault("rst", "after_headers")]))
+        gate, url = held(upstream, HEAD)
+        served = serve(url, heartbeat=SHORT)
+        asked.begin(caller := call(served))
+        before = wait_for_heartbeats(served, 1)
+        gate.open()
+        wait_for_heartbeats(served, before + 2, attempt=2)
+        gate.open()
+        answer = caller.answer()
         assert (answer.status, answer.whole) == (200, True)
         assert answer.body.replace(asked.dialect.heartbeat, b"") == upstream.requests[1].sent
         entry = served.entry()
         assert (entry["outcome"], entry["attempts"], entry["lost"]) == ("answered", 2, ["reset@prelude"])
 
     @pytest.mark.parametrize("asked", [CHAT, ANTHROPIC], ids=str)
-    def test_make_a_final_failure_an_event(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:
-        upstream = stack.enter_context(Upstream(faults=[Fault("rst", "after_headers", seconds=0.2)]))
-        served = serve(upstream.url, heartbeat=SHORT, policy=Policy(replays=0))
-        answer = ask(call(served), asked)
+    def test_make_a_final_failure_an_event(
+        self, serve: Serve, call: Call, stack: ExitStack, held: Held, asked: Asked
+    ) -> None:
+        upstream = stack.enter_context(Upstream(faults=[Fault("rst", "after_headers")]))
+        gate, url = held(upstream, HEAD)
+        served = serve(url, heartbeat=SHORT, policy=Policy(replays=0))
+        asked.begin(caller := call(served))
+        wait_for_heartbeats(served, 1)
+        gate.open()
+        answer = caller.answer()
         assert (answer.status, answer.whole) == (200, False)
         [error] = asked.errors(answer.body)
         assert "before any output" in error.message
         assert served.entry()["outcome"] == "lost"
 
     @pytest.mark.parametrize("asked", [CHAT, ANTHROPIC], ids=str)
-    def test_make_a_late_429_an_event(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:
+    def test_make_a_late_429_an_event(
+        self, serve: Serve, call: Call, stack: ExitStack, held: Held, asked: Asked
+    ) -> None:
         refused = Fault("status", "before_headers", status=429, headers={"retry-after": "90"})
-        upstream = stack.enter_context(Upstream(faults=[Fault("rst", "after_headers", seconds=0.2), refused]))
-        served = serve(upstream.url, heartbeat=SHORT)
-        answer = ask(call(served), asked)
+        upstream = stack.enter_context(Upstream(faults=[Fault("rst", "after_headers"), refused]))
+        gate, url = held(upstream, HEAD)
+        served = serve(url, heartbeat=SHORT)
+        asked.begin(caller := call(served))
+        wait_for_heartbeats(served, 1)
+        gate.open()
+        gate.open()
+        answer = caller.answer()
         assert (answer.status, answer.whole) == (200, False)
         [error] = asked.errors(answer.body)
         assert error.message == asked.dialect.read_error(429, upstream.requests[1].sent).message
@@ -291,13 +357,17 @@ class TestHeartbeats:
 
     @pytest.mark.parametrize("asked", [CHAT, ANTHROPIC], ids=str)
     def test_come_before_the_headers_where_that_is_wanted(
-        self, serve: Serve, call: Call, stack: ExitStack, asked: Asked
+        self, serve: Serve, call: Call, lab: Upstream, held: Held, asked: Asked
     ) -> None:
-        upstream = stack.enter_context(Upstream(answer=ScriptedAnswer(think=0.2, think_at="before_headers")))
-        answer = ask(call(serve(upstream.url, heartbeat=SHORT, early_heartbeat=True)), asked)
+        gate, url = held(lab, NOTHING)
+        served = serve(url, heartbeat=SHORT, early_heartbeat=True)
+        asked.begin(caller := call(served))
+        wait_for_heartbeats(served, 2)
+        gate.open()
+        answer = caller.answer()
         beat = asked.dialect.heartbeat
         assert answer.body.startswith(beat * 2)
-        assert answer.body.replace(beat, b"") == upstream.requests[0].sent
+        assert answer.body.replace(beat, b"") == lab.requests[0].sent
 
     @pytest.mark.parametrize("early", [True, False])
     def test_are_not_for_gemini(self, serve: Serve, call: Call, stack: ExitStack, early: bool) -> None:
@@ -338,19 +408,19 @@ def reset(caller: Caller) -> None:
     caller.close()
 
 
-@pytest.mark.flaky(reruns=2)  # a contract in milliseconds, on a machine that others load too
+@pytest.mark.timing
 class TestAClientThatLeaves:
-    LIMIT = 0.1
-
-    def ended_in_time(self, upstream: Upstream, since: float) -> None:
+    def ended_in_time(self, upstream: Upstream, since: float, promptly: Control) -> None:
         request = upstream.requests[-1]
         assert upstream.wait_for(lambda: request.gone_at or request.done_at, PATIENCE)
         assert request.gone_at is not None
-        assert request.gone_at - since < self.LIMIT
+        promptly(since, request.gone_at)
 
     @pytest.mark.parametrize("leave", [close, reset])
     @pytest.mark.parametrize("phase", STALLED)
-    def test_ends_the_upstreams_request(self, serve: Serve, call: Call, stack: ExitStack, phase: str, leave) -> None:
+    def test_ends_the_upstreams_request(
+        self, serve: Serve, call: Call, stack: ExitStack, phase: str, leave, promptly: Control
+    ) -> None:
         where, has_come_to = STALLED[phase]
         upstream = stack.enter_context(Upstream(faults=[Fault("stall", **where)]))
         served = serve(upstream.url, policy=Policy(settle_timeout=60))
@@ -361,12 +431,12 @@ class TestAClientThatLeaves:
             caller.until(HEARD[phase])
         since = time.monotonic()
         leave(caller)
-        self.ended_in_time(upstream, since)
+        self.ended_in_time(upstream, since, promptly)
         # Who has heard how the answer ended, has all of it.
         assert served.entry()["outcome"] == ("answered" if phase == "after settling" else "left")
         assert len(upstream.requests) == 1
 
-    def test_in_any_dialect(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked) -> None:
+    def test_in_any_dialect(self, serve: Serve, call: Call, stack: ExitStack, asked: Asked, promptly: Control) -> None:
         upstream = stack.enter_context(Upstream(faults=[Fault("stall", "after_role")] * 2))
         served = serve(upstream.url)
         for streaming in (True, False):
@@ -376,9 +446,9 @@ class TestAClientThatLeaves:
             assert upstream.wait_for(lambda: len(upstream.requests) == count and upstream.requests[-1].head_sent, 5)  # noqa: B023
             since = time.monotonic()
             caller.close()
-            self.ended_in_time(upstream, since)
+            self.ended_in_time(upstream, since, promptly)
 
-    def test_after_heartbeats(self, serve: Serve, call: Call, stack: ExitStack) -> None:
+    def test_after_heartbeats(self, serve: Serve, call: Call, stack: ExitStack, promptly: Control) -> None:
         upstream = stack.enter_context(Upstream(faults=[Fault("stall", "after_role")]))
         served = serve(upstream.url, heartbeat=SHORT)
         caller = call(served)
@@ -386,12 +456,12 @@ class TestAClientThatLeaves:
         caller.until(CHAT.dialect.heartbeat)
         since = time.monotonic()
         caller.close()
-        self.ended_in_time(upstream, since)
+        self.ended_in_time(upstream, since, promptly)
         entry = served.entry()
         assert (entry["outcome"], entry["status"]) == ("left", 200)
         assert entry["heartbeats"] >= 1
 
-    def test_during_a_wait(self, serve: Serve, call: Call, stack: ExitStack) -> None:
+    def test_during_a_wait(self, serve: Serve, call: Call, stack: ExitStack, promptly: Control) -> None:
         busy = Fault("status", "before_headers", status=503, headers={"retry-after": "30"})
         upstream = stack.enter_context(Upstream(faults=[busy]))
         served = serve(upstream.url)
@@ -401,11 +471,13 @@ class TestAClientThatLeaves:
         since = time.monotonic()
         caller.close()
         assert served.entry()["outcome"] == "left"
-        assert time.monotonic() - since < self.LIMIT
+        promptly(since)
         assert len(upstream.requests) == 1
         assert served.entry()["lost"] == ["busy@headers", "cancelled@connect"]
 
-    def test_without_having_read_a_thing(self, serve: Serve, call: Call, serve_raw: ServeRaw) -> None:
+    def test_without_having_read_a_thing(
+        self, serve: Serve, call: Call, serve_raw: ServeRaw, promptly: Control
+    ) -> None:
         flood = Flood()
         upstream = serve_raw(flood)
         caller = call(serve(f"{upstream.url}/v1"), small=True)
@@ -413,7 +485,7 @@ class TestAClientThatLeaves:
         flood.wait_until_held_up()
         since = time.monotonic()
         reset(caller)
-        assert upstream.wait_until_gone() - since < self.LIMIT
+        promptly(since, upstream.wait_until_gone())
 
 
 def running(served: Served) -> list[RequestRecord]:
@@ -542,7 +614,6 @@ def test_a_turn_is_recorded_while_it_runs(serve: Serve, call: Call, stack: ExitS
     assert (lost.failure, lost.phase, speaks.failure, speaks.phase) == ("reset", Phase.PRELUDE, None, Phase.OUTPUT)
     assert 0 < speaks.headers_after <= speaks.output_after <= speaks.elapsed
     assert lost.elapsed <= speaks.after <= turn.elapsed
-    assert turn.first_output == speaks.after + speaks.output_after
     caller.close()
     served.entry()
     assert running(served) == []

@@ -23,7 +23,7 @@ try:
 except ImportError:
     sync_playwright = None
 
-pytestmark = pytest.mark.xdist_group("chromium")
+pytestmark = pytest.mark.slow
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

@@ -16,13 +16,13 @@ import pytest
 import trustme
 
 from relay.serving import Call, Caller, RunRelay, Serve, Served, ServeRaw, chunked, request
+from timing import Control
 from unbroken.core.policy import Policy
 from unbroken.lab import Fault, Upstream
 from unbroken.relay.settings import UpstreamSettings
 from wire.servers import RawServer, Script, closed_port, read_head, reset, saying, silence
 
 OK = b"HTTP/1.1 200 OK\r\n"
-PROMPTLY = 0.1
 
 SANDBOX = [("x-content-type-options", "nosniff"), ("content-security-policy", "sandbox")]
 """What every forwarded response has."""
@@ -372,10 +372,10 @@ class TestHttp2:
         assert answer.body
         assert relay.entry()["outcome"] == "cut"
 
-    @pytest.mark.flaky(reruns=2)  # milliseconds, on a machine that others load too
+    @pytest.mark.timing
     @pytest.mark.parametrize("at", ["before_headers", "after_token"])
     def test_a_client_that_leaves_ends_the_upstreams_work(
-        self, start: Callable[..., tuple[Upstream, Served]], call: Call, at: str
+        self, start: Callable[..., tuple[Upstream, Served]], call: Call, at: str, promptly: Control
     ) -> None:
         lab, relay = start(Fault("stall", at))
         client = call(relay)
@@ -386,7 +386,7 @@ class TestHttp2:
         left = time.monotonic()
         client.close()
         assert lab.wait_for(lambda: lab.requests[0].gone, 5)
-        assert (lab.requests[0].gone_at or 0) - left < PROMPTLY
+        promptly(left, lab.requests[0].gone_at)
 
 
 class Leaving:
@@ -401,13 +401,13 @@ class Leaving:
         reset(client.sock)
 
 
-@pytest.mark.flaky(reruns=2)  # milliseconds, on a machine that others load too
+@pytest.mark.timing
 @pytest.mark.parametrize("leave", [Leaving.close, Leaving.reset])
 class TestLeaving:
     """The client goes away: the upstream is not to work for nobody."""
 
     def test_during_its_upload(
-        self, serve: Serve, serve_raw: ServeRaw, call: Call, leave: Callable[[Caller], None]
+        self, serve: Serve, serve_raw: ServeRaw, call: Call, leave: Callable[[Caller], None], promptly: Control
     ) -> None:
         got = threading.Event()
 
@@ -419,11 +419,17 @@ class TestLeaving:
             silence(sock)
 
         self.assert_prompt(
-            serve, serve_raw(script), call, got, leave, request("PUT", "/v1/files", [("Content-Length", "9")], b"x")
+            promptly,
+            serve,
+            serve_raw(script),
+            call,
+            got,
+            leave,
+            request("PUT", "/v1/files", [("Content-Length", "9")], b"x"),
         )
 
     def test_during_an_upload_in_chunks(
-        self, serve: Serve, serve_raw: ServeRaw, call: Call, leave: Callable[[Caller], None]
+        self, serve: Serve, serve_raw: ServeRaw, call: Call, leave: Callable[[Caller], None], promptly: Control
     ) -> None:
         got = threading.Event()
 
@@ -433,11 +439,18 @@ class TestLeaving:
             silence(sock)
 
         sent = request("PUT", "/v1/files", [("Transfer-Encoding", "chunked")], b"1\r\nx\r\n")
-        self.assert_prompt(serve, serve_raw(script), call, got, leave, sent)
+        self.assert_prompt(promptly, serve, serve_raw(script), call, got, leave, sent)
 
     @pytest.mark.parametrize(("target", "body"), [("/v1/x", b""), ("/v1/x", b"abc"), ("/v1/chat/completions", b"abc")])
     def test_before_the_response(
-        self, serve: Serve, serve_raw: ServeRaw, call: Call, leave: Callable[[Caller], None], target: str, body: bytes
+        self,
+        serve: Serve,
+        serve_raw: ServeRaw,
+        call: Call,
+        leave: Callable[[Caller], None],
+        target: str,
+        body: bytes,
+        promptly: Control,
     ) -> None:
         got = threading.Event()
 
@@ -448,10 +461,10 @@ class TestLeaving:
             got.set()
             silence(sock)
 
-        self.assert_prompt(serve, serve_raw(script), call, got, leave, request("POST", target, body=body))
+        self.assert_prompt(promptly, serve, serve_raw(script), call, got, leave, request("POST", target, body=body))
 
     def test_during_its_download(
-        self, serve: Serve, serve_raw: ServeRaw, call: Call, leave: Callable[[Caller], None]
+        self, serve: Serve, serve_raw: ServeRaw, call: Call, leave: Callable[[Caller], None], promptly: Control
     ) -> None:
         got = threading.Event()
 
@@ -461,10 +474,10 @@ class TestLeaving:
             got.set()
             silence(sock)
 
-        self.assert_prompt(serve, serve_raw(script), call, got, leave, request("GET", "/v1/x"), until=b"x")
+        self.assert_prompt(promptly, serve, serve_raw(script), call, got, leave, request("GET", "/v1/x"), until=b"x")
 
     def test_while_it_does_not_read(
-        self, serve: Serve, serve_raw: ServeRaw, call: Call, leave: Callable[[Caller], None]
+        self, serve: Serve, serve_raw: ServeRaw, call: Call, leave: Callable[[Caller], None], promptly: Control
     ) -> None:
         full = threading.Event()
 
@@ -481,10 +494,11 @@ class TestLeaving:
             while True:
                 sock.sendall(block)
 
-        self.assert_prompt(serve, serve_raw(script), call, full, leave, request("GET", "/v1/x"))
+        self.assert_prompt(promptly, serve, serve_raw(script), call, full, leave, request("GET", "/v1/x"))
 
     @staticmethod
     def assert_prompt(
+        promptly: Control,
         serve: Serve,
         upstream: RawServer,
         call: Call,
@@ -500,7 +514,7 @@ class TestLeaving:
         client.until(until)
         before = time.monotonic()
         leave(client)
-        assert upstream.wait_until_gone() - before < PROMPTLY
+        promptly(before, upstream.wait_until_gone())
         assert relay.entry()["outcome"] == "left"
 
 

@@ -18,6 +18,7 @@ import time
 import pytest
 
 from relay.serving import Call, Caller, Received, RunRelay, Serve, Served, ServeRaw, chunked, poll, request, settings_to
+from timing import Control
 from unbroken.errors import UsageError
 from unbroken.lab import Upstream as Lab
 from unbroken.relay.app import Relay
@@ -25,7 +26,6 @@ from unbroken.relay.asgi import Broken
 from unbroken.relay.server import _is_defect, listen, make_server, origin_of
 from wire.servers import RawServer, read_head, silence
 
-PROMPTLY = 0.1
 HEAD = b"POST /v1/x HTTP/1.1\r\nHost: localhost\r\n"
 GET = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHAT = "/v1/chat/completions"
@@ -260,9 +260,9 @@ class TestOneAfterTheOther:
         assert answers == [f"Unknown request URL: PUT /v1/{number}." for number in range(1, 6)]
         assert [len(request.body) for request in lab.requests] == [1000, 2000, 3000, 4000, 5000]
 
-    @pytest.mark.flaky(reruns=2)  # milliseconds, on a machine that others load too
+    @pytest.mark.timing
     def test_a_client_that_has_asked_again_already_is_seen_to_leave(
-        self, serve: Serve, serve_raw: ServeRaw, call: Call
+        self, serve: Serve, serve_raw: ServeRaw, call: Call, promptly: Control
     ) -> None:
         asked = threading.Event()
 
@@ -279,7 +279,7 @@ class TestOneAfterTheOther:
         client.send(GET[:5])
         left = time.monotonic()
         client.close()
-        assert upstream.wait_until_gone() - left < PROMPTLY
+        promptly(left, upstream.wait_until_gone())
 
     def test_an_answer_that_comes_early_is_heard_while_the_request_still_comes(
         self, serve: Serve, lab: Lab, call: Call
@@ -349,8 +349,10 @@ class TestStopping:
         assert client.rest().endswith(b"0\r\n\r\n")
         assert relay.join() - began < 2
 
-    @pytest.mark.flaky(reruns=2)  # a time, on a machine that others load too
-    def test_what_does_not_finish_in_time_is_told_and_cut(self, serve: Serve, serve_raw: ServeRaw, call: Call) -> None:
+    @pytest.mark.timing
+    def test_what_does_not_finish_in_time_is_told_and_cut(
+        self, serve: Serve, serve_raw: ServeRaw, call: Call, promptly: Control
+    ) -> None:
         upstream = serve_raw(Speaker())
         relay = serve(upstream.url, grace=0.1)
         turn, passed = call(relay), call(relay)
@@ -363,7 +365,7 @@ class TestStopping:
         assert end == b""  # and no last chunk
         assert not passed.rest().endswith(b"0\r\n\r\n")
         upstream.wait_until_gone()
-        assert relay.join() - stopped < 1
+        promptly(stopped, relay.join(), within=1)
         assert [entry["outcome"] for entry in relay.entries] == ["stopped", "stopped"]
 
     @pytest.mark.parametrize("target", [CHAT, "/v1/elsewhere"])
@@ -436,16 +438,25 @@ class TestSignals:
         assert "POST /v1/chat/completions · 200 answered" in ended.err
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-    @pytest.mark.flaky(reruns=2)  # a time, on a machine that others load too
+    @pytest.mark.timing
     def test_the_second_one_ends_it_at_once(
-        self, run_relay: RunRelay, upstream: RawServer, speaker: Speaker, call: Call, number: signal.Signals, code: int
+        self,
+        run_relay: RunRelay,
+        upstream: RawServer,
+        speaker: Speaker,
+        call: Call,
+        number: signal.Signals,
+        code: int,
+        promptly: Control,
     ) -> None:
         program, port = run_relay("--upstream", f"lab={upstream.url}/v1")
         client = call(port)
         speaker.begin(client)
         program.send(number)
         poll(lambda: refuses(port))
-        assert program.signal(number) < 0.25
+        again = time.monotonic()
+        program.signal(number)
+        promptly(again, within=0.25)
         assert program.end().code == code
         assert not client.rest().endswith(b"0\r\n\r\n")
         upstream.wait_until_gone()

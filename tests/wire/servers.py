@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import select
 import socket
 import ssl
 import struct
@@ -12,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from waiting import poll
 
 Script = Callable[[socket.socket], None]
 """What is done to an accepted connection; it is closed after it."""
@@ -157,6 +161,50 @@ def relaying_to(port: int) -> Script:
     return script
 
 
+class Gate:
+    """A script that passes bytes to a port of this machine, and back to a place; there it waits until it is opened.
+
+    Args:
+        port: where the bytes go.
+        after: the place, as a pattern of what comes back: the first match, and what precedes it, do not wait.
+    """
+
+    def __init__(self, port: int, after: bytes = b"") -> None:
+        self._port = port
+        self._after = re.compile(after, re.DOTALL)
+        self._opened = threading.Semaphore(0)
+
+    def open(self) -> None:
+        """Let one connection through."""
+        self._opened.release()
+
+    def __call__(self, sock: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", self._port)) as target:
+            held, passing = b"", False
+            while True:
+                readable, _, _ = select.select([sock, target], [], [])
+                if sock in readable:
+                    if not (asked := sock.recv(65536)):
+                        return
+                    target.sendall(asked)
+                if target in readable:
+                    try:
+                        said = target.recv(65536)
+                    except ConnectionResetError:
+                        reset(sock)
+                        return
+                    held += said
+                    if not passing and (place := self._after.search(held)):
+                        sock.sendall(held[: place.end()])
+                        assert self._opened.acquire(timeout=2 * TIMEOUT)
+                        held, passing = held[place.end() :], True
+                    if passing:
+                        sock.sendall(held)
+                        held = b""
+                    if not said:
+                        return
+
+
 @contextmanager
 def black_hole() -> Iterator[int]:
     """The port of a server that drops every SYN, because its queue is full."""
@@ -187,19 +235,13 @@ def closed_port() -> int:
 
 def wait_until_no_connecting(port: int) -> float:
     """Wait until no socket of this machine is connecting to ``port`` any more; return when that was seen."""
-    deadline = time.monotonic() + TIMEOUT
-    while _is_connecting(port):
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    poll(lambda: not _is_connecting(port))
     return time.monotonic()
 
 
 def wait_until_connecting(port: int) -> None:
     """Wait until a socket of this machine is connecting to ``port``."""
-    deadline = time.monotonic() + TIMEOUT
-    while not _is_connecting(port):
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    poll(lambda: _is_connecting(port))
 
 
 def _is_connecting(port: int) -> bool:
