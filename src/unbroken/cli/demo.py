@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from unbroken.cli.terminal import harmless
 from unbroken.client import Client
 from unbroken.core.events import Text
 from unbroken.drivers.notices import describe
@@ -193,7 +194,7 @@ def side_by_side(outcomes: list[DemoOutcome], width: int) -> str:
         ["" for _ in outcomes],
         [outcome.timeline for outcome in outcomes],
     ]
-    return "\n".join(_row(cells, column) for cells in rows)
+    return "\n".join(_row([harmless(cell) for cell in cells], column) for cells in rows)
 
 
 def _row(cells: list[str], column: int) -> str:

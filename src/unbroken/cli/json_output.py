@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import msgspec
 
 from unbroken.cli.render import Renderer
+from unbroken.cli.terminal import HIDDEN, is_tty
 from unbroken.client.synchronous import TurnStream
 from unbroken.core.actions import RetryEvent
 from unbroken.core.events import TypedEvent, Usage
@@ -71,11 +73,17 @@ class JsonLinesRenderer(Renderer):
 
 
 def encoded(value: Any) -> bytes:
-    """Encode one line of JSON. Half of a surrogate pair, which UTF-8 cannot encode, is written as its escape."""
+    """Encode one line of JSON.
+
+    What UTF-8 cannot encode (half of a surrogate pair), and on a terminal what could control it, is written as escapes.
+    """
     try:
-        return msgspec.json.encode(value) + b"\n"
+        line = msgspec.json.encode(value) + b"\n"
     except UnicodeEncodeError:
         return json.dumps(msgspec.to_builtins(value)).encode() + b"\n"
+    if is_tty(sys.stdout):
+        return HIDDEN.sub(lambda found: json.dumps(found[0])[1:-1], line.decode()).encode()
+    return line
 
 
 def _ending(turn: TurnStream) -> dict[str, Any]:

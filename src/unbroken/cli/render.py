@@ -11,7 +11,7 @@ from unbroken.cli.exits import OutputError
 from unbroken.cli.live import LiveLine
 from unbroken.cli.messages import attempt_line, footer, remarks
 from unbroken.cli.output import Output
-from unbroken.cli.terminal import dimmed, harmless, is_terminal, say, show
+from unbroken.cli.terminal import HarmlessText, dimmed, harmless, is_terminal, is_tty, say, show
 from unbroken.client.synchronous import TurnStream
 from unbroken.core.actions import RetryEvent
 from unbroken.core.events import Reasoning, Refusal, Text, TypedEvent
@@ -113,7 +113,8 @@ class TextRenderer(Renderer):
         super().__init__(**options)
         self._last = "\n"
         self._reasoned = ""
-        self._on_terminal = is_terminal(sys.stdout)
+        self._on_terminal = is_tty(sys.stdout)
+        self._harmless_answer, self._harmless_reasoning = HarmlessText(), HarmlessText()
 
     def event(self, event: TypedEvent) -> None:
         """See :meth:`Renderer.event`."""
@@ -149,18 +150,19 @@ class TextRenderer(Renderer):
 
     def _answer(self, text: str) -> None:
         self._last = text[-1:] or self._last
-        shown = harmless(text) if self._on_terminal else text
+        shown = self._harmless_answer.add(text) if self._on_terminal else text
         self._write(shown.encode(self._stdout.encoding, "backslashreplace"))
 
     def _reason(self, text: str) -> None:
         if self._last != "\n" and not self._reasoned and self._on_terminal:
             say("")  # reasoning in the middle of a line: a new line on the terminal, no byte on stdout
-        show(dimmed(harmless(text), sys.stderr))
+        show(dimmed(self._harmless_reasoning.add(text), sys.stderr))
         self._reasoned = text or self._reasoned
 
     def _end_reasoning(self) -> None:
         if self._reasoned:
-            say("" if self._reasoned.endswith("\n") else "\n")
+            rest = self._harmless_reasoning.add("", last=True)
+            say(rest if self._reasoned.endswith("\n") else f"{rest}\n")
             self._reasoned = ""
 
     def _end_lines(self) -> None:

@@ -6,19 +6,50 @@ import contextlib
 import os
 import re
 import sys
+from collections.abc import Iterator
 from typing import TextIO
 
 from unbroken.cli.output import Output
 
-# Line feeds and tabs may stay. A carriage return is dropped without a mark: it may be half of a line end.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_CONTROLS = (
+    r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # line feeds and tabs may stay
+    r"\u2028-\u202e\u2066-\u206f\u061c"  # line separators; directions (Unicode Bidirectional Algorithm, section 2)
+    r"\u200b\u2060-\u2065\ufeff\u180e\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # without width
+    r"\ufff9-\ufffb\U000e0000-\U000e007f"  # annotations; tags, which are text that nobody sees
+)
+"""Characters that change what a terminal does, or how its text reads, or that nobody sees; a class of :mod:`re`."""
+
+_MARKS = "\r\u200e\u200f"
+"""Characters that are dropped without a trace: text has them for good reasons, such as the end of a line."""
+
+_JOINERS = "\u200c\u200d"
+"""ZWNJ and ZWJ: hidden, but needed in many scripts and between emoji."""
+
+_REPLACED = re.compile(f"[{_CONTROLS}]")
+HIDDEN = re.compile(f"[{_CONTROLS}{_MARKS}{_JOINERS}]")
+"""Every character that :func:`harmless` may replace or drop."""
+
+_RUN_OF_JOINERS = re.compile(f"[{_JOINERS}]+")
+_SHAPED = re.compile(
+    r"[\u0600-\u1cff\ua800-\uabff\ufb50-\ufdff\ufe70-\ufefc\U00010a00-\U00011fff\U0001e900-\U0001e95f]"
+)
+"""Characters of scripts whose letters change beside a joiner, Arabic and the scripts of India among them."""
+
+_JOINED = re.compile(r"[^\W\d_]|[\u0300-\u036f\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]")
+"""Letters and emoji, and the marks with which they may end."""
+
 _PLAIN = str.maketrans({"↻": "~", "·": "-", "…": "...", **dict.fromkeys("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "*")})
+
+
+def is_tty(stream: TextIO | None) -> bool:
+    """Return whether a stream leads to a terminal of any kind."""
+    return stream is not None and stream.isatty()
 
 
 def is_terminal(stream: TextIO | None) -> bool:
     """Return whether a stream is a terminal that understands control sequences."""
     unset = "xterm" if "WT_SESSION" in os.environ else "dumb"  # Windows Terminal sets no TERM
-    return stream is not None and stream.isatty() and (os.environ.get("TERM") or unset) != "dumb"
+    return is_tty(stream) and (os.environ.get("TERM") or unset) != "dumb"
 
 
 def dimmed(text: str, stream: TextIO | None) -> str:
@@ -29,8 +60,40 @@ def dimmed(text: str, stream: TextIO | None) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return the text without control characters: a model or a server must not control the terminal."""
-    return _CONTROLS.sub("\ufffd", text).replace("\r", "")
+    """Return the text without characters by which a model or a server could control the terminal or mislead its reader.
+
+    Control characters, bidirectional controls and characters without width become U+FFFD; see "Trojan Source",
+    CVE-2021-42574. Joiners stay where they join letters or emoji.
+    """
+    return HarmlessText().add(text, last=True)
+
+
+class HarmlessText:
+    """A :func:`harmless` for text that comes in pieces. A joiner at the end of a piece waits for the next one."""
+
+    def __init__(self) -> None:
+        self._before = ""
+        self._held = ""
+
+    def add(self, piece: str, *, last: bool = False) -> str:
+        """Return what can be shown of the text now: all of it after the ``last`` piece."""
+        text = self._before + self._held + piece
+        end = len(text) if last else len(text.rstrip(_JOINERS))
+        self._held = text[end:]
+        start, self._before = len(self._before), text[:end][-1:]
+        shown = "".join(_checked_joiners(text[:end], start))
+        return _REPLACED.sub("\ufffd", shown).translate(dict.fromkeys(map(ord, _MARKS)))
+
+
+def _checked_joiners(text: str, start: int) -> Iterator[str]:
+    """Yield the text from ``start`` on, with U+FFFD for joiners that join nothing."""
+    for run in _RUN_OF_JOINERS.finditer(text, start):
+        yield text[start : run.start()]
+        before, after = text[max(0, run.start() - 1) : run.start()], text[run.end() : run.end() + 1]
+        joins = _SHAPED.match(before) or _SHAPED.match(after) or (_JOINED.match(before) and _JOINED.match(after))
+        yield run[0] if joins and len(run[0]) == 1 else "\ufffd" * len(run[0])
+        start = run.end()
+    yield text[start:]
 
 
 def say(text: str) -> None:
