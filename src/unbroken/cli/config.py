@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+import stat
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -134,6 +137,28 @@ def _read(path: Path) -> bytes:
     if len(data) > MAX_FILE:  # /dev/zero has no end
         raise UsageError(f"{path} is longer than {MAX_FILE >> 20} MiB: is it a configuration file?")
     return data
+
+
+def readers_warning(path: Path, config: Mapping[str, Any]) -> str:
+    """Return a warning if the file holds a key or a password and other users may read it; ``""`` if not.
+
+    Windows has no such permissions; a profile's folder is closed to other users there.
+    """
+    tables = (config, config.get("relay", {}), *config.get("upstreams", {}).values())
+    if sys.platform == "win32" or not any(_holds_secret(table) for table in tables):
+        return ""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ""
+    if not stat.S_ISREG(mode) or not mode & (stat.S_IRGRP | stat.S_IROTH):
+        return ""
+    return f"{path} holds a key or a password, and other users can read it; chmod 600 {shlex.quote(str(path))}"
+
+
+def _holds_secret(table: Mapping[str, Any]) -> bool:
+    credentials, at, _ = table.get("proxy", "").rpartition("@")
+    return bool(table.get("api_key") or (at and ":" in credentials.rpartition("/")[2]))
 
 
 def _check(path: Path, config: Mapping[str, Any]) -> None:

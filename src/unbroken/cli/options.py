@@ -9,12 +9,15 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from unbroken.cli.config import config_path, read_config
+from unbroken.cli.config import config_path, read_config, readers_warning
 
 _YEAR = 365 * 24 * 3600.0
 
 _COLUMN = 26
 """Width of the names of most options, so that the sections of the help line up."""
+
+_WARNING = "unbroken.readers_warning"
+"""Key of click's ``Context.meta``."""
 
 _RANKS = {ParameterSource.DEFAULT_MAP: 1, ParameterSource.ENVIRONMENT: 2, ParameterSource.COMMANDLINE: 3}
 
@@ -109,7 +112,16 @@ def option(
 
 
 class ConfiguredCommand(click.Command):
-    """A command whose defaults come from the configuration file; environment and flags take precedence."""
+    """A command whose defaults come from the configuration file; environment and flags take precedence.
+
+    Args:
+        warns_itself: whether the command calls :func:`warn_of_readers` itself, because its first line is another one.
+        settings: see :class:`click.Command`.
+    """
+
+    def __init__(self, *args: Any, warns_itself: bool = False, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._warns_itself = warns_itself
 
     def defaults(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the settings of the file that this command uses."""
@@ -118,8 +130,17 @@ class ConfiguredCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the file before the arguments are parsed, except for ``--help`` and shell completion."""
         if not ctx.resilient_parsing and not self._wants_help(ctx, args):
-            ctx.default_map = self.defaults(read_config(config_path()))
+            path = config_path()
+            config = read_config(path)
+            ctx.default_map = self.defaults(config)
+            ctx.meta[_WARNING] = readers_warning(path, config)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, after a warning if others can read the keys of the file."""
+        if not self._warns_itself:
+            warn_of_readers(ctx)
+        return super().invoke(ctx)
 
     def _wants_help(self, ctx: click.Context, args: list[str]) -> bool:
         """Return whether ``--help`` is for this command: it may also be an option of the program to run."""
@@ -140,6 +161,18 @@ class ConfiguredCommand(click.Command):
         for section, records in sections.items():
             with formatter.section(section):
                 formatter.write_dl([(names.ljust(_COLUMN), text) for names, text in records], col_max=_COLUMN)
+
+
+def warn_of_readers(ctx: click.Context) -> None:
+    """Print a warning if other users can read the keys of the configuration file, unless ``--quiet`` was given."""
+    import json
+
+    from unbroken.cli.terminal import harmless, say
+
+    warning = ctx.meta.get(_WARNING)
+    if warning and not ctx.params.get("quiet"):
+        as_json = ctx.params.get("log_format") == "json"  # in which every line is in that format
+        say(json.dumps({"warning": warning}) if as_json else f"unbroken: {harmless(warning)}")
 
 
 def rank(ctx: click.Context, name: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unbroken.cli.options import count, option, port, rank, seconds, size
+from unbroken.cli.options import count, option, port, rank, seconds, size, warn_of_readers
 from unbroken.cli.relay_options import PREFIX, WHERE, RelayCommand, serving_options, settings_from
 from unbroken.cli.upstreams import default_upstream, find_upstreams, parse_upstreams
 from unbroken.errors import UsageError
@@ -24,7 +24,7 @@ _EVERYWHERE = ("0.0.0.0", "::", "")
 """Wildcard addresses to listen on, which are not names of a host."""
 
 
-@click.command("relay", cls=RelayCommand)
+@click.command("relay", cls=RelayCommand, warns_itself=True)
 @serving_options
 @option(WHERE, "--default NAME", "Upstream of /v1/...; by default the first whose key is set here.", prefix=PREFIX)
 @option(
@@ -116,6 +116,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     settings = _settings(ctx, options)
     sock = listen(options["host"], options["port"])
     _introduce(origin_of(sock), settings, options)
+    warn_of_readers(ctx)
     log = {"as_json": options["log_format"] == "json", "quiet": options["quiet"]}
     serve_together(options["workers"], settings, sock, None if options["log_format"] == "none" else log)
 
