@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from unbroken import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _COMMANDS = {
     "run": "Ask a model and stream its answer, whatever the connection does.",
@@ -16,6 +19,7 @@ _COMMANDS = {
     "init": "Write the configuration file.",
     "demo": "Watch a real model's turn survive a cut connection. No key, no network.",
     "lab": "Break connections on purpose: a scripted upstream, a cutting proxy.",
+    "completion": "Print the script with which bash, zsh or fish completes commands and options.",
 }
 
 
@@ -30,6 +34,14 @@ class _Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(f"unbroken.cli.{cmd_name}").command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the name of a command; click would import every command for its help."""
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [CompletionItem(name, help=text) for name, text in _COMMANDS.items() if name.startswith(incomplete)]
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
         """Resolve as click does, but suggest a command for an unknown name."""
