@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,8 +21,6 @@ from unbroken.core.policy import Policy
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from unbroken.lab.speech import MESSAGE
 from unbroken.relay.settings import UpstreamSettings
-
-pytestmark = [pytest.mark.sdks, pytest.mark.xdist_group("sdks")]
 
 SCRIPT = Path(__file__).with_name("ask_with_sdk.py")
 LIMIT = 120
@@ -131,16 +129,32 @@ class Setup:
         return self._relays[kind]
 
 
-@pytest.fixture(scope="module")
-def found() -> Iterator[dict[tuple[str, str], Found]]:
+Matrix = Mapping[tuple[str, str], Found]
+
+
+def run(rows: Sequence[str]) -> Matrix:
     if not matrix.python().exists():
         missing("the SDKs are missing; `make .venv-sdks` installs them")
     with ExitStack() as stack:
         setup = Setup(stack)
-        asked = {sdk: [setup.ask_for(face, case) for face in faces for case in CASES] for sdk, faces in FACES.items()}
+        asked = {sdk: [setup.ask_for(face, case) for face in faces for case in rows] for sdk, faces in FACES.items()}
         with ThreadPoolExecutor() as pool:
             told = [one for part in pool.map(ask_with, asked, asked.values()) for one in part]
-        yield {(one["face"], one["case"]): setup.found(one) for one in told}
+        return {(one["face"], one["case"]): setup.found(one) for one in told}
+
+
+FOUR_ROWS = ("silence in the prelude", "a cut before output", "a cut after output", "a 429")
+"""A row of each kind: heartbeats; a replay; an error in the stream; an error by its status."""
+
+
+@pytest.fixture(scope="module")
+def four_rows() -> Matrix:
+    return run(FOUR_ROWS)
+
+
+@pytest.fixture(scope="module")
+def every_row() -> Matrix:
+    return run(list(CASES))
 
 
 def ask_with(sdk: str, asked: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
@@ -155,27 +169,6 @@ def ask_with(sdk: str, asked: Sequence[Mapping[str, str]]) -> list[dict[str, Any
 
 
 # What is to come of it
-
-SILENT = [case for case in CASES if case.startswith("silence")]
-ENDED_AFTER_OUTPUT = ("a cut after output", "a cut in half an event", "a polite end after output")
-
-
-def beats(face: str) -> bool:
-    """Whether it gets heartbeats."""
-    return "not streamed" not in face and "google" not in face
-
-
-@pytest.mark.parametrize("case", [*SILENT, "a cut before output", "a cut after heartbeats"])
-@pytest.mark.parametrize("face", [face for faces in FACES.values() for face in faces])
-def test_the_whole_answer(found: Mapping[tuple[str, str], Found], face: str, case: str) -> None:
-    got = found[face, case]
-    assert (got.text, got.error) == (TEXT, "")
-    assert (got.requests, got.upstream) == (1, 2 if "cut" in case else 1)
-    if beats(face) and case != "a cut before output":
-        assert got.heartbeats >= 1
-    else:
-        assert got.heartbeats == 0
-
 
 IN_BAND = {
     "openai": "openai.APIError",
@@ -197,8 +190,16 @@ BY_STATUS = {
 }
 """The SDKs' own errors, by how the relay told of it."""
 
-OF_EVERY_FACE = [(sdk, face) for sdk, faces in FACES.items() for face in faces]
-STREAMED = [(sdk, face) for sdk, face in OF_EVERY_FACE if "not streamed" not in face]
+
+def beats(face: str) -> bool:
+    """Whether it gets heartbeats."""
+    return "not streamed" not in face and "google" not in face
+
+
+def is_whole(got: Found, *, upstream: int) -> None:
+    """All of the answer has come, by one request of the SDK's."""
+    assert (got.text, got.error) == (TEXT, "")
+    assert (got.requests, got.upstream) == (1, upstream)
 
 
 def is_error(got: Found, error: str, said: str) -> None:
@@ -208,47 +209,49 @@ def is_error(got: Found, error: str, said: str) -> None:
     assert (got.requests, got.upstream) == (1, 1)
 
 
-@pytest.mark.parametrize("case", ENDED_AFTER_OUTPUT)
-@pytest.mark.parametrize(("sdk", "face"), STREAMED)
-def test_a_cut_after_output(found: Mapping[tuple[str, str], Found], sdk: str, face: str, case: str) -> None:
-    is_error(found[face, case], IN_BAND[sdk], "after output: the answer is not whole")
+def is_as_expected(got: Found, sdk: str, face: str, case: str) -> None:
+    in_time = IN_BAND[sdk] if beats(face) else ""  # where heartbeats have begun the response, there is no status left
+    match case:
+        case "a cut before output":
+            is_whole(got, upstream=2)
+        case "a cut after heartbeats":
+            is_whole(got, upstream=2)
+            assert (got.heartbeats > 0) is beats(face)
+        case _ if case.startswith("silence"):
+            is_whole(got, upstream=1)
+            assert (got.heartbeats > 0) is beats(face)
+        case "a cut after output" | "a cut in half an event" | "a polite end after output" if "not streamed" in face:
+            is_whole(got, upstream=2)  # an answer in one piece has no "after output"
+        case "a cut after output" | "a cut in half an event" | "a polite end after output":
+            is_error(got, IN_BAND[sdk], "after output: the answer is not whole")
+        case "a final cut":
+            is_error(got, BY_STATUS[sdk][502], "before any output: connection reset (no replays allowed)")
+        case "a final cut after heartbeats":
+            is_error(got, in_time or BY_STATUS[sdk][502], "before any output: connection reset")
+        case "a 401" | "a 429":
+            is_error(got, BY_STATUS[sdk][int(case[2:])], MESSAGE)
+        case "a late 429":
+            is_error(got, in_time or BY_STATUS[sdk][429], MESSAGE)
+        case _:
+            raise AssertionError(f"nothing is expected of {case}")
 
 
-@pytest.mark.parametrize("case", ENDED_AFTER_OUTPUT)
-@pytest.mark.parametrize("face", [face for _, face in OF_EVERY_FACE if "not streamed" in face])
-def test_an_answer_in_one_piece_has_no_after_output(
-    found: Mapping[tuple[str, str], Found], face: str, case: str
-) -> None:
-    got = found[face, case]
-    assert (got.text, got.requests, got.upstream) == (TEXT, 1, 2)
+def cells_of(rows: Sequence[str]) -> pytest.MarkDecorator:
+    cells = [
+        pytest.param(sdk, face, case, id=f"{face}-{case}")
+        for sdk, faces in FACES.items()
+        for face in faces
+        for case in rows
+    ]
+    return pytest.mark.parametrize(("sdk", "face", "case"), cells)
 
 
-@pytest.mark.parametrize(("sdk", "face"), OF_EVERY_FACE)
-def test_a_final_failure(found: Mapping[tuple[str, str], Found], sdk: str, face: str) -> None:
-    is_error(
-        found[face, "a final cut"], BY_STATUS[sdk][502], "before any output: connection reset (no replays allowed)"
-    )
+@cells_of(FOUR_ROWS)
+def test_four_rows_through_the_relay(four_rows: Matrix, sdk: str, face: str, case: str) -> None:
+    is_as_expected(four_rows[face, case], sdk, face, case)
 
 
-@pytest.mark.parametrize(("sdk", "face"), OF_EVERY_FACE)
-def test_a_final_failure_after_a_long_silence(found: Mapping[tuple[str, str], Found], sdk: str, face: str) -> None:
-    error = IN_BAND[sdk] if beats(face) else BY_STATUS[sdk][502]
-    is_error(found[face, "a final cut after heartbeats"], error, "before any output: connection reset")
-
-
-@pytest.mark.parametrize("status", [401, 429])
-@pytest.mark.parametrize(("sdk", "face"), OF_EVERY_FACE)
-def test_the_providers_refusal(found: Mapping[tuple[str, str], Found], sdk: str, face: str, status: int) -> None:
-    is_error(found[face, f"a {status}"], BY_STATUS[sdk][status], MESSAGE)
-
-
-@pytest.mark.parametrize(("sdk", "face"), OF_EVERY_FACE)
-def test_the_providers_refusal_after_early_heartbeats(
-    found: Mapping[tuple[str, str], Found], sdk: str, face: str
-) -> None:
-    error = IN_BAND[sdk] if beats(face) else BY_STATUS[sdk][429]
-    is_error(found[face, "a late 429"], error, MESSAGE)
-
-
-def test_every_cell_is_there(found: Mapping[tuple[str, str], Found]) -> None:
-    assert set(found) == {(face, case) for _, face in OF_EVERY_FACE for case in CASES}
+@pytest.mark.slow
+@cells_of(list(CASES))
+def test_every_row_through_the_relay(every_row: Matrix, sdk: str, face: str, case: str) -> None:
+    is_as_expected(every_row[face, case], sdk, face, case)

@@ -8,8 +8,8 @@ from typing import Any
 
 from unbroken.lab import Fault, Kind, Point
 
-IDLE = 0.3
-"""Seconds of silence that Unbroken allows where the case is silence."""
+IDLE = 1.0
+"""Seconds of silence that Unbroken allows where the case is silence; SDKs that load much need half of it."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Ran(NamedTuple):
     requests: int
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ran() -> list[Ran]:
     if not matrix.python().exists():
         missing("the SDKs are missing; `make .venv-sdks` installs them")
@@ -67,7 +67,7 @@ def environment(upstream: Upstream) -> dict[str, str]:
     }
 
 
-@pytest.mark.sdks
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_a_block_of_the_page_survives_a_cut(ran: list[Ran], number: int) -> None:
     said, complaint, requests = ran[number]

@@ -2,46 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from real.parts import missing
 from sdks import matrix
 from sdks.expected import SDKS
 
-pytestmark = [pytest.mark.sdks, pytest.mark.xdist_group("sdks")]
-
-CELLS = [
-    pytest.param(sdk, face, case, id=f"{face}-{case}")
-    for sdk, faces in SDKS.items()
-    for face, cells in faces.items()
-    for case in cells
-]
+FOUR_ROWS = ("nothing goes wrong", "reset after the prelude", "clean end after a token", "429 with Retry-After")
+"""A row of each kind: nothing is lost; a replay; an error; a retry."""
 
 
-@pytest.fixture(scope="session")
-def found() -> matrix.Matrix:
+def cells_of(rows: Sequence[str]) -> pytest.MarkDecorator:
+    cells = [
+        pytest.param(sdk, face, case, id=f"{face}-{case}")
+        for sdk, faces in SDKS.items()
+        for face, cells in faces.items()
+        for case in cells
+        if case in rows
+    ]
+    return pytest.mark.parametrize(("sdk", "face", "case"), cells)
+
+
+def run(rows: Sequence[str]) -> matrix.Matrix:
     if not matrix.python().exists():
         missing("the SDKs are missing; `make .venv-sdks` installs them")
-    return matrix.run()
+    return matrix.run(rows)
 
 
-@pytest.mark.parametrize(("sdk", "face", "case"), CELLS)
-def test_with_unbroken(found: matrix.Matrix, sdk: str, face: str, case: str) -> None:
+@pytest.fixture(scope="module")
+def four_rows() -> matrix.Matrix:
+    return run(FOUR_ROWS)
+
+
+@pytest.fixture(scope="module")
+def every_row() -> matrix.Matrix:
+    return run(matrix.EVERY_ROW)
+
+
+def is_as_expected(found: matrix.Matrix, sdk: str, face: str, case: str) -> None:
     cell = found[sdk]["faces"][face][case]["with"]
     expected = SDKS[sdk][face][case]
     assert (cell["outcome"], cell["requests"]) == expected, cell["error"]
     assert cell["expected"], f"{cell['error']} is no error of the SDK's or of httpx's"
 
 
-def test_every_cell_is_expected(found: matrix.Matrix) -> None:
-    assert {sdk: {face: set(cells) for face, cells in part["faces"].items()} for sdk, part in found.items()} == {
+@cells_of(FOUR_ROWS)
+def test_four_rows_with_unbroken(four_rows: matrix.Matrix, sdk: str, face: str, case: str) -> None:
+    is_as_expected(four_rows, sdk, face, case)
+
+
+@pytest.mark.slow
+@cells_of(matrix.EVERY_ROW)
+def test_every_row_with_unbroken(every_row: matrix.Matrix, sdk: str, face: str, case: str) -> None:
+    is_as_expected(every_row, sdk, face, case)
+
+
+@pytest.mark.slow
+def test_every_cell_is_expected(every_row: matrix.Matrix) -> None:
+    assert {sdk: {face: set(cells) for face, cells in part["faces"].items()} for sdk, part in every_row.items()} == {
         sdk: {face: set(cells) for face, cells in faces.items()} for sdk, faces in SDKS.items()
     }
 
 
-def test_without_unbroken_nobody_survives_a_cut_before_the_first_token(found: matrix.Matrix) -> None:
+def test_without_unbroken_nobody_survives_a_cut_before_the_first_token(four_rows: matrix.Matrix) -> None:
     """The reason for all of this; if it ever fails, an SDK has learnt it, and the table should say so."""
-    streamed = [cells for part in found.values() for cells in part["faces"].values() if "400" in cells]
-    streamed = [cells for cells in streamed if "reset after the prelude" in cells]
+    faces = [cells for part in four_rows.values() for cells in part["faces"].values()]
+    streamed = [cells for cells in faces if "reset after the prelude" in cells]
     assert streamed
     assert not [cells for cells in streamed if cells["reset after the prelude"]["without"]["outcome"] == "complete"]
