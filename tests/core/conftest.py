@@ -2,4 +2,4 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("core.playbook")
+pytest.register_assert_rewrite("core.playbook", "core.dialects.replaying")

@@ -1,4 +1,4 @@
-"""Anthropic's dialect against recorded streams, and against what nobody has recorded yet."""
+"""Anthropic's dialect, beyond what is recorded of it (test_recordings.py)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.corpus import Recording, recordings
-from core.dialects.replaying import CUTS, Collected, Cutter, attempted, blocks, is_settled, labelled, rewritten
+from core.corpus import recordings
+from core.dialects.replaying import CUTS, Cutter, attempted
 from unbroken.core.answer import Answer
 from unbroken.core.dialect import Call, Generation, Signal
 from unbroken.core.dialects.anthropic_messages import ANTHROPIC_MESSAGES
@@ -34,7 +34,6 @@ from unbroken.errors import MalformedEvent
 
 URL = "https://api.example.com/v1/messages"
 STREAMS = recordings("anthropic_messages")
-REFUSALS = recordings("anthropic_messages_refused", "body")
 
 
 def event(kind: str, **fields: Any) -> Event:
@@ -59,45 +58,6 @@ def recognised(body: dict[str, Any], url: str = URL) -> Call:
     return call
 
 
-# The corpus
-
-
-@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
-@pytest.mark.parametrize("recording", STREAMS, ids=str)
-class TestRecordedStreams:
-    def test_what_each_event_means(self, recording: Recording, cut: Cutter) -> None:
-        call = recording.call(ANTHROPIC_MESSAGES, URL)
-        assert labelled(ANTHROPIC_MESSAGES, call, cut(recording)) == recording.labels
-
-    def test_whether_the_attempt_is_complete(self, recording: Recording, cut: Cutter) -> None:
-        attempt, given = attempted(recording.call(ANTHROPIC_MESSAGES, URL), cut(recording))
-        assert is_settled(attempt) is recording.expect["complete"]
-        assert given == recording.body or not recording.expect["complete"]
-
-    def test_what_was_answered(self, recording: Recording, cut: Cutter) -> None:
-        Collected(ANTHROPIC_MESSAGES, cut(recording)).check(recording.expect)
-
-
-@pytest.mark.parametrize("recording", STREAMS, ids=str)
-class TestTheNeedle:
-    """After the first output only blocks that contain something notable are parsed. None may be missed."""
-
-    def test_it_finds_every_block_that_settles_ends_or_is_an_error(self, recording: Recording) -> None:
-        for block, label in blocks(recording):
-            if label not in ("silent", "output"):
-                assert ANTHROPIC_MESSAGES.notable.search(block), (label, block)
-
-    def test_it_finds_them_however_their_json_is_written(self, recording: Recording) -> None:
-        for block, label in blocks(recording):
-            if label not in ("silent", "output") and b"[DONE]" not in block:
-                assert all(ANTHROPIC_MESSAGES.notable.search(other) for other in rewritten(block)), label
-
-    def test_it_passes_over_all_else(self, recording: Recording) -> None:
-        for block, label in blocks(recording):
-            if label in ("silent", "output"):
-                assert not ANTHROPIC_MESSAGES.notable.search(block), block
-
-
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
 def test_a_terminator_without_an_ending_is_withheld(cut: Cutter) -> None:
     recording = next(recording for recording in STREAMS if recording.name == "end-message-stop-only")
@@ -106,13 +66,6 @@ def test_a_terminator_without_an_ending_is_withheld(cut: Cutter) -> None:
     assert recording.body.startswith(given)
     assert b'"message_stop"' not in given
     assert b'"content_block_stop"' in given
-
-
-@pytest.mark.parametrize("recording", REFUSALS, ids=str)
-def test_recorded_refusals(recording: Recording) -> None:
-    refusal = ANTHROPIC_MESSAGES.read_error(recording.facts["status"], recording.body)
-    transient = recording.facts["means"] == "transient"
-    assert refusal == Failed(recording.facts["message"], recording.facts["kind"], transient)
 
 
 # Recognising

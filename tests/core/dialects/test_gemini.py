@@ -1,4 +1,4 @@
-"""Gemini's dialect against streams in their real shape, and against what nobody has recorded yet."""
+"""Gemini's dialect, beyond what is recorded of it (test_recordings.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.corpus import Recording, recordings
-from core.dialects.replaying import CUTS, Collected, Cutter, attempted, blocks, is_settled, labelled, rewritten
+from core.dialects.replaying import CUTS, Cutter, attempted
 from unbroken.core.answer import Answer
 from unbroken.core.dialect import Call, Generation, Signal
 from unbroken.core.dialects.gemini import GEMINI
@@ -34,7 +34,6 @@ from unbroken.errors import MalformedEvent
 
 URL = "https://api.example.com/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
 STREAMS = recordings("gemini")
-REFUSALS = recordings("gemini_refused", "body")
 
 
 def event(**fields: Any) -> Event:
@@ -56,58 +55,12 @@ def called(recording: Recording) -> Call:
     return recording.call(GEMINI, recording.facts.get("url", URL))
 
 
-# The corpus
-
-
-@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
-@pytest.mark.parametrize("recording", STREAMS, ids=str)
-class TestRecordedStreams:
-    def test_what_each_event_means(self, recording: Recording, cut: Cutter) -> None:
-        assert labelled(GEMINI, called(recording), cut(recording)) == recording.labels
-
-    def test_whether_the_attempt_is_complete(self, recording: Recording, cut: Cutter) -> None:
-        attempt, given = attempted(called(recording), cut(recording))
-        assert is_settled(attempt) is recording.expect["complete"]
-        assert given == recording.body or not recording.expect["complete"]
-
-    def test_what_was_answered(self, recording: Recording, cut: Cutter) -> None:
-        Collected(GEMINI, cut(recording)).check(recording.expect)
-
-
-@pytest.mark.parametrize("recording", STREAMS, ids=str)
-class TestTheNeedle:
-    """After the first output only blocks that contain something notable are parsed. None may be missed."""
-
-    def test_it_finds_every_block_that_settles_ends_or_is_an_error(self, recording: Recording) -> None:
-        for block, label in blocks(recording):
-            if label not in ("silent", "output"):
-                assert GEMINI.notable.search(block), (label, block)
-
-    def test_it_finds_them_however_their_json_is_written(self, recording: Recording) -> None:
-        for block, label in blocks(recording):
-            if label not in ("silent", "output") and b"[DONE]" not in block:
-                assert all(GEMINI.notable.search(other) for other in rewritten(block)), label
-
-    def test_it_passes_over_what_models_say(self, recording: Recording) -> None:
-        finishing = ("gemini-candidates", "gemini-finish-unspecified", "gemini-empty-after-finish", "gateway-premature")
-        for block, label in blocks(recording):
-            if label in ("silent", "output") and not recording.name.startswith(finishing):
-                assert not GEMINI.notable.search(block), block
-
-
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
 def test_an_error_outside_of_events_is_handed_on_and_is_a_cut(cut: Cutter) -> None:
     recording = next(recording for recording in STREAMS if recording.name == "google-error-outside-of-events")
     attempt, given = attempted(called(recording), cut(recording))
     assert (attempt.failure, attempt.phase) == (Failure.UNFINISHED, Phase.OUTPUT)
     assert b"RESOURCE_EXHAUSTED" in given
-
-
-@pytest.mark.parametrize("recording", REFUSALS, ids=str)
-def test_recorded_refusals(recording: Recording) -> None:
-    refusal = GEMINI.read_error(recording.facts["status"], recording.body)
-    transient = recording.facts["means"] == "transient"
-    assert refusal == Failed(recording.facts["message"], recording.facts["kind"], transient)
 
 
 # Recognising

@@ -1,61 +1,32 @@
-"""The chat dialect against recorded streams, and against what nobody has recorded yet."""
+"""The chat dialect, beyond what is recorded of it (test_recordings.py)."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.corpus import Recording, recordings
-from unbroken.core.attempt import Attempt, Mode
-from unbroken.core.dialect import FinishMeaning, Generation, Signal
+from unbroken.core.dialect import Generation, Signal
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.dialects.openai_chat.decode import ChatDecoder
 from unbroken.core.dialects.openai_chat.rule import ChatReader
 from unbroken.core.events import (
     Failed,
     Finish,
-    Reasoning,
-    Refusal,
     Text,
     ToolCallArguments,
     ToolCallStart,
-    TypedEvent,
     Usage,
     UsageReport,
 )
-from unbroken.core.failures import Phase
 from unbroken.core.http import Head, Request
-from unbroken.core.policy import Policy
-from unbroken.core.sse import Event, Parser, encode, parse
+from unbroken.core.sse import Event, encode
 from unbroken.errors import MalformedEvent
 
 URL = "https://api.example.com/v1/chat/completions"
-STREAMS = recordings("openai_chat")
-REFUSALS = recordings("openai_chat_refused", "body")
-
-LABELS = {
-    Signal.SILENT: "silent",
-    Signal.OUTPUT: "output",
-    Signal.SETTLES: "settles",
-    Signal.OUTPUT | Signal.SETTLES: "output+settles",
-    Signal.ENDS: "ends",
-    Signal.TRANSIENT_ERROR: "error:transient",
-    Signal.PERMANENT_ERROR: "error:permanent",
-}
-
-Cutter = Callable[[Recording], Iterable[bytes]]
-CUTS: dict[str, Cutter] = {
-    "whole": lambda recording: [recording.body],
-    "as it arrived": lambda recording: recording.pieces(),
-    "byte by byte": lambda recording: (recording.body[i : i + 1] for i in range(len(recording.body))),
-}
 
 
 def chunk(choices: list[dict[str, Any]] | None = None, **fields: Any) -> Event:
@@ -67,142 +38,9 @@ def delta(index: int = 0, finish_reason: str | None = None, **fields: Any) -> Ev
     return chunk([{"index": index, "delta": fields, "finish_reason": finish_reason}])
 
 
-# The corpus
-
-
-@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
-@pytest.mark.parametrize("recording", STREAMS, ids=str)
-class TestRecordedStreams:
-    def test_what_each_event_means(self, recording: Recording, cut: Cutter) -> None:
-        reader = OPENAI_CHAT.reader(recording.call(OPENAI_CHAT, URL).generation)
-        parser = Parser()
-        labels = [LABELS[reader.read(event)] for piece in cut(recording) for event in parser.feed(piece)]
-        assert labels == recording.labels
-
-    def test_whether_the_attempt_is_complete(self, recording: Recording, cut: Cutter) -> None:
-        attempt = Attempt(1, recording.call(OPENAI_CHAT, URL), Policy(), 0.0)
-        attempt.open(Head(200, ((b"content-type", b"text/event-stream"),)), Mode.STREAM)
-        for piece in cut(recording):
-            attempt.data(piece)
-            if attempt.failure:
-                break
-        else:
-            attempt.end()
-        settled_by_its_finish = attempt.phase is Phase.COMPLETE and not attempt.noted and not attempt.failure
-        assert settled_by_its_finish is recording.expect["complete"]
-
-    def test_what_was_answered(self, recording: Recording, cut: Cutter) -> None:
-        decoder, parser = OPENAI_CHAT.decoder(), Parser()
-        answer = Collected()
-        for piece in cut(recording):
-            for event in parser.feed(piece):
-                answer.add(decoder.decode(event))
-        answer.check(recording.expect)
-
-
-class Collected:
-    """The answer of a stream, put together in the plainest way."""
-
-    def __init__(self) -> None:
-        self.pieces: dict[tuple[type, int], str] = defaultdict(str)
-        self.finishes: list[str] = []
-        self.failures: list[Failed] = []
-        self.usage: Usage | None = None
-        self.calls: dict[tuple[int, int], dict[str, str]] = {}
-
-    def add(self, events: Iterable[TypedEvent]) -> None:
-        for event in events:
-            match event:
-                case Text(text, choice) | Reasoning(text, choice) | Refusal(text, choice):
-                    self.pieces[type(event), choice] += text
-                case ToolCallStart(index, call_id, name, choice):
-                    assert (choice, index) not in self.calls
-                    self.calls[choice, index] = {"id": call_id, "name": name, "arguments": ""}
-                case ToolCallArguments(index, arguments, choice):
-                    self.calls[choice, index]["arguments"] += arguments
-                case Finish(reason, 0):
-                    self.finishes.append(reason)
-                case UsageReport(usage):
-                    self.usage = usage
-                case Failed():
-                    self.failures.append(event)
-
-    def check(self, expect: dict[str, Any]) -> None:
-        assert self.pieces[Text, 0] == expect.get("text", "")
-        assert self.pieces[Reasoning, 0] == expect.get("reasoning", "")
-        assert self.pieces[Refusal, 0] == expect.get("refusal", "")
-        calls = [call for (choice, _), call in sorted(self.calls.items()) if choice == 0]
-        assert calls == [{"id": "", **call} for call in expect.get("tool_calls", [])]
-        self.check_usage(expect.get("usage"))
-        self.check_end(expect.get("finish_reason"), expect.get("error"))
-
-    def check_usage(self, expected: dict[str, int] | None) -> None:
-        if expected is None:
-            assert self.usage is None
-            return
-        assert self.usage is not None
-        new = self.usage.new if self.usage.cached_tokens is not None else None
-        known = msgspec.structs.asdict(self.usage) | {"new": new}
-        assert {name: value for name, value in known.items() if value is not None and name in expected} == expected
-
-    def check_end(self, finish_reason: str | None, error: dict[str, Any] | None) -> None:
-        failed = OPENAI_CHAT.finish_reasons.get(finish_reason or "") is FinishMeaning.FAILED
-        assert self.finishes[:1] == ([finish_reason] if finish_reason and not failed else [])
-        assert bool(self.failures) is (error is not None or failed)
-        if error:
-            assert self.failures[0].message == error["message"]
-            assert self.failures[0].kind in {str(error.get("type", "")), str(error.get("code", "")), "UNAVAILABLE"}
-
-
-@pytest.mark.parametrize("recording", STREAMS, ids=str)
-class TestTheNeedle:
-    """After the first output only blocks that contain something notable are parsed. None may be missed."""
-
-    def test_it_finds_every_block_that_settles_ends_or_is_an_error(self, recording: Recording) -> None:
-        for block, label in blocks(recording):
-            if label not in ("silent", "output"):
-                assert OPENAI_CHAT.notable.search(block), (label, block)
-
-    def test_it_finds_them_however_their_json_is_written(self, recording: Recording) -> None:
-        for block, label in blocks(recording):
-            [event] = parse(block)
-            if label in ("silent", "output", "ends"):
-                continue
-            for style in ({"indent": 1}, {"separators": (" : ", " , ")[::-1]}, {"indent": 0}):
-                text = json.dumps(json.loads(event.data), **style)
-                assert OPENAI_CHAT.notable.search(encode(text, event=event.type)), (label, text)
-            broken_everywhere = json.dumps(json.loads(event.data), separators=("\n,\n", "\n:\n"))
-            assert OPENAI_CHAT.notable.search(encode(broken_everywhere, event=event.type)), label
-
-    def test_it_passes_over_what_models_say(self, recording: Recording) -> None:
-        for block, label in blocks(recording):
-            plain = (
-                label == "output"
-                and recording.call(OPENAI_CHAT, URL).generation.choices == 1
-                and b"tool_calls" not in block
-            )
-            if plain and not recording.name.startswith("vllm-error"):
-                assert not OPENAI_CHAT.notable.search(block), block
-
-
-def blocks(recording: Recording) -> list[tuple[bytes, str]]:
-    """Each event's block, in the form that the needle is shown, and its label."""
-    whole = Parser().blocks.feed(recording.body).split(b"\n\n")
-    dispatched = [block + b"\n\n" for block in whole if list(parse(block))]
-    return list(zip(dispatched, recording.labels, strict=True))
-
-
 @pytest.mark.parametrize("text", ['"finish_reason": "stop"', '{"error": {"code": 500}}', '"index": 1', "it's over"])
 def test_the_needle_is_not_fooled_by_quotations(text: str) -> None:
     assert not OPENAI_CHAT.notable.search(encode(delta(content=text).text))
-
-
-@pytest.mark.parametrize("recording", REFUSALS, ids=str)
-def test_recorded_refusals(recording: Recording) -> None:
-    refusal = OPENAI_CHAT.read_error(recording.facts["status"], recording.body)
-    assert refusal.transient is (recording.facts["means"] == "transient")
-    assert refusal.message == json.loads(recording.body)["error"]["message"]
-    assert refusal.kind == json.loads(recording.body)["error"]["type"]
 
 
 # Recognising

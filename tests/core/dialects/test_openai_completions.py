@@ -1,50 +1,25 @@
-"""The legacy completions against recorded streams, and against what nobody has recorded yet."""
+"""The legacy completions, beyond what is recorded of it (test_recordings.py)."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.corpus import Recording, recordings
 from unbroken.core.answer import Answer
-from unbroken.core.attempt import Attempt, Mode
 from unbroken.core.dialect import Call, Generation, Signal
 from unbroken.core.dialects.openai_completions import OPENAI_COMPLETIONS
 from unbroken.core.dialects.openai_completions.decode import CompletionsDecoder
 from unbroken.core.dialects.openai_completions.rule import CompletionsReader
-from unbroken.core.events import Failed, Finish, Reasoning, Text, TypedEvent, Usage, UsageReport
-from unbroken.core.failures import Phase
-from unbroken.core.http import Head, Request
-from unbroken.core.policy import Policy
-from unbroken.core.sse import Event, Parser, encode, parse
+from unbroken.core.events import Failed, Finish, Reasoning, Text, Usage, UsageReport
+from unbroken.core.http import Request
+from unbroken.core.sse import Event, encode
 from unbroken.errors import MalformedEvent
 
 URL = "https://api.example.com/v1/completions"
-STREAMS = recordings("openai_completions")
-REFUSALS = recordings("openai_completions_refused", "body")
-
-LABELS = {
-    Signal.SILENT: "silent",
-    Signal.OUTPUT: "output",
-    Signal.SETTLES: "settles",
-    Signal.OUTPUT | Signal.SETTLES: "output+settles",
-    Signal.ENDS: "ends",
-    Signal.TRANSIENT_ERROR: "error:transient",
-    Signal.PERMANENT_ERROR: "error:permanent",
-}
-
-Cutter = Callable[[Recording], Iterable[bytes]]
-CUTS: dict[str, Cutter] = {
-    "whole": lambda recording: [recording.body],
-    "as it arrived": lambda recording: recording.pieces(),
-    "byte by byte": lambda recording: (recording.body[i : i + 1] for i in range(len(recording.body))),
-}
 
 
 def chunk(*choices: object, **fields: Any) -> Event:
@@ -55,90 +30,12 @@ def choice(text: str = "", index: int = 0, finish_reason: str | None = None, **f
     return {"index": index, "text": text, "finish_reason": finish_reason, "logprobs": None, **fields}
 
 
-# The corpus
-
-
-@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
-@pytest.mark.parametrize("recording", STREAMS, ids=str)
-class TestRecordedStreams:
-    def test_what_each_event_means(self, recording: Recording, cut: Cutter) -> None:
-        reader = OPENAI_COMPLETIONS.reader(recording.call(OPENAI_COMPLETIONS, URL).generation)
-        parser = Parser()
-        labels = [LABELS[reader.read(event)] for piece in cut(recording) for event in parser.feed(piece)]
-        assert labels == recording.labels
-
-    def test_whether_the_attempt_is_complete(self, recording: Recording, cut: Cutter) -> None:
-        attempt = Attempt(1, recording.call(OPENAI_COMPLETIONS, URL), Policy(), 0.0)
-        attempt.open(Head(200, ((b"content-type", b"text/event-stream"),)), Mode.STREAM)
-        given_on = b""
-        for piece in cut(recording):
-            given_on += attempt.data(piece)
-            if attempt.failure:
-                break
-        else:
-            given_on += attempt.end()
-        complete = attempt.phase is Phase.COMPLETE and not attempt.noted and not attempt.failure
-        assert complete is recording.expect["complete"]
-        if complete:
-            assert given_on == recording.body
-
-    def test_what_was_answered(self, recording: Recording, cut: Cutter) -> None:
-        decoder, parser = OPENAI_COMPLETIONS.decoder(), Parser()
-        events = [each for piece in cut(recording) for event in parser.feed(piece) for each in decoder.decode(event)]
-        check(events, recording.expect)
-
-
-def check(events: list[TypedEvent], expect: dict[str, Any]) -> None:
-    texts: dict[int, str] = defaultdict(str)
-    for each in events:
-        if isinstance(each, Text):
-            texts[each.choice] += each.text
-    assert texts[0] == expect.get("text", "")
-    finishes = [each.reason for each in events if isinstance(each, Finish) and each.choice == 0]
-    assert finishes[:1] == ([expect["finish_reason"]] if "finish_reason" in expect else [])
-    if "usage" in expect:
-        usage = [each.usage for each in events if isinstance(each, UsageReport)][-1]
-        assert {name: getattr(usage, name) for name in expect["usage"]} == expect["usage"]
-    failures = [(each.message, each.kind) for each in events if isinstance(each, Failed)]
-    error = expect.get("error")
-    assert failures == ([(error["message"], error["type"])] if error else [])
-
-
-@pytest.mark.parametrize("recording", STREAMS, ids=str)
-class TestTheNeedle:
-    """After the first output only blocks that contain something notable are parsed. None may be missed."""
-
-    def test_it_finds_every_block_that_settles_ends_or_is_an_error(self, recording: Recording) -> None:
-        for block, label in blocks(recording):
-            if label not in ("silent", "output"):
-                assert OPENAI_COMPLETIONS.notable.search(block), (label, block)
-
-    def test_it_passes_over_what_models_say(self, recording: Recording) -> None:
-        for block, label in blocks(recording):
-            if label == "output" and recording.call(OPENAI_COMPLETIONS, URL).generation.choices == 1:
-                assert not OPENAI_COMPLETIONS.notable.search(block), block
-
-
-def blocks(recording: Recording) -> list[tuple[bytes, str]]:
-    """Each event's block, in the form that the needle is shown, and its label."""
-    whole = Parser().blocks.feed(recording.body).split(b"\n\n")
-    dispatched = [block + b"\n\n" for block in whole if list(parse(block))]
-    return list(zip(dispatched, recording.labels, strict=True))
-
-
 @pytest.mark.parametrize(
     "text",
     ['"finish_reason": "stop"', '{"error": {"code": 500}}', '"index": 1', "[DONE]", "\ndata: [DONE]\n\nevent: error\n"],
 )
 def test_the_needle_is_not_fooled_by_quotations(text: str) -> None:
     assert not OPENAI_COMPLETIONS.notable.search(encode(chunk(choice(text)).text))
-
-
-@pytest.mark.parametrize("recording", REFUSALS, ids=str)
-def test_recorded_refusals(recording: Recording) -> None:
-    refusal = OPENAI_COMPLETIONS.read_error(recording.facts["status"], recording.body)
-    assert refusal.transient is (recording.facts["means"] == "transient")
-    assert refusal.message == json.loads(recording.body)["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,17 @@
-"""The Responses dialect against recorded streams, and against what nobody has recorded yet."""
+"""The Responses dialect, beyond what is recorded of it (test_recordings.py)."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.corpus import Recording, recordings
+from core.corpus import recordings
+from core.dialects.replaying import attempted
 from unbroken.core.answer import Answer
-from unbroken.core.attempt import Attempt, Mode
 from unbroken.core.dialect import Call, Generation, Signal
 from unbroken.core.dialects.openai_responses import OPENAI_RESPONSES
 from unbroken.core.dialects.openai_responses.decode import ResponsesDecoder
@@ -28,36 +26,16 @@ from unbroken.core.events import (
     Text,
     ToolCallArguments,
     ToolCallStart,
-    TypedEvent,
     Usage,
     UsageReport,
 )
-from unbroken.core.failures import Failure, Phase
-from unbroken.core.http import Head, Request
-from unbroken.core.policy import Policy
-from unbroken.core.sse import Event, Parser, encode, parse
+from unbroken.core.failures import Failure
+from unbroken.core.http import Request
+from unbroken.core.sse import Event, encode
 from unbroken.errors import MalformedEvent
 
 URL = "https://api.example.com/v1/responses"
 STREAMS = recordings("openai_responses")
-REFUSALS = recordings("openai_responses_refused", "body")
-EVENT_STREAM = Head(200, ((b"content-type", b"text/event-stream"),))
-
-LABELS = {
-    Signal.SILENT: "silent",
-    Signal.OUTPUT: "output",
-    Signal.SETTLES | Signal.ENDS: "settles+ends",
-    Signal.ENDS: "ends",
-    Signal.TRANSIENT_ERROR: "error:transient",
-    Signal.PERMANENT_ERROR: "error:permanent",
-}
-
-Cutter = Callable[[Recording], Iterable[bytes]]
-CUTS: dict[str, Cutter] = {
-    "whole": lambda recording: [recording.body],
-    "as it arrived": lambda recording: recording.pieces(),
-    "byte by byte": lambda recording: (recording.body[i : i + 1] for i in range(len(recording.body))),
-}
 
 
 def event(kind: str, **fields: Any) -> Event:
@@ -70,155 +48,11 @@ def ask(**body: Any) -> Call:
     return call
 
 
-# The corpus
-
-
-@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
-@pytest.mark.parametrize("recording", STREAMS, ids=str)
-class TestRecordedStreams:
-    def test_what_each_event_means(self, recording: Recording, cut: Cutter) -> None:
-        reader = OPENAI_RESPONSES.reader(recording.call(OPENAI_RESPONSES, URL).generation)
-        parser = Parser()
-        labels = [LABELS[reader.read(event)] for piece in cut(recording) for event in parser.feed(piece)]
-        assert labels == recording.labels
-
-    def test_whether_the_attempt_is_complete(self, recording: Recording, cut: Cutter) -> None:
-        attempt, given_on = attempted(recording, cut(recording))
-        complete = attempt.phase is Phase.COMPLETE and not attempt.noted and not attempt.failure
-        assert complete is recording.expect["complete"]
-        if complete:
-            assert given_on == recording.body
-
-    def test_what_was_answered(self, recording: Recording, cut: Cutter) -> None:
-        decoder, parser = OPENAI_RESPONSES.decoder(), Parser()
-        answer = Collected()
-        for piece in cut(recording):
-            for each in parser.feed(piece):
-                answer.add(decoder.decode(each))
-        answer.check(recording.expect)
-        if "messages" in recording.expect:
-            assert [
-                item.get("type", item.get("role")) for item in Answer(OPENAI_RESPONSES, decoder).messages
-            ] == recording.expect["messages"]
-
-
-@pytest.mark.parametrize("recording", STREAMS, ids=str)
-def test_nothing_is_given_on_before_the_first_output(recording: Recording) -> None:
-    attempt = opened(recording)
-    for block, label in blocks(recording):
-        given_on = attempt.data(block)
-        if label != "silent":
-            assert given_on or attempt.failure
-            return
-        assert not given_on
-    assert attempt.phase is Phase.PRELUDE
-
-
 def test_a_terminator_without_an_ending_is_withheld() -> None:
     [recording] = [each for each in STREAMS if each.name == "gateway-done-without-completed"]
-    attempt, given_on = attempted(recording, [recording.body])
+    attempt, given_on = attempted(recording.call(OPENAI_RESPONSES, URL), [recording.body])
     assert attempt.failure is Failure.UNFINISHED
     assert given_on == recording.body.removesuffix(b"data: [DONE]\n\n")
-
-
-def opened(recording: Recording) -> Attempt:
-    attempt = Attempt(1, recording.call(OPENAI_RESPONSES, URL), Policy(), 0.0)
-    attempt.open(EVENT_STREAM, Mode.STREAM)
-    return attempt
-
-
-def attempted(recording: Recording, pieces: Iterable[bytes]) -> tuple[Attempt, bytes]:
-    attempt, given_on = opened(recording), b""
-    for piece in pieces:
-        given_on += attempt.data(piece)
-        if attempt.failure:
-            return attempt, given_on
-    return attempt, given_on + attempt.end()
-
-
-class Collected:
-    """The answer of a stream, put together in the plainest way."""
-
-    def __init__(self) -> None:
-        self.texts: dict[type, str] = defaultdict(str)
-        self.signatures: list[str] = []
-        self.calls: dict[int, dict[str, str]] = {}
-        self.usage: Usage | None = None
-        self.ends: list[Finish | Failed] = []
-
-    def add(self, events: Iterable[TypedEvent]) -> None:
-        for each in events:
-            match each:
-                case Text(text) | Reasoning(text) | Refusal(text):
-                    self.texts[type(each)] += text
-                case Signature(signature):
-                    self.signatures.append(signature)
-                case ToolCallStart(index, call_id, name):
-                    assert index not in self.calls
-                    self.calls[index] = {"id": call_id, "name": name, "arguments": ""}
-                case ToolCallArguments(index, arguments):
-                    self.calls[index]["arguments"] += arguments
-                case UsageReport(usage):
-                    self.usage = usage
-                case Finish() | Failed():
-                    self.ends.append(each)
-
-    def check(self, expect: dict[str, Any]) -> None:
-        assert self.texts[Text] == expect.get("text", "")
-        assert self.texts[Reasoning] == expect.get("reasoning", "")
-        assert self.texts[Refusal] == expect.get("refusal", "")
-        assert self.signatures == expect.get("signatures", [])
-        assert list(self.calls.values()) == expect.get("tool_calls", [])
-        usage = expect.get("usage", {})
-        assert {name: getattr(self.usage, name) for name in usage} == usage
-        self.check_end(expect.get("finish_reason"), expect.get("error"))
-
-    def check_end(self, finish_reason: str | None, error: dict[str, Any] | None) -> None:
-        if error is None:
-            assert self.ends == ([Finish(finish_reason)] if finish_reason else [])
-            return
-        failed = self.ends[0]
-        assert isinstance(failed, Failed)
-        assert failed.message == error["message"]
-        assert failed.kind == error.get("type", error.get("code"))
-
-
-@pytest.mark.parametrize("recording", STREAMS, ids=str)
-class TestTheNeedle:
-    """After the first output only blocks that contain something notable are parsed. None may be missed."""
-
-    def test_it_finds_every_block_that_settles_ends_or_is_an_error(self, recording: Recording) -> None:
-        for block, label in blocks(recording):
-            if label not in ("silent", "output"):
-                assert OPENAI_RESPONSES.notable.search(block), (label, block)
-
-    def test_it_finds_them_however_their_json_is_written(self, recording: Recording) -> None:
-        for block, label in blocks(recording):
-            [parsed] = parse(block)
-            if label in ("silent", "output", "ends"):
-                continue
-            for style in ({"indent": 1}, {"separators": (" , ", " : ")}, {"separators": ("\n,\n", "\n:\n")}):
-                text = json.dumps(json.loads(parsed.data), **style)
-                assert OPENAI_RESPONSES.notable.search(encode(text, event=parsed.type)), (label, text)
-
-    def test_it_passes_over_everything_else(self, recording: Recording) -> None:
-        for block, label in blocks(recording):
-            if label in ("silent", "output") and recording.name != "openai-mcp-tool-failed":  # whose tool has an error
-                assert not OPENAI_RESPONSES.notable.search(block), block
-
-
-def blocks(recording: Recording) -> list[tuple[bytes, str]]:
-    """Each event's block, in the form that the needle is shown, and its label."""
-    whole = Parser().blocks.feed(recording.body).split(b"\n\n")
-    dispatched = [block + b"\n\n" for block in whole if list(parse(block))]
-    return list(zip(dispatched, recording.labels, strict=True))
-
-
-@pytest.mark.parametrize("recording", REFUSALS, ids=str)
-def test_recorded_refusals(recording: Recording) -> None:
-    refusal = OPENAI_RESPONSES.read_error(recording.facts["status"], recording.body)
-    assert refusal.transient is (recording.facts["means"] == "transient")
-    assert refusal.message == json.loads(recording.body)["error"]["message"]
 
 
 # Recognising
