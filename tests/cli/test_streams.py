@@ -18,7 +18,7 @@ def test_a_reader_that_leaves_ends_the_turn(env: dict[str, str]) -> None:
     with Upstream(answer=LINES) as upstream:
         script = 'set -o pipefail; unbroken run --base-url "$URL" hi | head -1; exit ${PIPESTATUS[0]}'
         ended = shell(script, env=env | {"URL": upstream.url})
-        assert upstream.wait_for(lambda: upstream.requests[0].gone, timeout=1)
+        assert upstream.wait_for(lambda: upstream.requests[0].gone, timeout=10)
     assert (ended.code, ended.out) == (141, "line 0\n")
     assert ended.err == "unbroken: stdout was closed, so the turn was ended\n"
 

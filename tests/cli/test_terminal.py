@@ -166,4 +166,4 @@ def test_ctrl_c_in_the_answer_leaves_the_prompt_on_a_line_of_its_own(env: dict[s
             terminal.seen.wait_for("TOKEN-42")
             terminal.type("\x03")
             assert terminal.end() == (130, "TOKEN-42^C\n")
-        assert upstream.wait_for(lambda: upstream.requests[0].gone, timeout=1)
+        assert upstream.wait_for(lambda: upstream.requests[0].gone, timeout=10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,9 @@ from unbroken.lab import Fault, Upstream
 
 Serve = Callable[..., Upstream]
 WHOLE = "Hello from the lab."
+
+PERSISTENT = dataclasses.replace(QUICK, replays=99)
+"""Faults are dealt in the order of arrival: one turn may meet any number of them in a row."""
 
 
 def faults(count: int) -> list[Fault | None]:
@@ -35,7 +39,7 @@ def test_by_threads(serve: Serve) -> None:
         return texts
 
     with (
-        Client(base_url=upstream.url, api_key=KEY, policy=QUICK, _environ={}) as client,
+        Client(base_url=upstream.url, api_key=KEY, policy=PERSISTENT, _environ={}) as client,
         ThreadPoolExecutor(threads) as pool,
     ):
         results = list(pool.map(ask, range(threads)))
@@ -56,7 +60,7 @@ def test_by_tasks(serve: Serve, backend: str) -> None:
 
     async def main() -> None:
         async with (
-            AsyncClient(base_url=upstream.url, api_key=KEY, policy=QUICK, _environ={}) as client,
+            AsyncClient(base_url=upstream.url, api_key=KEY, policy=PERSISTENT, _environ={}) as client,
             anyio.create_task_group() as group,
         ):
             for number in range(tasks):

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from lab.clients import RawClient, Stopwatch
+from timing import Control
 from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from unbroken.lab.service import Service
 
@@ -15,19 +16,20 @@ class Broken(Service):
         raise ZeroDivisionError
 
 
-def test_close_is_prompt_and_leaves_nothing_behind() -> None:
+@pytest.mark.timing
+def test_close_is_prompt_and_leaves_nothing_behind(promptly: Control) -> None:
     threads = set(threading.enumerate())
     upstream = Upstream(answer=ScriptedAnswer(think=60)).start()
     proxy = CuttingProxy(target=("127.0.0.1", upstream.port)).start()
     with RawClient(proxy.port) as streaming, RawClient(upstream.port):
         streaming.post()
-        assert upstream.wait_for(lambda: upstream.requests and upstream.requests[0].head_sent, 1)
+        assert upstream.wait_for(lambda: upstream.requests and upstream.requests[0].head_sent, 10)
         watch = Stopwatch()
         upstream.close()
         proxy.close()
-        assert watch.seconds < 0.5
+        promptly(watch.started, within=0.5)
         streaming.read_to_end()
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads
     assert upstream.open_connections == proxy.open_connections == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", upstream.port))
@@ -58,10 +60,10 @@ def test_wait_for_tells_whether_it_came_true() -> None:
     with Upstream(faults=[Fault("stall", "connect")]) as upstream:
         watch = Stopwatch()
         assert not upstream.wait_for(lambda: upstream.connections, 0.1)
-        assert 0.1 <= watch.seconds < 0.3
+        assert watch.seconds >= 0.1
         with RawClient(upstream.port):
-            assert upstream.wait_for(lambda: upstream.open_connections == 1, 1)
-        assert upstream.wait_for(lambda: upstream.open_connections == 0, 1)
+            assert upstream.wait_for(lambda: upstream.open_connections == 1, 10)
+        assert upstream.wait_for(lambda: upstream.open_connections == 0, 10)
         assert upstream.connections == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import socket
@@ -519,7 +520,7 @@ class TestLeaving:
 
 
 MEGABYTE = 1024 * 1024
-SIZE = 200 * MEGABYTE
+SIZE = 100 * MEGABYTE
 GROWTH = 30 * MEGABYTE
 
 
@@ -588,7 +589,7 @@ class Store:
         sock.settimeout(None)
 
 
-@pytest.fixture(scope="module")
+@functools.cache
 def whole() -> str:
     """The checksum of all that is moved."""
     return checksum(blocks())
@@ -596,7 +597,7 @@ def whole() -> str:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measures memory as Linux shows it")
 class TestSize:
-    """Two hundred megabytes each way, through a relay in a process of its own whose memory is measured."""
+    """A hundred megabytes each way, through a relay in a process of its own whose memory is measured."""
 
     @pytest.fixture
     def store(self) -> Store:
@@ -610,7 +611,7 @@ class TestSize:
         return port, Memory(program.pid)
 
     def test_an_upload(
-        self, relay: tuple[int, Memory], store: Store, whole: str, call: Call, record_property: Callable[..., None]
+        self, relay: tuple[int, Memory], store: Store, call: Call, record_property: Callable[..., None]
     ) -> None:
         port, memory = relay
         client = call(port)
@@ -618,23 +619,21 @@ class TestSize:
         for block in blocks():
             client.send(block)
         assert client.answer().body == b"ok"
-        assert store.received == whole
+        assert store.received == whole()
         assert memory.growth() < GROWTH
         record_property("growth", memory.growth())
 
-    def test_a_download(
-        self, relay: tuple[int, Memory], whole: str, call: Call, record_property: Callable[..., None]
-    ) -> None:
+    def test_a_download(self, relay: tuple[int, Memory], call: Call, record_property: Callable[..., None]) -> None:
         port, memory = relay
         client = call(port)
         client.begin("GET", "/lab/files")
         assert client.head().value("content-length") == str(SIZE)
-        assert checksum(client.pieces(SIZE)) == whole
+        assert checksum(client.pieces(SIZE)) == whole()
         assert memory.growth() < GROWTH
         record_property("growth", memory.growth())
 
     def test_a_reader_that_is_slow_holds_the_upstream_back(
-        self, relay: tuple[int, Memory], store: Store, whole: str, call: Call, record_property: Callable[..., None]
+        self, relay: tuple[int, Memory], store: Store, call: Call, record_property: Callable[..., None]
     ) -> None:
         port, memory = relay
         client = call(port, small=True)
@@ -643,12 +642,12 @@ class TestSize:
         held = store.moved
         assert held < SIZE / 4  # what the system's own buffers take
         client.head()
-        assert checksum(client.pieces(SIZE)) == whole
+        assert checksum(client.pieces(SIZE)) == whole()
         assert memory.growth() < GROWTH
         record_property("held", held)
 
     def test_an_upstream_that_is_slow_holds_the_client_back(
-        self, relay: tuple[int, Memory], store: Store, whole: str, call: Call, record_property: Callable[..., None]
+        self, relay: tuple[int, Memory], store: Store, call: Call, record_property: Callable[..., None]
     ) -> None:
         port, memory = relay
         store.may_read.clear()
@@ -665,7 +664,7 @@ class TestSize:
         store.may_read.set()
         client.send(body[sent:])
         assert client.answer().body == b"ok"
-        assert store.received == whole
+        assert store.received == whole()
         assert memory.growth() < GROWTH
         record_property("held", sent)
 

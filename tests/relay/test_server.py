@@ -24,7 +24,7 @@ from unbroken.lab import Upstream as Lab
 from unbroken.relay.app import Relay
 from unbroken.relay.asgi import Broken
 from unbroken.relay.server import _is_defect, listen, make_server, origin_of
-from wire.servers import RawServer, read_head, silence
+from wire.servers import RawServer, read_head, refuses, silence
 
 HEAD = b"POST /v1/x HTTP/1.1\r\nHost: localhost\r\n"
 GET = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -186,8 +186,8 @@ class TestLimits:
             client.send(b"a" * 1000)  # which would fail by now, had the connection been reset
         assert client.ended()
         assert call(relay).ask("PUT", "/v1/files").status == 404
-        relay.entry()
-        refused, served = relay.entries
+        served = relay.entry(1)
+        [refused, _] = relay.entries
         assert (refused["method"], refused["path"], refused["status"]) == ("GET", "/v1/models", 431)
         assert (served["method"], served["status"]) == ("PUT", 404)
 
@@ -399,15 +399,6 @@ class TestStopping:
         thread.join(10)
         assert not thread.is_alive()
         os.close(reading)
-
-
-def refuses(port: int) -> bool:
-    """Whether nobody listens there any more."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 class TestSignals:

@@ -28,11 +28,10 @@ from unbroken.errors import UsageError
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from unbroken.relay import workers
 from unbroken.relay.recorder import Recorder, Snapshot
-from wire.servers import silence
+from wire.servers import refuses, silence
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them"),
-    pytest.mark.xdist_group("relay workers"),
 ]
 
 THINK = 1.0
@@ -403,7 +402,7 @@ class TestToldToStop:
         began = time.monotonic()
         crew.program.send(signal.SIGTERM)
         assert crew.ended() == 128 + signal.SIGTERM
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < PATIENCE
         assert gone(pids)
         assert not crew.meeting
 
@@ -425,17 +424,6 @@ class TestToldToStop:
         crew.ended()
         assert gone(pids)
         assert not crew.meeting
-
-
-def refuses(port: int) -> bool:
-    """Whether nobody listens there any more."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 class TestStarting:

@@ -233,6 +233,17 @@ def closed_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def refuses(port: int) -> bool:
+    """Whether nobody listens there any more; who accepts and closes at once still listens."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def wait_until_no_connecting(port: int) -> float:
     """Wait until no socket of this machine is connecting to ``port`` any more; return when that was seen."""
     poll(lambda: not _is_connecting(port))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from timing import Control
 from unbroken.wire import async_resolving, resolving
 from unbroken.wire.resolving import Address, Race, interleaved
 from wire.servers import black_hole, closed_port
@@ -48,21 +49,26 @@ def test_connects(side: Side, host: str) -> None:
         assert not sock.getblocking()
 
 
-def test_an_address_that_refuses_costs_nothing(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timing
+def test_an_address_that_refuses_costs_nothing(side: Side, monkeypatch: pytest.MonkeyPatch, promptly: Control) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         resolving_to(monkeypatch, ("::1", closed_port()), server.getsockname())
         started = time.monotonic()
         connect(side, "two.test", 0).close()
-        assert time.monotonic() - started < resolving.STAGGER / 2
+        promptly(started, within=resolving.STAGGER / 2)
 
 
-def test_an_address_that_is_silent_costs_a_quarter_of_a_second(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timing
+def test_an_address_that_is_silent_costs_a_quarter_of_a_second(
+    side: Side, monkeypatch: pytest.MonkeyPatch, promptly: Control
+) -> None:
     with black_hole() as silent, socket.create_server(("127.0.0.1", 0)) as server:
         resolving_to(monkeypatch, ("127.0.0.1", silent), server.getsockname())
         started = time.monotonic()
         with connect(side, "two.test", 0) as sock:
             assert sock.getpeername() == server.getsockname()
-        assert resolving.STAGGER <= time.monotonic() - started < 2 * resolving.STAGGER
+        assert time.monotonic() - started >= resolving.STAGGER
+        promptly(started, within=2 * resolving.STAGGER)
 
 
 def test_where_all_fail_the_first_failure_is_told(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +89,8 @@ def test_what_is_no_name_does_not_resolve(side: Side, name: str) -> None:
         connect(side, name, 1)
 
 
-def test_gives_up_when_patience_does(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timing
+def test_gives_up_when_patience_does(side: Side, monkeypatch: pytest.MonkeyPatch, promptly: Control) -> None:
     deadline = time.monotonic() + 0.2
 
     def until_the_deadline() -> float:
@@ -95,7 +102,7 @@ def test_gives_up_when_patience_does(side: Side, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [answered.wait()][:0])
     with pytest.raises(InterruptedError):
         connect(side, "slow.test", 1, until_the_deadline)
-    assert time.monotonic() - deadline < 0.1
+    promptly(deadline)
     answered.set()
 
 
@@ -106,7 +113,7 @@ def test_an_answer_that_nobody_waits_for_any_more_troubles_nobody(monkeypatch: p
         lookup.start("slow.test", 1)
         (thread,) = (thread for thread in threading.enumerate() if thread.name == "unbroken-resolve")
     answered.set()
-    thread.join(1)
+    thread.join(10)
     assert not thread.is_alive()
 
 
