@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from unbroken.cli.config import config_path, read_config, readers_warning
+from unbroken.errors import UsageError
 
 _YEAR = 365 * 24 * 3600.0
 
@@ -128,28 +129,27 @@ class ConfiguredCommand(click.Command):
         return {key: value for key, value in config.items() if not isinstance(value, dict)}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the file before the arguments are parsed, except for ``--help`` and shell completion."""
-        if not ctx.resilient_parsing and not self._wants_help(ctx, args):
-            path = config_path()
+        """Read the file, and then the arguments. ``--help`` needs no valid file, and shell completion none at all."""
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        path, refused = config_path(), None
+        try:
             config = read_config(path)
+        except UsageError as exc:
+            refused = exc
+        else:
             ctx.default_map = self.defaults(config)
             ctx.meta[_WARNING] = readers_warning(path, config)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        if refused:
+            raise refused
+        return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, after a warning if others can read the keys of the file."""
         if not self._warns_itself:
             warn_of_readers(ctx)
         return super().invoke(ctx)
-
-    def _wants_help(self, ctx: click.Context, args: list[str]) -> bool:
-        """Return whether ``--help`` is for this command: it may also be an option of the program to run."""
-        try:
-            given, _, _ = self.make_parser(ctx).parse_args(list(args))
-        except click.UsageError:
-            return False
-        help_option = self.get_help_option(ctx)
-        return help_option is not None and bool(given.get(help_option.name or ""))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, section by section."""

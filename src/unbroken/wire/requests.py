@@ -13,6 +13,7 @@ import httpcore2
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.errors import WireError
+from unbroken.wire.library_parts import check_httpcore2
 from unbroken.wire.proxies import Proxy, ProxyRules
 from unbroken.wire.tls import client_context
 
@@ -43,9 +44,13 @@ class PoolOptions:
         proxies: the rules that choose the proxy of a URL.
         verify: see :func:`unbroken.wire.tls.client_context`. Loaded for the first https URL.
         http2: whether to offer HTTP/2.
+
+    Raises:
+        UsageError: this httpcore2 lacks parts that are used of it.
     """
 
     def __init__(self, proxies: ProxyRules, verify: bool | str | Path | ssl.SSLContext, *, http2: bool) -> None:
+        check_httpcore2()
         self._proxies = proxies
         self._verify = verify
         self._http2 = http2
@@ -137,7 +142,8 @@ def begins_request(name: str, info: dict[str, Any]) -> bool:
 def is_idle(connections: list[Any]) -> bool:
     """Return whether a pool's one connection can serve again, according to HTTP.
 
-    It cannot if more has come than the response: httpcore2 would take that for the response to the next request.
+    It cannot if more has come than the response: httpcore2 would take that for the response to the next request. If
+    that is not known, it cannot either.
     """
     if [connection.is_idle() for connection in connections] != [True]:
         return False
@@ -145,4 +151,6 @@ def is_idle(connections: list[Any]) -> bool:
     while (inner := getattr(connection, "_connection", None)) is not None:
         connection = inner
     parser = getattr(connection, "_h11_state", None)
-    return parser is None or parser.trailing_data == (b"", False)
+    if parser is None:
+        return hasattr(connection, "_h2_state")
+    return bool(parser.trailing_data == (b"", False))
