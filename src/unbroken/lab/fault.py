@@ -121,8 +121,8 @@ class Fault:
     ``after_reasoning`` (one delta of it), ``after_token`` (the first token, or tool call), ``after_finish`` (the
     event that says how the answer ended), ``after_usage``, ``after_done`` (the terminator sent, body not ended),
     ``after_bytes`` (so many bytes of the body as `offset` says, in the middle of an event too; at its end if it is
-    shorter). A point that a dialect does not have is the same as the one before it. If the answer is one JSON object, the points
-    from ``after_comments`` to ``after_token`` are its middle and the later ones its end.
+    shorter). A point that a dialect does not have is the same as the one before it. If the answer is one JSON object,
+    the points from ``after_comments`` to ``after_token`` are its middle and the later ones its end.
 
     Args:
         kind: what goes wrong.
@@ -186,8 +186,9 @@ class Fault:
 def parse_fault(text: str) -> Fault:
     r"""Read a fault from ``kind@point`` or ``kind=value@point``, as a command line takes it.
 
-    ``after_bytes`` has its number behind it: ``rst@after_bytes:120``. The value is the status for ``status``, the error code for ``rst_stream`` and ``goaway``, the text for ``raw``
-    (``\n`` stands for a line feed), and seconds for every other kind.
+    ``after_bytes`` has its number behind it: ``rst@after_bytes:120``. The value is the status for ``status``, the error
+    code for ``rst_stream`` and ``goaway``, the text for ``raw`` (``\n`` stands for a line feed), and seconds for every
+    other kind.
 
     >>> parse_fault("stall=5@after_role")
     Fault(kind='stall', at='after_role', seconds=5.0, ...)
