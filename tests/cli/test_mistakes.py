@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -370,6 +371,23 @@ def test_streams_that_are_closed(args: str, streams: str, env: dict[str, str]) -
     ended = shell(f"unbroken {args} {streams}", env=env)
     assert (ended.code, ended.out) == (2, "")
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp437", "ascii", "utf-8"])
+def test_the_table_of_the_demo_in_any_encoding(encoding: str, env: dict[str, str]) -> None:
+    code = "from unbroken.cli import demo; outcome = demo.DemoOutcome('Unbroken', 'The s\xe9a', 'answered', True)"
+    code += "; demo._print(demo.side_by_side([outcome, outcome], 40))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=env | {"PYTHONIOENCODING": encoding}, capture_output=True, check=True
+    )
+    shown = ran.stdout.decode(encoding)
+    assert (" \u2502 Unbroken" if encoding == "utf-8" else " | Unbroken") in shown
+
+
+@pytest.mark.parametrize("args", ["", "run", "exec", "relay", "init", "demo", "lab", "lab upstream", "completion"])
+def test_help_in_an_encoding_that_lacks_much(args: str, env: dict[str, str]) -> None:
+    ended = run(*args.split(), "--help", env=env | {"PYTHONIOENCODING": "koi8-r:strict"})
+    assert (ended.code, ended.err) == (0, "")
 
 
 def test_a_working_folder_that_is_gone(env: dict[str, str], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import shutil
+import sys
 import textwrap
 import time
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from typing import Any
 
 import click
 
-from unbroken.cli.terminal import harmless
+from unbroken.cli.output import Output
+from unbroken.cli.terminal import harmless, plain
 from unbroken.client import Client
 from unbroken.core.events import Text
 from unbroken.drivers.notices import describe
@@ -82,10 +84,10 @@ def command(scripted: bool) -> None:
     """
     logging.getLogger("unbroken").addHandler(logging.NullHandler())  # the table shows it
     with _model(scripted) as (port, body):
-        click.echo(f"  a proxy cuts the first connection that is silent for {IDLE:g} s; the model needs longer")
+        _print(f"  a proxy cuts the first connection that is silent for {IDLE:g} s; the model needs longer")
         outcomes = [_with_openai(port, body), _with_unbroken(port, body)]
-    click.echo()
-    click.echo(side_by_side(outcomes, min(shutil.get_terminal_size().columns, 120)))
+    _print()
+    _print(side_by_side(outcomes, min(shutil.get_terminal_size().columns, 120)))
     if not outcomes[-1].survived:
         raise SystemExit(4)
 
@@ -96,12 +98,12 @@ def _model(scripted: bool) -> Iterator[tuple[int, dict[str, Any]]]:
     if not scripted:
         try:
             with LocalModel() as model:
-                click.echo("· a real model, SmolLM2 135M, served by llama.cpp on this machine")
+                _print("· a real model, SmolLM2 135M, served by llama.cpp on this machine")
                 yield model.port, _body(_prompt(model))
                 return
         except LocalModelMissingError as exc:
-            click.echo(f"· no local model here ({exc})")
-    click.echo("· a scripted upstream of the lab in the place of a model")
+            _print(f"· no local model here ({exc})")
+    _print("· a scripted upstream of the lab in the place of a model")
     with Upstream(answer=ScriptedAnswer(text="The sea is a large body of salt water.", think=THINK)) as upstream:
         yield upstream.port, _body(QUESTION)
 
@@ -112,7 +114,7 @@ def _body(prompt: str) -> dict[str, Any]:
 
 def _prompt(model: LocalModel) -> str:
     """Return a prompt that takes this machine about :data:`THINK` seconds to read, measured with a shorter one."""
-    click.echo("  finding out how fast it reads")
+    _print("  finding out how fast it reads")
     words_per_token = 0.8
     probe = _filled(int(_PROBE_TOKENS * words_per_token))
     started = time.monotonic()
@@ -145,7 +147,7 @@ def _with_openai(port: int, body: dict[str, Any]) -> DemoOutcome:
     except ImportError:
         return DemoOutcome("openai SDK", ending="not installed: pip install openai")
     outcome = DemoOutcome(f"openai SDK {openai.__version__}")
-    click.echo(f"  asking with the {outcome.title}")
+    _print(f"  asking with the {outcome.title}")
     with _cut_once(port, outcome) as url:
         client = openai.OpenAI(base_url=url, api_key="none")
         try:
@@ -164,7 +166,7 @@ def _with_openai(port: int, body: dict[str, Any]) -> DemoOutcome:
 
 def _with_unbroken(port: int, body: dict[str, Any]) -> DemoOutcome:
     outcome = DemoOutcome("Unbroken")
-    click.echo("  asking with Unbroken")
+    _print("  asking with Unbroken")
     messages = body["messages"]
     options = {key: value for key, value in body.items() if key != "messages"}
     with _cut_once(port, outcome) as url:
@@ -180,6 +182,11 @@ def _with_unbroken(port: int, body: dict[str, Any]) -> DemoOutcome:
             outcome.ending = f"answered, whole; {turn.report.lost} attempt lost on the way"
             outcome.note("the end of the answer")
     return outcome
+
+
+def _print(text: str = "") -> None:
+    stdout = Output(sys.stdout)
+    stdout.write(plain(f"{text}\n", stdout.encoding))
 
 
 def side_by_side(outcomes: list[DemoOutcome], width: int) -> str:

@@ -38,7 +38,7 @@ _SHAPED = re.compile(
 _JOINED = re.compile(r"[^\W\d_]|[\u0300-\u036f\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]")
 """Letters and emoji, and the marks with which they may end."""
 
-_PLAIN = str.maketrans({"↻": "~", "·": "-", "…": "...", **dict.fromkeys("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "*")})
+_PLAIN = str.maketrans("↻·─│✓✗⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "~--|+x**********") | {ord("…"): "..."}
 
 
 def is_tty(stream: TextIO | None) -> bool:
@@ -104,9 +104,14 @@ def say(text: str) -> None:
 def show(text: str) -> None:
     """Print text on stderr, for a person. Ignore errors."""
     stderr = Output(sys.stderr)
-    try:
-        text.encode(stderr.encoding)
-    except UnicodeEncodeError:
-        text = text.translate(_PLAIN)
     with contextlib.suppress(OSError):
-        stderr.write(text)
+        stderr.write(plain(text, stderr.encoding))
+
+
+def plain(text: str, encoding: str) -> str:
+    """Return the text with ASCII for its symbols, if the encoding lacks any of its characters."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAIN)
+    return text
