@@ -45,6 +45,7 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
         "PYTHONWARNINGS": "error",
         "LANG": "C.UTF-8",
         "TERM": "xterm",
+        **{name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ},  # Windows starts nothing without
         **variables,
     }
 
