@@ -29,8 +29,9 @@ def listen(host: str, port: int) -> socket.socket:
     """Open a socket that listens at this address.
 
     Raises:
-        UsageError: the socket cannot listen there.
+        UsageError: the socket cannot listen there, or the installed uvicorn is not the one that the relay works with.
     """
+    check_uvicorn()  # before clients connect, and before workers start
     if not 0 <= port <= 65535:  # the system would take another one
         raise UsageError(f"cannot listen on port {port}: there is none beyond 65535")
     try:

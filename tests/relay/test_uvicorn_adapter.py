@@ -1,0 +1,64 @@
+"""A uvicorn whose private parts are not those that the relay uses is refused at the start."""
+
+from __future__ import annotations
+
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from unbroken.cli import execute
+from unbroken.errors import UsageError
+from unbroken.relay import Relay, Settings
+from unbroken.relay.server import make_server
+from unbroken.relay.uvicorn_adapter import UVICORN, check_uvicorn
+
+SETTINGS = Settings(upstreams={})
+
+GONE = [
+    (HttpToolsProtocol, "on_header"),
+    (HttpToolsProtocol, "_start_asgi_task"),
+    (HttpToolsProtocol, "_unset_keepalive_if_required"),
+    (RequestResponseCycle, "run_asgi"),
+    (uvicorn.Server, "capture_signals"),
+]
+
+
+def test_the_one_that_is_installed_is_accepted() -> None:
+    check_uvicorn()
+
+
+@pytest.mark.parametrize("version", [f"{UVICORN}.0", f"{UVICORN}.17"])
+def test_every_patch_of_the_minor_version_is_accepted(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uvicorn, "__version__", version)
+    check_uvicorn()
+
+
+@pytest.mark.parametrize("version", ["0.53.9", "0.55.0", "1.54.0", f"{UVICORN}9.0"])
+def test_another_minor_version_is_refused(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uvicorn, "__version__", version)
+    with pytest.raises(UsageError, match=rf"works with uvicorn {UVICORN}, not {version}: pip install 'uvicorn~="):
+        make_server(Relay(SETTINGS), SETTINGS)
+
+
+@pytest.mark.parametrize(("kind", "name"), GONE, ids=lambda part: getattr(part, "__name__", part))
+def test_a_part_that_is_gone_is_named(kind: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(kind, name)
+    with pytest.raises(UsageError, match=rf"\({kind.__name__}\.{name} is gone\)"):
+        check_uvicorn()
+
+
+def test_an_attribute_that_an_instance_no_longer_gets_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(self: uvicorn.Server, config: uvicorn.Config) -> None:
+        self.config = config
+
+    monkeypatch.setattr(uvicorn.Server, "__init__", without)
+    with pytest.raises(UsageError, match=r"\(Server\.should_exit is gone\)"):
+        check_uvicorn()
+
+
+def test_the_command_line_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(uvicorn, "__version__", "0.55.0")
+    assert execute(["relay", "--port", "0"]) == 2
+    err = capsys.readouterr().err
+    assert f"the relay works with uvicorn {UVICORN}, not 0.55.0" in err
+    assert "listening on" not in err
