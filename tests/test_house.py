@@ -94,11 +94,12 @@ def test_a_question_leads_to_one_file(question: str) -> None:
     assert evidence in (SOURCE / file).read_text().lower()
 
 
-def test_files_that_the_architecture_names_are_there() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text()
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_files_that_a_page_names_are_there(page: str) -> None:
+    text = (ROOT / page).read_text()
     for name in re.findall(r"`((?:core|wire|drivers|client|transports|relay|cli|lab)/[\w/.]*)`", text):
         assert (SOURCE / name).exists(), name
-    for name in re.findall(r"`((?:tests|tools|docs)/[\w/.]+)`", text):
+    for name in re.findall(r"`((?:tests|tools|docs|\.github)/[\w/.]+)`", text):
         assert (ROOT / name).exists(), name
 
 
