@@ -50,11 +50,11 @@ class TestPhases:
         assert attempt.data(ANSWER) == ANSWER
         assert attempt.phase is Phase.COMPLETE
 
-    def test_an_empty_answer_settles_and_is_released(self) -> None:
+    def test_an_empty_answer_is_held_until_its_end_is_proven(self) -> None:
         attempt = opened()
-        assert attempt.data(ROLE) == b""
-        assert attempt.data(STOP) == ROLE + STOP
-        assert attempt.phase is Phase.SETTLED
+        assert attempt.data(ROLE) == attempt.data(STOP) == b""
+        assert attempt.data(DONE) == ROLE + STOP + DONE
+        assert attempt.phase is Phase.COMPLETE
 
     def test_nothing_is_nothing(self) -> None:
         attempt = opened()
@@ -112,7 +112,7 @@ class TestPieces:
 
 
 class TestEndings:
-    @pytest.mark.parametrize("stream", [b"", COMMENT, ROLE, ROLE + text("Hi"), ROLE + text("Hi") + STOP[:-1]])
+    @pytest.mark.parametrize("stream", [b"", COMMENT, ROLE, ROLE + text("Hi"), ROLE + text("Hi") + STOP[:-3]])
     def test_a_clean_end_without_settling_is_a_cut(self, stream: bytes) -> None:
         attempt = opened()
         attempt.data(stream)
@@ -293,13 +293,10 @@ class TestContentEncodings:
         assert b"".join(attempt.data(bytes([byte])) for byte in sent) == ANSWER
         assert attempt.phase is Phase.COMPLETE
 
-    def test_what_cannot_be_decoded_is_handed_on_unread(self) -> None:
-        attempt = opened(content_encoding="br", content_length="99")
-        assert (attempt.mode, attempt.phase) == (Mode.OPAQUE, Phase.OUTPUT)
-        assert attempt.head == Head(200, ((b"content-encoding", b"br"), (b"content-length", b"99")))
-        assert attempt.data(b"\x8b\x01") == b"\x8b\x01"
-        assert attempt.end() == b""
-        assert attempt.failure is None
+    def test_what_cannot_be_decoded_fails_and_is_named(self) -> None:
+        attempt = opened(content_encoding="compress")
+        assert attempt.failure is Failure.UNSUPPORTED_ENCODING
+        assert "compress" in attempt.detail
 
     def test_broken(self) -> None:
         attempt = opened(content_encoding="gzip")
@@ -363,8 +360,9 @@ class TestRefusals:
         assert attempt.data(b" ") == b" "
 
     def test_one_that_cannot_be_decoded_is_held_too_and_keeps_its_headers(self) -> None:
-        attempt = opened(Mode.REFUSAL, content_encoding="br")
-        assert attempt.mode is Mode.REFUSAL
+        attempt = Attempt(1, Call(OPENAI_CHAT, Generation(streaming=True)), Policy(), 0.0)
+        attempt.open(Head(503, ((b"content-encoding", b"compress"),)), Mode.REFUSAL)
+        assert (attempt.mode, attempt.failure) == (Mode.REFUSAL, None)
         assert attempt.data(b"\x8b") == b""
         assert attempt.release_refusal() == b"\x8b"
         assert attempt.head is not None

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import sys
 import zlib
 from collections.abc import Callable
 
+import brotli
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unbroken.core.decoding import ContentDecoder, decoder_for
+from unbroken.core import decoding
+from unbroken.core.decoding import SLICE, ContentDecoder, UnsupportedEncoding, decoder_for
 from unbroken.core.http import Head
+from unbroken.errors import DecodeError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 TEXT = b"data: one\n\ndata: two\n\n" * 50
 
@@ -36,15 +45,20 @@ ENCODINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "deflate without its header": ("deflate", raw_deflate),
     "gzip in two members": ("gzip", lambda data: gzip.compress(data[:30]) + gzip.compress(data[30:])),
     "gzip with padding": ("gzip", lambda data: gzip.compress(data) + bytes(10)),
+    "br": ("br", brotli.compress),
+    "zstd": ("zstd", zstd.compress),
+    "zstd in two frames": ("ZSTD", lambda data: zstd.compress(data[:30]) + zstd.compress(data[30:])),
+    "gzip beside names that are no encoding": ("none, gzip", gzip.compress),
     "identity": ("identity", bytes),
-    "none": ("", bytes),
+    "no name": ("", bytes),
+    "the name of no encoding": ("none", bytes),
+    "a character set": ("utf-8", bytes),
+    "a word": ("binary, text", bytes),
 }
 
 
 def decoder(encoding: str) -> ContentDecoder:
-    found = decoder_for(Head(200, ((b"Content-Encoding", encoding.encode()),)))
-    assert found is not None
-    return found
+    return decoder_for(Head(200, ((b"Content-Encoding", encoding.encode()),)))
 
 
 @pytest.mark.parametrize(("encoding", "encode"), ENCODINGS.values(), ids=ENCODINGS)
@@ -79,19 +93,41 @@ def test_each_piece_is_decoded_as_it_comes() -> None:
 
 def test_no_header_means_no_encoding() -> None:
     found = decoder_for(Head(200))
-    assert found is not None
     assert not found.changes
     assert found.decode(b"as it is") == b"as it is"
 
 
-@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, br", "unknown"])
-def test_what_cannot_be_decoded(encoding: str) -> None:
-    assert decoder_for(Head(200, ((b"content-encoding", encoding.encode()),))) is None
+@pytest.mark.parametrize("encoding", ["compress", "gzip, br", "xz"])
+def test_what_cannot_be_decoded_is_named(encoding: str) -> None:
+    with pytest.raises(UnsupportedEncoding, match=encoding):
+        decoder(encoding)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize("encoding", ["br", "zstd"])
+def test_without_its_library_the_extra_is_named(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(decoding.importlib, "import_module", missing)
+    with pytest.raises(UnsupportedEncoding, match=rf"{encoding}.*pip install 'unbroken\[compression\]'"):
+        decoder(encoding)
+
+
+@pytest.mark.parametrize("encode", [brotli.compress, zstd.compress, gzip.compress], ids=["br", "zstd", "gzip"])
+def test_a_bomb_is_decoded_a_slice_at_a_time(encode: Callable[[bytes], bytes]) -> None:
+    size = 40 * SLICE
+    found = decoder({brotli.compress: "br", zstd.compress: "zstd"}.get(encode, "gzip"))
+    slices = [found.decode(encode(bytes(size)))]
+    while found.has_more:
+        slices.append(found.decode(b""))
+    assert sum(map(len, slices)) == size
+    assert max(map(len, slices)) <= 2 * SLICE
+    assert found.whole
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
 @given(st.binary(min_size=4))
 def test_what_is_not_so_encoded_is_one_kind_of_error(encoding: str, data: bytes) -> None:
     found = decoder(encoding)
-    with contextlib.suppress(zlib.error):
+    with contextlib.suppress(DecodeError):
         found.decode(data)

@@ -42,6 +42,8 @@ BEYOND_THE_DESIGN = {
     # One deadline serves three limits: the first output (from the start on), the body of an error, the settle silence.
     (Row.NO_OUTPUT, Phase.CONNECT): ERROR,
     (Row.NO_OUTPUT, Phase.SETTLED): END,
+    # What cannot be read under the rule is never called whole, and another attempt would bring the same.
+    (Row.UNREADABLE, Phase.PRELUDE): ERROR,
 }
 
 
@@ -68,7 +70,8 @@ FAILURES_OF_THE_FIRST_ROWS = {
     Row.UNREACHABLE: "connection_refused connect_timeout no_route proxy_unreachable dns_temporary",
     Row.MISCONFIGURED: "no_such_host certificate tls_mismatch proxy_auth proxy_refused proxy_protocol bad_request",
     Row.MALFORMED: "malformed event_too_large",
-    Row.NO_OUTPUT: "deadline",
+    Row.UNREADABLE: "unsupported_encoding",
+    Row.NO_OUTPUT: "unproven_end deadline",
 }
 
 

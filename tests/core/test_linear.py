@@ -89,8 +89,8 @@ def test_whatever_its_line_ends(line_end: bytes) -> None:
 
 def test_a_large_first_event() -> None:
     def run(size: int) -> None:
-        body = large(OPENAI_CHAT, size)
-        assert feed(OPENAI_CHAT, body, 4 * KIB, Policy(max_prelude=16 * MIB)).phase is Phase.SETTLED
+        body = large(OPENAI_CHAT, size) + b"data: [DONE]\n\n"
+        assert feed(OPENAI_CHAT, body, 4 * KIB, Policy(max_prelude=16 * MIB)).phase is Phase.COMPLETE
 
     assert_linear(run, MIB)
 

@@ -23,7 +23,7 @@ class TestDefaults:
             600,
             900,
         )
-        assert (policy.settle_timeout, policy.ping_interval, policy.ping_timeout) == (5, 10, 20)
+        assert (policy.settle_timeout, policy.ping_interval, policy.ping_timeout) == (20, 10, 20)
         assert (policy.backoff_initial, policy.backoff_max) == (0.5, 15)
         assert (policy.retry_after_max, policy.slow_status_after) == (60, 30)
         assert (policy.max_prelude, policy.max_event) == (2**20, 2**24)

@@ -22,7 +22,7 @@ CASES: dict[str, tuple[bytes, list[Event]]] = {
     ),
     "the specification's four blocks: comment, id, empty id, leading space": (
         b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
-        [Event(b"first event", id="1"), Event(b"second event", id=""), Event(b" third event")],
+        [Event(b"first event", id="1"), Event(b"second event", id=""), Event(b" third event", id="")],
     ),
     "the specification's empty data: one, two, and one that never ends": (
         b"data\n\ndata\ndata\n\ndata:",
@@ -56,6 +56,10 @@ CASES: dict[str, tuple[bytes, list[Event]]] = {
     ),
     "retry beyond all reason is ignored": (b"retry: " + b"9" * 5000 + b"\ndata: 1\n\n", [Event(b"1")]),
     "id": (b"id: a b\ndata: 1\n\n", [Event(b"1", id="a b")]),
+    "an id without data is that of the next event, and of every later one": (
+        b"id: 7\n\ndata: 1\n\ndata: 2\n\nid\n\ndata: 3\n\n",
+        [Event(b"1", id="7"), Event(b"2", id="7"), Event(b"3", id="")],
+    ),
     "id with NUL is ignored": (b"id: a\nid: b\0c\ndata: 1\n\n", [Event(b"1", id="a")]),
     "unknown fields, wrong case, blanks in the name": (
         b"Data: 1\ndata : 2\n data: 3\nfoo: 4\nerror: {}\ndata: 5\n\n",
@@ -235,14 +239,14 @@ def reference(stream: bytes) -> list[Event]:
     text = stream.removeprefix(BOM).decode("latin-1").replace("\r\n", "\n").replace("\r", "\n")
     dispatched: list[Event] = []
     data = event_type = ""
-    event_id: str | None = None
+    event_id: str | None = None  # the last event ID buffer, which is not reset
     retry: int | None = None
     for line in text.split("\n")[:-1]:  # what follows the last line end is an unfinished line
         if line == "":
             if data:
                 decoded = event_type.encode("latin-1").decode("utf-8", "replace")
                 dispatched.append(Event(data[:-1].encode("latin-1"), decoded or "message", event_id, retry))
-            data, event_type, event_id, retry = "", "", None, None
+            data, event_type, retry = "", "", None
             continue
         if line.startswith(":"):
             continue

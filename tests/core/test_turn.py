@@ -27,6 +27,8 @@ from core.playbook import (
     again,
     answers,
     brings,
+    chunk,
+    delta,
     done,
     ends,
     fails,
@@ -42,8 +44,15 @@ from core.playbook import (
 from unbroken.core.actions import Drop, EndTurn, Fail, Give, Limits, Send
 from unbroken.core.attempt import MAX_REFUSAL
 from unbroken.core.failures import Failure, Phase, Row
-from unbroken.core.turn import LINGER, READ_REFUSAL
-from unbroken.errors import CallerTimeout, FirstOutputTimeout, MalformedStream, StreamCut, Unreachable
+from unbroken.core.turn import LINGER, READ_REFUSAL, USAGE_WAIT
+from unbroken.errors import (
+    CallerTimeout,
+    FirstOutputTimeout,
+    MalformedStream,
+    StreamCut,
+    UnexpectedResponse,
+    Unreachable,
+)
 
 LOST = [failure for failure in Failure if failure.row is Row.LOST]
 MISCONFIGURED = [failure for failure in Failure if failure.row is Row.MISCONFIGURED]
@@ -82,8 +91,8 @@ class TestATurnThatGoesWell:
         play >> brings(ROLE, after=20) << reads(until=900)
         play >> brings(text("Hel"), after=1) << speaks(COMMENT + ROLE + text("Hel")) << reads(until=None)
         play >> brings(text("lo"), after=1) << Give(text("lo")) << reads(until=None)
-        play >> brings(STOP, after=1) << Give(STOP) << reads(until=25 + 5)
-        play >> brings(USAGE, after=1) << Give(USAGE) << reads(until=26 + 5)
+        play >> brings(STOP, after=1) << Give(STOP) << reads(until=25 + 20)
+        play >> brings(USAGE, after=1) << Give(USAGE) << reads(until=26 + USAGE_WAIT)
         play >> brings(DONE, after=1) << Give(DONE) << reads(until=27 + LINGER)
         play >> ends() << EndTurn()
         [attempt] = play.attempts
@@ -101,7 +110,15 @@ class TestATurnThatGoesWell:
         assert play.head.fields == {"content-type": "text/event-stream", "x-request-id": "req_1", "content-length": "5"}
 
     def test_an_empty_answer(self) -> None:
-        Playbook() >> answers() >> brings(ROLE) >> brings(STOP) << speaks(ROLE + STOP) >> ends() << EndTurn()
+        play = Playbook() >> answers() >> brings(ROLE) >> brings(STOP) << reads(until=900)
+        play >> brings(DONE) << speaks(ROLE + STOP + DONE) >> ends() << EndTurn()
+
+    def test_an_empty_answer_is_proven_by_a_clean_end_too(self) -> None:
+        Playbook() >> answers() >> brings(ROLE + STOP) >> ends() << speaks(ROLE + STOP) << EndTurn()
+
+    def test_an_empty_answer_that_is_cut_is_replayed(self) -> None:
+        play = Playbook() >> answers() >> brings(ROLE + STOP) >> is_lost(Failure.RESET) << again("replay", delay=0)
+        finish(play)
 
     def test_empty_pieces_change_nothing(self) -> None:
         play = Playbook() >> answers() >> brings(b"") >> brings(ROLE + text("Hi")) << speaks(ROLE + text("Hi"))
@@ -268,7 +285,8 @@ class TestStatusesThatMayPass:
         Playbook() >> answers(503, content_encoding="gzip") >> brings(b"x" * 99) << again("retry", delay=0.5)
 
     def test_or_in_one_that_cannot_be_read(self) -> None:
-        Playbook() >> answers(503, content_encoding="br") >> brings(b"x" * 99) >> ends() << again("retry", delay=0.5)
+        play = Playbook() >> answers(503, content_encoding="compress") >> brings(b"x" * 99) >> ends()
+        play << again("retry", delay=0.5)
 
     def test_ten_times_and_then_handed_on_at_once(self) -> None:
         play = Playbook()
@@ -386,7 +404,8 @@ class TestTransientErrorInTheStream:
         Playbook(acts=True) >> answers() >> brings(OVERLOADED) << speaks(OVERLOADED) >> ends() << EndTurn()
 
     def test_after_output_it_is_handed_on(self) -> None:
-        play = spoken() >> brings(OVERLOADED, after=1) << Give(OVERLOADED) << reads(until=1 + 5) >> ends() << EndTurn()
+        play = spoken() >> brings(OVERLOADED, after=1) << Give(OVERLOADED) << reads(until=1 + USAGE_WAIT)
+        play >> ends() << EndTurn()
         assert play.attempts[0].failure == "transient_error"
 
     def test_and_is_the_ending(self) -> None:
@@ -438,30 +457,81 @@ class TestBrokenEvents:
 
 
 class TestOtherContent:
-    """Row 10: handed on unread."""
+    """Row 10: handed on unread, unless it begins as an event stream begins."""
 
     @pytest.mark.parametrize("content_type", ["text/html", "application/json", ""])
-    def test_instead_of_a_stream(self, content_type: str) -> None:
-        play = Playbook() >> answers(200, content_type) << gives_head() << reads(until=None)
-        play >> brings(b"anything") << Give(b"anything") >> ends() << EndTurn()
+    @pytest.mark.parametrize("body", [b"<html>", b'{"error": 1}', b"Data: x", b"\xef\xbb\xbf<html>"])
+    def test_instead_of_a_stream(self, content_type: str, body: bytes) -> None:
+        play = Playbook() >> answers(200, content_type) << reads(until=900) >> brings(body) << speaks(body)
+        play >> ends() << EndTurn()
         assert (play.attempts[0].failure, play.attempts[0].billed) == ("other_content", "unknown")
 
-    def test_instead_of_a_document(self) -> None:
-        Playbook(streaming=False) >> answers() << gives_head() >> brings(ANSWER) << Give(ANSWER) >> ends() << EndTurn()
+    @pytest.mark.parametrize(
+        "content_type", ["text/plain; charset=utf-8", "application/json", "", "x, text/event-stream"]
+    )
+    @pytest.mark.parametrize(
+        "start", [b"", b": hello\n\n", b"\n\n", b"\xef\xbb\xbf", b"id: 1\n", b"event: x\n", b"retry: 1\n"]
+    )
+    def test_a_stream_by_another_name_is_one(self, content_type: str, start: bytes) -> None:
+        play = Playbook() >> answers(200, content_type)
+        for byte in start + ROLE:
+            play >> brings(bytes([byte]))
+        play << reads(until=900) >> is_lost(Failure.RESET) << again("replay", delay=0)
+        play >> answers(200, content_type) >> brings(start + ANSWER) << speaks(start + ANSWER) >> ends() << EndTurn()
+        assert play.report.attempts[-1].failure is None
+
+    def test_it_ends_before_that_can_be_told(self) -> None:
+        play = Playbook() >> answers(200, "") >> brings(b"dat") >> ends() << speaks(b"dat") << EndTurn()
+        assert play.attempts[0].failure == "other_content"
+
+    def test_nothing_but_blank_lines_is_no_stream(self) -> None:
+        play = Playbook() >> answers(200, "text/plain") >> brings(b"\n" * 4000) << reads(until=900)
+        play >> brings(b"\n" * 200) << speaks(b"\n" * 4200) >> ends() << EndTurn()
+
+    def test_cut_before_it_is_known_what_it_is(self) -> None:
+        finish(Playbook() >> answers(200, "") >> brings(b"da") >> is_lost(Failure.RESET) << again("replay", delay=0))
+
+    def test_a_stream_instead_of_a_document(self) -> None:
+        play = Playbook(streaming=False) >> answers() >> brings(ROLE) >> is_lost(Failure.RESET)
+        play << again("replay", delay=0) >> answers() >> brings(ANSWER) << speaks(ANSWER) >> ends() << EndTurn()
+
+    def test_a_document_by_another_name_is_held_until_it_is_whole(self) -> None:
+        play = Playbook(streaming=False) >> answers(200, "text/plain") >> brings(b'{"a": ') >> ends()
+        play << again("replay", delay=0, failure=Failure.TRUNCATED)
+        (
+            play
+            >> answers(200, "")
+            >> brings(b'{"a": 1}')
+            << reads(until=900)
+            >> ends()
+            << speaks(b'{"a": 1}')
+            << EndTurn()
+        )
+
+    def test_a_page_instead_of_a_document(self) -> None:
+        play = Playbook(streaming=False) >> answers(200, "text/html") >> brings(b"<html>") << speaks(b"<html>")
+        play >> ends() << EndTurn()
 
     @pytest.mark.parametrize("status", [101, 204, 205])
     def test_no_content_at_all(self, status: int) -> None:
         Playbook() >> answers(status, "") << gives_head(status) >> ends() << EndTurn()
 
     def test_cut_it_is_not_whole(self) -> None:
-        play = Playbook() >> answers(200, "text/html") << gives_head() >> is_lost(Failure.TRUNCATED)
-        play << fails(StreamCut, "after output")
+        play = Playbook() >> answers(200, "text/html") >> brings(b"<html>") << speaks(b"<html>")
+        play >> is_lost(Failure.TRUNCATED) << fails(StreamCut, "after output")
 
     def test_an_encoding_that_nobody_asked_for_and_that_cannot_be_read(self) -> None:
-        play = Playbook() >> answers(content_encoding="br") << gives_head() >> brings(b"\x8b") << Give(b"\x8b")
-        play >> ends() << EndTurn()
+        play = Playbook() >> answers(content_encoding="compress") << fails(UnexpectedResponse, "compress")
+        assert play.attempts[0].failure == "unsupported_encoding"
+
+    @pytest.mark.parametrize("encoding", ["none", "utf-8", "binary", "identity, none"])
+    def test_a_name_of_no_encoding_is_handed_on_as_it_came(self, encoding: str) -> None:
+        play = (
+            Playbook() >> answers(content_encoding=encoding) >> brings(ANSWER) << speaks(ANSWER) >> ends() << EndTurn()
+        )
         assert play.head is not None
-        assert play.head.fields["content-encoding"] == "br"
+        assert play.head.fields["content-encoding"] == encoding
+        Playbook() >> answers(content_encoding=encoding) >> brings(ROLE) >> ends() << again("replay", delay=0)
 
     def test_an_encoding_that_can_be_read_is_not_seen(self) -> None:
         play = Playbook() >> answers(content_encoding="gzip", content_length="5") >> brings(gzip.compress(ANSWER))
@@ -597,16 +667,138 @@ class TestEndings:
         play = settled() >> ends() << EndTurn()
         assert play.attempts[0].failure is None
 
-    def test_five_silent_seconds_after_settling_end_the_stream(self) -> None:
-        play = settled() << reads(until=5) >> is_lost(Failure.DEADLINE, after=5) << Drop() << EndTurn()
-        assert (play.attempts[0].failure, play.attempts[0].phase) == ("deadline", Phase.SETTLED)
+    def test_twenty_silent_seconds_after_settling_end_the_stream(self) -> None:
+        play = settled() << reads(until=20) >> is_lost(Failure.DEADLINE, after=20) << Drop() << EndTurn()
+        assert (play.attempts[0].failure, play.attempts[0].phase) == ("unproven_end", Phase.SETTLED)
+        assert play.report.unproven_end
 
-    def test_whatever_comes_in_between_starts_them_anew(self) -> None:
-        settled() >> brings(USAGE, after=4) << Give(USAGE) << reads(until=4 + 5)
+    def test_two_after_usage(self) -> None:
+        play = settled() >> brings(USAGE, after=19) << Give(USAGE) << reads(until=19 + 2)
+        play >> is_lost(Failure.DEADLINE, after=2) << Drop() << EndTurn()
+        assert play.attempts[0].failure == "unproven_end"
+
+    def test_usage_beside_a_choice_is_not_the_last_event(self) -> None:
+        beside = chunk(choices=[{"index": 0, "delta": {}}], usage={"prompt_tokens": 1})
+        settled() >> brings(beside, after=4) << Give(beside) << reads(until=20)
+
+    @pytest.mark.parametrize("keepalive", [COMMENT, b"event: ping\ndata: {}\n\n", b"data: : ping\n\n", delta()])
+    def test_what_says_nothing_extends_no_wait(self, keepalive: bytes) -> None:
+        play = settled()
+        for _ in range(5):
+            play >> brings(keepalive, after=3) << Give(keepalive) << reads(until=20)
+        play >> brings(DONE, after=1) << Give(DONE) << reads(until=16 + LINGER)
+        play >> brings(keepalive, after=0.25) << Give(keepalive) << reads(until=16 + LINGER)
+
+    def test_what_says_something_starts_the_wait_anew(self) -> None:
+        cited = b'data: {"citations": ["x"]}\n\n'
+        settled() >> brings(cited, after=19) << Give(cited) << reads(until=19 + 20)
 
     def test_the_end_of_the_body_is_not_waited_for_for_long(self) -> None:
         play = settled() >> brings(DONE) << Give(DONE) << reads(until=LINGER)
         play >> is_lost(Failure.DEADLINE, after=LINGER) << Drop() << EndTurn()
+        assert not play.report.unproven_end
+
+
+class TestFinishesThatProveNothing:
+    """Servers that put a finish on every chunk, or an empty finish first."""
+
+    def test_output_behind_a_finish_takes_the_settling_back(self) -> None:
+        more = text("more")
+        play = settled() >> brings(more, after=19) << Give(more) << reads(until=None)
+        play >> is_lost(Failure.RESET, after=99) << fails(StreamCut, "after output")
+
+    def test_then_only_the_terminator_proves_the_end(self) -> None:
+        again_ = text("more") + STOP
+        play = settled() >> brings(again_) << Give(again_) << reads(until=None) >> ends()
+        play << fails(StreamCut, "without saying how the answer ended")
+        settled() >> brings(again_ + DONE) << Give(again_ + DONE) >> ends() << EndTurn()
+
+    def test_a_finish_in_the_first_output_proves_nothing_yet(self) -> None:
+        only = delta("stop", content="All")
+        play = Playbook() >> answers() >> brings(only) << speaks(only) << reads(until=None)
+        play >> brings(USAGE, after=99) << Give(USAGE) << reads(until=None)
+        play >> is_lost(Failure.RESET) << fails(StreamCut, "after output")
+
+    @pytest.mark.parametrize("rest", [b"", USAGE, DONE, USAGE + DONE])
+    def test_the_terminator_or_the_clean_end_does(self, rest: bytes) -> None:
+        only = delta("stop", content="All")
+        play = Playbook() >> answers() >> brings(only + rest) << speaks(only + rest) >> ends() << EndTurn()
+        assert play.attempts[0].failure is None
+
+    def test_a_finish_before_any_output_is_held(self) -> None:
+        play = Playbook() >> answers() >> brings(STOP) << reads(until=900)
+        play >> brings(text("late"), after=25) << speaks(STOP + text("late")) << reads(until=None)
+        play >> ends() << fails(StreamCut)
+
+
+class TestAcceptDone:
+    def test_the_error_names_the_switch(self) -> None:
+        spoken() >> brings(DONE) << fails(StreamCut, "Policy.accept_done, --accept-done, or accept_done = true")
+
+    def test_with_it_the_terminator_proves_the_end(self) -> None:
+        play = spoken(accept_done=True) >> brings(DONE) << Give(DONE) << reads(until=LINGER) >> ends() << EndTurn()
+        assert play.attempts[0].failure is None
+
+    def test_a_clean_end_alone_still_proves_nothing(self) -> None:
+        spoken(accept_done=True) >> ends() << fails(StreamCut)
+
+
+class TestTheLastEventWithoutItsBlankLine:
+    def test_an_error(self) -> None:
+        play = Playbook() >> answers() >> brings(INVALID[:-1]) >> ends() << speaks(INVALID[:-1]) << EndTurn()
+        assert play.attempts[0].failure == "permanent_error"
+
+    def test_a_transient_error_is_replayed(self) -> None:
+        finish(Playbook() >> answers() >> brings(OVERLOADED[:-2]) >> ends() << again("replay", delay=0.5))
+
+    def test_a_bare_error(self) -> None:
+        bare = b'{"error": {"message": "context too long", "code": 400}}'
+        Playbook() >> answers() >> brings(bare) >> ends() << speaks(bare) << EndTurn()
+
+    @pytest.mark.parametrize("missing", [1, 2])
+    def test_a_finish(self, missing: int) -> None:
+        spoken() >> brings(STOP[:-missing]) >> ends() << Give(STOP[:-missing]) << EndTurn()
+
+    def test_output_in_it_is_lost_on_readers_and_so_a_cut(self) -> None:
+        last = delta("stop", content="end")[:-1]
+        spoken() >> brings(last) >> ends() << fails(StreamCut)
+
+
+class TestDelaysThatTheBodyNames:
+    BUSY = b'{"error": {"message": "Rate limit reached. Please try again in 3s.", "type": "rate_limit_error"}}'
+
+    def test_in_a_refusal(self) -> None:
+        Playbook() >> answers(429) >> brings(self.BUSY) >> ends() << again("retry", delay=3)
+
+    def test_the_header_takes_precedence(self) -> None:
+        Playbook() >> answers(429, retry_after="7") >> brings(self.BUSY) >> ends() << again("retry", delay=7)
+
+    def test_too_long_a_delay_is_handed_on_at_once(self) -> None:
+        late = self.BUSY.replace(b"3s", b"7m12s")
+        play = Playbook() >> answers(429) >> brings(late) >> ends() << speaks(late, 429) << EndTurn()
+        assert len(play.attempts) == 1
+
+    def test_in_the_stream(self) -> None:
+        inside = b"data: " + self.BUSY + b"\n\n"
+        finish(Playbook() >> answers() >> brings(inside) << again("replay", delay=3))
+        late = inside.replace(b"3s", b"2 minutes")
+        Playbook() >> answers() >> brings(late) << speaks(late) >> ends() << EndTurn()
+
+
+class TestMissingBlankLines:
+    def test_each_line_is_an_event(self) -> None:
+        lines = (ROLE + text("Hi") + text("!") + STOP + DONE).replace(b"\n\n", b"\n")
+        play = Playbook() >> answers() >> brings(lines) << speaks(lines) >> ends() << EndTurn()
+        assert (play.attempts[0].phase, play.attempts[0].failure) == (Phase.COMPLETE, None)
+
+    def test_before_output_it_is_replayed(self) -> None:
+        finish(
+            Playbook() >> answers() >> brings(ROLE.replace(b"\n\n", b"\n") * 2) >> ends() << again("replay", delay=0)
+        )
+
+    def test_without_a_proven_ending_it_is_a_cut(self) -> None:
+        lines = (ROLE + text("Hi") + text("!")).replace(b"\n\n", b"\n")
+        Playbook() >> answers() >> brings(lines) << speaks(lines) >> ends() << fails(StreamCut)
 
 
 class TestDocuments:
@@ -802,8 +994,8 @@ class TestWhenItHappened:
         assert self.moments(play) == [(0, 2, 5, 6)]
 
     def test_an_empty_answer_has_spoken_too(self) -> None:
-        play = Playbook() >> answers() >> brings(ROLE) >> brings(STOP, after=3) << speaks(ROLE + STOP) >> ends()
-        play << EndTurn()
+        play = Playbook() >> answers() >> brings(ROLE) >> brings(STOP + DONE, after=3) << speaks(ROLE + STOP + DONE)
+        play >> ends() << EndTurn()
         assert self.moments(play) == [(0, 0, 3, 3)]
 
     @pytest.mark.parametrize(
@@ -814,9 +1006,7 @@ class TestWhenItHappened:
                 Playbook(retries=0) >> answers(429, after=2) << gives_head(429) >> brings(b"x") << Give(b"x") >> ends()
             ),
             lambda: Playbook() >> answers(429, after=2) >> brings(QUOTA) >> ends() << speaks(QUOTA, 429),
-            lambda: (
-                Playbook() >> answers(200, "text/html", after=2) << gives_head() >> brings(b"x") << Give(b"x") >> ends()
-            ),
+            lambda: Playbook() >> answers(200, "text/html", after=2) >> brings(b"<") << speaks(b"<") >> ends(),
             lambda: Playbook() >> answers(after=2) >> brings(ROLE + INVALID) << speaks(ROLE + INVALID) >> ends(),
             lambda: Playbook(replays=0) >> answers(after=2) >> brings(OVERLOADED) << speaks(OVERLOADED) >> ends(),
         ],

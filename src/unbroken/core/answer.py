@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import msgspec
-
-from unbroken.core.dialect import Dialect, EventDecoder, FinishMeaning
+from unbroken.core.dialect import Dialect, EventDecoder, FinishMeaning, finish_meaning
 from unbroken.core.events import (
     Finish,
     Reasoning,
@@ -20,6 +18,7 @@ from unbroken.core.events import (
     Usage,
     UsageReport,
 )
+from unbroken.core.payload import json_value
 
 
 @dataclasses.dataclass
@@ -42,7 +41,10 @@ class Answer:
 
     Attributes:
         usage: the provider's token counts; all fields are ``None`` until it reports them.
-        tool_calls: complete tool calls only: the turn has settled and their arguments parse.
+        tool_calls: complete tool calls only: the answer has ended, for a reason that completes calls, and their
+            arguments parse.
+        is_whole_without_reason: whether the end was proven although the provider gave no finish reason
+            (:attr:`unbroken.Policy.accept_done`).
     """
 
     def __init__(self, dialect: Dialect, decoder: EventDecoder) -> None:
@@ -50,8 +52,10 @@ class Answer:
         self._decoder = decoder
         self.usage = Usage()
         self.tool_calls: list[ToolCall] = []
+        self.is_whole_without_reason = False
         self._texts: dict[tuple[type, int], list[str]] = {}
         self._finishes: dict[int, str] = {}
+        self._finished: set[int] = set()
         self._calls: dict[tuple[int, int], ToolCallStart] = {}
         self._arguments: dict[tuple[int, int], list[str]] = {}
 
@@ -78,7 +82,7 @@ class Answer:
     @property
     def finish_meaning(self) -> FinishMeaning | None:
         """The meaning of the finish reason; ``None`` until there is one, or if the dialect does not know it."""
-        return self._finish_reasons.get(self.finish_reason or "")
+        return finish_meaning(self._finish_reasons, self.finish_reason or "")
 
     @property
     def partial_tool_calls(self) -> list[PartialToolCall]:
@@ -100,8 +104,8 @@ class Answer:
         return not self._texts and not self._calls
 
     def has_finished(self, choices: int = 1) -> bool:
-        """Return whether at least this many choices have a finish reason."""
-        return len(self._finishes) >= choices
+        """Return whether at least this many choices have a finish reason, with no output of theirs behind it."""
+        return len(self._finished) >= choices
 
     def text_of(self, choice: int) -> str:
         """Return the text of one choice, if several were requested (``n``)."""
@@ -112,31 +116,35 @@ class Answer:
         match event:
             case Text(text, choice) | Reasoning(text, choice) | Refusal(text, choice):
                 self._texts.setdefault((type(event), choice), []).append(text)
+                self._finished.discard(choice)
             case ToolCallStart(index, choice=choice):
                 self._calls[choice, index] = event
-                self._arguments[choice, index] = []
-            case ToolCallArguments(index, arguments, choice):
+                self._arguments.setdefault((choice, index), [])
+                self._finished.discard(choice)
+            case ToolCallArguments(index, arguments, choice, replaces):
+                if replaces:
+                    self._arguments[choice, index].clear()
                 self._arguments[choice, index].append(arguments)
+                self._finished.discard(choice)
             case ToolCall():
                 self.tool_calls.append(event)
             case UsageReport(usage):
                 self.usage = usage
             case Finish(reason, choice):
                 self._finishes[choice] = reason
+                self._finished.add(choice)
 
     def parsed_tool_calls(self) -> list[ToolCall]:
-        """Return every tool call whose arguments parse. They are complete only once the turn has settled."""
-        return [call for key in self._calls if (call := self._parsed(self._partial(key)))]
+        """Return the tool calls of choices that ended for a reason that completes calls, if their arguments parse."""
+        partial = map(self._partial, self._calls)
+        return [call for piece in partial if self.completes_calls(piece.choice) and (call := _parsed(piece))]
 
-    def _parsed(self, piece: PartialToolCall) -> ToolCall | None:
-        # Empty arguments mean a call without arguments, unless the answer was truncated before them.
-        meaning = self._finish_reasons.get(self._finishes.get(piece.choice, ""))
-        arguments = piece.arguments or ("" if meaning and meaning.is_truncating else "{}")
-        try:
-            parsed = msgspec.json.decode(arguments)
-        except msgspec.DecodeError:
-            return None
-        return ToolCall(piece.index, piece.id, piece.name, arguments, parsed, piece.choice)
+    def completes_calls(self, choice: int = 0) -> bool:
+        """Return whether a choice has ended for a reason that completes tool calls."""
+        reason = self._finishes.get(choice)
+        if reason is None:
+            return self.is_whole_without_reason
+        return finish_meaning(self._finish_reasons, reason) is FinishMeaning.WHOLE
 
     def _partial(self, key: tuple[int, int]) -> PartialToolCall:
         call = self._calls[key]
@@ -144,3 +152,13 @@ class Answer:
 
     def _joined(self, kind: type, choice: int = 0) -> str:
         return "".join(self._texts.get((kind, choice), ()))
+
+
+def _parsed(piece: PartialToolCall) -> ToolCall | None:
+    """Return a complete call, ``None`` without a name or if its arguments do not parse. No arguments mean none."""
+    arguments = piece.arguments or "{}"
+    try:
+        parsed = json_value(arguments.encode())
+    except ValueError:
+        return None
+    return ToolCall(piece.index, piece.id, piece.name, arguments, parsed, piece.choice) if piece.name else None

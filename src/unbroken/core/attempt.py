@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
-import zlib
 
-import msgspec
-
-from unbroken.core.decoding import ContentDecoder, decoder_for
+from unbroken.core.decoding import ContentDecoder, UnsupportedEncoding, decoder_for
 from unbroken.core.dialect import Call, Signal
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.http import Head
+from unbroken.core.payload import is_document
 from unbroken.core.policy import Policy
-from unbroken.core.sse import Parser, parse
+from unbroken.core.sse import Event, Parser, begins_as_events, parse
 from unbroken.errors import DecodeError, EventTooLarge
 
 MAX_REFUSAL = 64 * 1024
@@ -20,15 +19,30 @@ MAX_REFUSAL = 64 * 1024
 
 _OVERLAP = 64  # longer than any match of a dialect's ``notable`` pattern
 
+_ACCEPT_DONE = (
+    "it sent its terminator without a finish reason; if this server never sends one, accept the terminator as proof:"
+    " Policy.accept_done, --accept-done, or accept_done = true for an upstream of the relay"
+)
+
 
 class Mode(enum.Enum):
     """The way in which the body of an attempt is read."""
 
     WAITING = "no headers yet"
+    SNIFFING = "held until it is known whether it begins as an event stream, whatever its media type"
     STREAM = "events, under the rule"
     WHOLE = "one JSON document, held until it is whole"
     REFUSAL = "an error response, held until it is known whether it is worth waiting"
     OPAQUE = "handed on unread"
+
+
+class Finish(enum.Enum):
+    """How far the finish of an attempt proves that its answer is whole."""
+
+    MISSING = "the answer goes on"
+    EARLY = "it came in or before the first output: the terminator or a clean end must prove it"
+    STANDS = "the attempt has settled"
+    TAKEN_BACK = "output followed it: this server's finish proves nothing, only its last event does"
 
 
 class Attempt:
@@ -54,24 +68,38 @@ class Attempt:
         self.detail = ""
         self.noted: Failure | None = None
         """A failure that is handed on to the caller unaltered; it does not fail the attempt."""
+        self.retry_after: float | None = None
+        """Seconds after which the error in the body says that it passes."""
+        self.usage_came = False
+        """Whether usage was reported after the attempt settled: only the end of the body is owed."""
+        self.progress = 0
+        """How many events have come that were more than a keepalive."""
         self._call = call
         self._policy = policy
         self._reader = call.dialect.reader(call.generation)
         self._parser = Parser(policy.max_event, keep_raw=True)
         self._held = bytearray()
         self._decoder = ContentDecoder()
+        self._finish = Finish.MISSING
+        self._has_finished = False
+
+    @property
+    def finish_reason(self) -> str:
+        """The provider's finish reason, ``""`` before one."""
+        return self._reader.finish_reason
 
     def open(self, head: Head, mode: Mode) -> None:
-        """Take the response's head; ``mode`` says how to read the body."""
-        decoder = decoder_for(head)
-        if decoder is None and mode is not Mode.REFUSAL:
-            mode = Mode.OPAQUE
-        if decoder and decoder.changes:
-            self._decoder = decoder
-            head = head.without("content-encoding", "content-length")
+        """Take the response's head; ``mode`` says how to read the body. Sets :attr:`failure` if that is impossible."""
         self.mode = mode
-        self.head = head
         self.phase = Phase.OUTPUT if mode is Mode.OPAQUE else Phase.PRELUDE
+        try:
+            self._decoder = decoder_for(head)
+        except UnsupportedEncoding as exc:
+            if head.status < 300:
+                self.failure, self.detail = Failure.UNSUPPORTED_ENCODING, str(exc)
+        if self._decoder.changes:
+            head = head.without("content-encoding", "content-length")
+        self.head = head
 
     def data(self, chunk: bytes) -> bytes:
         """Take the next bytes of the body; return those that may be handed on now.
@@ -80,12 +108,14 @@ class Attempt:
         """
         try:
             chunk = self._decoder.decode(chunk)
-        except zlib.error:
+        except DecodeError as exc:
             self._decoder = ContentDecoder()
-            self.failure, self.detail = Failure.BROKEN_FRAMING, "the content encoding is broken"
+            self.failure, self.detail = Failure.BROKEN_FRAMING, str(exc)
             return b""
         if self.mode is Mode.OPAQUE:
             return chunk
+        if self.mode is Mode.SNIFFING:
+            return self._sniff(chunk)
         if self.mode is not Mode.STREAM:
             return self._hold_document(chunk)
         return self._hold_prelude(chunk) if self.phase is Phase.PRELUDE else self._copy_through(chunk)
@@ -103,9 +133,12 @@ class Attempt:
         """Take the clean end of the body; return what may be handed on now. Sets :attr:`failure` if it was a cut."""
         if self.mode is Mode.WHOLE and self.phase is Phase.PRELUDE:
             return self._end_document()
+        if self.mode is Mode.SNIFFING:
+            held = self._as_other_content()
+            self.phase = Phase.COMPLETE
+            return held
         if self.mode is Mode.STREAM and self.phase in (Phase.PRELUDE, Phase.OUTPUT):
-            self.failure = Failure.UNFINISHED
-            return b""
+            return self._end_stream()
         if self.mode is Mode.OPAQUE and not self._decoder.whole:
             self.failure, self.detail = Failure.TRUNCATED, "the compressed body is not whole"
             return b""
@@ -148,11 +181,35 @@ class Attempt:
         return b""
 
     def _end_document(self) -> bytes:
-        if not _is_whole(self._held):
+        if not is_document(self._held):
             self.failure, self.detail = Failure.TRUNCATED, "the JSON of the answer is not whole"
             return b""
         held = self.release()
         self.phase = Phase.COMPLETE
+        return held
+
+    # A body of another media type
+
+    def _sniff(self, chunk: bytes) -> bytes:
+        """Hold bytes until it is known what they begin; then treat them all accordingly."""
+        self._held += chunk
+        if (is_stream := begins_as_events(self._held)) is None:
+            return b""
+        if not is_stream and not self._call.streaming and self._held.lstrip()[:1] == b"{":
+            self.mode = Mode.WHOLE
+            return self._hold_document(b"")
+        if not is_stream:
+            return self._as_other_content()
+        self.mode = Mode.STREAM
+        held = bytes(self._held)
+        self._held.clear()
+        return self._hold_prelude(held)
+
+    def _as_other_content(self) -> bytes:
+        self.mode, self.noted = Mode.OPAQUE, Failure.OTHER_CONTENT
+        self.phase = Phase.OUTPUT
+        held = bytes(self._held)
+        self._held.clear()
         return held
 
     # A stream of events
@@ -179,7 +236,7 @@ class Attempt:
             if not whole:
                 return b""  # the block that may be an ending is still not whole
             chunk = self.release()
-        notable = whole and self._call.dialect.notable.search(whole)
+        notable = whole and (self._has_finished or self._call.dialect.notable.search(whole))
         return self._presentable(chunk, self._read(whole) if notable else b"")
 
     def _read(self, whole: bytes) -> bytes:
@@ -192,7 +249,7 @@ class Attempt:
         for number, block in enumerate(blocks):
             try:
                 for event in parse(block, self._policy.max_event):
-                    self._apply(self._reader.read(event))
+                    self._apply(self._signal_of(event), event)
             except DecodeError:
                 if self.phase is Phase.PRELUDE:
                     raise
@@ -216,46 +273,82 @@ class Attempt:
             self._held += held
         return released
 
-    def _apply(self, signal: Signal) -> None:
+    def _signal_of(self, event: Event) -> Signal:
+        if not event.is_bare:
+            return self._reader.read(event)
+        error = self._call.dialect.error_in(event.data)  # of a bare document only an error counts
+        if error is None:
+            return Signal.SILENT
+        return Signal.TRANSIENT_ERROR if error.transient else Signal.PERMANENT_ERROR
+
+    def _apply(self, signal: Signal, event: Event) -> None:
         if signal & Signal.ERROR:
-            self._apply_error(signal)
+            self._apply_error(signal, event)
             return
+        self.progress += signal is not Signal.SILENT
+        self._has_finished |= bool(signal & (Signal.FINISHES | Signal.SETTLES))
+        self._apply_finish(signal)
         if signal & Signal.OUTPUT and self.phase is Phase.PRELUDE:
             self.phase = Phase.OUTPUT
-        if signal & Signal.SETTLES and self.phase is not Phase.COMPLETE:
+        if self._finish is Finish.STANDS and self.phase in (Phase.PRELUDE, Phase.OUTPUT):
             self.phase = Phase.SETTLED
+        if signal & Signal.USAGE and self.phase is Phase.SETTLED:
+            self.usage_came = True
         if signal & Signal.ENDS:
-            if self.phase in (Phase.SETTLED, Phase.COMPLETE):
-                self.phase = Phase.COMPLETE
-            else:
-                self.failure = Failure.UNFINISHED
+            self._apply_terminator()
 
-    def _apply_error(self, signal: Signal) -> None:
+    def _apply_finish(self, signal: Signal) -> None:
+        """Note how far a finish in this event, or output behind an earlier one, proves the end."""
+        if signal & Signal.REOPENS:
+            self._finish = Finish.TAKEN_BACK
+            if self.phase is Phase.SETTLED:
+                self.phase, self.usage_came = Phase.OUTPUT, False
+        elif signal & Signal.SETTLES and self._finish is Finish.MISSING:
+            self._finish = Finish.EARLY if self.phase is Phase.PRELUDE else Finish.STANDS
+
+    def _apply_terminator(self) -> None:
+        if self._finish is not Finish.MISSING or self._policy.accept_done or self.phase is Phase.SETTLED:
+            self.phase = Phase.COMPLETE
+        elif self.phase is not Phase.COMPLETE:
+            self.failure, self.detail = Failure.UNFINISHED, _ACCEPT_DONE
+
+    def _apply_error(self, signal: Signal, event: Event) -> None:
         """Leave an error before output to the turn; after output hand it on and settle."""
         failure = Failure.TRANSIENT_ERROR if signal & Signal.TRANSIENT_ERROR else Failure.PERMANENT_ERROR
         if self.phase is Phase.PRELUDE:
             self.failure = failure
+            error = self._call.dialect.error_in(event.data)
+            self.retry_after = error.retry_after if error else None
         elif self.phase is Phase.OUTPUT:
             self.noted = failure
             self.phase = Phase.SETTLED
 
+    def _end_stream(self) -> bytes:
+        """Take the clean end of a stream that has not settled: it may prove a finish that did not stand alone."""
+        with contextlib.suppress(DecodeError):  # an event that was cut
+            self._read_rest()
+        if self.failure or self.phase in (Phase.SETTLED, Phase.COMPLETE):
+            self.phase = self.phase if self.failure else Phase.COMPLETE
+        elif self._finish is Finish.EARLY or (
+            self._finish is Finish.TAKEN_BACK and not self._call.dialect.has_terminator
+        ):
+            self.phase = Phase.COMPLETE
+        else:
+            self.failure = Failure.UNFINISHED
+        return b"" if self.failure else self.release()
+
+    def _read_rest(self) -> None:
+        """Read a last event that only lacks its blank line. Where readers drop it, output in it would be lost."""
+        for event in self._parser.end():
+            signal = self._signal_of(event)
+            if not signal & Signal.OUTPUT or not self._call.dialect.has_terminator:
+                self._apply(signal, event)
+
 
 def _without_lines(data: bytes, tail: bytes) -> tuple[bytes, bytes]:
-    """Split off as many lines as ``tail`` has; the line ends of the two may differ."""
+    """Split off as many lines as ``tail`` has. Blank lines do not count, and the line ends of the two may differ."""
     lines = data.splitlines(keepends=True)
-    kept = max(0, len(lines) - len(tail.splitlines()))
+    filled = [number for number, line in enumerate(lines) if line.strip(b"\r\n")]
+    count = sum(map(bool, tail.splitlines()))
+    kept = len(lines) if not count else filled[-count] if count <= len(filled) else 0
     return b"".join(lines[:kept]), b"".join(lines[kept:])
-
-
-def _is_whole(document: bytes | bytearray) -> bool:
-    """Return whether a document is complete JSON; Python's parser also accepts the ``NaN`` that some servers write."""
-    try:
-        msgspec.json.decode(document, type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError):
-        import json  # rarely needed
-
-        try:
-            json.loads(document)
-        except (ValueError, RecursionError):
-            return False
-    return True

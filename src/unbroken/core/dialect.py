@@ -34,8 +34,14 @@ class Signal(enum.Flag):
     """Nothing that the model produced."""
     OUTPUT = enum.auto()
     """Something that the model produced."""
+    FINISHES = enum.auto()
+    """The event says how a choice ended, but other choices go on."""
     SETTLES = enum.auto()
-    """The event says how the answer ended."""
+    """The event says how the answer ended: it is the finish of the last choice."""
+    REOPENS = enum.auto()
+    """Output of a choice that had already finished: its finish was none."""
+    USAGE = enum.auto()
+    """The event reports usage and nothing else: it follows the finish."""
     ENDS = enum.auto()
     """The terminator: no event follows it."""
     TRANSIENT_ERROR = enum.auto()
@@ -46,21 +52,40 @@ class Signal(enum.Flag):
 
 
 class FinishMeaning(enum.Enum):
-    """The meaning of a finish reason. A reason that no table lists is an ending, and is reported as it is."""
+    """The meaning of a finish reason. A reason that no table lists is an ending, and is reported as it is.
+
+    Tool calls are complete only under :attr:`WHOLE`: any other ending may have come in the middle of one.
+    """
 
     WHOLE = "the answer is whole, and so are its tool calls"
     LENGTH = "the answer stops at the limit of tokens"
     FILTERED = "the provider's content filter stopped the answer"
+    STOPPED = "the answer was stopped for another reason, or its tool call is malformed"
     FAILED = "the provider failed; this is no ending of an answer"
 
-    @property
-    def is_truncating(self) -> bool:
-        """Whether the answer was truncated, perhaps in the middle of a tool call."""
-        return self in (FinishMeaning.LENGTH, FinishMeaning.FILTERED)
+
+def finish_reason(value: object) -> str:
+    """Return a finish reason; ``""`` if there is none: some servers write ``"null"`` or ``"none"`` before the end."""
+    return value if isinstance(value, str) and value.strip().lower() not in ("", "null", "none") else ""
+
+
+def finish_meaning(reasons: Mapping[str, FinishMeaning], reason: str) -> FinishMeaning | None:
+    """Return what a finish reason means by a dialect's table, ``None`` if the table does not know it.
+
+    Case is ignored, and so is a detail behind a colon (``content_filter: SAFETY``, Gemini in OpenAI's format).
+    """
+    name = reason.partition(":")[0].strip()
+    return next((reasons[key] for key in (name, name.lower(), name.upper()) if key in reasons), None)
 
 
 class EventReader(Protocol):
-    """A reader of the events of one attempt, in order, for their meaning to the rule."""
+    """A reader of the events of one attempt, in order, for their meaning to the rule.
+
+    Attributes:
+        finish_reason: the last finish reason of the first choice, ``""`` before one.
+    """
+
+    finish_reason: str
 
     def read(self, event: Event) -> Signal:
         """Return what ``event`` means.
@@ -137,12 +162,15 @@ class Dialect:
         serves: whether generation calls are made at this path; other requests to it differ in the body.
         read_request: reads a POST to such a path with this JSON object; ``None`` if it is not a generation.
         reader: makes an :class:`EventReader` for one attempt of such a generation.
-        notable: a pattern that matches in every event that settles, ends or is an error. After the first output of an
-            attempt only blocks in which it matches are parsed.
+        notable: a pattern that matches in every event that finishes, settles, ends or is an error. Between the first
+            output of an attempt and its first finish only blocks in which it matches are parsed.
+        has_terminator: whether its streams end with an event of their own, such as ``[DONE]``. Readers of such a stream
+            drop an event whose blank line is missing at the end of the body.
         finish_reasons: what each finish reason means.
         decoder: makes an :class:`EventDecoder` for one attempt.
         read_error: reads an error response (status and body); ``transient`` is false if waiting does not help (an
             exhausted quota).
+        error_in: reads the error that a JSON document of a stream, or of a 2xx, reports; ``None`` if it reports none.
         error_body: writes a gateway's error as the JSON document that clients of this dialect expect.
         error_event: writes the same as an event inside a stream.
         path: the path that is appended to a base URL to ask this model for a stream.
@@ -165,11 +193,13 @@ class Dialect:
     finish_reasons: Mapping[str, FinishMeaning]
     decoder: Callable[[], EventDecoder]
     read_error: Callable[[int, bytes], Failed]
+    error_in: Callable[[bytes], Failed | None]
     error_body: Callable[[GatewayError], bytes]
     error_event: Callable[[GatewayError], bytes]
     path: Callable[[str], str]
     body: Callable[[str, Sequence[Message], Sequence[Message], bool], dict[str, Any]]
     credentials: Callable[[str], Mapping[str, str]]
+    has_terminator: bool = True
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     credential_headers: frozenset[str] = frozenset()
     credential_parameter: str = ""

@@ -68,7 +68,10 @@ class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
 
 
 class ToolCallStart(msgspec.Struct, frozen=True, tag="tool_call_start"):
-    """The start of a tool call; ``index`` identifies it within the answer."""
+    """The start of a tool call; ``index`` identifies it within the answer.
+
+    A call starts again, with the same index, if the server sends its id or its name late: the later start has both.
+    """
 
     index: int
     id: str
@@ -77,11 +80,16 @@ class ToolCallStart(msgspec.Struct, frozen=True, tag="tool_call_start"):
 
 
 class ToolCallArguments(msgspec.Struct, frozen=True, tag="tool_call_arguments"):
-    """A piece of a tool call's arguments; it does not parse on its own."""
+    """A piece of a tool call's arguments; it does not parse on its own.
+
+    Attributes:
+        replaces: whether these are the arguments so far: the provider has corrected the pieces before.
+    """
 
     index: int
     arguments: str
     choice: int = 0
+    replaces: bool = False
 
 
 class ToolCall(msgspec.Struct, frozen=True, tag="tool_call"):
@@ -120,11 +128,13 @@ class Failed(msgspec.Struct, frozen=True, tag="error"):
         message: the provider's message.
         kind: the error's ``type`` or ``code``.
         transient: whether the same request may succeed later.
+        retry_after: seconds after which the error itself says that it passes, ``None`` if it does not say.
     """
 
     message: str
     kind: str = ""
     transient: bool = False
+    retry_after: float | None = None
 
 
 TypedEvent: TypeAlias = (

@@ -50,6 +50,7 @@ class Row(enum.Enum):
     UNPROCESSED = "the server says that it did not process the request"
     UNREACHABLE = "nobody answers there, perhaps only now"
     MISCONFIGURED = "it cannot work until somebody changes something"
+    UNREADABLE = "a response in a form that cannot be read"
     BUSY = "the server is busy and said so promptly"
     GATEWAY_GAVE_UP = "the same after a long wait: the work may have been done"
     REFUSED = "any other status, an exhausted quota"
@@ -86,6 +87,7 @@ class Failure(enum.Enum):
     PROXY_AUTH = ("proxy_auth", "proxy authentication required", Row.MISCONFIGURED)
     PROXY_REFUSED = ("proxy_refused", "refused by the proxy", Row.MISCONFIGURED)
     PROXY_PROTOCOL = ("proxy_protocol", "the proxy speaks another protocol", Row.MISCONFIGURED)
+    UNSUPPORTED_ENCODING = ("unsupported_encoding", "the response cannot be read", Row.UNREADABLE)
     BAD_REQUEST = ("bad_request", "request cannot be sent", Row.MISCONFIGURED)
     BUSY = ("busy", "server busy", Row.BUSY)
     GATEWAY_GAVE_UP = ("gateway_gave_up", "gateway gave up waiting", Row.GATEWAY_GAVE_UP)
@@ -95,6 +97,7 @@ class Failure(enum.Enum):
     MALFORMED = ("malformed", "malformed event", Row.MALFORMED)
     EVENT_TOO_LARGE = ("event_too_large", "event over the size cap", Row.MALFORMED)
     OTHER_CONTENT = ("other_content", "another content type than was asked for", Row.OTHER_CONTENT)
+    UNPROVEN_END = ("unproven_end", "the server did not end the stream after the answer", Row.NO_OUTPUT)
     DEADLINE = ("deadline", "no output in time", Row.NO_OUTPUT)
     CALLER_TIMEOUT = ("caller_timeout", "the caller's own timeout expired", Row.CALLER_TIMEOUT)
     CANCELLED = ("cancelled", "cancelled by the caller", Row.CANCELLED)
@@ -114,6 +117,7 @@ def _table() -> Mapping[tuple[Row, Phase], Verdict]:
         Row.UNPROCESSED:     (v.RETRY,         v.RETRY,   v.RETRY,               v.CUT,     v.END),
         Row.UNREACHABLE:     (v.RETRY_BRIEFLY, never,     never,                 never,     never),
         Row.MISCONFIGURED:   (v.ERROR,         v.ERROR,   never,                 never,     never),
+        Row.UNREADABLE:      (never,           never,     v.ERROR,               never,     never),
         Row.BUSY:            (never,           v.RETRY,   never,                 never,     never),
         Row.GATEWAY_GAVE_UP: (never,           v.REPLAY,  never,                 never,     never),
         Row.REFUSED:         (never,           v.HAND_ON, never,                 never,     never),

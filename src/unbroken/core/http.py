@@ -96,8 +96,8 @@ class Head:
 
     @property
     def content_type(self) -> str:
-        """The media type in lower case, without parameters; ``""`` if the header is missing."""
-        return self.fields.get("content-type", "").partition(";")[0].strip().lower()
+        """The media type in lower case, without parameters, the first if there are several; ``""`` without any."""
+        return self.fields.get("content-type", "").partition(",")[0].partition(";")[0].strip().lower()
 
     def without(self, *names: str) -> Head:
         """Return a copy without these fields (lower-case names)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,11 @@ DONE = b"[DONE]"
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The exceptions of reading JSON that is invalid or nested too deeply."""
+
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.S
+)
+"""An escape in a JSON string: a surrogate pair, half of one, or any other."""
 
 
 class RequestBody(Mapping[str, Any]):
@@ -56,16 +62,18 @@ class RequestBody(Mapping[str, Any]):
 
 
 def request_body(document: bytes) -> RequestBody | None:
-    """Return the object of a request's JSON, or ``None`` if it is not an object.
-
-    Python's reader is asked where the strict one fails: it takes ``NaN`` and half of a surrogate pair, which Python's
-    own clients write.
-    """
+    """Return the object of a request's JSON, or ``None`` if it is not an object. It is read as by :func:`json_value`."""
     try:
         return RequestBody(msgspec.json.decode(document, type=dict[str, msgspec.Raw]))
     except UNREADABLE:
         answer = _read(document)
         return RequestBody(answer) if isinstance(answer, dict) else None
+
+
+def asks_for_stream(body: Mapping[str, Any]) -> bool:
+    """Return whether a request's ``stream`` is set: servers that are lenient about types take ``"true"`` for true."""
+    stream = body.get("stream")
+    return stream is True or (isinstance(stream, str) and stream.strip().lower() == "true")
 
 
 def json_object(document: bytes) -> dict[str, Any] | None:
@@ -80,16 +88,49 @@ def only_object(document: bytes) -> dict[str, Any]:
     return mapping(answer[0] if isinstance(answer, list) and len(answer) == 1 else answer)
 
 
-def _read(document: bytes) -> Any:
+def json_value(document: bytes | bytearray) -> Any:
+    """Return the value of a JSON document.
+
+    Where the strict reader fails, a lenient one is asked. It reads what SDKs in Python and their servers write: ``NaN``
+    and ``Infinity``, invalid UTF-8 (replaced, as WHATWG HTML, section 9.2 asks for events), and half of a surrogate
+    pair (replaced: servers that cut between tokens send the halves of an emoji in two events).
+
+    Raises:
+        ValueError: not JSON, or nested too deeply.
+    """
     try:
         return msgspec.json.decode(document)
     except UNREADABLE:
-        import json  # rarely needed
+        return _lenient(document)
 
+
+def is_document(document: bytes | bytearray) -> bool:
+    """Return whether a document is complete JSON, read as by :func:`json_value`."""
+    try:
+        msgspec.json.decode(document, type=msgspec.Raw)
+    except UNREADABLE:
         try:
-            return json.loads(document)
-        except (ValueError, RecursionError):
-            return None
+            _lenient(document)
+        except ValueError:
+            return False
+    return True
+
+
+def _lenient(document: bytes | bytearray) -> Any:
+    import json  # rarely needed
+
+    text = document.decode("utf-8", "replace").removeprefix("\ufeff")
+    try:
+        return json.loads(_ESCAPE.sub(lambda found: r"\ufffd" if found["half"] else found[0], text), strict=False)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+
+
+def _read(document: bytes) -> Any:
+    try:
+        return json_value(document)
+    except ValueError:
+        return None
 
 
 def filled(value: object) -> bool:
@@ -114,6 +155,13 @@ def mapping(value: object) -> dict[str, Any]:
 def text(value: object) -> str:
     """Return the value if it is a string, else ``""``."""
     return value if isinstance(value, str) else ""
+
+
+def whole(value: object) -> int | None:
+    """Return a count, also one that was written as text or as ``3.0``; ``None`` if the value is none."""
+    if isinstance(value, str) and value.isdecimal() and len(value) < 16:
+        return int(value)
+    return count(int(value)) if isinstance(value, float) and value.is_integer() else count(value)
 
 
 def count(value: object) -> int | None:

@@ -31,7 +31,8 @@ class Policy:
         idle_timeout: silence on the wire after which a connection counts as lost. Answers to PING are not silence.
         first_output_timeout: limit from an attempt's start to the model's first output; comments and pings do not
             extend it.
-        settle_timeout: silence after the attempt settled, after which the stream ends normally.
+        settle_timeout: silence after the attempt settled, after which the stream ends normally. After a report of usage
+            2 seconds are enough.
         ping_interval: interval of HTTP/2 PING; 0 turns it off. Without HTTP/2 it is the interval of TCP keepalive.
         ping_timeout: time without an answer to a PING, or any other byte, after which the path counts as dead.
         backoff_initial: the first wait.
@@ -42,6 +43,8 @@ class Policy:
         max_prelude: a prelude over this counts as output.
         max_event: cap of one event.
         replay_side_effects: replay even calls whose server-side tools have side effects.
+        accept_done: take a terminator for a proof that the answer is whole, although the server did not say how it
+            ended: for servers that never say. Gateways that send a terminator after a cut exist.
 
     Raises:
         UsageError: a limit that is negative or not a number, or 0 where nothing could succeed.
@@ -54,7 +57,7 @@ class Policy:
     unreachable_for: float = 10.0
     idle_timeout: float = 600.0
     first_output_timeout: float = 900.0
-    settle_timeout: float = 5.0
+    settle_timeout: float = 20.0
     ping_interval: float = 10.0
     ping_timeout: float = 20.0
     backoff_initial: float = 0.5
@@ -64,6 +67,7 @@ class Policy:
     max_prelude: int = 1024 * 1024
     max_event: int = 16 * 1024 * 1024
     replay_side_effects: bool = False
+    accept_done: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -28,6 +28,7 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
         silent: seconds without a byte on the wire, either way, when it ended.
         http_version: ``"HTTP/1.1"``, ``"HTTP/2"`` or ``""`` if unknown.
         pinged: whether HTTP/2 PING was sent.
+        finish_reason: the provider's finish reason of the first choice, as it came; ``None`` if the stream named none.
         billed: ``"no"`` if it provably was not processed, ``"unknown"`` if its tokens may have been billed,
             ``"yes"`` for the attempt that answered.
     """
@@ -45,6 +46,7 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     http_version: str = ""
     pinged: bool = False
     billed: Literal["no", "unknown", "yes"] = "unknown"
+    finish_reason: str | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +95,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """
         lost = (attempt for attempt in self.attempts if attempt.phase not in (Phase.SETTLED, Phase.COMPLETE))
         return tuple(f"{attempt.failure}@{attempt.phase}" for attempt in lost if attempt.failure)
+
+    @property
+    def unproven_end(self) -> bool:
+        """Whether the stream was ended by our own wait: the provider said how the answer ended, but not that it had."""
+        return any(attempt.failure == "unproven_end" for attempt in self.attempts[-1:])
 
     @property
     def possibly_billed(self) -> int:

@@ -4,20 +4,33 @@ Source: WHATWG HTML, section 9.2 "Server-sent events" (parsing and interpreting 
 
 Reading has two layers. :class:`Blocks` only finds where events end, which is a copy and a search; most blocks after the
 first output need no more. :func:`parse` turns whole blocks into :class:`Event` objects. :class:`Parser` combines both.
+
+Servers of models depart from the format, and so does the reader, in two places where the specification reads nothing of
+use: blank lines may be missing between events whose data are JSON documents (:class:`Blocks`), and a JSON document may
+come without ``data:`` (:attr:`Event.is_bare`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import msgspec
 
+from unbroken.core.payload import DONE, is_document
 from unbroken.errors import EventTooLarge
 
 MAX_EVENT = 16 * 1024 * 1024
 """Default cap of one event, in bytes."""
 
 _BOM = b"\xef\xbb\xbf"
+
+_BARE = ""  # a type that no event of the format can have
+
+_KEEPALIVE = re.compile(rb"\s*(?::.*|\W*(?:ping|keep[-_ ]?alive|heart[-_ ]?beat)\W*)?", re.I | re.S)
+
+_DOCUMENT_GOES_ON = re.compile(rb"\}[ \t]*\n[dei:]")
+"""Matches where another line of a block (``data``, ``event``, ``id``, a comment) follows the end of a JSON object."""
 _MAX_DIGITS = 18  # for ``retry``: a longer time is nonsense, and Python refuses to parse very long integers
 
 
@@ -27,7 +40,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         data: the ``data`` fields joined by LF, as bytes; :attr:`text` decodes them.
         type: the ``event`` field, ``"message"`` if it is missing.
-        id: the ``id`` field of this event, ``None`` if it is missing.
+        id: the last ``id`` field of the stream so far, in this block or before it, ``None`` before the first.
         retry: the ``retry`` field in milliseconds, ``None`` if it is missing.
     """
 
@@ -41,12 +54,23 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         """The data as text; invalid UTF-8 becomes U+FFFD, as the specification asks."""
         return self.data.decode("utf-8", "replace")
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether this is a JSON document without ``data:``, as some servers report an error inside a stream."""
+        return self.type == _BARE
+
+    @property
+    def is_keepalive(self) -> bool:
+        """Whether the data carry nothing: they are empty, the word of a ping, or a comment that is sent as data."""
+        return not self.data or (self.data[0] not in b"{[" and _KEEPALIVE.fullmatch(self.data) is not None)
+
 
 class Blocks:
     """A splitter of a byte stream into whole blocks (an event and the blank line that ends it).
 
     Line ends may be LF, CR or CRLF, mixed, and may be split over chunks; the blocks have LF only. A leading byte order
-    mark is dropped.
+    mark is dropped. Once a block was seen that goes on with another ``data`` line behind a JSON document, blank lines
+    are missing: from there each ``data`` line that is a document ends an event, and gets the blank line that it lacks.
 
     Args:
         max_event: cap of one block, in bytes.
@@ -58,6 +82,7 @@ class Blocks:
         self._at_start = True
         self._after_cr = False
         self._skipping = False
+        self._lacks_blank_lines = False
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes; return the blocks that are now whole, joined, possibly ``b""``.
@@ -72,12 +97,16 @@ class Blocks:
         pending = self._pending
         searched = max(len(pending) - 1, 0)
         pending += chunk
-        end = pending.rfind(b"\n\n", searched)
-        if end < 0:
+        end = max(0, pending.rfind(b"\n\n", searched) + 2)
+        if self._lacks_blank_lines or _DOCUMENT_GOES_ON.search(pending, max(0, searched - 8)):
+            end = self._end_without_blank_line(end, searched)
+        if end < 2:
             self._guard()
             return b""
-        whole = bytes(memoryview(pending)[: end + 2])
-        del pending[: end + 2]
+        whole = bytes(memoryview(pending)[:end])
+        del pending[:end]
+        if self._lacks_blank_lines:
+            whole = _separated(whole)
         if self._skipping:
             self._skipping = False
             whole = whole[whole.index(b"\n\n") + 2 :]
@@ -88,9 +117,31 @@ class Blocks:
         """The beginning of a block that is not whole yet."""
         return bytes(self._pending)
 
+    def rest(self) -> bytes:
+        """Return the last block if it only lacks its blank line: its data are a whole document; else ``b""``."""
+        lines = self.unfinished.strip(b"\n").split(b"\n")
+        data = b"\n".join(line.removeprefix(b"data:") for line in lines if line.startswith(b"data:"))
+        document = (data or b"\n".join(lines)).strip()
+        whole = document == DONE or (document[:1] in (b"{", b"[") and is_document(document))
+        return b"\n".join(lines) if whole and not self._skipping else b""
+
     def tail(self, size: int) -> bytes:
         """Return the last ``size`` bytes of :attr:`unfinished`, without copying the rest."""
         return bytes(self._pending[-size:])
+
+    def _end_without_blank_line(self, end: int, searched: int) -> int:
+        """Return where the last whole event ends: at ``end``, or behind a later document if blank lines are missing."""
+        pending = self._pending
+        if not self._lacks_blank_lines:
+            blocks = bytes(pending[:end]).split(b"\n\n")
+            self._lacks_blank_lines = _goes_on(pending, end) or any(_goes_on(block, 0) for block in blocks)
+        line_end = pending.rfind(b"\n", max(end, searched)) if self._lacks_blank_lines else -1
+        while line_end >= 0:
+            line_start = pending.rfind(b"\n", 0, line_end) + 1
+            if _is_whole_event(bytes(pending[line_start:line_end])):
+                return line_end + 1
+            line_end = pending.rfind(b"\n", max(end, searched), line_end)
+        return end
 
     def _guard(self) -> None:
         if self._skipping:
@@ -119,27 +170,74 @@ class Blocks:
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def parse(blocks: bytes, max_event: int = MAX_EVENT) -> Iterator[Event]:
+def _goes_on(buffer: bytes | bytearray, start: int) -> bool:
+    """Return whether in a block, which begins at ``start``, a ``data`` line follows one that is a document."""
+    first = start if buffer.startswith(b"data:", start) else buffer.find(b"\ndata:", start) + 1
+    stop = buffer.find(b"\n", first)
+    if (first == 0 and not buffer.startswith(b"data:")) or stop < 0 or buffer.find(b"\ndata:", stop) < 0:
+        return False
+    return _is_whole_event(bytes(buffer[first:stop]))
+
+
+def _is_whole_event(line: bytes) -> bool:
+    data = line.removeprefix(b"data:").strip()
+    return line.startswith(b"data:") and (data == DONE or (data[:1] in (b"{", b"[") and is_document(data)))
+
+
+def _separated(blocks: bytes) -> bytes:
+    """Add a blank line after each line that is a whole event."""
+    lines = (line + b"\n" if _is_whole_event(line) else line for line in blocks.split(b"\n"))
+    return b"\n".join(lines)
+
+
+class _Ids:
+    """The last id of a stream, which every later event inherits (WHATWG HTML, "last event ID buffer")."""
+
+    def __init__(self) -> None:
+        self.last: str | None = None
+
+
+def begins_as_events(body: bytes | bytearray) -> bool | None:
+    """Return whether a body begins as an event stream begins: with a field or a comment, perhaps after blank lines.
+
+    Returns:
+        ``None`` if that cannot be told yet.
+    """
+    start = bytes(body[: _MAX_BLANK + 16]).removeprefix(_BOM).lstrip(b"\r\n")
+    if not start or _BOM.startswith(start):
+        return None if len(body) <= _MAX_BLANK else False
+    line, ended, _ = start.replace(b"\r", b"\n").partition(b"\n")
+    name, colon, _ = line.partition(b":")
+    if colon or ended:
+        return name in _FIELDS
+    return None if any(field.startswith(name) for field in _FIELDS) else False
+
+
+_FIELDS = (b"", b"data", b"event", b"id", b"retry")
+_MAX_BLANK = 4096  # blank lines at the start of a body of another media type
+
+
+def parse(blocks: bytes, max_event: int = MAX_EVENT, ids: _Ids | None = None) -> Iterator[Event]:
     """Return the events of whole blocks, as :meth:`Blocks.feed` returns them. Comments and empty blocks give none.
 
     Raises:
         EventTooLarge: from the iterator, for a block over the cap. It is dropped; iterating may go on after it.
     """
+    ids = ids or _Ids()
 
     def within_cap(block: bytes) -> Event | None:
         if len(block) >= max_event:  # Blocks counts the last line's end too
             raise EventTooLarge(max_event)
-        return _interpret(block)
+        return _interpret(block, ids)
 
     return filter(None, map(within_cap, blocks.split(b"\n\n")))  # unlike a generator, these continue after an error
 
 
-def _interpret(block: bytes) -> Event | None:
+def _interpret(block: bytes, ids: _Ids) -> Event | None:
     if block.startswith(b"data: ") and b"\n" not in block:  # nearly every event of a model's stream
-        return Event(block[6:])
+        return Event(block[6:], id=ids.last)
     data: list[bytes] = []
     event_type = ""
-    event_id: str | None = None
     retry: int | None = None
     for line in block.split(b"\n"):
         name, _, value = line.partition(b":")
@@ -149,18 +247,19 @@ def _interpret(block: bytes) -> Event | None:
         elif name == b"event":
             event_type = value.decode("utf-8", "replace")
         elif name == b"id" and b"\0" not in value:
-            event_id = value.decode("utf-8", "replace")
+            ids.last = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit() and len(value) <= _MAX_DIGITS:
             retry = int(value)
-    if not data:
-        return None
-    return Event(b"\n".join(data), event_type or "message", event_id, retry)
+    if data:
+        return Event(b"\n".join(data), event_type or "message", ids.last, retry)
+    bare = block.strip()
+    return Event(bare, _BARE) if bare[:1] in (b"{", b"[") and is_document(bare) else None
 
 
 class Parser:
     """An incremental parser that keeps the raw bytes it read until they are taken.
 
-    An unfinished block at the end of the stream is not an event; there is nothing to call at the end.
+    An unfinished block at the end of the stream is not an event for the specification; :meth:`end` returns it.
 
     Args:
         max_event: cap of one event, in bytes.
@@ -172,6 +271,7 @@ class Parser:
         self._max_event = max_event
         self._keep_raw = keep_raw
         self._raw = bytearray()
+        self._ids = _Ids()
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Take the next bytes; return the events that they complete.
@@ -180,7 +280,11 @@ class Parser:
             EventTooLarge: an event exceeds the cap, here or (if it is whole) when the iterator reaches it. It is
                 dropped; iterating, or feeding, may go on and resumes at the next event.
         """
-        return parse(self.whole(chunk), self._max_event)
+        return parse(self.whole(chunk), self._max_event, self._ids)
+
+    def end(self) -> Iterator[Event]:
+        """Take the end of the stream; return the event that only lacks its blank line, if there is one."""
+        return parse(self.blocks.rest(), self._max_event, self._ids)
 
     def whole(self, chunk: bytes) -> bytes:
         """Take the next bytes; return the blocks that they complete, as :meth:`Blocks.feed` does."""

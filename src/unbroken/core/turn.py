@@ -48,13 +48,27 @@ from unbroken.core.failures import Failure, Phase, Row, Verdict, verdict
 from unbroken.core.http import Head
 from unbroken.core.policy import Policy, retry_after
 from unbroken.core.report import AttemptReport, Report
-from unbroken.errors import CallerTimeout, FirstOutputTimeout, MalformedStream, StreamCut, TurnError, Unreachable
+from unbroken.errors import (
+    CallerTimeout,
+    FirstOutputTimeout,
+    MalformedStream,
+    StreamCut,
+    TurnError,
+    UnexpectedResponse,
+    Unreachable,
+)
 
 LINGER = 0.5
 """Seconds to wait for the end of the body after its terminator, so that the connection can be used again."""
 
+USAGE_WAIT = 2.0
+"""Seconds of silence to wait for the end of the body after the attempt settled and its usage came."""
+
 READ_REFUSAL = 5.0
 """Seconds to wait for the body of an error response before deciding without it."""
+
+NO_BODY = frozenset({*range(100, 200), 204, 205})
+"""Statuses of responses without a body (RFC 9110, sections 15.2, 15.3.5 and 15.3.6)."""
 
 RETRYABLE_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)})
 
@@ -97,6 +111,7 @@ class Turn:
         self._todo: deque[Action] = deque()
         self._over = False
         self._data_at = now
+        self._progress = 0
         self._attempt = self._begin(now)
         self._otherwise: Action = Read(self._limits(now))
 
@@ -117,6 +132,11 @@ class Turn:
     def attempt(self) -> int:
         """Number of the running attempt."""
         return self._attempt.number
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the response is read as a stream of events, whatever its media type."""
+        return self._attempt.mode is Mode.STREAM
 
     @property
     def report(self) -> Report:
@@ -155,10 +175,15 @@ class Turn:
             attempt.open(head, Mode.REFUSAL if retryable else Mode.OPAQUE)
         elif self._call.expects(head):
             attempt.open(head, Mode.STREAM if self._call.streaming else Mode.WHOLE)
+        elif head.status not in NO_BODY:
+            attempt.open(head, Mode.SNIFFING)
         else:
             attempt.noted = Failure.OTHER_CONTENT
             attempt.open(head, Mode.OPAQUE)
         self._phase = attempt.phase
+        if attempt.failure:
+            self._raise_error(attempt.failure, attempt.detail, now, 0.0)
+            return
         self._otherwise = Read(self._limits(now))
         if attempt.mode is Mode.OPAQUE:
             self._give_head()
@@ -177,7 +202,7 @@ class Turn:
         self._note_phase(now)
         if attempt.failure:
             self._lose(attempt.failure, attempt.detail, now, silent)
-        else:
+        if attempt is self._attempt and not self._over:  # not lost, or an error that was handed on
             self._finish(now, silent)
 
     def lost(self, failure: Failure, detail: str, now: float, *, sent: bool, silent: float = 0.0) -> None:
@@ -211,6 +236,8 @@ class Turn:
     def _take(self, released: bytes, now: float) -> None:
         """Give what the attempt has released, and decide about what it has reported."""
         attempt = self._attempt
+        if attempt.mode is Mode.OPAQUE and released:
+            self._give_head()
         self._give(released)
         changed = self._note_phase(now)
         if attempt.failure:
@@ -218,7 +245,7 @@ class Turn:
         elif attempt.mode is Mode.REFUSAL:
             if len(attempt.refusal) >= MAX_REFUSAL:
                 self._decide_refusal(now)
-        elif changed or attempt.phase in (Phase.SETTLED, Phase.COMPLETE):
+        elif changed:
             self._otherwise = Read(self._limits(now))
 
     def _lose(self, failure: Failure, detail: str, now: float, silent: float = 0.0) -> None:
@@ -228,6 +255,8 @@ class Turn:
                 return
             if failure is Failure.DEADLINE:
                 failure, detail = Failure.TRUNCATED, f"the error's body did not come within {READ_REFUSAL:g} s"
+        if failure is Failure.DEADLINE and self._attempt.phase is Phase.SETTLED:
+            failure = Failure.UNPROVEN_END
         match verdict(failure, self._attempt.phase):
             case Verdict.END:
                 self._finish(now, silent, failure, detail)
@@ -240,7 +269,11 @@ class Turn:
 
     def _resend(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float) -> None:
         delay = self._delay(how)
+        if (told := self._attempt.retry_after) is not None and how is Verdict.REPLAY_WITH_BACKOFF:
+            delay = told
         refused = self._forbids(how, failure, now + delay)
+        if told is not None and told > self._policy.retry_after_max:
+            refused = f"the provider asks to wait {told:g} s"
         if not refused:
             self._repeat(how, failure, detail, now, silent, delay)
         elif failure is Failure.TRANSIENT_ERROR:
@@ -255,10 +288,18 @@ class Turn:
             return busy
         return Failure.REFUSED
 
-    def _retry_delay(self, head: Head, failure: Failure, now: float) -> float | None:
-        """Return the seconds to wait after an error status before another attempt; ``None`` if none is allowed."""
+    def _retry_delay(self, head: Head, failure: Failure, now: float, told: float | None = None) -> float | None:
+        """Return the seconds to wait after an error status before another attempt; ``None`` if none is allowed.
+
+        Args:
+            head: the response's head; its ``Retry-After`` takes precedence.
+            failure: the failure that the status is.
+            now: the driver's clock.
+            told: the seconds to wait that the body names.
+        """
         how = verdict(failure, Phase.HEADERS)
         requested = retry_after(head.fields, self._wall_clock())
+        requested = told if requested is None else requested
         delay = requested or self._delay(how)
         too_long = requested is not None and requested > self._policy.retry_after_max
         return None if too_long or self._forbids(how, failure, now + delay) else delay
@@ -267,8 +308,9 @@ class Turn:
         """Retry after an error response, or hand it on; return whether another attempt follows."""
         attempt, head = self._attempt, self._head
         assert attempt.noted is not None, "an error response is noted as such"
-        hopeful = _should_retry(head) or self._call.dialect.read_error(head.status, attempt.refusal).transient
-        delay = self._retry_delay(head, attempt.noted, now) if hopeful else None
+        said = self._call.dialect.read_error(head.status, attempt.refusal)
+        hopeful = _should_retry(head) or said.transient
+        delay = self._retry_delay(head, attempt.noted, now, said.retry_after) if hopeful else None
         if delay is not None:
             attempt.phase = Phase.HEADERS
             self._repeat(verdict(attempt.noted, Phase.HEADERS), attempt.noted, f"HTTP {head.status}", now, 0.0, delay)
@@ -311,6 +353,7 @@ class Turn:
         attempt = Attempt(len(self._records) + 1, self._call, self._policy, now)
         self._attempt = attempt
         self._phase = attempt.phase
+        self._progress = 0
         self._todo.append(Send(attempt.number, self._limits(now)))
         return attempt
 
@@ -369,6 +412,9 @@ class Turn:
             limit = self._policy.first_output_timeout
             message = f"no output within {limit:g} s; raise the limit if the model may think longer"
             return FirstOutputTimeout(message, phase=phase, retryable=True, report=report)
+        if failure.row is Row.UNREADABLE:
+            status = record.status or 0
+            return UnexpectedResponse(f"{failure.phrase}: {record.detail}", status=status, phase=phase, report=report)
         if phase is Phase.CONNECT or failure.row is Row.MISCONFIGURED:
             return Unreachable(f"{happened}{because}", phase=phase, retryable=retryable, report=report)
         waiting = phase in (Phase.HEADERS, Phase.PRELUDE)
@@ -403,7 +449,8 @@ class Turn:
         elif attempt.phase is Phase.COMPLETE:
             until = now + LINGER
         elif attempt.phase is Phase.SETTLED:
-            until = now + policy.settle_timeout
+            nothing_owed = attempt.usage_came or attempt.noted is not None
+            until = now + (min(USAGE_WAIT, policy.settle_timeout) if nothing_owed else policy.settle_timeout)
         elif attempt.phase is not Phase.OUTPUT:
             until = attempt.started + policy.first_output_timeout
         return Limits(
@@ -416,11 +463,17 @@ class Turn:
         )
 
     def _note_phase(self, now: float) -> bool:
-        """Return whether the attempt has come further. Record when it leaves its prelude, which is its first output."""
-        before, self._phase = self._phase, self._attempt.phase
-        if before is Phase.PRELUDE and self._phase is not before:
-            self._attempt.output_at = now
-        return self._phase is not before
+        """Return whether the limits of reading have changed. Record when the attempt leaves its prelude.
+
+        They change with the phase, and once settled with each event: silence is limited, but keepalives are silence.
+        """
+        attempt = self._attempt
+        before, self._phase = self._phase, attempt.phase
+        progress, self._progress = self._progress, attempt.progress
+        if before is Phase.PRELUDE and self._phase is not before and attempt.noted is not Failure.OTHER_CONTENT:
+            attempt.output_at = now
+        is_settled = attempt.phase is Phase.SETTLED
+        return self._phase is not before or (is_settled and self._progress != progress)
 
     def _record(self, failure: Failure | None, detail: str, now: float, silent: float = 0.0) -> AttemptReport:
         record = self._describe(failure, detail, now, silent)
@@ -445,6 +498,7 @@ class Turn:
             http_version=version,
             pinged=version == "HTTP/2" and self._policy.ping_interval > 0,
             billed=self._billed(failure),
+            finish_reason=attempt.finish_reason or None,
         )
 
     def _billed(self, failure: Failure | None) -> Literal["no", "unknown", "yes"]:

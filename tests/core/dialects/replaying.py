@@ -31,16 +31,26 @@ from unbroken.core.http import Head
 from unbroken.core.policy import Policy
 from unbroken.core.sse import Parser, encode, parse
 
-LABELS = {
-    Signal.SILENT: "silent",
+WORDS = {
     Signal.OUTPUT: "output",
+    Signal.REOPENS: "reopens",
+    Signal.FINISHES: "finishes",
     Signal.SETTLES: "settles",
-    Signal.OUTPUT | Signal.SETTLES: "output+settles",
-    Signal.SETTLES | Signal.ENDS: "settles+ends",
+    Signal.USAGE: "usage",
     Signal.ENDS: "ends",
     Signal.TRANSIENT_ERROR: "error:transient",
     Signal.PERMANENT_ERROR: "error:permanent",
 }
+
+
+UNREMARKABLE = ("silent", "output", "output+reopens", "usage")
+"""Labels of events that matter only before the first output, or once a choice has finished."""
+
+
+def label(signal: Signal) -> str:
+    """The meaning of an event in the corpus's words."""
+    return "+".join(word for flag, word in WORDS.items() if signal & flag) or "silent"
+
 
 Cutter = Callable[[Recording], Iterable[bytes]]
 CUTS: dict[str, Cutter] = {
@@ -53,7 +63,7 @@ CUTS: dict[str, Cutter] = {
 def labelled(dialect: Dialect, call: Call, pieces: Iterable[bytes]) -> list[str]:
     """What each event means, in the corpus's words."""
     reader, parser = dialect.reader(call.generation), Parser()
-    return [LABELS[reader.read(event)] for piece in pieces for event in parser.feed(piece)]
+    return [label(reader.read(event)) for piece in pieces for event in parser.feed(piece)]
 
 
 def attempted(call: Call, pieces: Iterable[bytes]) -> tuple[Attempt, bytes]:

@@ -130,7 +130,13 @@ class TestRecognising:
 
     @pytest.mark.parametrize(
         ("body", "streaming"),
-        [({}, False), ({"stream": False}, False), ({"stream": 1}, False), ({"stream": True}, True)],
+        [
+            ({}, False),
+            ({"stream": False}, False),
+            ({"stream": 1}, False),
+            ({"stream": "true"}, True),
+            ({"stream": True}, True),
+        ],
     )
     def test_a_stream_is_asked_for_in_the_body(self, body: dict[str, Any], streaming: bool) -> None:
         assert recognised(body).streaming is streaming
@@ -196,8 +202,7 @@ class TestMeanings:
             delta(type="signature_delta", signature=""),
             delta(type="later_delta", later=None),
             event("content_block_stop", index=0),
-            event("message_delta", delta={"stop_reason": None, "stop_sequence": None}, usage={"output_tokens": 1}),
-            event("message_delta", usage={"output_tokens": 1}),
+            event("message_delta", delta={"stop_reason": None, "stop_sequence": None}),
             ended(None, container=None),
             ended(""),
         ],
@@ -258,10 +263,10 @@ class TestMeanings:
             "model_context_window_exceeded",
         ],
     )
-    def test_any_stop_reason_settles_and_only_once(self, reason: str) -> None:
+    def test_any_stop_reason_settles(self, reason: str) -> None:
         reader = MessagesReader(Generation(streaming=True))
         assert reader.read(ended(reason, stop_details={"type": "refusal"}, stop_sequence="x")) == Signal.SETTLES
-        assert reader.read(ended(reason)) == Signal.SILENT
+        assert reader.finish_reason == reason
         assert reader.read(event("message_stop")) == Signal.ENDS
         assert MessagesDecoder().decode(ended(reason)) == [Finish(reason)]
 
@@ -270,6 +275,18 @@ class TestMeanings:
         assert MessagesDecoder().decode(ended("error")) == [
             Failed("the provider ended the answer with error", "error", transient=True)
         ]
+
+    def test_usage_behind_the_stop_reason_is_told_apart(self) -> None:
+        usage = event("message_delta", usage={"output_tokens": 1})
+        assert MessagesReader(Generation(streaming=True)).read(usage) == Signal.USAGE
+        assert MessagesReader(Generation(streaming=True)).read(ended("end_turn")) == Signal.SETTLES
+
+    def test_output_behind_a_stop_reason_takes_it_back(self) -> None:
+        reader = MessagesReader(Generation(streaming=True))
+        reader.read(ended("end_turn"))
+        assert reader.read(delta(type="text_delta", text="Hi")) == Signal.OUTPUT | Signal.REOPENS
+        assert reader.read(delta(type="text_delta", text="!")) == Signal.OUTPUT
+        assert reader.read(ended("end_turn")) == Signal.SETTLES
 
     def test_the_json_is_trusted_more_than_the_event_field(self) -> None:
         stop, text = event("message_stop"), delta(type="text_delta", text="Hi")
@@ -462,7 +479,9 @@ class TestWholeAnswers:
             Finish("tool_use"),
             UsageReport(Usage(input_tokens=3, output_tokens=3)),
         ]
-        assert Answer(ANTHROPIC_MESSAGES, decoder).messages == [{"role": "assistant", "content": content}]
+        answer = Answer(ANTHROPIC_MESSAGES, decoder)
+        answer.add(Finish("tool_use"))
+        assert answer.messages == [{"role": "assistant", "content": content}]
 
     def test_an_error_with_status_200(self) -> None:
         body = b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}'

@@ -27,7 +27,7 @@ from unbroken.core.events import (
     Usage,
     UsageReport,
 )
-from unbroken.core.failures import Failure, Phase
+from unbroken.core.failures import Failure
 from unbroken.core.http import Request
 from unbroken.core.sse import Event, encode
 from unbroken.errors import MalformedEvent
@@ -56,11 +56,11 @@ def called(recording: Recording) -> Call:
 
 
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
-def test_an_error_outside_of_events_is_handed_on_and_is_a_cut(cut: Cutter) -> None:
+def test_an_error_outside_of_events_is_handed_on_as_an_error(cut: Cutter) -> None:
     recording = next(recording for recording in STREAMS if recording.name == "google-error-outside-of-events")
     attempt, given = attempted(called(recording), cut(recording))
-    assert (attempt.failure, attempt.phase) == (Failure.UNFINISHED, Phase.OUTPUT)
-    assert b"RESOURCE_EXHAUSTED" in given
+    assert (attempt.failure, attempt.noted) == (None, Failure.TRANSIENT_ERROR)
+    assert given == recording.body
 
 
 # Recognising
@@ -251,17 +251,30 @@ class TestMeanings:
             "LATER",
         ],
     )
-    def test_any_finish_reason_settles_and_only_once(self, reason: str) -> None:
+    def test_any_finish_reason_settles(self, reason: str) -> None:
         reader = GeminiReader(Generation(streaming=True))
         assert reader.read(candidate(finish=reason, finishMessage="so")) == Signal.SETTLES
-        assert reader.read(candidate(finish=reason)) == Signal.SILENT
+        assert reader.finish_reason == reason
         assert GeminiDecoder().decode(candidate(finish=reason)) == [Finish(reason)]
 
     def test_every_candidate_must_finish(self) -> None:
         reader = GeminiReader(Generation(streaming=True, choices=2))
-        assert reader.read(candidate({"text": "a"}, finish="STOP")) == Signal.OUTPUT
-        assert reader.read(candidate(finish="STOP")) == Signal.SILENT
+        assert reader.read(candidate({"text": "a"}, finish="STOP")) == Signal.OUTPUT | Signal.FINISHES
+        assert reader.read(candidate(finish="STOP")) == Signal.FINISHES
         assert reader.read(candidate({"text": "b"}, finish="STOP", index=1)) == Signal.OUTPUT | Signal.SETTLES
+
+    def test_output_behind_a_finish_takes_it_back(self) -> None:
+        reader = GeminiReader(Generation(streaming=True))
+        reader.read(candidate({"text": "a"}, finish="STOP"))
+        assert reader.read(candidate({"text": "b"})) == Signal.OUTPUT | Signal.REOPENS
+        assert reader.read(candidate({"text": "c"}, finish="STOP")) == Signal.OUTPUT | Signal.SETTLES
+        assert reader.read(candidate(groundingMetadata={"webSearchQueries": ["x"]})) == Signal.OUTPUT
+
+    def test_a_reason_of_a_gateway_that_reports_a_failure_is_an_error(self) -> None:
+        failing = candidate(finish="ABORTED")
+        assert GeminiReader(Generation(streaming=True)).read(failing) == Signal.TRANSIENT_ERROR
+        [failed] = GeminiDecoder().decode(failing)
+        assert isinstance(failed, Failed)
 
     def test_a_blocked_prompt_settles_however_many_were_asked_for(self) -> None:
         blocked = event(promptFeedback={"blockReason": "OTHER"})
@@ -375,14 +388,17 @@ class TestParts:
             Reasoning("Hm", 1),
             Signature("s", 1),
         ]
-        assert Answer(GEMINI, decoder).messages == []
+        answer = Answer(GEMINI, decoder)
+        assert answer.messages == []
         assert decoder.decode(candidate(call, call)) == [
             ToolCallStart(0, "", "f"),
             ToolCallArguments(0, '{"x":1}'),
             ToolCallStart(1, "", "f"),
             ToolCallArguments(1, '{"x":1}'),
         ]
-        assert Answer(GEMINI, decoder).messages == [{"role": "model", "parts": [call, call]}]
+        assert answer.messages == []  # the calls are not complete
+        answer.add(Finish("STOP"))
+        assert answer.messages == [{"role": "model", "parts": [call, call]}]
 
     def test_thoughts_are_not_merged_with_words(self) -> None:
         decoder = GeminiDecoder()

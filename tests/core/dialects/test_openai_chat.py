@@ -82,6 +82,7 @@ class TestRecognising:
             (b'{"stream": false}', False, 1),
             (b"{}", False, 1),
             (b'{"stream": 1}', False, 1),
+            (b'{"stream": "true"}', True, 1),
             (b'{"stream": true, "n": 3}', True, 3),
             (b'{"n": 0}', False, 1),
             (b'{"n": null}', False, 1),
@@ -123,8 +124,6 @@ class TestMeanings:
             chunk(),
             chunk([]),
             chunk([], prompt_filter_results=[{"prompt_index": 0}], model=""),
-            chunk([], usage={"prompt_tokens": 1}),
-            chunk(None, usage={"prompt_tokens": 1}, model="m"),
             delta(role="assistant"),
             delta(role="assistant", content="", refusal=None, tool_calls=[], reasoning_details=[]),
             delta(function_call={"arguments": ""}),
@@ -174,11 +173,17 @@ class TestMeanings:
         assert ChatReader(Generation(streaming=True)).read(event) == Signal.OUTPUT
 
     @pytest.mark.parametrize("reason", ["stop", "length", "tool_calls", "content_filter", "something_new"])
-    def test_any_finish_reason_settles_once(self, reason: str) -> None:
+    def test_any_finish_reason_settles(self, reason: str) -> None:
         reader = ChatReader(Generation(streaming=True))
         assert reader.read(delta(finish_reason=reason)) == Signal.SETTLES
-        assert reader.read(delta(finish_reason=reason)) == Signal.SILENT
+        assert reader.finish_reason == reason
         assert reader.read(Event(b"[DONE]")) == Signal.ENDS
+
+    def test_usage_without_choices_is_told_apart(self) -> None:
+        for usage in (chunk([], usage={"prompt_tokens": 1}), chunk(None, usage={"prompt_tokens": 1}, model="m")):
+            assert ChatReader(Generation(streaming=True)).read(usage) == Signal.USAGE
+        beside = chunk([{"index": 0, "delta": {}}], usage={"prompt_tokens": 1})
+        assert ChatReader(Generation(streaming=True)).read(beside) == Signal.SILENT
 
     def test_done_alone_settles_nothing(self) -> None:
         reader = ChatReader(Generation(streaming=True))
@@ -187,9 +192,22 @@ class TestMeanings:
 
     def test_every_choice_that_was_asked_for_must_finish(self) -> None:
         reader = ChatReader(Generation(streaming=True, choices=2))
-        assert reader.read(delta(0, "stop")) == Signal.SILENT
-        assert reader.read(delta(0, "stop")) == Signal.SILENT
+        assert reader.read(delta(0, "stop")) == Signal.FINISHES
+        assert reader.read(delta(0, "stop")) == Signal.FINISHES
         assert reader.read(delta(1, "stop", content="!")) == Signal.OUTPUT | Signal.SETTLES
+
+    def test_output_behind_a_finish_takes_it_back(self) -> None:
+        reader = ChatReader(Generation(streaming=True))
+        reader.read(delta(0, "stop", content="a"))
+        assert reader.read(delta(content="b")) == Signal.OUTPUT | Signal.REOPENS
+        assert reader.read(delta(content="c")) == Signal.OUTPUT
+        assert reader.read(delta(0, "stop", content="d")) == Signal.OUTPUT | Signal.SETTLES
+        assert reader.read(delta(0, "stop", content="e")) == Signal.OUTPUT | Signal.REOPENS | Signal.SETTLES
+        assert reader.read(delta(content="")) == Signal.SILENT
+
+    @pytest.mark.parametrize("none", ["", "null", "None", " "])
+    def test_a_word_for_no_reason_is_none(self, none: str) -> None:
+        assert ChatReader(Generation(streaming=True)).read(delta(0, none)) == Signal.SILENT
 
     def test_a_server_that_ignores_n_settles_with_its_terminator(self) -> None:
         reader = ChatReader(Generation(streaming=True, choices=2))
@@ -205,7 +223,6 @@ class TestMeanings:
     def test_audio_ends_with_a_date(self) -> None:
         reader = ChatReader(Generation(streaming=True))
         assert reader.read(delta(audio={"expires_at": 1})) == Signal.OUTPUT | Signal.SETTLES
-        assert reader.read(delta(finish_reason="stop")) == Signal.SILENT
 
     @pytest.mark.parametrize(
         "data", [b"{", b"pong", b"{'a': 1}", b"[" * 100_000], ids=["cut", "word", "quotes", "deep"]

@@ -131,7 +131,6 @@ class TestMeanings:
             Event(b"null"),
             Event(b"{}", "ping"),
             chunk(),
-            chunk(usage={"prompt_tokens": 1}),
             chunk(choice()),
             chunk(choice(stop_reason=128_009, content_filter_results={"hate": {"severity": "safe"}})),
             chunk({"index": 0, "delta": {"role": "assistant", "content": ""}}),
@@ -165,15 +164,16 @@ class TestMeanings:
     def test_output_and_whatever_is_not_known(self, output: Event) -> None:
         assert CompletionsReader(Generation(streaming=True)).read(output) == Signal.OUTPUT
 
-    def test_a_finish_reason_settles_once(self) -> None:
+    def test_a_finish_reason_settles_until_output_takes_it_back(self) -> None:
         reader = CompletionsReader(Generation(streaming=True))
         assert reader.read(chunk(choice("!", finish_reason="stop"))) == Signal.OUTPUT | Signal.SETTLES
-        assert reader.read(chunk(choice(finish_reason="stop"))) == Signal.SILENT
+        assert reader.read(chunk(choice("?"))) == Signal.OUTPUT | Signal.REOPENS
+        assert reader.read(chunk(choice(finish_reason="stop"))) == Signal.SETTLES
         assert reader.read(Event(b" [DONE] ")) == Signal.ENDS
 
     def test_every_choice_that_was_asked_for_must_finish(self) -> None:
         reader = CompletionsReader(Generation(streaming=True, choices=2))
-        assert reader.read(chunk(choice(finish_reason="stop"))) == Signal.SILENT
+        assert reader.read(chunk(choice(finish_reason="stop"))) == Signal.FINISHES
         assert reader.read(chunk(choice(index=1, finish_reason="stop"))) == Signal.SETTLES
 
     def test_a_server_that_ignores_n_settles_with_its_terminator(self) -> None:

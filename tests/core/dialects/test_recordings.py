@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from core.corpus import Recording, recordings
-from core.dialects.replaying import CUTS, Collected, attempted, blocks, is_settled, labelled, rewritten
+from core.dialects.replaying import CUTS, UNREMARKABLE, Collected, attempted, blocks, is_settled, labelled, rewritten
 from unbroken.core.attempt import Attempt, Mode
 from unbroken.core.dialect import Call, Dialect
 from unbroken.core.dialects.anthropic_messages import ANTHROPIC_MESSAGES
@@ -100,7 +100,7 @@ def test_nothing_of_it_is_given_on_before_its_first_output(corpus: Corpus, recor
     attempt.open(Head(200, ((b"content-type", b"text/event-stream"),)), Mode.STREAM)
     for block, label in blocks(recording):
         given = attempt.data(block)
-        if label != "silent":
+        if {"output", "ends", "error:transient", "error:permanent"}.intersection(label.split("+")):
             assert given or attempt.failure
             return
         assert not given
@@ -113,7 +113,7 @@ def test_the_notable_pattern(corpus: Corpus, recording: Recording) -> None:
     missed, however its JSON is written; and it is to pass over what models say."""
     notable, call = corpus.dialect.notable, corpus.call(recording)
     for block, label in blocks(recording):
-        if label in ("silent", "output"):
+        if label in UNREMARKABLE:
             assert not notable.search(block) or corpus.notable(recording, block, label, call), block
         else:
             assert notable.search(block), (label, block)
@@ -125,4 +125,5 @@ def test_the_notable_pattern(corpus: Corpus, recording: Recording) -> None:
 def test_a_recorded_refusal(corpus: Corpus, recording: Recording) -> None:
     refusal = corpus.dialect.read_error(recording.facts["status"], recording.body)
     assert refusal.transient is (recording.facts["means"] == "transient")
+    assert refusal.retry_after == recording.facts.get("retry_after")
     assert (refusal.message, refusal.kind) == (recording.facts["message"], recording.facts["kind"])

@@ -24,6 +24,7 @@ ANTHROPIC_MESSAGES = Dialect(
     finish_reasons=FINISH_REASONS,
     decoder=MessagesDecoder,
     read_error=errors.read_error,
+    error_in=errors.error_in,
     error_body=errors.error_body,
     error_event=errors.error_event,
     path=build.path,

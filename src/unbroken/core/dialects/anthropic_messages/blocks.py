@@ -43,6 +43,11 @@ class ContentBlock:
             return bool(self.content.get("text"))
         return self._closed
 
+    @property
+    def is_call(self) -> bool:
+        """Whether it asks the caller to run a tool."""
+        return self._content.get("type") == "tool_use"
+
     def begin(self) -> Iterator[TypedEvent]:
         """Yield the typed events of a block that has just started."""
         content = self._content

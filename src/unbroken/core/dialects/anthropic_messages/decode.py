@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from unbroken.core.answer import Answer
-from unbroken.core.dialect import FinishMeaning
+from unbroken.core.dialect import FinishMeaning, finish_meaning, finish_reason
 from unbroken.core.dialects.anthropic_messages.blocks import ContentBlock
 from unbroken.core.dialects.anthropic_messages.errors import error_of, judged
 from unbroken.core.dialects.anthropic_messages.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.anthropic_messages.rule import event_kind
-from unbroken.core.dialects.common.errors import parsed
-from unbroken.core.events import Failed, Finish, TypedEvent, Usage, UsageReport
-from unbroken.core.payload import DONE, count, dicts, filled, mapping
+from unbroken.core.dialects.common.error_judgement import failed
+from unbroken.core.dialects.common.error_shapes import failing_reason, parsed
+from unbroken.core.events import Finish, TypedEvent, Usage, UsageReport
+from unbroken.core.payload import DONE, count, dicts, mapping
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
 
@@ -28,7 +29,7 @@ class MessagesDecoder:
     def decode(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
-        if not data or data == DONE or event.type == "ping":
+        if event.is_keepalive or event.type == "ping" or data == DONE:
             return ()
         answer = parsed(data, event.type)
         return list(self._events(answer, event_kind(answer, event.type))) if isinstance(answer, dict) else ()
@@ -41,14 +42,15 @@ class MessagesDecoder:
             return ()
         if not isinstance(answer, dict):
             return ()
-        if filled(answer.get("error")):
-            return [judged(error_of(answer))]
+        if (error := error_of(answer)) is not None:
+            return [judged(error)]
         return list(self._whole(answer)) if isinstance(answer.get("content"), list) else ()
 
-    def messages(self, answer: Answer) -> list[dict[str, Any]]:  # noqa: ARG002 - its blocks are kept here
+    def messages(self, answer: Answer) -> list[dict[str, Any]]:
         """See :meth:`unbroken.core.dialect.EventDecoder.messages`."""
         blocks = [self._blocks[index] for index in sorted(self._blocks)]
-        content = [block.content for block in blocks if block.is_worth_keeping]
+        whole = answer.completes_calls()
+        content = [block.content for block in blocks if block.is_worth_keeping and (whole or not block.is_call)]
         return [{"role": "assistant", "content": content}] if content else []
 
     def _events(self, answer: Mapping[str, Any], kind: str) -> Iterator[TypedEvent]:
@@ -68,7 +70,7 @@ class MessagesDecoder:
                 yield from self._end(mapping(answer.get("delta")).get("stop_reason"))
                 yield from self._count(answer.get("usage"))
             case "error":
-                yield judged(error_of(answer))
+                yield judged(error_of(answer, "error") or {})
 
     def _whole(self, message: Mapping[str, Any]) -> Iterator[TypedEvent]:
         yield from self._content(message.get("content"))
@@ -90,12 +92,12 @@ class MessagesDecoder:
         return self._blocks.setdefault(index, ContentBlock(index, {}))
 
     def _end(self, reason: object) -> Iterator[TypedEvent]:
-        if not isinstance(reason, str) or not reason:
+        if not (name := finish_reason(reason)):
             return
-        if FINISH_REASONS.get(reason) is FinishMeaning.FAILED:
-            yield Failed(f"the provider ended the answer with {reason}", reason, transient=True)
+        if finish_meaning(FINISH_REASONS, name) is FinishMeaning.FAILED:
+            yield failed(failing_reason(name))
         else:
-            yield Finish(reason)
+            yield Finish(name)
 
     def _count(self, usage: object) -> Iterator[TypedEvent]:
         """Yield the usage. Counts are totals; a count that is not sent again keeps its value."""

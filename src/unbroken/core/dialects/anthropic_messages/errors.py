@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from unbroken.core.dialect import GatewayError
-from unbroken.core.dialects.common.errors import failed
+from unbroken.core.dialects.common import error_shapes
+from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.events import Failed
 from unbroken.core.payload import mapping, only_object, text
 from unbroken.core.sse import encode
@@ -25,8 +26,14 @@ _SPENT_WORDS = re.compile(r"credit balance is too low", re.I)
 
 def read_error(status: int, body: bytes) -> Failed:
     """Read an error response in Anthropic's format or a similar one; any other body is not quoted."""
-    error = only_object(body).get("error")
-    return judged(error if isinstance(error, Mapping) else {}, status)
+    document = only_object(body)
+    return judged(error_of(document) or error_shapes.flat(document), status)
+
+
+def error_in(document: bytes) -> Failed | None:
+    """Return the error that a document of a stream, or of a 2xx, reports; ``None`` if it reports none."""
+    error = error_of(only_object(document))
+    return None if error is None else judged(error)
 
 
 def judged(error: Mapping[str, Any], status: int | None = None) -> Failed:
@@ -40,16 +47,13 @@ def judged(error: Mapping[str, Any], status: int | None = None) -> Failed:
     if said.kind == "billing_error" or _SPENT.search(code) or _SPENT_WORDS.search(said.message):
         return Failed(said.message, said.kind, transient=False)
     if status is None and said.kind in _TRANSIENT:
-        return Failed(said.message, said.kind, transient=True)
+        return msgspec.structs.replace(said, transient=True)
     return said
 
 
-def error_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the error of an event that is known to be one: nested, flat, or a bare string."""
-    error = answer.get("error")
-    if isinstance(error, Mapping):
-        return error
-    return {"message": text(error)} if error else answer
+def error_of(answer: Mapping[str, Any], event_type: str = "message") -> dict[str, Any] | None:
+    """Return the error that an event or a document reports; ``None`` if it reports none."""
+    return error_shapes.error_of(answer, event_type, content="content")
 
 
 # Writing

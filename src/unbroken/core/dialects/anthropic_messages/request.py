@@ -6,7 +6,7 @@ import re
 
 from unbroken.core.dialect import Generation
 from unbroken.core.http import Request
-from unbroken.core.payload import RequestBody, dicts, filled, text
+from unbroken.core.payload import RequestBody, asks_for_stream, dicts, filled, text
 
 _PATH = re.compile(
     r"/messages/*\Z|/publishers/anthropic/models/(?!count-tokens:)[^/:]+:(?:rawPredict|streamRawPredict)\Z"
@@ -36,7 +36,7 @@ def read_request(request: Request, body: RequestBody) -> Generation | None:  # n
     """
     if not body.is_list("messages"):
         return None
-    return Generation(streaming=body.get("stream") is True, acts=_acts(body))
+    return Generation(streaming=asks_for_stream(body), acts=_acts(body))
 
 
 def _acts(body: RequestBody) -> bool:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from unbroken.core.dialect import FinishMeaning, Generation, Signal
+from unbroken.core.dialect import FinishMeaning, Generation, Signal, finish_meaning, finish_reason
 from unbroken.core.dialects.anthropic_messages.errors import error_of, judged
 from unbroken.core.dialects.anthropic_messages.finish_reasons import FINISH_REASONS
-from unbroken.core.dialects.common.errors import parsed
-from unbroken.core.events import Failed
+from unbroken.core.dialects.common.error_judgement import severity
+from unbroken.core.dialects.common.error_shapes import ERROR_KEYS, parsed
 from unbroken.core.payload import DONE, filled, mapping, text
 from unbroken.core.sse import Event
 
@@ -23,8 +23,8 @@ _KINDS = frozenset(
 # model's words. JSON may be broken over several `data` lines.
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 NOTABLE = re.compile(
-    rb'"(?:stop_reason"%(c)s"|type"%(c)s"(?:message_stop|error)"|error"%(c)s[^n])'
-    rb"|event: ?(?:message_stop|error)\n|\[DONE\] *\n" % {b"c": _COLON}
+    rb'"(?:stop_reason"%(c)s"|type"%(c)s"(?:message_stop|error)"|error"%(c)s[^n]|(?:%(keys)s|detail|code)"%(c)s)'
+    rb"|event: ?(?:message_stop|error)\n|\[DONE\] *\n" % {b"c": _COLON, b"keys": ERROR_KEYS}
 )
 
 
@@ -35,20 +35,22 @@ def event_kind(answer: Mapping[str, Any], event_type: str) -> str:
         return kind
     if event_type in _KINDS:  # llama.cpp writes `event: error` over {"type": "server_error", ...}
         return event_type
-    return "error" if filled(answer.get("error")) else kind
+    is_event = kind and not kind.endswith("error") and not filled(answer.get("error"))  # of a type that is not known
+    return kind if is_event or error_of(answer) is None else "error"
 
 
 class MessagesReader:
     """A reader of one attempt's events, for their meaning to the rule."""
 
     def __init__(self, generation: Generation) -> None:  # noqa: ARG002 - there is only ever one choice
-        self._settled = False
+        self.finish_reason = ""
+        self._finished = False
 
     def read(self, event: Event) -> Signal:
         """See :meth:`unbroken.core.dialect.EventReader.read`."""
-        data = event.data.strip()
-        if not data or event.type == "ping":
+        if event.is_keepalive or event.type == "ping":
             return Signal.SILENT
+        data = event.data.strip()
         if data == DONE:
             return Signal.ENDS
         answer = parsed(data, event.type)
@@ -58,38 +60,42 @@ class MessagesReader:
             case "ping" | "content_block_stop":
                 return Signal.SILENT
             case "message_start":
-                return _output_if(filled(mapping(answer.get("message")).get("content")))
+                return self._output_if(filled(mapping(answer.get("message")).get("content")))
             case "content_block_start":
-                return _output_if(_starts_with_something(answer.get("content_block")))
+                return self._output_if(_starts_with_something(answer.get("content_block")))
             case "content_block_delta":
-                return _output_if(_adds_something(answer.get("delta")))
+                return self._output_if(_adds_something(answer.get("delta")))
             case "message_delta":
-                return self._message_delta(answer.get("delta"))
+                return self._message_delta(answer)
             case "message_stop":
                 return Signal.ENDS
             case "error":
-                return _severity(judged(error_of(answer)))
+                return severity(judged(error_of(answer, "error") or {}))
         return Signal.OUTPUT
 
-    def _message_delta(self, delta: object) -> Signal:
+    def _output_if(self, produced: bool) -> Signal:
+        if not produced:
+            return Signal.SILENT
+        reopened, self._finished = self._finished, False
+        return Signal.OUTPUT | Signal.REOPENS if reopened else Signal.OUTPUT
+
+    def _message_delta(self, answer: Mapping[str, Any]) -> Signal:
+        delta = answer.get("delta") or {}
         if not isinstance(delta, dict):
-            return _output_if(filled(delta))
-        reason = text(delta.get("stop_reason"))
-        if FINISH_REASONS.get(reason) is FinishMeaning.FAILED:
+            return Signal.OUTPUT
+        reason = finish_reason(delta.get("stop_reason"))
+        if finish_meaning(FINISH_REASONS, reason) is FinishMeaning.FAILED:
             return Signal.TRANSIENT_ERROR
-        signal = _output_if(any(filled(value) for name, value in delta.items() if name not in _ENDING))
-        if reason and not self._settled:
-            self._settled = True
-            signal |= Signal.SETTLES
-        return signal
+        unknown = any(filled(value) for name, value in delta.items() if name not in _ENDING)
+        signal = Signal.OUTPUT if unknown else Signal.SILENT
+        if reason:
+            self.finish_reason, self._finished = reason, True
+            return signal | Signal.SETTLES
+        return signal | (Signal.USAGE if filled(answer.get("usage")) else Signal.SILENT)
 
 
 _ENDING = frozenset({"stop_reason", "stop_sequence", "stop_details"})
 """Fields that say how a message ended; any other field of its delta is output."""
-
-
-def _output_if(produced: bool) -> Signal:
-    return Signal.OUTPUT if produced else Signal.SILENT
 
 
 def _starts_with_something(block: object) -> bool:
@@ -103,7 +109,3 @@ def _adds_something(delta: object) -> bool:
     if not isinstance(delta, dict):
         return True
     return any(filled(value) for name, value in delta.items() if name != "type")
-
-
-def _severity(error: Failed) -> Signal:
-    return Signal.TRANSIENT_ERROR if error.transient else Signal.PERMANENT_ERROR

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from unbroken.core.dialect import FinishMeaning, Generation, Signal
-from unbroken.core.dialects.common.errors import error_of, error_of_choice, parsed, severity
-from unbroken.core.payload import DONE, count, text
+from unbroken.core.dialect import FinishMeaning, Generation, Signal, finish_reason
+from unbroken.core.dialects.common.error_judgement import failed, severity
+from unbroken.core.dialects.common.error_shapes import error_of, error_of_choice, parsed
+from unbroken.core.payload import DONE, count, filled
 from unbroken.core.sse import Event
 
 BOOKKEEPING = frozenset(
@@ -28,37 +29,40 @@ class ChoicesReader:
     finish_reasons: ClassVar[Mapping[str, FinishMeaning]]
 
     def __init__(self, generation: Generation) -> None:
+        self.finish_reason = ""
         self._requested = generation.choices
         self._begun = 0
         self._finished: set[int] = set()
-        self._settled = False
 
     def speaks(self, choice: Mapping[str, Any]) -> bool:
         """Return whether a choice carries anything that the model produced."""
         raise NotImplementedError
 
-    def finishes(self, choice: Mapping[str, Any]) -> bool:
-        """Return whether a choice says that it has ended; an empty reason does not count."""
-        return bool(text(choice.get("finish_reason")))
+    def finish_of(self, choice: Mapping[str, Any]) -> str:
+        """Return the reason with which a choice says that it has ended, ``""`` if it does not."""
+        return finish_reason(choice.get("finish_reason"))
 
     def read(self, event: Event) -> Signal:
         """See :meth:`unbroken.core.dialect.EventReader.read`."""
-        data = event.data.strip()
-        if not data or event.type == "ping":
+        if event.is_keepalive or event.type == "ping":
             return Signal.SILENT
+        data = event.data.strip()
         if data == DONE:
             # Some servers ignore how many choices were requested. The highest index says how many have begun: after the
             # first output, not all events of choice 0 are read.
-            return Signal.ENDS | self._settle(self._begun)
+            settles = self._have_finished(self._begun) and not self._have_finished(self._requested)
+            return Signal.ENDS | (Signal.SETTLES if settles else Signal.SILENT)
         chunk = parsed(data, event.type)
         if not isinstance(chunk, dict):
             return Signal.SILENT if chunk is None else Signal.OUTPUT  # llama.cpp begins with null for several prompts
         if (error := error_of(chunk, event.type)) is not None:
-            return severity(error)
+            return severity(failed(error))
         choices = chunk.get("choices") or []
         if not isinstance(choices, list):
             return Signal.OUTPUT
         signal = Signal.SILENT if choices or chunk.keys() <= BOOKKEEPING else Signal.OUTPUT
+        if not choices and filled(chunk.get("usage")):
+            signal |= Signal.USAGE
         for choice in choices:
             signal |= self._choice(choice)
         return signal & Signal.ERROR or signal
@@ -67,16 +71,24 @@ class ChoicesReader:
         if not isinstance(choice, dict):
             return Signal.OUTPUT
         if (error := error_of_choice(choice, self.finish_reasons)) is not None:
-            return severity(error)
+            return severity(failed(error))
         index = count(choice.get("index")) or 0
         self._begun = max(self._begun, index + 1)
-        if self.finishes(choice):
-            self._finished.add(index)
-        return (Signal.OUTPUT if self.speaks(choice) else Signal.SILENT) | self._settle(self._requested)
+        signal = Signal.SILENT
+        if self.speaks(choice):
+            signal |= Signal.OUTPUT | (Signal.REOPENS if index in self._finished else Signal.SILENT)
+            self._finished.discard(index)
+        if reason := self.finish_of(choice):
+            signal |= self._finish(index, reason)
+        return signal
 
-    def _settle(self, choices: int) -> Signal:
-        """Return ``SETTLES`` once, when this many choices have finished."""
-        if self._settled or not self._finished or len(self._finished) < choices:
-            return Signal.SILENT
-        self._settled = True
-        return Signal.SETTLES
+    def _finish(self, index: int, reason: str) -> Signal:
+        self._finished.add(index)
+        if index == 0:
+            self.finish_reason = reason
+        settles = self._have_finished(self._requested)
+        return Signal.SETTLES if settles else Signal.FINISHES
+
+    def _have_finished(self, choices: int) -> bool:
+        """Return whether this many choices have finished, and at least one."""
+        return len(self._finished) >= max(1, choices)

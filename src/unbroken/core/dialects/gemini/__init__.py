@@ -25,6 +25,7 @@ GEMINI = Dialect(
     finish_reasons=FINISH_REASONS,
     decoder=GeminiDecoder,
     read_error=errors.read_error,
+    error_in=errors.error_in,
     error_body=errors.error_body,
     error_event=errors.error_event,
     path=build.path,
@@ -32,6 +33,7 @@ GEMINI = Dialect(
     credentials=build.credentials,
     credential_headers=frozenset({"x-goog-api-key", "authorization"}),
     credential_parameter="key",
+    has_terminator=False,
     heartbeat=b"",  # Google's SDK parses a comment as the beginning of a bare JSON error
     versions=("v1beta", "v1alpha", "v1"),
 )

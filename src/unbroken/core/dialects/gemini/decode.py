@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from unbroken.core.answer import Answer
-from unbroken.core.dialects.common.errors import parsed
+from unbroken.core.dialect import FinishMeaning, finish_meaning
+from unbroken.core.dialects.common.error_judgement import failed
+from unbroken.core.dialects.common.error_shapes import failing_reason, parsed
 from unbroken.core.dialects.gemini.errors import error_of, judged
+from unbroken.core.dialects.gemini.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.gemini.parts import Parts
-from unbroken.core.dialects.gemini.rule import names_a_reason
+from unbroken.core.dialects.gemini.rule import reason_of
 from unbroken.core.events import Finish, TypedEvent, Usage, UsageReport
-from unbroken.core.payload import DONE, count, dicts, mapping, text
+from unbroken.core.payload import DONE, count, dicts, mapping
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
 
@@ -25,7 +28,7 @@ class GeminiDecoder:
     def decode(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
-        if not data or data == DONE:
+        if event.is_keepalive or data == DONE:
             return ()
         answer = parsed(data, event.type)
         return list(self._events(answer, event.type)) if isinstance(answer, dict) else ()
@@ -38,16 +41,17 @@ class GeminiDecoder:
             return ()
         return list(self._events(answer, "message")) if isinstance(answer, dict) else ()
 
-    def messages(self, answer: Answer) -> list[dict[str, Any]]:  # noqa: ARG002 - its parts are kept here
+    def messages(self, answer: Answer) -> list[dict[str, Any]]:
         """See :meth:`unbroken.core.dialect.EventDecoder.messages`. Uses the first candidate."""
-        parts = self._candidates[0].kept if 0 in self._candidates else []
+        kept = self._candidates[0].kept if 0 in self._candidates else []
+        parts = [part for part in kept if "functionCall" not in part or answer.completes_calls()]
         return [{"role": "model", "parts": parts}] if parts else []
 
     def _events(self, answer: Mapping[str, Any], event_type: str) -> Iterator[TypedEvent]:
         for candidate in dicts(answer.get("candidates")):
             yield from self._candidate(candidate)
-        if names_a_reason(reason := mapping(answer.get("promptFeedback")).get("blockReason")):
-            yield Finish(text(reason))
+        if reason := reason_of(mapping(answer.get("promptFeedback")).get("blockReason")):
+            yield Finish(reason)
         if (usage := _usage(mapping(answer.get("usageMetadata")))) != Usage():
             yield UsageReport(usage)
         if (error := error_of(answer, event_type)) is not None:
@@ -58,8 +62,9 @@ class GeminiDecoder:
         parts = self._candidates.setdefault(index, Parts(index))
         for part in dicts(mapping(candidate.get("content")).get("parts")):
             yield from parts.add(part)
-        if names_a_reason(reason := candidate.get("finishReason")):
-            yield Finish(text(reason), index)
+        if reason := reason_of(candidate.get("finishReason")):
+            is_failure = finish_meaning(FINISH_REASONS, reason) is FinishMeaning.FAILED
+            yield failed(failing_reason(reason)) if is_failure else Finish(reason, index)
 
 
 def _usage(counts: Mapping[str, Any]) -> Usage:

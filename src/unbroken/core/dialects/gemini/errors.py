@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from unbroken.core.dialect import GatewayError
-from unbroken.core.dialects.common.errors import failed
+from unbroken.core.dialects.common import error_shapes
+from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.events import Failed
-from unbroken.core.payload import dicts, filled, only_object, text
+from unbroken.core.payload import dicts, only_object, text
 from unbroken.core.sse import encode
 
 _TRANSIENT = frozenset({"RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED"})
@@ -24,7 +25,14 @@ _KEY = re.compile(r"api_key:[^\s'\"]+|AIza[\w-]{8,}")
 
 def read_error(status: int, body: bytes) -> Failed:
     """Read an error response; it is in a list if the request was for a JSON array. Any other body is not quoted."""
-    return judged(error_of(only_object(body)) or {}, status)
+    document = only_object(body)
+    return judged(error_of(document) or error_shapes.flat(document), status)
+
+
+def error_in(document: bytes) -> Failed | None:
+    """Return the error that a document of a stream, or of a 2xx, reports; ``None`` if it reports none."""
+    error = error_of(only_object(document))
+    return None if error is None else judged(error)
 
 
 def judged(error: Mapping[str, Any], status: int | None = None) -> Failed:
@@ -35,7 +43,8 @@ def judged(error: Mapping[str, Any], status: int | None = None) -> Failed:
     said = failed(error, status)
     transient = said.transient or (status is None and said.kind in _TRANSIENT)
     spent = bool(_SPENT_WORDS.search(said.message)) or any("PerDay" in quota for quota in _quotas(error))
-    return Failed(_KEY.sub("api_key:...", said.message), said.kind, transient and not spent)
+    shown = _KEY.sub("api_key:...", said.message)
+    return Failed(shown, said.kind, transient=False) if spent else Failed(shown, said.kind, transient, said.retry_after)
 
 
 def _quotas(error: Mapping[str, Any]) -> Iterator[str]:
@@ -44,10 +53,9 @@ def _quotas(error: Mapping[str, Any]) -> Iterator[str]:
             yield text(violation.get("quotaId"))
 
 
-def error_of(answer: Mapping[str, Any], event_type: str = "message") -> Mapping[str, Any] | None:
-    if filled(error := answer.get("error")):
-        return error if isinstance(error, Mapping) else {"message": text(error)}
-    return answer if event_type == "error" else None
+def error_of(answer: Mapping[str, Any], event_type: str = "message") -> dict[str, Any] | None:
+    """Return the error that an event or a document reports; ``None`` if it reports none."""
+    return error_shapes.error_of(answer, event_type, content="candidates")
 
 
 # Writing

@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from unbroken.core.dialect import Generation, Signal
-from unbroken.core.dialects.common.errors import parsed
+from unbroken.core.dialect import FinishMeaning, Generation, Signal, finish_meaning, finish_reason
+from unbroken.core.dialects.common.error_judgement import severity
+from unbroken.core.dialects.common.error_shapes import ERROR_KEYS, parsed
 from unbroken.core.dialects.gemini.errors import error_of, judged
+from unbroken.core.dialects.gemini.finish_reasons import FINISH_REASONS
 from unbroken.core.payload import DONE, count, filled, mapping
 from unbroken.core.sse import Event
 
@@ -18,10 +20,9 @@ _UNSPECIFIED = frozenset({"", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECI
 # model's words. (Arguments of a function call are not a string here: one named "error" costs a parse.)
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 NOTABLE = re.compile(
-    rb'"(?:(?:finishReason|blockReason)"%(c)s"|(?<!\n  ")error"%(c)s[^n])|event: ?error\n|\[DONE\] *\n' % {b"c": _COLON}
+    rb'"(?:(?:finishReason|blockReason)"%(c)s"|error"%(c)s[^n]|(?:%(keys)s|detail)"%(c)s|code"%(c)s\d)'
+    rb"|event: ?error\n|\[DONE\] *\n" % {b"c": _COLON, b"keys": ERROR_KEYS}
 )
-"""Skips an ``"error"`` that is indented at a line's start: Google writes some errors as bare JSON over several lines,
-outside of any event. Such an error is handed on, and the attempt ends without settling."""
 
 
 class GeminiReader:
@@ -32,41 +33,51 @@ class GeminiReader:
     """
 
     def __init__(self, generation: Generation) -> None:
+        self.finish_reason = ""
         self._requested = generation.choices
         self._finished: set[int] = set()
-        self._settled = False
 
     def read(self, event: Event) -> Signal:
         """See :meth:`unbroken.core.dialect.EventReader.read`."""
-        data = event.data.strip()
-        if not data:
+        if event.is_keepalive:
             return Signal.SILENT
+        data = event.data.strip()
         if data == DONE:
             return Signal.ENDS
         answer = parsed(data, event.type)
         if not isinstance(answer, dict):
             return Signal.OUTPUT
         if (error := error_of(answer, event.type)) is not None:
-            return Signal.TRANSIENT_ERROR if judged(error).transient else Signal.PERMANENT_ERROR
+            return severity(judged(error))
         signal = _output_if(_has_more_than(_BOOKKEEPING, answer))
         candidates = answer.get("candidates") or []
         for candidate in candidates if isinstance(candidates, list) else [None]:
             signal |= self._candidate(candidate)
-        return signal | self._settle(names_a_reason(mapping(answer.get("promptFeedback")).get("blockReason")))
+        if reason := reason_of(mapping(answer.get("promptFeedback")).get("blockReason")):
+            self.finish_reason = reason
+            signal |= Signal.SETTLES
+        return signal & Signal.ERROR or signal
 
     def _candidate(self, candidate: object) -> Signal:
         if not isinstance(candidate, dict):
             return Signal.OUTPUT
-        if names_a_reason(candidate.get("finishReason")):
-            self._finished.add(count(candidate.get("index")) or 0)
-        return _output_if(_has_more_than(_BESIDE_CONTENT, candidate) or _says_something(candidate.get("content")))
+        index = count(candidate.get("index")) or 0
+        signal = _output_if(_has_more_than(_BESIDE_CONTENT, candidate))
+        if _says_something(candidate.get("content")):
+            signal |= Signal.OUTPUT | (Signal.REOPENS if index in self._finished else Signal.SILENT)
+            self._finished.discard(index)
+        if reason := reason_of(candidate.get("finishReason")):
+            signal |= self._finish(index, reason)
+        return signal
 
-    def _settle(self, blocked: bool) -> Signal:
-        """Return ``SETTLES`` once, when all candidates have finished or the prompt was refused."""
-        if self._settled or not (blocked or len(self._finished) >= self._requested):
-            return Signal.SILENT
-        self._settled = True
-        return Signal.SETTLES
+    def _finish(self, index: int, reason: str) -> Signal:
+        if finish_meaning(FINISH_REASONS, reason) is FinishMeaning.FAILED:
+            return Signal.TRANSIENT_ERROR
+        self._finished.add(index)
+        if index == 0:
+            self.finish_reason = reason
+        settles = len(self._finished) >= self._requested
+        return Signal.SETTLES if settles else Signal.FINISHES
 
 
 _BOOKKEEPING = frozenset(
@@ -88,9 +99,10 @@ def _has_more_than(known: frozenset[str], answer: Mapping[str, Any]) -> bool:
     return any(filled(value) for name, value in answer.items() if name not in known)
 
 
-def names_a_reason(reason: object) -> bool:
-    """Return whether a reason was given."""
-    return isinstance(reason, str) and reason not in _UNSPECIFIED
+def reason_of(value: object) -> str:
+    """Return a finish reason or block reason, ``""`` if none was given."""
+    reason = finish_reason(value)
+    return "" if reason in _UNSPECIFIED else reason
 
 
 def _says_something(content: object) -> bool:

@@ -25,6 +25,7 @@ OPENAI_CHAT = Dialect(
     finish_reasons=FINISH_REASONS,
     decoder=ChatDecoder,
     read_error=errors.read_error,
+    error_in=errors.error_in,
     error_body=errors.error_body,
     error_event=errors.error_event,
     path=build.path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unbroken.core.dialect import Generation
 from unbroken.core.http import Request
-from unbroken.core.payload import RequestBody, count
+from unbroken.core.payload import RequestBody, asks_for_stream, count
 
 
 def serves(path: str) -> bool:
@@ -14,4 +14,4 @@ def serves(path: str) -> bool:
 
 def read_request(request: Request, body: RequestBody) -> Generation:  # noqa: ARG001 - the body is enough
     """Read any JSON object that is posted to such a path."""
-    return Generation(streaming=body.get("stream") is True, choices=count(body.get("n")) or 1)
+    return Generation(streaming=asks_for_stream(body), choices=count(body.get("n")) or 1)

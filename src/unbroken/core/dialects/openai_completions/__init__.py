@@ -26,6 +26,7 @@ OPENAI_COMPLETIONS = Dialect(
     finish_reasons=FINISH_REASONS,
     decoder=CompletionsDecoder,
     read_error=errors.read_error,
+    error_in=errors.error_in,
     error_body=errors.error_body,
     error_event=errors.error_event,
     path=build.path,

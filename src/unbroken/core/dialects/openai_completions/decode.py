@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from unbroken.core.answer import Answer
-from unbroken.core.dialects.common.errors import error_of, error_of_choice, failed, parsed
+from unbroken.core.dialect import finish_reason
+from unbroken.core.dialects.common.error_judgement import failed
+from unbroken.core.dialects.common.error_shapes import error_of, error_of_choice, parsed
+from unbroken.core.dialects.common.usage import usage_of
 from unbroken.core.dialects.openai_completions.finish_reasons import FINISH_REASONS
 from unbroken.core.events import Finish, Reasoning, Text, TypedEvent, Usage, UsageReport
 from unbroken.core.payload import DONE, count, dicts, mapping, text
@@ -20,7 +23,7 @@ class CompletionsDecoder:
     def decode(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
-        if not data or data == DONE or event.type == "ping":
+        if event.is_keepalive or event.type == "ping" or data == DONE:
             return ()
         return list(_events(mapping(parsed(data, event.type)), event.type))
 
@@ -46,7 +49,7 @@ def _events(chunk: Mapping[str, Any], event_type: str = "message") -> Iterator[T
         if words := text(said.get("text")) or text(said.get("content")):
             yield Text(words, index)
         error = error_of_choice(choice, FINISH_REASONS) if error is None else error
-        if error is None and (reason := text(choice.get("finish_reason"))):
+        if error is None and (reason := finish_reason(choice.get("finish_reason"))):
             yield Finish(reason, index)
     if usage := mapping(chunk.get("usage")):
         yield UsageReport(_usage(usage))
@@ -57,12 +60,11 @@ def _events(chunk: Mapping[str, Any], event_type: str = "message") -> Iterator[T
 def _usage(fields: Mapping[str, Any]) -> Usage:
     """Convert OpenAI's counts, or DeepSeek's (``prompt_cache_hit_tokens``)."""
     hits = count(fields.get("prompt_cache_hit_tokens"))
-    prompt, total = count(fields.get("prompt_tokens")), count(fields.get("total_tokens"))
     cached = count(mapping(fields.get("prompt_tokens_details")).get("cached_tokens"))
-    output = count(fields.get("completion_tokens"))
-    return Usage(
-        input_tokens=prompt,
-        cached_tokens=cached if hits is None else hits,
-        output_tokens=output if prompt is None or total is None else total - prompt,
-        reasoning_tokens=count(mapping(fields.get("completion_tokens_details")).get("reasoning_tokens")),
+    return usage_of(
+        prompt=count(fields.get("prompt_tokens")),
+        completion=count(fields.get("completion_tokens")),
+        total=count(fields.get("total_tokens")),
+        cached=cached if hits is None else hits,
+        reasoning=count(mapping(fields.get("completion_tokens_details")).get("reasoning_tokens")),
     )

@@ -1,7 +1,7 @@
 """The meanings of the finish reasons of legacy completions.
 
 Sources: OpenAI API reference, "The completion object"; DeepSeek API docs, "Create FIM completion"; OpenRouter docs,
-"Errors" (``error``).
+"Errors"; Hugging Face TGI, ``FinishReason``. The failing ones are in :mod:`..common.finish_reasons`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from unbroken.core.dialect import FinishMeaning
+from unbroken.core.dialects.common.finish_reasons import FAILING
 
 FINISH_REASONS: Mapping[str, FinishMeaning] = MappingProxyType(
     {
-        "stop": FinishMeaning.WHOLE,
-        "length": FinishMeaning.LENGTH,
-        "content_filter": FinishMeaning.FILTERED,
-        "error": FinishMeaning.FAILED,  # OpenRouter
-        "insufficient_system_resource": FinishMeaning.FAILED,  # DeepSeek
+        **FAILING,
+        **dict.fromkeys(["stop", "eos", "eos_token", "stop_sequence", "complete"], FinishMeaning.WHOLE),
+        **dict.fromkeys(["length", "max_tokens", "model_length"], FinishMeaning.LENGTH),
+        **dict.fromkeys(["content_filter", "sensitive", "safety"], FinishMeaning.FILTERED),
     }
 )
-"""The meanings by the provider's finish reason."""
+"""The meanings by the provider's finish reason, in lower case."""

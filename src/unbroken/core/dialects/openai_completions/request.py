@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unbroken.core.dialect import Generation
 from unbroken.core.http import Request
-from unbroken.core.payload import RequestBody, count
+from unbroken.core.payload import RequestBody, asks_for_stream, count
 
 
 def serves(path: str) -> bool:
@@ -17,7 +17,7 @@ def read_request(request: Request, body: RequestBody) -> Generation | None:  # n
     """Read a JSON object with a model or a prompt; ``None`` without either."""
     if body.keys().isdisjoint({"model", "prompt"}):
         return None
-    return Generation(streaming=body.get("stream") is True, choices=_choices(body))
+    return Generation(streaming=asks_for_stream(body), choices=_choices(body))
 
 
 def _choices(body: RequestBody) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unbroken.core.dialects.common.choices import ChoicesReader
+from unbroken.core.dialects.common.error_shapes import ERROR_KEYS
 from unbroken.core.dialects.openai_completions.finish_reasons import FINISH_REASONS
 from unbroken.core.payload import filled, mapping
 
@@ -15,8 +16,8 @@ from unbroken.core.payload import filled, mapping
 # was requested.
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 NOTABLE = re.compile(
-    rb'"(?:finish_reason"%(c)s"|error"%(c)s[^n\s]|object"%(c)s"error"|detail"%(c)s|index"%(c)s[1-9])'
-    rb"|: ?error\n|\[DONE\]\s*\n" % {b"c": _COLON}
+    rb'"(?:finish_reason"%(c)s"|error"%(c)s[^n\s]|object"%(c)s"error"|(?:%(keys)s|detail|code)"%(c)s|message"%(c)s"'
+    rb'|index"%(c)s[1-9])|: ?error\n|\[DONE\]\s*\n' % {b"c": _COLON, b"keys": ERROR_KEYS}
 )
 
 

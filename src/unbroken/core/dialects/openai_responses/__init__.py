@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from unbroken.core.dialect import Dialect
 from unbroken.core.dialects.common import credentials
+from unbroken.core.dialects.common.errors import error_body, read_error
 from unbroken.core.dialects.openai_responses import build, errors, request
 from unbroken.core.dialects.openai_responses.decode import ResponsesDecoder
 from unbroken.core.dialects.openai_responses.finish_reasons import FINISH_REASONS
@@ -29,8 +30,9 @@ OPENAI_RESPONSES = Dialect(
     notable=NOTABLE,
     finish_reasons=FINISH_REASONS,
     decoder=ResponsesDecoder,
-    read_error=errors.read_error,
-    error_body=errors.error_body,
+    read_error=read_error,
+    error_in=errors.error_in,
+    error_body=error_body,
     error_event=errors.error_event,
     path=build.path,
     body=build.body,

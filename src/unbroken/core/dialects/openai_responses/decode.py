@@ -6,46 +6,50 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from unbroken.core.answer import Answer
-from unbroken.core.dialects.common.errors import error_of, failed, parsed
-from unbroken.core.dialects.openai_responses.errors import ENDINGS, Json, error_in, event_kind, failure, status_of
-from unbroken.core.dialects.openai_responses.tool_calls import ResponseToolCalls, is_call
-from unbroken.core.events import Finish, Reasoning, Refusal, Signature, Text, TypedEvent, Usage, UsageReport
+from unbroken.core.dialect import FinishMeaning, finish_meaning
+from unbroken.core.dialects.common.error_judgement import failed
+from unbroken.core.dialects.common.error_shapes import error_of, parsed
+from unbroken.core.dialects.openai_responses.errors import (
+    ENDINGS,
+    Json,
+    error_of_event,
+    event_kind,
+    failure,
+    reason_of,
+)
+from unbroken.core.dialects.openai_responses.finish_reasons import FINISH_REASONS
+from unbroken.core.dialects.openai_responses.items import OutputItems
+from unbroken.core.events import Finish, TypedEvent, Usage, UsageReport
 from unbroken.core.payload import DONE, count, dicts, mapping, text
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
 
-DELTAS: Mapping[str, type[Text | Reasoning | Refusal]] = {
-    "response.output_text.delta": Text,
-    "response.content_part.delta": Text,  # OpenRouter's documentation
-    "response.refusal.delta": Refusal,
-    "response.reasoning_text.delta": Reasoning,
-    "response.reasoning_summary_text.delta": Reasoning,
-    "response.reasoning.delta": Reasoning,  # the names of the two above in 2025
-    "response.reasoning_summary.delta": Reasoning,
+PIECES: Mapping[str, tuple[str, str, str]] = {
+    "response.output_text": ("message", "content", "output_text"),
+    "response.content_part": ("message", "content", "output_text"),  # its deltas: OpenRouter's documentation
+    "response.refusal": ("message", "content", "refusal"),
+    "response.reasoning_text": ("reasoning", "content", "reasoning_text"),
+    "response.reasoning_summary_text": ("reasoning", "summary", "summary_text"),
+    "response.reasoning_summary_part": ("reasoning", "summary", "summary_text"),
+    "response.reasoning": ("reasoning", "content", "reasoning_text"),  # the names of two of the above in 2025
+    "response.reasoning_summary": ("reasoning", "summary", "summary_text"),
+    "response.function_call_arguments": ("function_call", "arguments", "arguments"),
+    "response.custom_tool_call_input": ("custom_tool_call", "input", "input"),
 }
-"""Events with a piece of text, and the typed event of each."""
-
-ARGUMENT_DELTAS = frozenset({"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"})
+"""Events with text, without their last part (``.delta``, ``.done``): the item's type, its field, the part's type."""
 
 
 class ResponsesDecoder:
-    """A decoder of one attempt's events.
-
-    Servers identify items in different ways: GitHub Copilot changes their ids between events, llama.cpp sends no
-    indexes, vLLM has sent wrong ones. So an item is found by either, and the text of a finished item is used only if
-    none of it came in pieces.
-    """
+    """A decoder of one attempt's events."""
 
     def __init__(self) -> None:
-        self._items: list[dict[str, Any]] = []
-        self._unfinished: list[str] = []
-        self._said: set[tuple[type, str | int | None]] = set()
-        self._calls = ResponseToolCalls()
+        self._items = OutputItems()
+        self._finish_reason = ""
 
     def decode(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
-        if not data or data == DONE:
+        if event.is_keepalive or data == DONE:
             return ()
         answer = parsed(data, event.type)
         return list(self._events(event_kind(answer, event), answer)) if isinstance(answer, dict) else ()
@@ -61,88 +65,71 @@ class ResponsesDecoder:
         error = error_of(answer)
         return () if error is None else [failed(error)]
 
-    def messages(self, answer: Answer) -> list[dict[str, Any]]:  # noqa: ARG002 - items come whole
-        """Return the output items as they came, to append to the next ``input``.
+    def messages(self, answer: Answer) -> list[dict[str, Any]]:
+        """Return the output items, to append to the next ``input``.
 
         Reasoning is included with its id and encrypted content, unless no item follows it: OpenAI refuses that
-        ("provided without its required following item"). A message that was cut is included as far as it came.
+        ("provided without its required following item"). A message that was cut is included as far as it came, without
+        its id: the server does not know it as whole.
         """
-        items = [item for item in self._items if not (is_call(item) and item.get("status") == "incomplete")]
-        while items and items[-1].get("type") == "reasoning":
-            items.pop()
-        if self._unfinished:
-            items.append({"role": "assistant", "content": "".join(self._unfinished)})
-        return items
+        whole = answer.completes_calls() or finish_meaning(FINISH_REASONS, self._finish_reason) is FinishMeaning.WHOLE
+        items = [item for item in self._items.all if not item.is_call or (whole and item.is_started)]
+        has_ended = bool(self._finish_reason)
+        done = [item.as_history() for item in items if item.is_done or (has_ended and item.has_said)]
+        while done and done[-1].get("type") == "reasoning":
+            done.pop()
+        cut = "".join(item.text for item in items if item.kind == "message" and not item.is_done)
+        return [*done, {"role": "assistant", "content": cut}] if cut and not has_ended else done
 
     def _events(self, kind: str, answer: Json) -> Iterator[TypedEvent]:
         index = count(answer.get("output_index"))
-        error = error_in(kind, answer)
+        error = error_of_event(kind, answer)
+        item = mapping(answer.get("item"))
+        stem, _, last = kind.rpartition(".")
         if kind in ENDINGS:
             yield from self._ending(kind, mapping(answer.get("response")), error)
         elif error is not None:
             yield failed(error)
-        elif words := _words(answer.get("delta")):
-            if sort := DELTAS.get(kind):
-                yield self._say(sort(words), text(answer.get("item_id")), index)
-            elif kind in ARGUMENT_DELTAS:
-                yield from self._calls.argue(words, text(answer.get("item_id")), index)
-        elif item := mapping(answer.get("item")):
-            if kind == "response.output_item.done":
-                yield from self._finish(item, index)
-            elif kind == "response.output_item.added" and is_call(item):
-                yield from self._calls.begin(item, index)
+        elif kind == "response.output_item.added" and item:
+            yield from self._items.announce(item, index).start()
+        elif kind == "response.output_item.done" and item:
+            finished = self._items.finished(item, index)
+            finished.is_done = True
+            yield from finished.take(item)
+        elif stem in PIECES and last in ("delta", "done"):
+            yield from self._piece(stem, last, answer, index)
 
-    def _say(self, event: Text | Reasoning | Refusal, item_id: str, index: int | None) -> TypedEvent:
-        sort = type(event)
-        self._said |= {(sort, item_id), (sort, index), (sort, None)}
-        if sort is Text:
-            self._unfinished.append(event.text)
-        return event
-
-    def _finish(self, item: dict[str, Any], index: int | None) -> Iterator[TypedEvent]:
-        """Take a finished item. In ``_said``, ``None`` stands for the item that is running."""
-        self._items.append(item)
-        if is_call(item):
-            yield from self._calls.finish(item, index)
-        for event in _contents(item):
-            sort = type(event)
-            if self._said.isdisjoint({(sort, text(item.get("id"))), (sort, index), (sort, None)}):
-                yield event
-        self._said -= {(Text, None), (Reasoning, None), (Refusal, None)}
-        if item.get("type", "message") == "message":
-            self._unfinished.clear()
+    def _piece(self, stem: str, last: str, answer: Json, index: int | None) -> Iterator[TypedEvent]:
+        """Yield the events of a piece of text, or of a whole text."""
+        kind, field, part_kind = PIECES[stem]
+        part = mapping(answer.get("part"))
+        if stem == "response.content_part" and last == "done":
+            part_kind = text(part.get("type")) or part_kind
+            kind = "reasoning" if part_kind == "reasoning_text" else kind
+        words = _words(answer.get("delta")) if last == "delta" else _whole(answer, part)
+        if not words:
+            return
+        item = self._items.of(kind, text(answer.get("item_id")), index)
+        place = (field, count(answer.get("summary_index" if field == "summary" else "content_index")) or 0)
+        yield from item.say(words, place, part_kind) if last == "delta" else item.tell(words, place, part_kind)
 
     def _ending(self, kind: str, response: Json, error: Json | None) -> Iterator[TypedEvent]:
         output = list(dicts(response.get("output")))
-        if not self._items:
-            said = {sort for sort, _ in self._said}
-            for index, item in enumerate(output):
-                yield from (event for event in self._finish(item, index) if type(event) not in said)
-        self._items = output or self._items
+        self._items.forget_anonymous(output)
+        for item, came in list(self._items.matching(output)):
+            yield from item.take(came) if not item.is_adopted else ()
+            item.is_done = True
+        for item in self._items.all:
+            if not item.has_said and not item.is_adopted:
+                yield from item.take(item.came)  # what was only announced
+            yield from item.close()
         if usage := mapping(response.get("usage")):
             yield UsageReport(_usage(usage))
         if error is not None:
             yield failed(error)
-        else:
-            reason = text(mapping(response.get("incomplete_details")).get("reason"))
-            yield Finish(reason or status_of(kind, response))
-
-
-def _contents(item: Json) -> Iterator[Text | Reasoning | Refusal | Signature]:
-    """Yield the events of a finished message or reasoning."""
-    kind = item.get("type", "message")  # xAI has omitted it
-    if kind == "message":
-        for part in dicts(item.get("content")):
-            if words := text(part.get("text")):
-                yield Text(words)
-            if words := text(part.get("refusal")):
-                yield Refusal(words)
-    elif kind == "reasoning":
-        for part in list(dicts(item.get("content"))) or dicts(item.get("summary")):
-            if words := text(part.get("text")):
-                yield Reasoning(words)
-        if signature := text(item.get("encrypted_content")):
-            yield Signature(signature)
+            return
+        self._finish_reason = reason_of(kind, response)
+        yield Finish(self._finish_reason)
 
 
 def _usage(fields: Json) -> Usage:
@@ -157,3 +144,9 @@ def _usage(fields: Json) -> Usage:
 def _words(delta: object) -> str:
     """Return a piece of text, also from an object that holds one."""
     return text(mapping(delta).get("text") or delta)
+
+
+def _whole(answer: Json, part: Json) -> str:
+    """Return the text of a ``.done`` event."""
+    fields = ("text", "refusal", "arguments", "input")
+    return next((words for place in (answer, part) for name in fields if (words := text(place.get(name)))), "")

@@ -10,24 +10,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from unbroken.core.dialect import FinishMeaning, GatewayError
-from unbroken.core.dialects.common.errors import error_body, error_document, error_of, read_error
+from unbroken.core.dialect import FinishMeaning, GatewayError, finish_meaning
+from unbroken.core.dialects.common.error_judgement import failed
+from unbroken.core.dialects.common.error_shapes import error_of, failing_reason
+from unbroken.core.dialects.common.errors import error_document
 from unbroken.core.dialects.openai_responses.finish_reasons import FINISH_REASONS
-from unbroken.core.payload import mapping, text
+from unbroken.core.events import Failed
+from unbroken.core.payload import mapping, only_object, text
 from unbroken.core.sse import Event, encode
-
-__all__ = [
-    "ENDINGS",
-    "ERRORS",
-    "Json",
-    "error_body",
-    "error_event",
-    "error_in",
-    "event_kind",
-    "failure",
-    "read_error",
-    "status_of",
-]
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -40,9 +30,6 @@ ENDINGS: Mapping[str, str] = {
 }
 """The last event of a response, and the status that it means if it does not carry one."""
 
-FAILURES = frozenset({"failed", "cancelled"})
-"""Statuses of a response that failed."""
-
 ERRORS = frozenset({"error", "response.error"})
 """Events that are an error, regardless of their data."""
 
@@ -53,32 +40,45 @@ def event_kind(answer: Json, event: Event) -> str:
     return event.type if event.type in ERRORS and kind not in ENDINGS else kind
 
 
-def error_in(kind: str, answer: Json) -> Json | None:
+def error_in(document: bytes) -> Failed | None:
+    """Return the error that a document of a stream, or of a 2xx, reports; ``None`` if it reports none."""
+    answer = only_object(document)
+    kind = text(answer.get("type")) or ("response.done" if answer.get("object") == "response" else "message")
+    error = error_of_event(kind, {"response": answer, **answer} if kind == "response.done" else answer)
+    return None if error is None else failed(error)
+
+
+def error_of_event(kind: str, answer: Json) -> Json | None:
     """Return the error that an event reports: nested, flat, or in a response that failed."""
-    if kind in ERRORS:
-        error = error_of(answer, "error")
-    elif "type" not in answer or answer.get("object") == "error":
-        error = error_of(answer)
+    if kind in ERRORS or "type" not in answer or answer.get("object") == "error":
+        named = {name: value for name, value in answer.items() if name != "type" or value not in ERRORS}
+        error = error_of(named, "error" if kind in ERRORS else "message", content="output")
     else:
         error = error_of({"error": answer.get("error")})
     if error is None and kind in ENDINGS:
         return failure(kind, mapping(answer.get("response")))
-    if error is answer and text(answer.get("type")) in ERRORS:  # flat: that is the event's type, not the error's
-        return {name: value for name, value in answer.items() if name != "type"}
     return error
 
 
 def failure(kind: str, response: Json) -> Json | None:
     """Return why a response failed; ``None`` if it did not."""
-    status = status_of(kind, response)
-    if FinishMeaning.FAILED not in (FINISH_REASONS.get(status), FINISH_REASONS[ENDINGS[kind]]):
+    reason, status = reason_of(kind, response), status_of(kind, response)
+    if FinishMeaning.FAILED not in [finish_meaning(FINISH_REASONS, name) for name in (reason, status, ENDINGS[kind])]:
         return None
-    return error_of({"error": response.get("error")}) or {"message": f"the response is {status}", "type": status}
+    if error := error_of({"error": response.get("error")}):
+        return error
+    is_status = reason in ENDINGS.values()
+    return {"message": f"the response is {reason}", "type": reason} if is_status else failing_reason(reason)
 
 
 def status_of(kind: str, response: Json) -> str:
     """Return the status of a response that has ended."""
     return text(response.get("status")) or ENDINGS[kind]
+
+
+def reason_of(kind: str, response: Json) -> str:
+    """Return the reason why a response is incomplete, or else its status."""
+    return text(mapping(response.get("incomplete_details")).get("reason")) or status_of(kind, response)
 
 
 def error_event(error: GatewayError) -> bytes:

@@ -6,7 +6,7 @@ import re
 
 from unbroken.core.dialect import Generation
 from unbroken.core.http import Request
-from unbroken.core.payload import RequestBody, mapping, text
+from unbroken.core.payload import RequestBody, asks_for_stream, mapping, text
 
 HARMLESS_TOOLS = frozenset(
     {"function", "custom", "local_shell", "apply_patch"}  # run by the caller, who decides
@@ -25,7 +25,7 @@ def read_request(request: Request, body: RequestBody) -> Generation | None:  # n
     """Read a JSON object with a model, an input or a prompt; ``None`` without any."""
     if body.keys().isdisjoint({"model", "input", "prompt"}):
         return None
-    return Generation(streaming=body.get("stream") is True, acts=_acts(body))
+    return Generation(streaming=asks_for_stream(body), acts=_acts(body))
 
 
 def _acts(body: RequestBody) -> bool:

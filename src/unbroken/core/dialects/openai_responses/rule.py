@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from unbroken.core.dialect import Generation, Signal
-from unbroken.core.dialects.common.errors import parsed, severity
-from unbroken.core.dialects.openai_responses.errors import ENDINGS, ERRORS, Json, error_in, event_kind
+from unbroken.core.dialects.common.error_judgement import failed, severity
+from unbroken.core.dialects.common.error_shapes import ERROR_KEYS, parsed
+from unbroken.core.dialects.openai_responses.errors import ENDINGS, ERRORS, Json, error_of_event, event_kind, reason_of
 from unbroken.core.payload import DONE, filled, mapping
 from unbroken.core.sse import Event
 
@@ -22,31 +23,32 @@ PROGRESS = frozenset(
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 _LAST = rb"(?:%s)" % b"|".join(re.escape(name.encode()) for name in sorted(ENDINGS.keys() | ERRORS))
 NOTABLE = re.compile(
-    rb'"(?:type"%(c)s"%(last)s"|error"%(c)s[^n\s]|object"%(c)s"error"|detail"%(c)s)'
-    rb"|: ?%(last)s\n|\[DONE\]\s*\n" % {b"c": _COLON, b"last": _LAST}
+    rb'"(?:type"%(c)s"%(last)s"|error"%(c)s[^n\s]|object"%(c)s"error"|(?:%(keys)s|detail)"%(c)s)'
+    rb"|: ?%(last)s\n|\[DONE\]\s*\n" % {b"c": _COLON, b"last": _LAST, b"keys": ERROR_KEYS}
 )
 
 
 class ResponsesReader:
-    """A reader of one attempt's events, for their meaning to the rule. It keeps no state between events."""
+    """A reader of one attempt's events, for their meaning to the rule."""
 
-    def __init__(self, generation: Generation) -> None:
-        """Ignore the generation: there is only ever one choice."""
+    def __init__(self, generation: Generation) -> None:  # noqa: ARG002 - there is only ever one choice
+        self.finish_reason = ""
 
     def read(self, event: Event) -> Signal:
         """See :meth:`unbroken.core.dialect.EventReader.read`."""
-        data = event.data.strip()
-        if not data:
+        if event.is_keepalive:
             return Signal.SILENT
+        data = event.data.strip()
         if data == DONE:
             return Signal.ENDS
         answer = parsed(data, event.type)
         if not isinstance(answer, dict):
             return Signal.OUTPUT
         kind = event_kind(answer, event)
-        if (error := error_in(kind, answer)) is not None:
-            return severity(error)
+        if (error := error_of_event(kind, answer)) is not None:
+            return severity(failed(error))
         if kind in ENDINGS:
+            self.finish_reason = reason_of(kind, mapping(answer.get("response")))
             return Signal.SETTLES | Signal.ENDS
         return Signal.SILENT if kind in PROGRESS or _is_empty(kind, answer) else Signal.OUTPUT
 
