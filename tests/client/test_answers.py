@@ -45,7 +45,7 @@ def test_events_come_in_order_and_add_up(asking: Asking, serve: Serve) -> None:
     assert said.answer.usage == Usage(input_tokens=7, output_tokens=3)
     assert said.answer.usage.total == 10
     assert said.answer.tool_calls == []
-    assert said.answer.messages == [{"role": "assistant", "content": "Hello"}]
+    assert said.answer.messages == [{"role": "assistant", "content": "Hello", "reasoning_content": "Hmm."}]
 
 
 def test_a_refusal_is_told_apart_from_text(asking: Asking, serve: Serve) -> None:
@@ -231,11 +231,11 @@ class TestAToolCall:
         assert [call.name for call in said.answer.partial_tool_calls] == ["look"]
         assert "tool_calls" not in str(said.answer.messages)
 
-    def test_that_is_whole_is_offered_though_a_later_one_was_broken_off(self, asking: Asking, serve: Serve) -> None:
+    def test_is_not_offered_where_the_answer_was_broken_off(self, asking: Asking, serve: Serve) -> None:
         later = chunk(piece(1, '{"to', id="call_2", name="listen"))
         said = asking(serve(answer(*self.CALL, later, chunk({}, "length"), DONE)))
-        assert [call.name for call in said.answer.tool_calls] == ["look"]
-        assert [call.name for call in said.answer.partial_tool_calls] == ["listen"]
+        assert said.answer.tool_calls == []
+        assert [call.name for call in said.answer.partial_tool_calls] == ["look", "listen"]
 
     def test_whose_arguments_do_not_parse_is_not_offered(self, asking: Asking, serve: Serve) -> None:
         said = asking(serve(answer(self.CALL[0], chunk(piece(0, "{where")), chunk({}, "tool_calls"), DONE)))

@@ -160,14 +160,16 @@ class Heard:
         whole: how many bytes are whole tokens.
         may_speak, must_speak: whether something in it may, or must, be shown.
         settled: it has said how it ended.
+        is_proven_by_end: a clean end proves that it is whole: its finish came before any output, and none followed.
         too_early: where a terminator begins that came before that, or ``None``.
     """
 
     def __init__(self, script: Script, received: int, choices: int) -> None:
         self.whole = 0
         self.may_speak = self.must_speak = self.settled = False
+        self.is_proven_by_end = False
         self.too_early: int | None = None
-        self._trouble = False
+        self._trouble = self._over = self._taken_back = False
         self._choices = choices
         self._seen: set[int] = set()
         self._finished: set[int] = set()
@@ -175,23 +177,43 @@ class Heard:
             end = self.whole + len(script.written(token))
             if script.line_end == b"\r\n" and received == end - 1:
                 end = received  # CR ends a line, whether LF follows or not
-            if token.kind == "done" and not self.settled and not self._all_finished():
+            if token.kind == "done" and not self._said_how_it_ended:
                 self.too_early = self.whole
             if end > received or self.too_early is not None:
                 return  # nothing counts after a terminator
             self.whole = end
-            self._hear(token)
+            if not self._over:
+                self._hear(token)
+
+    @property
+    def _said_how_it_ended(self) -> bool:
+        return self.settled or self.is_proven_by_end or self._taken_back or self._all_finished()
 
     def _hear(self, token: Token) -> None:
         if token.kind in ("begin", "output", "stop"):
             self._seen.add(token.index)
+        if token.kind == "output":
+            self._take_back(token.index)
         if token.kind == "stop":
             self._finished.add(token.index)
+            self._finish()
         self._trouble |= token.kind in ("broken", "transient")
-        settles = token.kind in ("transient", "permanent") or len(self._finished) >= self._choices
-        self.settled |= settles or (token.kind == "done" and self._all_finished())
+        self._over |= token.kind in ("done", "transient", "permanent")
+        self.settled |= self._over
         self.may_speak |= self.settled or token.kind == "output"
         self.must_speak |= self.may_speak and not self._trouble
+
+    def _finish(self) -> None:
+        if len(self._finished) < self._choices or self._taken_back:
+            return
+        if self.may_speak:
+            self.settled = self.settled or not self.is_proven_by_end
+        else:
+            self.is_proven_by_end = True
+
+    def _take_back(self, index: int) -> None:
+        if index in self._finished:
+            self._taken_back, self.settled, self.is_proven_by_end = True, False, False
 
     def _all_finished(self) -> bool:
         """Some servers ignore how many choices were asked for: those up to the highest that has begun must finish."""

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unbroken.client.reading import TurnReader
+from unbroken.client.reading import MAX_REFUSAL, TurnReader
 from unbroken.client.request_builder import Messages, RequestBuilder
 from unbroken.core.answer import Answer, PartialToolCall
 from unbroken.core.events import ToolCall, TypedEvent, Usage
+from unbroken.core.http import Head
 from unbroken.core.policy import Policy
 from unbroken.core.providers import Provider
 from unbroken.core.report import Progress, Report
 from unbroken.drivers.asynchronous import AsyncDriver
-from unbroken.drivers.notices import RetryCallback
+from unbroken.drivers.notices import RetryCallback, remark
 from unbroken.errors import TurnError
 from unbroken.wire.async_http import AsyncHttpWire
 from unbroken.wire.contract import AsyncWire
+
+_REFUSES_A_FIELD = (400, 422)
+"""Statuses with which servers refuse a field of the request."""
 
 
 class AsyncClient:
@@ -100,10 +104,15 @@ class AsyncClient:
         Raises:
             UsageError: no model, no messages, or options that are not JSON.
         """
-        request, call = self._requests.build(messages, model, tools, options)
-        policy = policy or self._requests.policy
-        driver = AsyncDriver(self._wire, request, call, policy, on_retry=self._on_retry)
-        return AsyncTurnStream(driver, TurnReader(call, policy, self._requests.key))
+        chosen = policy or self._requests.policy
+
+        def start() -> tuple[AsyncDriver, TurnReader]:
+            request, call = self._requests.build(messages, model, tools, options)
+            driver = AsyncDriver(self._wire, request, call, chosen, on_retry=self._on_retry)
+            return driver, TurnReader(call, chosen, self._requests.key)
+
+        counts = self._requests.counts and "stream_options" not in options
+        return AsyncTurnStream(start, lambda refusal: counts and self._requests.refuses_counts(refusal))
 
     async def aclose(self) -> None:
         """Close kept connections."""
@@ -119,16 +128,24 @@ class AsyncClient:
 class AsyncTurnStream:
     """One turn: use it in an ``async with`` statement, and iterate over its typed events.
 
-    Attributes:
-        answer: the answer so far; its parts are also attributes of the turn.
+    Args:
+        start: makes the driver and the reader of a request.
+        asks_again: takes the body of a refusal; says whether another request, from ``start``, is worth sending.
     """
 
-    def __init__(self, driver: AsyncDriver, reader: TurnReader) -> None:
-        self._driver = driver
-        self.answer: Answer = reader.answer
-        self._reader = reader
+    def __init__(
+        self, start: Callable[[], tuple[AsyncDriver, TurnReader]], asks_again: Callable[[bytes], bool]
+    ) -> None:
+        self._start = start
+        self._asks_again = asks_again
+        self._driver, self._reader = start()
         self._events: Iterator[TypedEvent] = iter(())
         self._ended = False
+
+    @property
+    def answer(self) -> Answer:
+        """The answer so far; its parts are also attributes of the turn."""
+        return self._reader.answer
 
     async def __aenter__(self) -> AsyncTurnStream:
         """Send the request and wait until an attempt has a response to hand on.
@@ -137,7 +154,12 @@ class AsyncTurnStream:
             TurnError: no attempt had one, within the policy.
         """
         try:
-            self._reader.open(await self._driver.open())
+            head = await self._open()
+            if head.status in _REFUSES_A_FIELD and self._asks_again(await self._refusal()):
+                remark("the server refuses stream_options: asking again, without token counts")
+                await self._driver.aclose()
+                self._driver, self._reader = self._start()
+                await self._open()
         except TurnError as error:
             await self._explain(error)
             raise
@@ -180,12 +202,25 @@ class AsyncTurnStream:
         """End the turn now, in any phase."""
         await self._driver.aclose()
 
+    async def _open(self) -> Head:
+        head = await self._driver.open()
+        self._reader.open(head, is_stream=self._driver.is_stream)
+        return head
+
+    async def _refusal(self) -> bytes:
+        """Read the body of a refusal to its end; it is kept for the error."""
+        body = b""
+        async for chunk in self._driver:
+            body += chunk[: MAX_REFUSAL - len(body)]
+        self._events = self._reader.feed(body, self._driver.phase)
+        return body
+
     async def _more(self) -> Iterator[TypedEvent]:
         try:
             chunk = await anext(self._driver)
         except StopAsyncIteration:
             self._ended = True
-            return self._reader.end()
+            return self._reader.end(self._driver.phase)
         return self._reader.feed(chunk, self._driver.phase)
 
     async def _explain(self, error: TurnError) -> None:

@@ -11,11 +11,14 @@ from unbroken.core.failures import Phase
 from unbroken.core.http import Head, redacted
 from unbroken.core.policy import Policy
 from unbroken.core.report import Report
-from unbroken.core.sse import Parser
+from unbroken.core.sse import Event, Parser
 from unbroken.errors import DecodeError, MalformedStream, ProviderError, StreamCut, TurnError, UnexpectedResponse
 
 MAX_REFUSAL = 64 * 1024
 """How many bytes of an error response are read for its message."""
+
+MIN_SECRET = 12
+"""The length of the shortest key that is kept out of messages; the shortest of a provider has more than 30."""
 
 
 class TurnReader:
@@ -36,14 +39,15 @@ class TurnReader:
         self._decoder = call.dialect.decoder()
         self.answer = Answer(call.dialect, self._decoder)
         self._parser = Parser(policy.max_event)
+        self._accept_done = policy.accept_done
         self._max_document = policy.max_event
         self._document: bytearray | None = None
         self._head: Head | None = None
 
-    def open(self, head: Head) -> None:
-        """Take the head of the response."""
+    def open(self, head: Head, *, is_stream: bool) -> None:
+        """Take the head of the response; ``is_stream`` says whether events follow."""
         self._head = head
-        if not (200 <= head.status < 300 and self._call.streaming and self._call.expects(head)):
+        if not is_stream:
             self._document = bytearray()
 
     def feed(self, chunk: bytes, phase: Phase) -> Iterator[TypedEvent]:
@@ -60,22 +64,25 @@ class TurnReader:
         if self._document is not None:
             self._hold(self._document, chunk)
             return
-        try:
-            for event in self._parser.feed(chunk):
-                yield from self._collected(self._decoder.decode(event))
-        except DecodeError as exc:
-            raise MalformedStream(f"the stream is broken: {exc}", phase=phase) from exc
-        if phase in (Phase.SETTLED, Phase.COMPLETE):
+        yield from self._read(self._parser.feed(chunk), phase)
+        if phase is Phase.COMPLETE:
             yield from self._complete_tool_calls()
 
-    def end(self) -> Iterator[TypedEvent]:
-        """Yield the typed events of a whole document, if the response is not a stream.
+    def end(self, phase: Phase) -> Iterator[TypedEvent]:
+        """Yield the typed events that the end of the body completes, or those of a whole document.
+
+        Args:
+            phase: the phase of the attempt.
 
         Raises:
-            ProviderError: an error status.
+            StreamCut: the end is not proven, whatever lies below.
+            MalformedStream: as for :meth:`feed`.
+            ProviderError: an error status, or an error at the end of the stream.
             UnexpectedResponse: the response is of another kind than was asked for.
         """
         if self._document is None:
+            yield from self._read(self._parser.end(), phase)
+            yield from self._prove(phase)
             return
         head, body = self._opened, bytes(self._document)
         if head.status >= 400:
@@ -93,6 +100,26 @@ class TurnReader:
         error.report = error.report or report
         if isinstance(error, StreamCut | MalformedStream | ProviderError):
             error.partial = self.answer
+
+    def _read(self, events: Iterator[Event], phase: Phase) -> Iterator[TypedEvent]:
+        try:
+            for event in events:
+                yield from self._collected(self._decode(event))
+        except DecodeError as exc:
+            raise MalformedStream(f"the stream is broken: {exc}", phase=phase) from exc
+
+    def _decode(self, event: Event) -> Iterable[TypedEvent]:
+        if not event.is_bare:
+            return self._decoder.decode(event)
+        error = self._call.dialect.error_in(event.data)
+        return [error] if error else []
+
+    def _prove(self, phase: Phase) -> Iterator[TypedEvent]:
+        """Complete the tool calls, if the attempt has proven that the answer is whole."""
+        if phase not in (Phase.SETTLED, Phase.COMPLETE):
+            raise StreamCut("the stream ended without a proof that the answer is whole", phase=phase)
+        self.answer.is_whole_without_reason = self._accept_done
+        yield from self._complete_tool_calls()
 
     def _collected(self, events: Iterable[TypedEvent]) -> Iterator[TypedEvent]:
         for event in events:
@@ -138,7 +165,7 @@ class TurnReader:
         )
 
     def _without_key(self, message: str) -> str:
-        return message.replace(self._key, "[the API key]") if self._key else message
+        return message.replace(self._key, "[the API key]") if self._key and _may_be_secret(self._key) else message
 
     def _redirected(self, head: Head) -> UnexpectedResponse:
         target = redacted(head.fields.get("location", "")) or "nowhere"
@@ -156,3 +183,9 @@ class TurnReader:
             status=head.status,
             phase=Phase.HEADERS,
         )
+
+
+def _may_be_secret(key: str) -> bool:
+    """Return whether a key can be one: local servers take words such as ``ollama``, ``EMPTY`` or ``not-needed``."""
+    has_both_cases = key.lower() != key != key.upper()
+    return len(key) >= MIN_SECRET and (any(map(str.isdigit, key)) or (has_both_cases and len(key) >= 2 * MIN_SECRET))

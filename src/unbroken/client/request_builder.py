@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -15,6 +16,8 @@ from unbroken.core.http import Request, redacted
 from unbroken.core.policy import Policy
 from unbroken.core.providers import Provider, choose_provider, find_key
 from unbroken.errors import UsageError
+
+_COUNTS = re.compile(rb"stream_options|include_usage")
 
 Messages: TypeAlias = str | Sequence[Mapping[str, Any]]
 """A prompt, or a conversation in the dialect's own form (``{"role": ..., "content": ...}``)."""
@@ -43,6 +46,14 @@ class RequestBuilder:
         self.key = api_key if api_key is not None else find_key(self.provider, key_env, environ)
         self._headers = dict(headers or {})
         self._dialect = find_dialect(dialect or self.provider.dialect)
+        self.counts = self.provider.counts
+        """Whether token counts are asked for: some servers refuse ``stream_options``, in which chat completions ask."""
+
+    def refuses_counts(self, refusal: bytes) -> bool:
+        """Return whether the body of a refusal says that counts may not be asked for; then they are not any more."""
+        refused = bool(_COUNTS.search(refusal))
+        self.counts = self.counts and not refused
+        return refused
 
     def build(
         self,
@@ -58,7 +69,7 @@ class RequestBuilder:
                 dialect.
         """
         dialect, chosen = self._dialect, self._model_for(model)
-        body = dialect.body(chosen, _messages(messages), tools or (), self.provider.counts) | dict(options)
+        body = dialect.body(chosen, _messages(messages), tools or (), self.counts) | dict(options)
         request = Request("POST", dialect.url(self.provider.base_url, chosen), self._fields(), _json(body))
         call = dialect.recognise(request)
         if call is None:  # legacy completions are not made at the root of a server

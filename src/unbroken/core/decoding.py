@@ -187,8 +187,7 @@ def decoder_for(head: Head) -> ContentDecoder:
     Raises:
         UnsupportedEncoding: the encoding cannot be decoded, or its library is not installed.
     """
-    names = [name.strip().lower() for name in head.fields.get("content-encoding", "").split(",")]
-    changing = [name for name in names if name in _DECODERS or name in _UNSUPPORTED]
+    changing = _changing(head)
     if not changing:
         return ContentDecoder()
     if len(changing) > 1 or changing[0] in _UNSUPPORTED:
@@ -200,6 +199,16 @@ def decoder_for(head: Head) -> ContentDecoder:
             f"its content encoding is {changing[0]}, although identity was asked for;"
             " to decode it: pip install 'unbroken[compression]'"
         ) from None
+
+
+def is_encoded(head: Head) -> bool:
+    """Return whether a content encoding changes the bytes of the body: some servers name one that is none."""
+    return bool(_changing(head))
+
+
+def _changing(head: Head) -> list[str]:
+    names = (name.strip().lower() for name in head.fields.get("content-encoding", "").split(","))
+    return [name for name in names if name in _DECODERS or name in _UNSUPPORTED]
 
 
 def _import(name: str) -> Any:

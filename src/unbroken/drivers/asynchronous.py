@@ -81,6 +81,11 @@ class AsyncDriver:
         return self._turn.phase
 
     @property
+    def is_stream(self) -> bool:
+        """Whether the response is read as a stream of events, whatever its media type."""
+        return self._turn.is_stream
+
+    @property
     def attempt(self) -> int:
         """Number of the running attempt."""
         return self._turn.attempt

@@ -26,6 +26,11 @@ def describe(event: RetryEvent) -> str:
     return f"{lead} after {lost.elapsed:.1f} s{when} ({why}) · {next_step}{soon}, {attempt}"
 
 
+def remark(text: str) -> None:
+    """Log what was done beside the turn's retries."""
+    logger.warning(text)
+
+
 def notify(event: RetryEvent, on_retry: RetryCallback | None) -> None:
     """Log the event, and notify the observer if there is one."""
     logger.warning(describe(event), extra={"unbroken": event})

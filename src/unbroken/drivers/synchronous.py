@@ -82,6 +82,11 @@ class Driver:
         return self._turn.phase
 
     @property
+    def is_stream(self) -> bool:
+        """Whether the response is read as a stream of events, whatever its media type."""
+        return self._turn.is_stream
+
+    @property
     def attempt(self) -> int:
         """Number of the running attempt."""
         return self._turn.attempt

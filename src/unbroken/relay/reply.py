@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import anyio
 
+from unbroken.core.decoding import is_encoded
 from unbroken.core.dialect import Dialect, GatewayError
 from unbroken.core.http import Head, Headers
 from unbroken.core.report import Report
@@ -22,6 +24,9 @@ _OVERLAP = max(map(len, _BLANK_LINES)) - 1
 
 _BOM = b"\xef\xbb\xbf"
 """Allowed only at the very beginning of a stream; after a heartbeat it would become part of a field's name."""
+
+_HAS_ID = re.compile(rb"(?:\A|[\r\n])id[:\r\n]")
+"""A line with the field ``id``."""
 
 _NO_RETRY = (b"x-should-retry", b"false")
 """Keeps OpenAI's and Anthropic's SDKs from retrying: the relay has already retried."""
@@ -76,6 +81,7 @@ class Reply:
         self._spoken = False
         self._own_head = False
         self._over = False
+        self._has_ids = False
         self._lock = anyio.Lock()  # taking it also lets other turns run while an upstream always has more
 
     @property
@@ -93,16 +99,22 @@ class Reply:
         """Whether heartbeats can be sent: this is a stream, and its dialect has one."""
         return self._streaming and bool(self._dialect.heartbeat)
 
-    def suits(self, head: Head) -> bool:
-        """Return whether a response with this head can be handed on: after a heartbeat it must be an event stream."""
-        return not self._own_head or (head.status == 200 and _carries_events(head))
+    def suits(self, head: Head, *, is_stream: bool) -> bool:
+        """Return whether a response with this head can be handed on: after a heartbeat it must be a stream of events."""
+        return not self._own_head or (head.status == 200 and is_stream)
 
-    async def begin(self, head: Head, report: Report) -> None:
-        """Hand on status and headers, with the report, unless a heartbeat has begun the reply."""
+    async def begin(self, head: Head, report: Report, *, is_stream: bool) -> None:
+        """Hand on status and headers, with the report, unless a heartbeat has begun the reply.
+
+        Args:
+            head: the head.
+            report: the report so far.
+            is_stream: whether events follow, as the driver says: the media type may say something else.
+        """
         async with self._lock:
             if self.begun:
                 return
-            self._streaming = self._streaming and _carries_events(head)
+            self._streaming = self._streaming and is_stream and not is_encoded(head)
             self.status, self.sent_at = head.status, self._clock()
             passed_on = headers.downwards(head, stream=self._streaming)
             fields = [*passed_on, *headers.report_headers(self._id, report), *self._extra]
@@ -116,6 +128,7 @@ class Reply:
                 self._spoken = True
                 ready = ready.removeprefix(_BOM) if self.bytes else ready
             if ready:
+                self._has_ids = self._has_ids or bool(_HAS_ID.search(ready))
                 await self._put(ready)
 
     async def heartbeat(self) -> None:
@@ -130,7 +143,7 @@ class Reply:
                 self.status, self._own_head = 200, True
                 fields = [*_EVENT_STREAM, (b"x-unbroken-turn", self._id.encode()), *self._extra]
                 await asgi.start(self._send, 200, fields)
-            await self._put(self._dialect.heartbeat)
+            await self._put(self._heartbeat)
             self.heartbeats += 1
 
     async def end(self) -> None:
@@ -164,6 +177,15 @@ class Reply:
         fields = (*headers.report_headers(self._id, report), *final, *self._extra)
         await asgi.answer(self._send, error.status, body, headers=fields)
 
+    @property
+    def _heartbeat(self) -> bytes:
+        """The dialect's heartbeat, as a comment line without a blank line once the stream has carried an id.
+
+        Decoders that keep the last id (openai's ``SSEDecoder``) take a blank line after it for an event without data.
+        """
+        heartbeat = self._dialect.heartbeat
+        return heartbeat.rstrip() + b"\n" if self._has_ids and heartbeat.startswith(b":") else heartbeat
+
     def _up_to_event(self, data: bytes) -> bytes:
         """Return the bytes that may be handed on now: all up to the end of the last event."""
         unfinished = self._unfinished
@@ -185,9 +207,3 @@ class Reply:
         await asgi.body(self._send, data)
         self.bytes += len(data)
         self.sent_at = self._clock()
-
-
-def _carries_events(head: Head) -> bool:
-    """Return whether the body is a stream of events into which others may be inserted."""
-    encoding = head.fields.get("content-encoding", "").strip().lower()
-    return head.content_type == "text/event-stream" and encoding in ("", "identity")

@@ -156,10 +156,10 @@ class RelayedTurn:
     async def _relay_response(self) -> None:
         driver, reply = self.driver, self.reply
         head = await driver.open()
-        if not reply.suits(head):
+        if not reply.suits(head, is_stream=driver.is_stream):
             await self._report_late(head)
             return
-        await reply.begin(head, driver.report)
+        await reply.begin(head, driver.report, is_stream=driver.is_stream)
         async for chunk in driver:
             await reply.hand_on(chunk)
         await reply.end()
