@@ -27,6 +27,8 @@ from wire.servers import RawServer, read_head, reset
 
 
 class ToyReader:
+    finish_reason = ""
+
     def __init__(self, generation: Generation) -> None:
         pass
 

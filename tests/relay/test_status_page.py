@@ -51,6 +51,7 @@ ATTEMPT_FIELDS = {
     "output_after",
     "elapsed",
     "silent",
+    "finish_reason",
     "http_version",
     "pinged",
     "billed",

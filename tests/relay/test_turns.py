@@ -78,7 +78,7 @@ class TestAnAnswer:
     @pytest.mark.parametrize("ending", [lost(), 99.0], ids=["reset", "silence"])
     def test_that_has_settled_cannot_be_lost(self, ending: Any) -> None:
         stage = perform([OK, ROLE, TOKEN, STOP, ending])
-        assert (stage.client.body, stage.client.whole) == (ROLE + TOKEN + STOP, True)
+        assert (stage.client.body.replace(BEAT, b""), stage.client.whole) == (ROLE + TOKEN + STOP, True)
         assert stage.record.outcome is Outcome.ANSWERED
         assert stage.turn.driver.report.losses == ()
 
@@ -326,9 +326,7 @@ class TestALateRefusal:
         assert stage.ended == 20 + seconds
         assert stage.wire.exchanges[-1].closed_at == stage.ended
 
-    @pytest.mark.parametrize(
-        "other", [head(200, "text/html"), head(200, content_encoding="br"), head(302), head(200, "")], ids=repr
-    )
+    @pytest.mark.parametrize("other", [head(200, "text/html"), head(302), head(200, "")], ids=repr)
     def test_another_kind_of_answer_is_an_error_too(self, other: Any) -> None:
         stage = self.late(other, b"<p>", END)
         [error] = CHAT.errors(stage.client.body)

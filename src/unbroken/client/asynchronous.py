@@ -130,14 +130,14 @@ class AsyncTurnStream:
 
     Args:
         start: makes the driver and the reader of a request.
-        asks_again: takes the body of a refusal; says whether another request, from ``start``, is worth sending.
+        is_worth_resending: takes the body of a refusal; says whether another request, from ``start``, is worth sending.
     """
 
     def __init__(
-        self, start: Callable[[], tuple[AsyncDriver, TurnReader]], asks_again: Callable[[bytes], bool]
+        self, start: Callable[[], tuple[AsyncDriver, TurnReader]], is_worth_resending: Callable[[bytes], bool]
     ) -> None:
         self._start = start
-        self._asks_again = asks_again
+        self._is_worth_resending = is_worth_resending
         self._driver, self._reader = start()
         self._events: Iterator[TypedEvent] = iter(())
         self._ended = False
@@ -155,7 +155,7 @@ class AsyncTurnStream:
         """
         try:
             head = await self._open()
-            if head.status in _REFUSES_A_FIELD and self._asks_again(await self._refusal()):
+            if head.status in _REFUSES_A_FIELD and self._is_worth_resending(await self._refusal()):
                 remark("the server refuses stream_options: asking again, without token counts")
                 await self._driver.aclose()
                 self._driver, self._reader = self._start()

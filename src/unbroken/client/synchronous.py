@@ -133,12 +133,14 @@ class TurnStream:
 
     Args:
         start: makes the driver and the reader of a request.
-        asks_again: takes the body of a refusal; says whether another request, from ``start``, is worth sending.
+        is_worth_resending: takes the body of a refusal; says whether another request, from ``start``, is worth sending.
     """
 
-    def __init__(self, start: Callable[[], tuple[Driver, TurnReader]], asks_again: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self, start: Callable[[], tuple[Driver, TurnReader]], is_worth_resending: Callable[[bytes], bool]
+    ) -> None:
         self._start = start
-        self._asks_again = asks_again
+        self._is_worth_resending = is_worth_resending
         self._driver, self._reader = start()
         self._events: Iterator[TypedEvent] = iter(())
         self._ended = False
@@ -156,7 +158,7 @@ class TurnStream:
         """
         try:
             head = self._open()
-            if head.status in _REFUSES_A_FIELD and self._asks_again(self._refusal()):
+            if head.status in _REFUSES_A_FIELD and self._is_worth_resending(self._refusal()):
                 remark("the server refuses stream_options: asking again, without token counts")
                 self._driver.close()
                 self._driver, self._reader = self._start()

@@ -36,7 +36,7 @@ class Mode(enum.Enum):
     OPAQUE = "handed on unread"
 
 
-class Finish(enum.Enum):
+class FinishProof(enum.Enum):
     """How far the finish of an attempt proves that its answer is whole."""
 
     MISSING = "the answer goes on"
@@ -80,7 +80,7 @@ class Attempt:
         self._parser = Parser(policy.max_event, keep_raw=True)
         self._held = bytearray()
         self._decoder = ContentDecoder()
-        self._finish = Finish.MISSING
+        self._finish = FinishProof.MISSING
         self._has_finished = False
 
     @property
@@ -195,10 +195,10 @@ class Attempt:
         self._held += chunk
         if (is_stream := begins_as_events(self._held)) is None:
             return b""
-        if not is_stream and not self._call.streaming and self._held.lstrip()[:1] == b"{":
+        if not self._call.streaming and self._held.lstrip()[:1] == b"{":
             self.mode = Mode.WHOLE
             return self._hold_document(b"")
-        if not is_stream:
+        if not is_stream or not self._call.streaming:
             return self._as_other_content()
         self.mode = Mode.STREAM
         held = bytes(self._held)
@@ -290,7 +290,7 @@ class Attempt:
         self._apply_finish(signal)
         if signal & Signal.OUTPUT and self.phase is Phase.PRELUDE:
             self.phase = Phase.OUTPUT
-        if self._finish is Finish.STANDS and self.phase in (Phase.PRELUDE, Phase.OUTPUT):
+        if self._finish is FinishProof.STANDS and self.phase in (Phase.PRELUDE, Phase.OUTPUT):
             self.phase = Phase.SETTLED
         if signal & Signal.USAGE and self.phase is Phase.SETTLED:
             self.usage_came = True
@@ -300,14 +300,14 @@ class Attempt:
     def _apply_finish(self, signal: Signal) -> None:
         """Note how far a finish in this event, or output behind an earlier one, proves the end."""
         if signal & Signal.REOPENS:
-            self._finish = Finish.TAKEN_BACK
+            self._finish = FinishProof.TAKEN_BACK
             if self.phase is Phase.SETTLED:
                 self.phase, self.usage_came = Phase.OUTPUT, False
-        elif signal & Signal.SETTLES and self._finish is Finish.MISSING:
-            self._finish = Finish.EARLY if self.phase is Phase.PRELUDE else Finish.STANDS
+        elif signal & Signal.SETTLES and self._finish is FinishProof.MISSING:
+            self._finish = FinishProof.EARLY if self.phase is Phase.PRELUDE else FinishProof.STANDS
 
     def _apply_terminator(self) -> None:
-        if self._finish is not Finish.MISSING or self._policy.accept_done or self.phase is Phase.SETTLED:
+        if self._finish is not FinishProof.MISSING or self._policy.accept_done or self.phase is Phase.SETTLED:
             self.phase = Phase.COMPLETE
         elif self.phase is not Phase.COMPLETE:
             self.failure, self.detail = Failure.UNFINISHED, _ACCEPT_DONE
@@ -329,8 +329,8 @@ class Attempt:
             self._read_rest()
         if self.failure or self.phase in (Phase.SETTLED, Phase.COMPLETE):
             self.phase = self.phase if self.failure else Phase.COMPLETE
-        elif self._finish is Finish.EARLY or (
-            self._finish is Finish.TAKEN_BACK and not self._call.dialect.has_terminator
+        elif self._finish is FinishProof.EARLY or (
+            self._finish is FinishProof.TAKEN_BACK and not self._call.dialect.has_terminator
         ):
             self.phase = Phase.COMPLETE
         else:

@@ -174,7 +174,7 @@ _UNSUPPORTED = frozenset(
     {"compress", "x-compress", "dcb", "dcz", "exi", "pack200-gzip", "aes128gcm"}  # IANA, "HTTP Content Coding Registry"
     | {"lzma", "xz", "x-xz", "bzip2", "x-bzip2", "lz4", "snappy"}
 )
-"""Encodings that change the bytes and cannot be decoded. Every other unknown name (``none``, ``utf-8``) changes none."""
+"""Encodings that change the bytes and cannot be decoded. Any other unknown name (``none``, ``utf-8``) changes none."""
 
 
 class UnsupportedEncoding(Exception):
@@ -201,12 +201,8 @@ def decoder_for(head: Head) -> ContentDecoder:
         ) from None
 
 
-def is_encoded(head: Head) -> bool:
-    """Return whether a content encoding changes the bytes of the body: some servers name one that is none."""
-    return bool(_changing(head))
-
-
 def _changing(head: Head) -> list[str]:
+    """Return the encodings that change the bytes of the body: some servers name one that is none."""
     names = (name.strip().lower() for name in head.fields.get("content-encoding", "").split(","))
     return [name for name in names if name in _DECODERS or name in _UNSUPPORTED]
 

@@ -193,12 +193,12 @@ class Dialect:
     finish_reasons: Mapping[str, FinishMeaning]
     decoder: Callable[[], EventDecoder]
     read_error: Callable[[int, bytes], Failed]
-    error_in: Callable[[bytes], Failed | None]
     error_body: Callable[[GatewayError], bytes]
     error_event: Callable[[GatewayError], bytes]
     path: Callable[[str], str]
     body: Callable[[str, Sequence[Message], Sequence[Message], bool], dict[str, Any]]
     credentials: Callable[[str], Mapping[str, str]]
+    error_in: Callable[[bytes], Failed | None] = lambda _: None
     has_terminator: bool = True
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     credential_headers: frozenset[str] = frozenset()

@@ -62,7 +62,7 @@ class RequestBody(Mapping[str, Any]):
 
 
 def request_body(document: bytes) -> RequestBody | None:
-    """Return the object of a request's JSON, or ``None`` if it is not an object. It is read as by :func:`json_value`."""
+    """Return the object of a request's JSON, or ``None`` if it is not an object. Read as by :func:`json_value`."""
     try:
         return RequestBody(msgspec.json.decode(document, type=dict[str, msgspec.Raw]))
     except UNREADABLE:

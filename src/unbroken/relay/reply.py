@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import anyio
 
-from unbroken.core.decoding import is_encoded
 from unbroken.core.dialect import Dialect, GatewayError
 from unbroken.core.http import Head, Headers
 from unbroken.core.report import Report
@@ -100,7 +99,7 @@ class Reply:
         return self._streaming and bool(self._dialect.heartbeat)
 
     def suits(self, head: Head, *, is_stream: bool) -> bool:
-        """Return whether a response with this head can be handed on: after a heartbeat it must be a stream of events."""
+        """Return whether a response with this head can be handed on: after a heartbeat only a stream of events."""
         return not self._own_head or (head.status == 200 and is_stream)
 
     async def begin(self, head: Head, report: Report, *, is_stream: bool) -> None:
@@ -114,7 +113,7 @@ class Reply:
         async with self._lock:
             if self.begun:
                 return
-            self._streaming = self._streaming and is_stream and not is_encoded(head)
+            self._streaming = self._streaming and is_stream
             self.status, self.sent_at = head.status, self._clock()
             passed_on = headers.downwards(head, stream=self._streaming)
             fields = [*passed_on, *headers.report_headers(self._id, report), *self._extra]

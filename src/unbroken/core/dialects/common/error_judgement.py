@@ -27,8 +27,8 @@ _EXHAUSTED = frozenset(
 
 _EXHAUSTED_WORDS = re.compile(
     r"insufficient (?:account |user |your )?(?:balance|quota|credit|fund)|not enough credits?|no (?:more )?credits"
-    r"|(?:used|consumed) (?:up )?all (?:of )?(?:your |the )?(?:available )?credits|credits? (?:balance )?(?:is|are|has) "
-    r"(?:depleted|exhausted|too low)|out of credits|(?:per|a)[-_ ]day\b|daily (?:\w+ )?(?:limit|quota)"
+    r"|(?:used|consumed) (?:up )?all (?:of )?(?:your |the )?(?:available )?credits|credits? (?:balance )?(?:is|are|has)"
+    r" (?:depleted|exhausted|too low)|out of credits|(?:per|a)[-_ ]day\b|daily (?:\w+ )?(?:limit|quota)"
     r"|(?:monthly|weekly) (?:\w+ )?(?:limit|quota)|spending (?:limit|cap)|check your (?:plan|account) and billing"
     r"|billing details|account (?:is|has been) (?:suspended|disabled|deactivated)|top up|recharge|usage limit"
     r"|余额不足|余额已|欠费|充值|额度不足|额度已|配额已|资源包",
@@ -111,8 +111,8 @@ def _name(value: object) -> str:
 _UNITS = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "秒": 1.0, "分": 60.0}
 _AMOUNT = r"\d{1,6}(?:\.\d{1,9})?\s*(?:milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|秒|分钟?)?"
 _DELAY = re.compile(
-    r"(?:(?:try again|retry\w*|available|resets?)\b[^.\d]{0,40}?\b(?:in|after|for)|\bwait(?: for| at least| about)*)[: ]\s*"
-    rf"(?:about |another )?(?P<amounts>(?:{_AMOUNT}\s*)+)(?![-/:\d])|(?P<before>{_AMOUNT})\s*(?:之?后|後)",
+    r"(?:(?:try again|retry\w*|available|resets?)\b[^.\d]{0,40}?\b(?:in|after|for)|\bwait(?: for| at least| about)*)"
+    rf"[: ]\s*(?:about |another )?(?P<amounts>(?:{_AMOUNT}\s*)+)(?![-/:\d])|(?P<before>{_AMOUNT})\s*(?:之?后|後)",
     re.I,
 )
 _PIECE = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)\s*(ms|milli|[smh秒分])?", re.I)

@@ -1,8 +1,9 @@
 """The shapes in which servers report an error inside a JSON document, and where its parts are.
 
-Sources: OpenAI API reference, "Error codes"; OpenRouter docs, "Errors"; MiniMax API docs, "Error codes" (``base_resp``);
-Baidu Qianfan docs, "Error codes" (``error_code``, ``error_msg``); Alibaba Model Studio docs, "Error messages" (``code``,
-``message``); FastAPI docs, "Handling errors" (``detail``); RFC 9457; reports of hermes-agent #58017 and ragflow #17292.
+Sources: OpenAI API reference, "Error codes"; OpenRouter docs, "Errors"; MiniMax docs, "Error codes" (``base_resp``);
+Baidu Qianfan docs, "Error codes" (``error_code``, ``error_msg``); Alibaba Model Studio docs, "Error messages"
+(``code``, ``message``); FastAPI docs, "Handling errors" (``detail``); RFC 9457; reports of hermes-agent #58017 and
+ragflow #17292.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _CODES = ("code", "error_code", "errorCode", "err_code", "errcode", "status_code
 ERROR_KEYS = (
     rb"errors|(?:error|err|status|ret)_(?:code|msg|message)|err(?:or)?(?:code|msg|Code|Message)|base_resp|success|msg"
 )
-"""Matches the fields of an error, beside ``error``, ``detail`` and ``code``: part of a dialect's ``notable`` pattern."""
+"""Matches the fields of an error, beside ``error``, ``detail`` and ``code``: part of a ``notable`` pattern."""
 
 _SUCCESSES = frozenset({"", "0", "200", "ok", "success", "none", "null"})
 """Codes, in lower case, that report no error."""

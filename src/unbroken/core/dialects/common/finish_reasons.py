@@ -2,7 +2,7 @@
 
 Sources: DeepSeek API docs, "Create chat completion" (``insufficient_system_resource``); Zhipu BigModel docs, "Chat
 completions" (``network_error``); vLLM and SGLang, ``FinishReason`` (``abort``, ``error``); OpenRouter docs, "Errors"
-(``error``); Mistral API docs, "Chat completion" (``error``); Cohere API docs, "Chat" (``ERROR``); Ollama, ``DoneReason``
+(``error``); Mistral docs, "Chat completion" (``error``); Cohere docs, "Chat" (``ERROR``); Ollama, ``DoneReason``
 (``unload``); the reports of vllm #57082, hermes-agent #92161 and opencode #44540.
 """
 

@@ -5,7 +5,7 @@ Sources: OpenAI API reference, "The chat completion chunk object"; Mistral API d
 Face TGI, ``FinishReason`` (``eos_token``, ``stop_sequence``); Together docs, "Chat completions" (``eos``); Cohere API
 docs, "Chat" (``complete``, ``max_tokens``, ``error_toxic``); Anthropic's and Amazon Bedrock's stop reasons, as gateways
 hand them on (``end_turn``, ``tool_use``, ``guardrail_intervened``); Google's OpenAI compatibility (``content_filter:
-RECITATION``, ``function_call_filter: MALFORMED_FUNCTION_CALL``). The failing ones are in :mod:`..common.finish_reasons`.
+RECITATION``, ``function_call_filter: MALFORMED_FUNCTION_CALL``). Failing ones are in :mod:`..common.finish_reasons`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ _CONSTANT = frozenset(
 """Fields whose text is sent whole: a later one replaces an earlier one."""
 
 
-class Pieces(list[str]):
+class TextPieces(list[str]):
     """Text that comes in pieces."""
 
 
@@ -33,7 +33,7 @@ def merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """Return a merged value as plain JSON: pieces of text are joined."""
-    if isinstance(value, Pieces):
+    if isinstance(value, TextPieces):
         return "".join(value)
     if isinstance(value, dict):
         return {name: plain(inner) for name, inner in value.items()}
@@ -65,7 +65,7 @@ def _opened(part: Mapping[str, Any]) -> dict[str, Any]:
 
 def _merged(old: Any, new: Any, name: str) -> Any:
     if isinstance(new, str) and name not in _CONSTANT:
-        pieces = old if isinstance(old, Pieces) else Pieces()
+        pieces = old if isinstance(old, TextPieces) else TextPieces()
         pieces.append(new)
         return pieces
     if isinstance(new, str):
@@ -73,7 +73,7 @@ def _merged(old: Any, new: Any, name: str) -> Any:
     if isinstance(new, Mapping):
         return merged(old if isinstance(old, dict) else {}, new)
     if isinstance(new, list):
-        items = old if isinstance(old, list) and not isinstance(old, Pieces) else []
+        items = old if isinstance(old, list) and not isinstance(old, TextPieces) else []
         for item in new:
             _add_item(items, item, name)
         return items

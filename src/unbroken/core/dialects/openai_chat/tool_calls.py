@@ -1,7 +1,7 @@
 """The tool calls of a choice, put together from pieces that servers mark in different ways.
 
 Sources: OpenAI API reference, "The chat completion chunk object" (``index`` says whose a piece is, ``id`` and ``name``
-come with the first). Others: Gemini sends no index; Ollama #15457 and dynamo #4723 send 0 for every call; lmdeploy #3412
+come with the first). Others: Gemini sends no index; Ollama #15457 and dynamo #4723 send 0 for each call; lmdeploy #3412
 sends a new id with every piece of one call; vercel/ai #14722 and #16507 have the name or the id come late.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from unbroken.core.dialects.openai_chat.chunk import Function, ToolCallPiece
-from unbroken.core.dialects.openai_chat.merging import Pieces, merged
+from unbroken.core.dialects.openai_chat.merging import TextPieces, merged
 from unbroken.core.events import ToolCallArguments, ToolCallStart, TypedEvent
 from unbroken.core.payload import is_document
 
@@ -32,7 +32,7 @@ class PartialCall:
         self.id = ""
         self.name = ""
         self.kind = "function"
-        self.arguments = Pieces()
+        self.arguments = TextPieces()
         self.extra: dict[str, Any] = {}
 
     @property
@@ -55,7 +55,7 @@ class ToolCallPieces:
         self._by_index: dict[int, PartialCall] = {}
 
     def add(self, piece: ToolCallPiece) -> Iterator[TypedEvent]:
-        """Take a piece; yield its typed events. A call starts again, with the same index, when its name or id came late."""
+        """Take a piece; yield its typed events. A call starts again, by its index, when its name or id comes late."""
         function = piece.function or Function()
         call = self._call_of(piece, function.name or "")
         is_new = call is None

@@ -176,7 +176,7 @@ class OutputItem:
         return ('"' if opens else "") + _as_json(words)[1:-1] if self.kind == "custom_tool_call" else words
 
     def _parts_that_count(self, item: Json) -> Iterator[tuple[Place, Json]]:
-        """Yield the parts of a whole item, each with the place at which its text came: the indexes of pieces may differ.
+        """Yield the parts of a whole item, each with the place at which its text came: indexes may differ.
 
         Reasoning comes in full or as a summary: of a whole item only one counts if none of either was said.
         """
