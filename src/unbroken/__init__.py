@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         UnexpectedResponse,
         Unreachable,
         UsageError,
+        cause_of,
     )
     from unbroken.transports.httpx2 import AsyncTransport, Transport
     from unbroken.transports.wrapping import wrap
@@ -87,6 +88,7 @@ _HOMES = {
     "Usage": "core.events",
     "UsageError": "errors",
     "UsageReport": "core.events",
+    "cause_of": "errors",
     "wrap": "transports.wrapping",
 }
 
@@ -129,6 +131,7 @@ __all__ = [
     "UsageError",
     "UsageReport",
     "__version__",
+    "cause_of",
     "wrap",
 ]
 

@@ -234,3 +234,13 @@ class ProviderError(_Partial, TurnError):
         super().__init__(message, phase=phase, retryable=retryable, report=report)
         self.status = status
         self.kind = kind
+
+
+def cause_of(error: BaseException | None) -> TurnError | None:
+    """Return the turn's error among the causes of an SDK's error, ``None`` if there is none.
+
+    SDKs put errors of their own in front of it; openai's says no more than "Connection error.".
+    """
+    while error and not isinstance(error, TurnError):
+        error = error.__cause__ or error.__context__
+    return error

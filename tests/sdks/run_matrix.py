@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from sdks.callers import Face  # noqa: E402
 from sdks.cases import CASES, IDLE, Case  # noqa: E402
-from unbroken import Policy  # noqa: E402
+from unbroken import Policy, UnbrokenError  # noqa: E402
 from unbroken.lab import ScriptedAnswer, Upstream  # noqa: E402
 
 POLICY = Policy(backoff_initial=0.01, settle_timeout=0.2)
@@ -49,12 +49,16 @@ class Outcome:
         requests: how many the server got.
         error: the error's class.
         expected: whether that is an error of the SDK or of httpx.
+        message: what it says.
+        causes: how many errors stand between it and Unbroken's, which is the last; 0 if it is not among its causes.
     """
 
     outcome: str
     requests: int = 0
     error: str = ""
     expected: bool = True
+    message: str = ""
+    causes: int = 0
 
 
 def main() -> None:
@@ -104,10 +108,22 @@ def ask(face: Face, origin: str, policy: Policy | None) -> Outcome:
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is what the program gets
         homes = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
         name = f"{type(error).__module__.partition('.')[0]}.{type(error).__name__}"
-        return Outcome("error", error=name, expected=not homes.isdisjoint({"httpx", "httpx2", *face.errors}))
+        expected = not homes.isdisjoint({"httpx", "httpx2", *face.errors})
+        return Outcome("error", error=name, expected=expected, message=str(error), causes=causes_of(error))
     if text == face.text:
         return Outcome("complete")
     return Outcome("truncated" if face.text.startswith(text) else "doubled", error=repr(text))
+
+
+def causes_of(error: BaseException) -> int:
+    """How many steps along its causes lead from an error to Unbroken's; 0 if none does."""
+    steps, cause = 0, error.__cause__ or error.__context__
+    while cause:
+        steps += 1
+        if isinstance(cause, UnbrokenError):
+            return steps
+        cause = cause.__cause__ or cause.__context__
+    return 0
 
 
 async def awaited(answer: Any) -> Any:

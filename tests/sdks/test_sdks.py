@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -72,3 +73,25 @@ def test_without_unbroken_nobody_survives_a_cut_before_the_first_token(four_rows
     streamed = [cells for cells in faces if "reset after the prelude" in cells]
     assert streamed
     assert not [cells for cells in streamed if cells["reset after the prelude"]["without"]["outcome"] == "complete"]
+
+
+# What docs/sdks.md says of a cut
+
+ROW = re.compile(r"^\| ([a-z-]+)(?:, (\w+))? \| (?:`(\w+)\.(\w+)`)?[^|]* \| ([^|]+) \| (\d) \|$", re.MULTILINE)
+PAGE = (matrix.ROOT / "docs" / "sdks.md").read_text("utf-8")
+TOLD = [match.groups() for match in ROW.finditer(PAGE)]
+
+
+def test_every_sdk_has_its_row_on_the_page() -> None:
+    assert {sdk for sdk, *_ in TOLD} == SDKS.keys()
+
+
+def test_a_cut_raises_what_the_page_says(four_rows: matrix.Matrix) -> None:
+    package = name = None
+    for sdk, provider, own_package, own_name, says, causes in TOLD:
+        package, name = (own_package, own_name) if own_name else (package, name)  # "the same"
+        for face, cases in four_rows[sdk]["faces"].items():
+            cell = cases["clean end after a token"]["with"] if "clean end after a token" in cases else {}
+            if cell.get("outcome") == "error" and (provider or "") in face:
+                assert (cell["error"], cell["causes"]) == (f"{package}.{name}", int(causes)), face
+                assert ("Connection error." if '"' in says else "the stream was cut") in cell["message"], face

@@ -11,16 +11,21 @@ from unbroken.core.policy import Policy
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.notices import RetryCallback
 from unbroken.errors import TurnError
-from unbroken.transports.shared import LibraryTransports, Rule, refuse, wire_options
+from unbroken.transports.shared import LibraryTransports, LiveReport, Rule, refuse, wire_options
 from unbroken.wire.async_http import AsyncHttpWire
 from unbroken.wire.contract import AsyncWire
 from unbroken.wire.inner import AsyncInnerWire
 
 
 class AsyncRuleBody:
-    """The body of a response: bytes of one attempt; errors are the library's exceptions."""
+    """The body of a response: bytes of one attempt; errors are the library's exceptions.
+
+    Attributes:
+        report: the report of the turn.
+    """
 
     def __init__(self, rule: Rule, driver: AsyncDriver, request: Any) -> None:
+        self.report = LiveReport(driver)
         self._rule = rule
         self._driver = driver
         self._request = request
@@ -32,6 +37,7 @@ class AsyncRuleBody:
         try:
             return await anext(self._driver)
         except TurnError as exc:
+            self.report.error = exc
             raise self._rule.error(exc, self._request) from exc
 
     async def aclose(self) -> None:
@@ -109,7 +115,8 @@ class AsyncRuleTransport:
             head = await driver.open()
         except TurnError as exc:
             raise rule.error(exc, request) from exc
-        return rule.response(head, self.body(rule, driver, request), driver)
+        body = self.body(rule, driver, request)
+        return rule.response(head, body, body.report)
 
     async def aclose(self) -> None:
         """Close kept connections."""

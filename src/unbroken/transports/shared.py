@@ -28,6 +28,7 @@ from unbroken.errors import (
     MalformedStream,
     StreamCut,
     TurnError,
+    UnexpectedResponse,
     Unreachable,
     UsageError,
 )
@@ -39,9 +40,15 @@ EXTENSION = "unbroken"
 
 
 class LiveReport:
-    """The report of a turn that may still be running; complete once the response has been read or closed."""
+    """The report of a turn that may still be running; complete once the response has been read or closed.
+
+    Attributes:
+        error: the error with which the body ended, ``None`` if it has not failed. SDKs put words of their own in front
+            of it: openai says "Connection error.".
+    """
 
     def __init__(self, driver: Driver | AsyncDriver) -> None:
+        self.error: TurnError | None = None
         self._driver = driver
 
     def __getattr__(self, name: str) -> Any:
@@ -90,13 +97,13 @@ class Rule:
         given: Mapping[str, float | None] = request.extensions.get("timeout", {})
         return CallerTimeouts(connect=given.get("connect"), read=given.get("read"), write=given.get("write"))
 
-    def response(self, head: Head, stream: Any, driver: Driver | AsyncDriver) -> Any:
+    def response(self, head: Head, stream: Any, report: LiveReport) -> Any:
         """Build the library's response."""
         return self.library.Response(
             head.status,
             headers=list(head.headers),
             stream=stream,
-            extensions={"http_version": head.http_version.encode(), EXTENSION: LiveReport(driver)},
+            extensions={"http_version": head.http_version.encode(), EXTENSION: report},
         )
 
     def error(self, error: TurnError, request: Any) -> Exception:
@@ -116,6 +123,8 @@ class Rule:
                 kind = library.ReadError
             case MalformedStream():
                 kind = library.RemoteProtocolError
+            case UnexpectedResponse():
+                kind = library.DecodingError
         return kind(str(error), request=request)  # type: ignore[call-arg]  # the libraries' errors take it
 
 

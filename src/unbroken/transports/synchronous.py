@@ -14,16 +14,21 @@ from unbroken.core.policy import Policy
 from unbroken.drivers.notices import RetryCallback
 from unbroken.drivers.synchronous import Driver
 from unbroken.errors import TurnError
-from unbroken.transports.shared import LibraryTransports, Rule, refuse, wire_options
+from unbroken.transports.shared import LibraryTransports, LiveReport, Rule, refuse, wire_options
 from unbroken.wire.contract import Wire
 from unbroken.wire.http import HttpWire
 from unbroken.wire.inner import InnerWire
 
 
 class RuleBody:
-    """The body of a response: bytes of one attempt; errors are the library's exceptions."""
+    """The body of a response: bytes of one attempt; errors are the library's exceptions.
+
+    Attributes:
+        report: the report of the turn.
+    """
 
     def __init__(self, rule: Rule, driver: Driver, request: Any) -> None:
+        self.report = LiveReport(driver)
         self._rule = rule
         self._driver = driver
         self._request = request
@@ -35,6 +40,7 @@ class RuleBody:
         try:
             return next(self._driver)
         except TurnError as exc:
+            self.report.error = exc
             raise self._rule.error(exc, self._request) from exc
 
     def close(self) -> None:
@@ -112,7 +118,8 @@ class RuleTransport:
             head = driver.open()
         except TurnError as exc:
             raise rule.error(exc, request) from exc
-        return rule.response(head, self.body(rule, driver, request), driver)
+        body = self.body(rule, driver, request)
+        return rule.response(head, body, body.report)
 
     def close(self) -> None:
         """Close kept connections."""
