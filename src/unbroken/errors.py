@@ -241,6 +241,8 @@ def cause_of(error: BaseException | None) -> TurnError | None:
 
     SDKs put errors of their own in front of it; openai's says no more than "Connection error.".
     """
-    while error and not isinstance(error, TurnError):
+    while error is not None:
+        if isinstance(error, TurnError):
+            return error
         error = error.__cause__ or error.__context__
-    return error
+    return None

@@ -232,12 +232,20 @@ def test_a_variable(variables: Mapping[str, str], said: str, cli: Cli) -> None:
         ("SSL_CERT_FILE", "/nope", "cannot use SSL_CERT_FILE '/nope': No such file or directory"),
         ("SSL_CERT_FILE", "/etc", "cannot use SSL_CERT_FILE '/etc': Is a directory"),
         ("SSL_CERT_FILE", "/etc/passwd", "cannot use SSL_CERT_FILE '/etc/passwd': it holds no PEM certificate"),
+        ("SSL_CERT_DIR", "/nope", "cannot use SSL_CERT_DIR '/nope': No such file or directory"),
+        ("SSL_CERT_DIR", "/nope:/neither", "cannot use SSL_CERT_DIR '/nope:/neither': No such file or directory"),
         ("UNBROKEN_CA_FILE", "/nope", "cannot use the CA file '/nope': No such file or directory"),
         ("UNBROKEN_CA_FILE", BYTE, "cannot use the CA file"),
     ],
 )
 def test_a_variable_with_certificates(variable: str, path: str, said: str, cli: Cli) -> None:
     refuses(cli("run", "--base-url", "https://127.0.0.1:1/v1", "hi", **{variable: path}), said)
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+@pytest.mark.parametrize("command", [("relay", "--port", "0"), ("exec", "true")])
+def test_a_variable_with_certificates_for_a_relay(command: tuple[str, ...], variable: str, cli: Cli) -> None:
+    refuses(cli(*command, **{variable: "/nope"}), f"cannot use {variable} '/nope': No such file or directory")
 
 
 def test_a_key_log_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:

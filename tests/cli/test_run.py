@@ -253,6 +253,55 @@ def test_an_answer_that_the_limit_of_tokens_ended_is_told_to_be_one(cli: Cli) ->
     assert ended == Ended(0, "half an\n", f"  · the answer stops at the limit of tokens\n{FOOTER}\n")
 
 
+@pytest.mark.parametrize(
+    ("reason", "remark"),
+    [
+        ("safety", "the provider's content filter stopped the answer"),
+        ("pause_turn", "the answer was stopped for another reason, or its tool call is malformed"),
+        ("weary", "the finish reason 'weary' is not one that is known"),
+        ("we\x1b[2Jary", "the finish reason 'we\ufffd[2Jary' is not one that is known"),
+    ],
+)
+def test_an_unusual_finish_reason_is_told(reason: str, remark: str, cli: Cli) -> None:
+    with Upstream(answer=ScriptedAnswer(text="half an", finish_reason=reason)) as upstream:
+        ended = cli("run", "--base-url", upstream.url, "hi")
+    assert (ended.code, ended.out) == (0, "half an\n")
+    assert f"  · {remark}" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "remark"),
+    [
+        ("rst", "after_usage", "after the end of the answer the stream failed: reset"),
+        ("stall", "after_usage", "the server said how the answer ended, and then did not end the stream"),
+    ],
+)
+def test_what_failed_after_the_end_is_told(kind: Any, at: Any, remark: str, cli: Cli) -> None:
+    with Upstream(faults=[Fault(kind, at)], answer=ScriptedAnswer(text="whole")) as upstream:
+        ended = cli("run", "--base-url", upstream.url, "hi")
+    assert (ended.code, ended.out) == (0, "whole\n")
+    assert f"  · {remark}" in ended.err
+
+
+def test_a_tool_call_that_is_not_complete_is_no_empty_answer(cli: Cli) -> None:
+    calls = [("call_1", "look_up", ['{"city": '])]
+    with Upstream(answer=ScriptedAnswer(text="", tool_calls=calls, finish_reason="length")) as upstream:
+        ended = cli("run", "--base-url", upstream.url, "hi")
+    assert "the tool call look_up is not complete" in ended.err
+    assert "empty" not in ended.err
+
+
+@pytest.mark.parametrize("given", [["--accept-done"], []])
+def test_a_server_that_never_says_how_an_answer_ended(given: list[str], cli: Cli) -> None:
+    body = b'data: {"choices": [{"index": 0, "delta": {"content": "whole"}}]}\n\ndata: [DONE]\n\n'
+    fault = Fault("status", "before_headers", status=200, headers={"content-type": "text/event-stream"}, body=body)
+    with Upstream(faults=[fault] * 9) as upstream:
+        ended = cli("run", "--base-url", upstream.url, *given, "hi")
+    assert ended.out == "whole\n"
+    assert ended.code == (0 if given else 4)
+    assert ("--accept-done" in ended.err) is not bool(given)
+
+
 def test_tool_calls_are_named_but_not_run(cli: Cli) -> None:
     calls = [("call_1", "look_up", ['{"city": ', '"Oslo"}'])]
     with Upstream(answer=ScriptedAnswer(text="", tool_calls=calls, finish_reason="tool_calls")) as upstream:

@@ -26,6 +26,7 @@ from unbroken.cli.connection import POLICY_FIELDS
 from unbroken.cli.exec import command as execute
 from unbroken.cli.relay import command as relay
 from unbroken.cli.run import command as run
+from unbroken.core.dialect import FinishMeaning
 from unbroken.core.dialects import DIALECTS
 from unbroken.core.policy import Policy
 from unbroken.core.providers import PROVIDERS
@@ -87,7 +88,7 @@ def test_usual_values_are_the_usual_ones() -> None:
     }
     policy, settings = Policy(), Settings(upstreams={})
     for key, field in POLICY_FIELDS.items():
-        assert float(usual[key]) == getattr(policy, field)
+        assert json.loads(usual[key]) == getattr(policy, field)
     for key in ("heartbeat", "max_turns", "receive_timeout", "grace"):
         assert float(usual[key]) == getattr(settings, key)
     assert (usual["max_body"], usual["max_header"]) == ("64M", "64K")
@@ -236,3 +237,19 @@ def test_the_unit_is_one(fenced: dict[str, str], tmp_path: Path) -> None:
     assert relay.make_parser(click.Context(relay)).parse_args(line.split())[1] == []
     (patience,) = re.findall(r"^TimeoutStopSec=(\d+)$", fenced["ini"], re.MULTILINE)
     assert int(patience) > Settings(upstreams={}).grace
+
+
+# The rule
+
+
+def test_every_finish_reason_is_told() -> None:
+    page = (ROOT / "docs" / "rule.md").read_text("utf-8")
+    _, _, reasons = section(page, "What counts as an end").partition("### Finish reasons")
+    table, _, failing = reasons.partition("Failing, in every dialect:")
+    meanings = (FinishMeaning.WHOLE, FinishMeaning.LENGTH, FinishMeaning.FILTERED, FinishMeaning.STOPPED)
+    told = {row[0].strip("`"): [set(names(cell)) for cell in row[1:]] for row in rows(table)}
+    for dialect in DIALECTS:
+        reasons_of = dialect.finish_reasons
+        assert told[dialect.name] == [{name for name in reasons_of if reasons_of[name] is one} for one in meanings]
+        failed = {name for name in reasons_of if reasons_of[name] is FinishMeaning.FAILED}
+        assert set(names(failing.partition("###")[0])) == failed

@@ -41,6 +41,7 @@ CONNECTION_KEYS: Mapping[str, Kind] = {
     "first_output": NUMBER,
     "idle": NUMBER,
     "give_up_after": NUMBER,
+    "accept_done": SWITCH,
     "ping": NUMBER,
     "proxy": TEXT,
     "no_proxy": SWITCH,
@@ -94,6 +95,7 @@ UPSTREAM_KEYS: Mapping[str, Kind] = {
     "api_key": TEXT,
     "proxy": TEXT,
     "ca_file": TEXT,
+    "accept_done": SWITCH,
 }
 """Keys of ``[upstreams.NAME]``."""
 

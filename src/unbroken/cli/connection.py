@@ -23,6 +23,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     option(LIMITS, "--idle SECONDS", "Silence on the wire after which a connection is lost (600).", type=seconds),
     option(LIMITS, "--give-up-after SECONDS", "No attempt starts later than this (600).", type=seconds),
+    option(
+        LIMITS,
+        "--accept-done",
+        "Take a terminator ([DONE]) for the end of a whole answer although the server never says how it ended.",
+        is_flag=True,
+    ),
     option(WAY, "--ping SECONDS", "Interval of HTTP/2 PING, which keeps the path busy (10); 0 for none.", type=seconds),
     option(
         WAY,
@@ -39,6 +45,7 @@ POLICY_FIELDS = {
     "first_output": "first_output_timeout",
     "idle": "idle_timeout",
     "give_up_after": "give_up_after",
+    "accept_done": "accept_done",
     "ping": "ping_interval",
 }
 """The option of each limit, and the field of :class:`unbroken.Policy` that it sets."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from unbroken.cli.terminal import harmless
+from unbroken.client import Answer
+from unbroken.core.dialect import FinishMeaning
 from unbroken.core.events import Usage
+from unbroken.core.failures import Phase
 from unbroken.core.report import AttemptReport, Report
-
-_ENDINGS = {
-    "length": "the answer stops at the limit of tokens",
-    "content_filter": "the provider's content filter stopped the answer",
-}
-
 
 _NEXT_STEPS = {
     "connection_refused": "is the server running, and the URL right?",
     "connect_timeout": "is the URL right, and is there a proxy that must be named (--proxy)?",
     "no_route": "is the network up?",
+    "not_connected": "is there a firewall or a sandbox, or are all file descriptors in use?",
     "no_such_host": "check the spelling of the URL, and of the proxy's if there is one",
     "dns_temporary": "is the network up?",
     "proxy_unreachable": "is the proxy running? --no-proxy goes without it",
@@ -69,13 +69,29 @@ def attempt_line(attempt: AttemptReport) -> str:
     )
 
 
-def remarks(*, empty: bool, finish_reason: str | None, report: Report) -> list[str]:
+def remarks(answer: Answer, report: Report) -> list[str]:
     """Return what a reader of the answer should know about it, mostly nothing."""
-    found = []
-    if report.attempts and report.attempts[-1].failure == "other_content":
-        found.append("the server did not stream: the answer came in one piece")
-    if ending := _ENDINGS.get(finish_reason or ""):
-        found.append(ending)
-    elif empty:
-        found.append(f"the answer is empty (finish reason: {harmless(finish_reason or 'none')})")
-    return found
+    found = [*_delivery(report)]
+    reason, meaning = harmless(answer.finish_reason or "none"), answer.finish_meaning
+    if meaning in (FinishMeaning.LENGTH, FinishMeaning.FILTERED):
+        found.append(meaning.value)
+    elif not (answer.text or answer.refusal or answer.tool_calls or answer.partial_tool_calls):
+        found.append(f"the answer is empty (finish reason: {reason})")
+    elif meaning is FinishMeaning.STOPPED:
+        found.append(f"{meaning.value} (finish reason: {reason})")
+    elif meaning is None and answer.finish_reason:
+        found.append(f"the finish reason {reason!r} is not one that is known: the answer may not be whole")
+    unfinished = (harmless(call.name or call.id or "without a name") for call in answer.partial_tool_calls)
+    return [*found, *(f"the tool call {name} is not complete" for name in unfinished)]
+
+
+def _delivery(report: Report) -> Iterator[str]:
+    """Yield what was unusual about the way in which a whole answer came."""
+    failure = report.attempts[-1].failure if report.attempts else None
+    if failure == "other_content":
+        yield "the server did not stream: the answer came in one piece"
+    elif report.unproven_end:
+        yield "the server said how the answer ended, and then did not end the stream: what may have followed is lost"
+    elif failure and report.attempts[-1].phase in (Phase.SETTLED, Phase.COMPLETE):
+        detail = f" ({harmless(report.attempts[-1].detail)})" if report.attempts[-1].detail else ""
+        yield f"after the end of the answer the stream failed: {failure.replace('_', ' ')}{detail}"

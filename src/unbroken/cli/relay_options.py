@@ -92,12 +92,14 @@ def settings_from(
 def _check_way(settings: Settings) -> None:
     """Refuse a proxy or CA file now that would fail every request later."""
     from unbroken.wire.proxies import parse_proxy
-    from unbroken.wire.tls import client_context
+    from unbroken.wire.tls import check_environment, client_context
 
     if settings.proxy:
         parse_proxy(settings.proxy, "--proxy")
     if isinstance(settings.verify, str):
         client_context(settings.verify)
+    else:
+        check_environment()
     for upstream in settings.upstreams.values():
         try:
             if upstream.proxy:

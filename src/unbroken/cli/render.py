@@ -78,8 +78,7 @@ class Renderer:
         """Show the footer of a turn that has ended well."""
         if self._quiet:
             return
-        empty = not (turn.text or turn.answer.refusal or turn.tool_calls)
-        for remark in remarks(empty=empty, finish_reason=turn.finish_reason, report=turn.report):
+        for remark in remarks(turn.answer, turn.report):
             say(f"  · {remark}")
         say(dimmed(footer(turn.usage, turn.report), sys.stderr))
         self._attempts(turn.report)

@@ -91,5 +91,10 @@ def _upstream(name: str, table: Mapping[str, Any], environ: Mapping[str, str], *
         raise UsageError(f"[upstreams.{name}]: api_key_env takes the name of an environment variable, not a key")
     key = environ.get(key_env, "").strip() or table.get("api_key")
     return UpstreamSettings(
-        name, table["base_url"], dialect, key if inject else None, key_env, table.get("proxy"), table.get("ca_file")
+        name,
+        table["base_url"],
+        dialect,
+        key if inject else None,
+        key_env,
+        **{option: table[option] for option in ("proxy", "ca_file", "accept_done") if option in table},
     )

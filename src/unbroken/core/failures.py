@@ -78,6 +78,7 @@ class Failure(enum.Enum):
     NOT_PROCESSED = ("not_processed", "refused by the server before processing", Row.UNPROCESSED)
     CONNECTION_REFUSED = ("connection_refused", "connection refused", Row.UNREACHABLE)
     CONNECT_TIMEOUT = ("connect_timeout", "no connection in time", Row.UNREACHABLE)
+    NOT_CONNECTED = ("not_connected", "cannot connect", Row.UNREACHABLE)
     NO_ROUTE = ("no_route", "network unreachable", Row.UNREACHABLE)
     PROXY_UNREACHABLE = ("proxy_unreachable", "proxy unreachable", Row.UNREACHABLE)
     DNS_TEMPORARY = ("dns_temporary", "temporary DNS failure", Row.UNREACHABLE)

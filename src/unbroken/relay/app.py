@@ -207,7 +207,8 @@ class Relay:
     ) -> None:
         settings, recorder, upstream = self._settings, self.recorder, route.upstream
         on_retry = partial(recorder.retry, request.id)
-        driver = AsyncDriver(self._wire(upstream), outgoing, call, settings.policy, on_retry=on_retry)
+        policy = settings.policy_for(upstream)
+        driver = AsyncDriver(self._wire(upstream), outgoing, call, policy, on_retry=on_retry)
         extra = self._extra(incoming)
         reply = Reply(send, call.dialect, request.id, streaming=call.streaming, extra=extra, clock=time.monotonic)
         turn = RelayedTurn(request.id, incoming, upstream.name, call, driver, reply)

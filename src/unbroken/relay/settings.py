@@ -29,6 +29,7 @@ class UpstreamSettings:
         key_env: the variable of the key, for an error if it is missing; ``""`` if no key is needed.
         proxy: a proxy for this upstream alone; ``None`` for the relay's.
         ca_file: PEM file of certificate authorities for this upstream alone; ``None`` for the relay's.
+        accept_done: :attr:`unbroken.Policy.accept_done` for this upstream alone; ``None`` for the relay's.
     """
 
     name: str
@@ -38,6 +39,7 @@ class UpstreamSettings:
     key_env: str = ""
     proxy: str | None = None
     ca_file: str | None = None
+    accept_done: bool | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name in versions():
@@ -121,6 +123,12 @@ class Settings:
             raise UsageError(f"the default upstream {self.default!r} is not there; known are {known}")
         if self.inject_key and not self.token:
             raise UsageError("a relay that injects keys demands a token, or every program here could use them")
+
+    def policy_for(self, upstream: UpstreamSettings) -> Policy:
+        """Return the limits of a turn at one upstream."""
+        if upstream.accept_done is None:
+            return self.policy
+        return dataclasses.replace(self.policy, accept_done=upstream.accept_done)
 
 
 def is_loopback(host: str) -> bool:

@@ -127,14 +127,15 @@ def _tls_error(exc: ssl.SSLError, *, sent: bool) -> WireError:
 
 
 def _os_error(exc: OSError, *, sent: bool, proxied: bool) -> WireError:
-    failure = _ERRNOS.get(exc.errno or 0, Failure.RESET if sent else Failure.NO_ROUTE)
+    known = _ERRNOS.get(exc.errno or 0)
+    failure = known or (Failure.RESET if sent else Failure.NOT_CONNECTED)
     if failure is Failure.DEAD_PATH and not sent:
         failure = Failure.CONNECT_TIMEOUT
     elif failure is Failure.NO_ROUTE and sent:
         failure = Failure.DEAD_PATH  # the network went down under an open connection
     if proxied and not sent and failure in (Failure.CONNECTION_REFUSED, Failure.NO_ROUTE):
         return WireError(Failure.PROXY_UNREACHABLE, failure.phrase)
-    detail = "" if failure in (Failure.RESET, Failure.CONNECTION_REFUSED) else (exc.strerror or "")
+    detail = "" if known in (Failure.RESET, Failure.CONNECTION_REFUSED) else (exc.strerror or "")
     return WireError(failure, detail)
 
 

@@ -36,7 +36,22 @@ def client_context(verify: bool | str | Path | ssl.SSLContext = True) -> ssl.SSL
         raise UsageError(f"cannot use {_culprit(exc) or f'the CA file {str(verify)!r}'}: {_reason(exc)}") from None
 
 
+def check_environment() -> None:
+    """Check the certificates that the environment names, without reading them.
+
+    Raises:
+        UsageError: ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names something that is not there.
+    """
+    file, folders = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file:
+        if not Path(file).exists():
+            raise UsageError(f"cannot use SSL_CERT_FILE {file!r}: No such file or directory")
+    elif folders and not any(Path(folder).is_dir() for folder in folders.split(os.pathsep)):
+        raise UsageError(f"cannot use SSL_CERT_DIR {folders!r}: No such file or directory")
+
+
 def _system_context() -> ssl.SSLContext:
+    check_environment()
     try:
         return httpcore2.default_ssl_context()
     except OSError as exc:
