@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -273,6 +274,20 @@ def test_a_file_that_is_no_good_is_told(written: str, said: str, cli: Cli, tmp_p
     assert said in ended.err
     assert "secret" not in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_one_upstream_whose_terminator_is_proof_enough(env: dict[str, str], tmp_path: Path) -> None:
+    body = b'data: {"choices": [{"index": 0, "delta": {"content": "whole"}}]}\n\ndata: [DONE]\n\n'
+    fault = Fault("status", "before_headers", status=200, headers={"content-type": "text/event-stream"}, body=body)
+    with Upstream(faults=[fault] * 3) as upstream:
+        path = tmp_path / "config.toml"
+        tables = (f'[upstreams.{name}]\nbase_url = "{upstream.url}"\n' for name in ("strict", "lenient"))
+        path.write_text("".join(tables) + "accept_done = true\n")
+        with running(env={**env, "UNBROKEN_CONFIG": str(path)}) as relay:
+            assert relay.chat("/lenient/v1").text == "whole"
+            with pytest.raises(http.client.IncompleteRead) as cut:
+                relay.chat("/strict/v1")
+    assert b"accept_done = true for an upstream of the relay" in cut.value.partial
 
 
 def test_a_port_in_use_is_told(cli: Cli) -> None:
