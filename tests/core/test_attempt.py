@@ -165,6 +165,14 @@ class TestEndings:
         assert attempt.data(DONE[9:] + DONE) == b""
         assert attempt.failure is Failure.UNFINISHED
 
+    @pytest.mark.parametrize("end", [b"[DONE]\ndata: [DONE]", b" [DONE] ", b"[DONE] bye", b"[DONE][DONE]"])
+    def test_nor_one_with_more_behind_it(self, end: bytes) -> None:
+        """OpenAI's SDKs read no further than data that begin with it: an error behind it would never be seen."""
+        attempt = opened()
+        attempt.data(ROLE + text("Hi"))
+        assert attempt.data(b"data: " + end + b"\n\n") == b""
+        assert attempt.failure is Failure.UNFINISHED
+
     @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
     @pytest.mark.parametrize("rest", [b"", b"\n"])
     def test_nor_without_its_blank_line(self, rest: bytes, line_end: bytes) -> None:

@@ -480,8 +480,15 @@ class TestOtherContent:
         play >> answers(200, content_type) >> brings(start + ANSWER) << speaks(start + ANSWER) >> ends() << EndTurn()
         assert play.report.attempts[-1].failure is None
 
-    def test_it_ends_before_that_can_be_told(self) -> None:
-        play = Playbook() >> answers(200, "") >> brings(b"dat") >> ends() << speaks(b"dat") << EndTurn()
+    @pytest.mark.parametrize("body", [b"", b"\n", b"dat", b"\xef\xbb"])
+    @pytest.mark.parametrize("content_type", ["", "application/json"])
+    def test_it_ends_before_that_can_be_told(self, content_type: str, body: bytes) -> None:
+        """Nothing at all is no answer: handed on, it would be an empty one."""
+        play = Playbook() >> answers(200, content_type) >> brings(body) >> ends()
+        finish(play << again("replay", delay=0, failure=Failure.UNFINISHED))
+
+    def test_nothing_instead_of_a_document_is_handed_on(self) -> None:
+        play = Playbook(streaming=False) >> answers(200, "text/plain") >> ends() << gives_head() << EndTurn()
         assert play.attempts[0].failure == "other_content"
 
     def test_nothing_but_blank_lines_is_no_stream(self) -> None:

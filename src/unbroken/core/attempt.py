@@ -134,9 +134,7 @@ class Attempt:
         if self.mode is Mode.WHOLE and self.phase is Phase.PRELUDE:
             return self._end_document()
         if self.mode is Mode.SNIFFING:
-            held = self._as_other_content()
-            self.phase = Phase.COMPLETE
-            return held
+            return self._end_untold()
         if self.mode is Mode.STREAM and self.phase in (Phase.PRELUDE, Phase.OUTPUT):
             return self._end_stream()
         if self.mode is Mode.OPAQUE and not self._decoder.whole:
@@ -204,6 +202,15 @@ class Attempt:
         held = bytes(self._held)
         self._held.clear()
         return self._hold_prelude(held)
+
+    def _end_untold(self) -> bytes:
+        """End a body of which nothing could be told: of a stream at most its first field's name has come."""
+        if self._call.streaming:
+            self.mode, self.failure = Mode.STREAM, Failure.UNFINISHED
+            return b""
+        held = self._as_other_content()
+        self.phase = Phase.COMPLETE
+        return held
 
     def _as_other_content(self) -> bytes:
         self.mode, self.noted = Mode.OPAQUE, Failure.OTHER_CONTENT

@@ -20,6 +20,11 @@ _ESCAPE = re.compile(
 """An escape in a JSON string: a surrogate pair, half of one, or any other."""
 
 
+def is_done(data: bytes) -> bool:
+    """Return whether an event's data are OpenAI's terminator. Its SDKs stop at any data that begin with it."""
+    return data.lstrip().startswith(DONE)
+
+
 class RequestBody(Mapping[str, Any]):
     """The JSON object of a request, whose values are decoded when they are looked at: some are many megabytes.
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from unbroken.core.payload import DONE, is_document
+from unbroken.core.payload import is_document, is_done
 from unbroken.errors import EventTooLarge
 
 MAX_EVENT = 16 * 1024 * 1024
@@ -122,7 +122,7 @@ class Blocks:
         lines = self.unfinished.strip(b"\n").split(b"\n")
         data = b"\n".join(line.removeprefix(b"data:") for line in lines if line.startswith(b"data:"))
         document = (data or b"\n".join(lines)).strip()
-        whole = document == DONE or (document[:1] in (b"{", b"[") and is_document(document))
+        whole = is_done(document) or (document[:1] in (b"{", b"[") and is_document(document))
         return b"\n".join(lines) if whole and not self._skipping else b""
 
     def tail(self, size: int) -> bytes:
@@ -181,7 +181,7 @@ def _goes_on(buffer: bytes | bytearray, start: int) -> bool:
 
 def _is_whole_event(line: bytes) -> bool:
     data = line.removeprefix(b"data:").strip()
-    return line.startswith(b"data:") and (data == DONE or (data[:1] in (b"{", b"[") and is_document(data)))
+    return line.startswith(b"data:") and (is_done(data) or (data[:1] in (b"{", b"[") and is_document(data)))
 
 
 def _separated(blocks: bytes) -> bytes:

@@ -14,7 +14,7 @@ from unbroken.core.dialects.anthropic_messages.rule import event_kind
 from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.dialects.common.error_shapes import failing_reason, parsed
 from unbroken.core.events import Finish, TypedEvent, Usage, UsageReport
-from unbroken.core.payload import DONE, count, dicts, mapping
+from unbroken.core.payload import count, dicts, is_done, mapping
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
 
@@ -29,7 +29,7 @@ class MessagesDecoder:
     def decode(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
-        if event.is_keepalive or event.type == "ping" or data == DONE:
+        if event.is_keepalive or event.type == "ping" or is_done(data):
             return ()
         answer = parsed(data, event.type)
         return list(self._events(answer, event_kind(answer, event.type))) if isinstance(answer, dict) else ()

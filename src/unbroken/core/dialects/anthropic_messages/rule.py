@@ -11,7 +11,7 @@ from unbroken.core.dialects.anthropic_messages.errors import error_of, judged
 from unbroken.core.dialects.anthropic_messages.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.common.error_judgement import severity
 from unbroken.core.dialects.common.error_shapes import ERROR_KEYS, parsed
-from unbroken.core.payload import DONE, filled, mapping, text
+from unbroken.core.payload import filled, is_done, mapping, text
 from unbroken.core.sse import Event
 
 _KINDS = frozenset(
@@ -24,7 +24,7 @@ _KINDS = frozenset(
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 NOTABLE = re.compile(
     rb'"(?:stop_reason"%(c)s"|type"%(c)s"(?:message_stop|error)"|error"%(c)s[^n]|(?:%(keys)s|detail|code)"%(c)s)'
-    rb"|event: ?(?:message_stop|error)\n|\[DONE\] *\n" % {b"c": _COLON, b"keys": ERROR_KEYS}
+    rb'|event: ?(?:message_stop|error)\n|\[DONE\][^"\n]*\n' % {b"c": _COLON, b"keys": ERROR_KEYS}
 )
 
 
@@ -51,7 +51,7 @@ class MessagesReader:
         if event.is_keepalive or event.type == "ping":
             return Signal.SILENT
         data = event.data.strip()
-        if data == DONE:
+        if is_done(data):
             return Signal.ENDS
         answer = parsed(data, event.type)
         if not isinstance(answer, dict):

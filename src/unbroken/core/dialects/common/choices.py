@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from unbroken.core.dialect import FinishMeaning, Generation, Signal, finish_reason
 from unbroken.core.dialects.common.error_judgement import failed, severity
 from unbroken.core.dialects.common.error_shapes import error_of, error_of_choice, parsed
-from unbroken.core.payload import DONE, count, filled
+from unbroken.core.payload import count, filled, is_done
 from unbroken.core.sse import Event
 
 BOOKKEEPING = frozenset(
@@ -47,7 +47,7 @@ class ChoicesReader:
         if event.is_keepalive or event.type == "ping":
             return Signal.SILENT
         data = event.data.strip()
-        if data == DONE:
+        if is_done(data):
             # Some servers ignore how many choices were requested. The highest index says how many have begun: after the
             # first output, not all events of choice 0 are read.
             settles = self._have_finished(self._begun) and not self._have_finished(self._requested)

@@ -14,7 +14,7 @@ from unbroken.core.dialects.gemini.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.gemini.parts import Parts
 from unbroken.core.dialects.gemini.rule import reason_of
 from unbroken.core.events import Finish, TypedEvent, Usage, UsageReport
-from unbroken.core.payload import DONE, count, dicts, mapping
+from unbroken.core.payload import count, dicts, is_done, mapping
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
 
@@ -28,7 +28,7 @@ class GeminiDecoder:
     def decode(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
-        if event.is_keepalive or data == DONE:
+        if event.is_keepalive or is_done(data):
             return ()
         answer = parsed(data, event.type)
         return list(self._events(answer, event.type)) if isinstance(answer, dict) else ()

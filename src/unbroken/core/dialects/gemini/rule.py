@@ -11,7 +11,7 @@ from unbroken.core.dialects.common.error_judgement import severity
 from unbroken.core.dialects.common.error_shapes import ERROR_KEYS, parsed
 from unbroken.core.dialects.gemini.errors import error_of, judged
 from unbroken.core.dialects.gemini.finish_reasons import FINISH_REASONS
-from unbroken.core.payload import DONE, count, filled, mapping
+from unbroken.core.payload import count, filled, is_done, mapping
 from unbroken.core.sse import Event
 
 _UNSPECIFIED = frozenset({"", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"})
@@ -21,7 +21,7 @@ _UNSPECIFIED = frozenset({"", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECI
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 NOTABLE = re.compile(
     rb'"(?:(?:finishReason|blockReason)"%(c)s"|error"%(c)s[^n]|(?:%(keys)s|detail)"%(c)s|code"%(c)s\d)'
-    rb"|event: ?error\n|\[DONE\] *\n" % {b"c": _COLON, b"keys": ERROR_KEYS}
+    rb'|event: ?error\n|\[DONE\][^"\n]*\n' % {b"c": _COLON, b"keys": ERROR_KEYS}
 )
 
 
@@ -42,7 +42,7 @@ class GeminiReader:
         if event.is_keepalive:
             return Signal.SILENT
         data = event.data.strip()
-        if data == DONE:
+        if is_done(data):
             return Signal.ENDS
         answer = parsed(data, event.type)
         if not isinstance(answer, dict):

@@ -14,7 +14,7 @@ from unbroken.core.dialects.openai_chat.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.openai_chat.message import AssistantMessage
 from unbroken.core.dialects.openai_chat.tool_calls import ToolCallPieces
 from unbroken.core.events import Finish, Reasoning, Refusal, Text, TypedEvent, UsageReport
-from unbroken.core.payload import DONE, dicts, mapping
+from unbroken.core.payload import dicts, is_done, mapping
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
 
@@ -29,7 +29,7 @@ class ChatDecoder:
     def decode(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
-        if event.is_keepalive or event.type == "ping" or data == DONE:
+        if event.is_keepalive or event.type == "ping" or is_done(data):
             return ()
         return self._decode(data, event.type)
 

@@ -12,7 +12,7 @@ from unbroken.core.dialects.common.error_shapes import error_of, error_of_choice
 from unbroken.core.dialects.common.usage import usage_of
 from unbroken.core.dialects.openai_completions.finish_reasons import FINISH_REASONS
 from unbroken.core.events import Finish, Reasoning, Text, TypedEvent, Usage, UsageReport
-from unbroken.core.payload import DONE, count, dicts, mapping, text
+from unbroken.core.payload import count, dicts, is_done, mapping, text
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
 
@@ -23,7 +23,7 @@ class CompletionsDecoder:
     def decode(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
-        if event.is_keepalive or event.type == "ping" or data == DONE:
+        if event.is_keepalive or event.type == "ping" or is_done(data):
             return ()
         return list(_events(mapping(parsed(data, event.type)), event.type))
 

@@ -17,7 +17,7 @@ from unbroken.core.payload import filled, mapping
 _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 NOTABLE = re.compile(
     rb'"(?:finish_reason"%(c)s"|error"%(c)s[^n\s]|object"%(c)s"error"|(?:%(keys)s|detail|code)"%(c)s|message"%(c)s"'
-    rb'|index"%(c)s[1-9])|: ?error\n|\[DONE\]\s*\n' % {b"c": _COLON, b"keys": ERROR_KEYS}
+    rb'|index"%(c)s[1-9])|: ?error\n|\[DONE\][^"\n]*\n' % {b"c": _COLON, b"keys": ERROR_KEYS}
 )
 
 

@@ -20,7 +20,7 @@ from unbroken.core.dialects.openai_responses.errors import (
 from unbroken.core.dialects.openai_responses.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.openai_responses.items import OutputItems
 from unbroken.core.events import Finish, TypedEvent, Usage, UsageReport
-from unbroken.core.payload import DONE, count, dicts, mapping, text
+from unbroken.core.payload import count, dicts, is_done, mapping, text
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
 
@@ -49,7 +49,7 @@ class ResponsesDecoder:
     def decode(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
         data = event.data.strip()
-        if event.is_keepalive or data == DONE:
+        if event.is_keepalive or is_done(data):
             return ()
         answer = parsed(data, event.type)
         return list(self._events(event_kind(answer, event), answer)) if isinstance(answer, dict) else ()

@@ -8,7 +8,7 @@ from unbroken.core.dialect import Generation, Signal
 from unbroken.core.dialects.common.error_judgement import failed, severity
 from unbroken.core.dialects.common.error_shapes import ERROR_KEYS, parsed
 from unbroken.core.dialects.openai_responses.errors import ENDINGS, ERRORS, Json, error_of_event, event_kind, reason_of
-from unbroken.core.payload import DONE, filled, mapping
+from unbroken.core.payload import filled, is_done, mapping
 from unbroken.core.sse import Event
 
 PROGRESS = frozenset(
@@ -24,7 +24,7 @@ _COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
 _LAST = rb"(?:%s)" % b"|".join(re.escape(name.encode()) for name in sorted(ENDINGS.keys() | ERRORS))
 NOTABLE = re.compile(
     rb'"(?:type"%(c)s"%(last)s"|error"%(c)s[^n\s]|object"%(c)s"error"|(?:%(keys)s|detail)"%(c)s)'
-    rb"|: ?%(last)s\n|\[DONE\]\s*\n" % {b"c": _COLON, b"last": _LAST, b"keys": ERROR_KEYS}
+    rb'|: ?%(last)s\n|\[DONE\][^"\n]*\n' % {b"c": _COLON, b"last": _LAST, b"keys": ERROR_KEYS}
 )
 
 
@@ -39,7 +39,7 @@ class ResponsesReader:
         if event.is_keepalive:
             return Signal.SILENT
         data = event.data.strip()
-        if data == DONE:
+        if is_done(data):
             return Signal.ENDS
         answer = parsed(data, event.type)
         if not isinstance(answer, dict):
