@@ -244,6 +244,15 @@ class TestErrorsInTheStream:
         assert (attempt.failure, attempt.noted, attempt.phase) == (None, None, Phase.SETTLED)
 
 
+    @pytest.mark.parametrize("error", [OVERLOADED, INVALID])
+    def test_after_the_end_is_not_taken_back_by_output(self, error: bytes) -> None:
+        attempt = opened()
+        attempt.data(ROLE + text("Hi") + STOP + error + text("Ho"))
+        assert attempt.phase is Phase.SETTLED
+        attempt.end()
+        assert (attempt.phase, attempt.failure) == (Phase.COMPLETE, None)
+
+
 class TestBrokenStreams:
     def test_malformed_before_output(self) -> None:
         attempt = opened()

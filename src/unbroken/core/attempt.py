@@ -82,6 +82,7 @@ class Attempt:
         self._decoder = ContentDecoder()
         self._finish = FinishProof.MISSING
         self._has_finished = False
+        self._has_failed = False
 
     @property
     def finish_reason(self) -> str:
@@ -158,7 +159,7 @@ class Attempt:
 
     def release_error(self, error: Failure) -> bytes:
         """Hand on an error inside the stream: return what is held, and settle."""
-        self.noted, self.failure = error, None
+        self.noted, self.failure, self._has_failed = error, None, True
         held = self.release()
         self.phase = Phase.SETTLED
         return held
@@ -306,7 +307,7 @@ class Attempt:
 
     def _apply_finish(self, signal: Signal) -> None:
         """Note how far a finish in this event, or output behind an earlier one, proves the end."""
-        if signal & Signal.REOPENS:
+        if signal & Signal.REOPENS and not self._has_failed:
             self._finish = FinishProof.TAKEN_BACK
             if self.phase is Phase.SETTLED:
                 self.phase, self.usage_came = Phase.OUTPUT, False
@@ -326,7 +327,9 @@ class Attempt:
             self.failure = failure
             error = self._call.dialect.error_in(event.data)
             self.retry_after = error.retry_after if error else None
-        elif self.phase is Phase.OUTPUT:
+            return
+        self._has_failed = True  # an error is an ending, which later output does not take back
+        if self.phase is Phase.OUTPUT:
             self.noted = failure
             self.phase = Phase.SETTLED
 
