@@ -207,6 +207,20 @@ class TestEndings:
         assert attempt.data(DONE) == b""
         assert attempt.failure is Failure.UNFINISHED
 
+    @pytest.mark.parametrize("before", [ROLE, b""])
+    def test_a_choice_that_goes_on_does_not_end_the_others(self, before: bytes) -> None:
+        attempt = opened(choices=2)
+        attempt.data(before + text("a") + text("b", index=1) + STOP + text("c"))
+        attempt.data(DONE)
+        assert attempt.failure is Failure.UNFINISHED
+
+    def test_choices_that_go_on_end_with_the_terminator(self) -> None:
+        attempt = opened(choices=2)
+        attempt.data(STOP + text("a") + delta("stop", index=1) + text("b", index=1))
+        assert attempt.phase is Phase.OUTPUT
+        attempt.data(DONE)
+        assert (attempt.failure, attempt.phase) == (None, Phase.COMPLETE)
+
     def test_a_server_that_ignores_n_can_still_end(self) -> None:
         attempt = opened(choices=2)
         for piece in (ROLE, text("Heads"), STOP):

@@ -82,6 +82,7 @@ class Attempt:
         self._decoder = ContentDecoder()
         self._finish = FinishProof.MISSING
         self._has_finished = False
+        self._reopened = False
         self._has_failed = False
 
     @property
@@ -308,11 +309,20 @@ class Attempt:
     def _apply_finish(self, signal: Signal) -> None:
         """Note how far a finish in this event, or output behind an earlier one, proves the end."""
         if signal & Signal.REOPENS and not self._has_failed:
-            self._finish = FinishProof.TAKEN_BACK
+            self._reopened = True
+            if self._finish is not FinishProof.MISSING:  # else other choices have not finished at all
+                self._finish = FinishProof.TAKEN_BACK
             if self.phase is Phase.SETTLED:
                 self.phase, self.usage_came = Phase.OUTPUT, False
-        elif signal & Signal.SETTLES and self._finish is FinishProof.MISSING:
-            self._finish = FinishProof.EARLY if self.phase is Phase.PRELUDE else FinishProof.STANDS
+        if signal & Signal.SETTLES and self._finish is FinishProof.MISSING:
+            self._finish = self._proof_of_finish
+
+    @property
+    def _proof_of_finish(self) -> FinishProof:
+        """How far the finish of the last choice proves the end."""
+        if self._reopened:
+            return FinishProof.TAKEN_BACK
+        return FinishProof.EARLY if self.phase is Phase.PRELUDE else FinishProof.STANDS
 
     def _apply_terminator(self) -> None:
         if self._finish is not FinishProof.MISSING or self._policy.accept_done or self.phase is Phase.SETTLED:

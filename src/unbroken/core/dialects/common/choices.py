@@ -33,6 +33,8 @@ class ChoicesReader:
         self._requested = generation.choices
         self._begun = 0
         self._finished: set[int] = set()
+        self._ever_finished: set[int] = set()
+        self._has_settled = False
 
     def speaks(self, choice: Mapping[str, Any]) -> bool:
         """Return whether a choice carries anything that the model produced."""
@@ -49,8 +51,8 @@ class ChoicesReader:
         data = event.data.strip()
         if is_done(data):
             # Some servers ignore how many choices were requested. The highest index says how many have begun: after the
-            # first output, not all events of choice 0 are read.
-            settles = self._have_finished(self._begun) and not self._have_finished(self._requested)
+            # first output, not all events of choice 0 are read. A choice may go on behind its finish.
+            settles = not self._has_settled and len(self._ever_finished) >= max(1, self._begun)
             return Signal.ENDS | (Signal.SETTLES if settles else Signal.SILENT)
         chunk = parsed(data, event.type)
         if not isinstance(chunk, dict):
@@ -84,11 +86,9 @@ class ChoicesReader:
 
     def _finish(self, index: int, reason: str) -> Signal:
         self._finished.add(index)
+        self._ever_finished.add(index)
         if index == 0:
             self.finish_reason = reason
-        settles = self._have_finished(self._requested)
+        settles = len(self._finished) >= self._requested
+        self._has_settled = self._has_settled or settles
         return Signal.SETTLES if settles else Signal.FINISHES
-
-    def _have_finished(self, choices: int) -> bool:
-        """Return whether this many choices have finished, and at least one."""
-        return len(self._finished) >= max(1, choices)
