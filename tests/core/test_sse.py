@@ -280,3 +280,21 @@ def test_the_tail_is_the_end_of_what_is_unfinished(size: int) -> None:
     blocks = Blocks()
     blocks.feed(b"data: 1\n\ndata: 2")
     assert blocks.tail(size) == blocks.unfinished[-size:]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"", b"event: x\n", b"id: 7\n", b": c\n"]), st.booleans()), min_size=2),
+    st.lists(st.integers(0, 300)),
+    st.sampled_from([b"\n", b"\r\n", b"\r"]),
+)
+def test_blank_lines_may_be_missing_between_documents_however_they_are_split(
+    written: list[tuple[bytes, bool]], cuts: list[int], line_end: bytes
+) -> None:
+    documents = [b'{"number": %d}' % number for number in range(len(written))]
+    lines = [
+        before + b"data: " + document + (b"\n" if is_missing else b"\n\n")
+        for document, (before, is_missing) in zip(documents, written, strict=True)
+    ]
+    stream = (b"".join(lines) + b"\n").replace(b"\n", line_end)
+    bounds = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    assert [event.data for event in events([stream[a:b] for a, b in itertools.pairwise(bounds)])] == documents

@@ -31,6 +31,7 @@ _KEEPALIVE = re.compile(rb"\s*(?::.*|\W*(?:ping|keep[-_ ]?alive|heart[-_ ]?beat)
 
 _DOCUMENT_GOES_ON = re.compile(rb"\}[ \t]*\n[dei:]")
 """Matches where another line of a block (``data``, ``event``, ``id``, a comment) follows the end of a JSON object."""
+_DATA_LINE = b"\ndata:"
 _MAX_DIGITS = 18  # for ``retry``: a longer time is nonsense, and Python refuses to parse very long integers
 
 
@@ -83,6 +84,7 @@ class Blocks:
         self._after_cr = False
         self._skipping = False
         self._lacks_blank_lines = False
+        self._document_end = 0  # of the document in the unfinished block that other lines follow; 0 without one
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes; return the blocks that are now whole, joined, possibly ``b""``.
@@ -97,10 +99,12 @@ class Blocks:
         pending = self._pending
         searched = max(len(pending) - 1, 0)
         pending += chunk
-        end = max(0, pending.rfind(b"\n\n", searched) + 2)
-        if self._lacks_blank_lines or _DOCUMENT_GOES_ON.search(pending, max(0, searched - 8)):
+        blank_line = pending.rfind(b"\n\n", searched)
+        end = blank_line + 2 if blank_line >= 0 else 0
+        is_suspect = self._lacks_blank_lines or self._document_end
+        if is_suspect or _DOCUMENT_GOES_ON.search(pending, max(0, searched - 8)):
             end = self._end_without_blank_line(end, searched)
-        if end < 2:
+        if not end:
             self._guard()
             return b""
         whole = bytes(memoryview(pending)[:end])
@@ -131,23 +135,35 @@ class Blocks:
 
     def _end_without_blank_line(self, end: int, searched: int) -> int:
         """Return where the last whole event ends: at ``end``, or behind a later document if blank lines are missing."""
-        pending = self._pending
+        pending, since = self._pending, max(end, searched)
         if not self._lacks_blank_lines:
-            blocks = bytes(pending[:end]).split(b"\n\n")
-            self._lacks_blank_lines = _goes_on(pending, end) or any(_goes_on(block, 0) for block in blocks)
-        line_end = pending.rfind(b"\n", max(end, searched)) if self._lacks_blank_lines else -1
+            self._lacks_blank_lines, since = self._misses_blank_line(end, searched), end
+        line_end = pending.rfind(b"\n", since) if self._lacks_blank_lines else -1
         while line_end >= 0:
             line_start = pending.rfind(b"\n", 0, line_end) + 1
             if _is_whole_event(bytes(pending[line_start:line_end])):
                 return line_end + 1
-            line_end = pending.rfind(b"\n", max(end, searched), line_end)
+            line_end = pending.rfind(b"\n", since, line_end)
         return end
+
+    def _misses_blank_line(self, end: int, searched: int) -> bool:
+        """Return whether in a block a ``data`` line follows one that is a document. Each document is read once."""
+        pending = self._pending
+        if self._document_end and not end:
+            return pending.find(_DATA_LINE, max(self._document_end, searched - len(_DATA_LINE))) >= 0
+        self._document_end = 0
+        blocks = bytes(pending[:end]).split(b"\n\n")
+        if any((stop := _end_of_document(block, 0)) and block.find(_DATA_LINE, stop) >= 0 for block in blocks):
+            return True
+        stop = _end_of_document(pending, end)
+        self._document_end = max(0, stop - end)
+        return stop > 0 and pending.find(_DATA_LINE, stop) >= 0
 
     def _guard(self) -> None:
         if self._skipping:
             del self._pending[:-1]  # the last byte may be the first half of the blank line
         elif len(self._pending) > self._max_event:
-            self._skipping = True
+            self._skipping, self._document_end = True, 0
             del self._pending[:-1]
             raise EventTooLarge(self._max_event)
 
@@ -170,13 +186,11 @@ class Blocks:
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def _goes_on(buffer: bytes | bytearray, start: int) -> bool:
-    """Return whether in a block, which begins at ``start``, a ``data`` line follows one that is a document."""
-    first = start if buffer.startswith(b"data:", start) else buffer.find(b"\ndata:", start) + 1
-    stop = buffer.find(b"\n", first)
-    if (first == 0 and not buffer.startswith(b"data:")) or stop < 0 or buffer.find(b"\ndata:", stop) < 0:
-        return False
-    return _is_whole_event(bytes(buffer[first:stop]))
+def _end_of_document(buffer: bytes | bytearray, start: int) -> int:
+    """Return where the first ``data`` line of a block, which begins at ``start``, ends if it is a document; else 0."""
+    first = start if buffer.startswith(b"data:", start) else buffer.find(_DATA_LINE, start) + 1
+    stop = buffer.find(b"\n", first) if first or start == 0 else -1
+    return stop if stop > 0 and _is_whole_event(bytes(buffer[first:stop])) else 0
 
 
 def _is_whole_event(line: bytes) -> bool:
