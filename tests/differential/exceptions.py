@@ -1,0 +1,113 @@
+"""Where we and the plain SDK may differ although the judge says otherwise: all of it is here, each with its reason."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gzip
+import zlib
+from collections.abc import Callable
+
+from differential.streams import Case, Found, Stream
+from unbroken.core.dialect import Generation, Signal
+from unbroken.core.dialects import DIALECTS
+from unbroken.core.sse import Blocks, Event, begins_as_events, parse
+from unbroken.errors import DecodeError
+
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A difference that is right.
+
+    Attributes:
+        reason: why.
+        complaints: which of the judge's complaints it excuses.
+        holds: whether it is the reason here.
+    """
+
+    reason: str
+    complaints: tuple[str, ...]
+    holds: Callable[[Case, Found], bool]
+
+
+def _skips_events_without_a_name(case: Case, found: Found) -> bool:
+    return case.dialect == "anthropic-messages" and any(event.type == "message" for event in _events(case.stream))
+
+
+def _loses_the_first_event(case: Case, found: Found) -> bool:
+    return case.dialect != "gemini" and _body(case.stream).startswith(_BOM)
+
+
+def _drops_the_last_event(case: Case, found: Found) -> bool:
+    lines = _body(case.stream).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return case.dialect != "gemini" and not lines.endswith(b"\n\n")
+
+
+def _begins_with_another_field(case: Case, found: Found) -> bool:
+    is_named = case.stream.headers.get("content-type", "").startswith("text/event-stream")
+    return not is_named and begins_as_events(_body(case.stream)) is False
+
+
+def _does_not_know_the_error(case: Case, found: Found) -> bool:
+    [dialect] = [dialect for dialect in DIALECTS if dialect.name == case.dialect]
+    reader = dialect.reader(Generation(streaming=True))
+    with contextlib.suppress(DecodeError):
+        return any(reader.read(event) & Signal.ERROR for event in _events(case.stream))
+    return False
+
+
+DIFFERENCES = (
+    Difference(
+        "Anthropic's SDK skips events without an `event` field, and reads nothing of a stream that has none. The stream"
+        " is whole all the same, by its JSON, and is handed on as it came.",
+        ("silent about a cut",),
+        _skips_events_without_a_name,
+    ),
+    Difference(
+        "The SDKs take a byte order mark for a part of the first field's name (WHATWG HTML says to drop it), and lose"
+        " the first event. The stream is whole all the same, and is handed on as it came.",
+        ("silent about a cut", "plain reads it whole"),
+        _loses_the_first_event,
+    ),
+    Difference(
+        "The last event, whose blank line is missing, says how the answer ended, or why there is none. The SDKs drop"
+        " it; nothing of the answer itself is lost, and what came is handed on as it came.",
+        ("silent about a cut",),
+        _drops_the_last_event,
+    ),
+    Difference(
+        "A body of another media type counts as an event stream if it begins with a field or a comment of the format."
+        " Any text may begin with a word and a colon.",
+        ("silent about a cut",),
+        _begins_with_another_field,
+    ),
+    Difference(
+        "An error inside the stream is handed on as it came. The SDK does not know its shape.",
+        ("silent about a cut",),
+        _does_not_know_the_error,
+    ),
+)
+
+
+def reason_for(case: Case, found: Found, complaint: str) -> str:
+    """Return why a complaint is none, ``""`` if it is one."""
+    reasons = (
+        item.reason
+        for item in DIFFERENCES
+        if any(words in complaint for words in item.complaints) and item.holds(case, found)
+    )
+    return next(reasons, "")
+
+
+def _events(stream: Stream) -> list[Event]:
+    return list(parse(Blocks().feed(_body(stream) + b"\n\n")))
+
+
+def _body(stream: Stream) -> bytes:
+    """The body of a stream, decoded."""
+    decode = {"gzip": gzip.decompress, "deflate": zlib.decompress}.get(
+        stream.headers.get("content-encoding", ""), bytes
+    )
+    return decode(stream.body)
