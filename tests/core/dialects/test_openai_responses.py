@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.corpus import recordings
@@ -583,6 +583,7 @@ EVENTS = st.builds(
 
 
 @given(st.lists(EVENTS, max_size=5))
+@example([Event(b'{"type": []}', "error")])
 def test_nothing_that_a_server_may_send_breaks_the_reader_or_the_decoder(events: list[Event]) -> None:
     reader, decoder = ResponsesReader(Generation(streaming=True)), ResponsesDecoder()
     for each in events:

@@ -51,7 +51,7 @@ def error_in(document: bytes) -> Failed | None:
 def error_of_event(kind: str, answer: Json) -> Json | None:
     """Return the error that an event reports: nested, flat, or in a response that failed."""
     if kind in ERRORS or "type" not in answer or answer.get("object") == "error":
-        named = {name: value for name, value in answer.items() if name != "type" or value not in ERRORS}
+        named = {name: value for name, value in answer.items() if name != "type" or text(value) not in ERRORS}
         error = error_of(named, "error" if kind in ERRORS else "message", content="output")
     else:
         error = error_of({"error": answer.get("error")})
