@@ -274,7 +274,7 @@ class TestADocumentInsteadOfAStream:
         assert [(call.name, call.parsed) for call in said.answer.tool_calls] == [("look", {"a": 1})]
         assert said.answer.usage == Usage(input_tokens=7, output_tokens=3)
 
-    @pytest.mark.parametrize("body", [b"{}", b"[]", b"null", b'{"choices": []}', b'{"choices": [', b"", b"Hello"])
+    @pytest.mark.parametrize("body", [b"{}", b"[]", b"null", b'{"choices": []}', b'{"choices": [', b"Hello"])
     def test_that_is_no_completion_is_unexpected(self, asking: Asking, serve: Serve, body: bytes) -> None:
         said = asking(serve(answer(body, headers=JSON)))
         assert isinstance(said.error, UnexpectedResponse)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from client.asking import DONE, QUICK, Asking, answer, chunk, event, piece
+from client.asking import DONE, JSON, QUICK, STREAM, Asking, answer, chunk, event, piece
 from unbroken.client import Answer, PartialToolCall
 from unbroken.core.events import Failed
 from unbroken.core.failures import Phase
@@ -169,11 +169,11 @@ def test_a_broken_event_after_output(asking: Asking, serve: Serve, broken: bytes
     ("fault", "status", "words"),
     [
         (answer(b"<html>Sign in</html>", headers={"content-type": "text/html"}), 200, "text/html"),
-        (answer(b"", headers={"content-type": ""}), 200, "no content type"),
+        (answer(b"Hello", headers={"content-type": ""}), 200, "no content type"),
         (answer(b"", status=302, headers={"location": "https://user:pw@login/sso?t=secret"}), 302, "https://login/sso"),
         (answer(b"", status=308), 308, "nowhere"),
     ],
-    ids=["html", "nothing", "redirect", "redirect to nowhere"],
+    ids=["html", "of no kind", "redirect", "redirect to nowhere"],
 )
 def test_an_answer_of_another_kind(asking: Asking, serve: Serve, fault: Fault, status: int, words: str) -> None:
     said = asking(serve(fault))
@@ -183,6 +183,15 @@ def test_an_answer_of_another_kind(asking: Asking, serve: Serve, fault: Fault, s
     assert "secret" not in str(said.error)
     assert said.error.report == said.report
     assert len(said.report.attempts) == 1
+
+
+@pytest.mark.parametrize("headers", [JSON, STREAM, {"content-type": ""}], ids=["JSON", "events", "of no kind"])
+def test_nothing_is_no_answer(asking: Asking, serve: Serve, headers: dict[str, str]) -> None:
+    nothing = answer(b"", headers=headers)
+    assert asking(serve(nothing)).answer.text == "Hello from the lab."
+    said = asking(serve(*[nothing] * 4))
+    assert isinstance(said.error, StreamCut)
+    assert len(said.report.attempts) == 4
 
 
 def test_nobody_there(asking: Asking, serve: Serve) -> None:

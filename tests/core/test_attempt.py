@@ -257,7 +257,6 @@ class TestErrorsInTheStream:
         assert attempt.data(INVALID) == INVALID
         assert (attempt.failure, attempt.noted, attempt.phase) == (None, None, Phase.SETTLED)
 
-
     @pytest.mark.parametrize("error", [OVERLOADED, INVALID])
     def test_after_the_end_is_not_taken_back_by_output(self, error: bytes) -> None:
         attempt = opened()

@@ -208,7 +208,7 @@ class Attempt:
     def _end_untold(self) -> bytes:
         """End a body of which nothing could be told: of a stream at most its first field's name has come."""
         if self._call.streaming:
-            self.mode, self.failure = Mode.STREAM, Failure.UNFINISHED
+            self.mode, self.failure, self.detail = Mode.STREAM, Failure.UNFINISHED, "nothing came of it"
             return b""
         held = self._as_other_content()
         self.phase = Phase.COMPLETE

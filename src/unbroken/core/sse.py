@@ -63,7 +63,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_keepalive(self) -> bool:
         """Whether the data carry nothing: they are empty, the word of a ping, or a comment that is sent as data."""
-        return not self.data or (self.data[0] not in b"{[" and _KEEPALIVE.fullmatch(self.data) is not None)
+        return not self.data or (not self.data.startswith(b"{") and _KEEPALIVE.fullmatch(self.data) is not None)
 
 
 class Blocks:

@@ -29,7 +29,7 @@ from unbroken.core.events import (
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head
 from unbroken.core.policy import Policy
-from unbroken.core.sse import Parser, encode, parse
+from unbroken.core.sse import Event, Parser, encode, parse
 
 WORDS = {
     Signal.OUTPUT: "output",
@@ -100,7 +100,7 @@ def rewritten(block: bytes) -> Iterable[bytes]:
 class Collected:
     """The answer of a stream, put together in the plainest way."""
 
-    def __init__(self, dialect: Dialect, pieces: Iterable[bytes]) -> None:
+    def __init__(self, dialect: Dialect, pieces: Iterable[bytes], *, with_rest: bool = False) -> None:
         self.dialect = dialect
         self.decoder = dialect.decoder()
         self.answer = Answer(dialect, self.decoder)
@@ -113,7 +113,15 @@ class Collected:
         parser = Parser()
         for piece in pieces:
             for event in parser.feed(piece):
-                self.add(self.decoder.decode(event))
+                self.add(self.decoded(event))
+        for event in parser.end() if with_rest else ():
+            self.add(self.decoded(event))
+
+    def decoded(self, event: Event) -> Iterable[TypedEvent]:
+        if not event.is_bare:
+            return self.decoder.decode(event)
+        error = self.dialect.error_in(event.data)
+        return [error] if error else []
 
     def add(self, events: Iterable[TypedEvent]) -> None:
         for event in events:
@@ -124,10 +132,14 @@ class Collected:
                 case Signature(signature, 0):
                     self.signatures.append(signature)
                 case ToolCallStart(index, call_id, name, choice):
-                    assert (choice, index) not in self.calls
-                    self.calls[choice, index] = {"id": call_id, "name": name, "arguments": ""}
-                case ToolCallArguments(index, arguments, choice):
-                    self.calls[choice, index]["arguments"] += arguments
+                    call = self.calls.setdefault((choice, index), {"id": "", "name": "", "arguments": ""})
+                    assert (call["id"], call["name"]) != (call_id, name), "it starts again only with a late id or name"
+                    assert call["id"] in ("", call_id)
+                    assert call["name"] in ("", name)
+                    call |= {"id": call_id, "name": name}
+                case ToolCallArguments(index, arguments, choice, replaces):
+                    before = "" if replaces else self.calls[choice, index]["arguments"]
+                    self.calls[choice, index]["arguments"] = before + arguments
                 case Finish(reason, 0):
                     self.finishes.append(reason)
                 case UsageReport(usage):

@@ -91,7 +91,7 @@ def test_a_recorded_stream(corpus: Corpus, recording: Recording) -> None:
         attempt, given = attempted(call, cut(recording))
         assert is_settled(attempt) is recording.expect["complete"], name
         assert given == recording.body or not recording.expect["complete"], name
-        Collected(corpus.dialect, cut(recording)).check(recording.expect)
+        Collected(corpus.dialect, cut(recording), with_rest=recording.facts.get("rest", False)).check(recording.expect)
 
 
 @pytest.mark.parametrize(("corpus", "recording"), STREAMS)

@@ -1,14 +1,16 @@
-"""Token counts in OpenAI's format, which servers fill in different ways."""
+"""Token counts, which servers fill in different ways."""
 
 from __future__ import annotations
 
-from unbroken.core.events import Usage
+from collections.abc import Iterator
+
+from unbroken.core.events import Usage, UsageReport
 
 
 def usage_of(
     *, prompt: int | None, completion: int | None, total: int | None, cached: int | None, reasoning: int | None
 ) -> Usage:
-    """Convert counts; a total that cannot be is ignored (some servers send 0).
+    """Convert counts in OpenAI's format; a total that cannot be is ignored (some servers send 0).
 
     xAI and Google leave reasoning out of the completion's tokens, but not out of the total.
     """
@@ -16,3 +18,9 @@ def usage_of(
     if prompt is not None and total is not None and total - prompt >= (completion or 0):
         output = total - prompt
     return Usage(input_tokens=prompt, cached_tokens=cached, output_tokens=output, reasoning_tokens=reasoning)
+
+
+def reported(usage: Usage) -> Iterator[UsageReport]:
+    """Yield the report of token counts; none if no count could be read, for it would replace those before it."""
+    if usage != Usage():
+        yield UsageReport(usage)

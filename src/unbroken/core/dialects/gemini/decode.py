@@ -9,11 +9,12 @@ from unbroken.core.answer import Answer
 from unbroken.core.dialect import FinishMeaning, finish_meaning
 from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.dialects.common.error_shapes import failing_reason, parsed
+from unbroken.core.dialects.common.usage import reported
 from unbroken.core.dialects.gemini.errors import error_of, judged
 from unbroken.core.dialects.gemini.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.gemini.parts import Parts
 from unbroken.core.dialects.gemini.rule import reason_of
-from unbroken.core.events import Finish, TypedEvent, Usage, UsageReport
+from unbroken.core.events import Finish, TypedEvent, Usage
 from unbroken.core.payload import count, dicts, is_done, mapping
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
@@ -52,8 +53,7 @@ class GeminiDecoder:
             yield from self._candidate(candidate)
         if reason := reason_of(mapping(answer.get("promptFeedback")).get("blockReason")):
             yield Finish(reason)
-        if (usage := _usage(mapping(answer.get("usageMetadata")))) != Usage():
-            yield UsageReport(usage)
+        yield from reported(_usage(mapping(answer.get("usageMetadata"))))
         if (error := error_of(answer, event_type)) is not None:
             yield judged(error)
 

@@ -9,11 +9,12 @@ from unbroken.core.answer import Answer
 from unbroken.core.dialect import finish_reason
 from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.dialects.common.error_shapes import error_of, error_of_choice, parsed
+from unbroken.core.dialects.common.usage import reported
 from unbroken.core.dialects.openai_chat.chunk import Chunk, Delta, ToolCallPiece, lenient_chunk, typed_chunk
 from unbroken.core.dialects.openai_chat.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.openai_chat.message import AssistantMessage
 from unbroken.core.dialects.openai_chat.tool_calls import ToolCallPieces
-from unbroken.core.events import Finish, Reasoning, Refusal, Text, TypedEvent, UsageReport
+from unbroken.core.events import Finish, Reasoning, Refusal, Text, TypedEvent
 from unbroken.core.payload import dicts, is_done, mapping
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
@@ -68,7 +69,7 @@ class ChatDecoder:
             if error is None and (reason := finish_reason(choice.finish_reason)):
                 yield Finish(reason, index)
         if usage := chunk.usage or (chunk.x_groq and chunk.x_groq.usage):
-            yield UsageReport(usage.normalised())
+            yield from reported(usage.normalised())
         if error is not None:
             yield failed(error)
 

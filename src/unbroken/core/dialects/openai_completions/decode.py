@@ -9,9 +9,9 @@ from unbroken.core.answer import Answer
 from unbroken.core.dialect import finish_reason
 from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.dialects.common.error_shapes import error_of, error_of_choice, parsed
-from unbroken.core.dialects.common.usage import usage_of
+from unbroken.core.dialects.common.usage import reported, usage_of
 from unbroken.core.dialects.openai_completions.finish_reasons import FINISH_REASONS
-from unbroken.core.events import Finish, Reasoning, Text, TypedEvent, Usage, UsageReport
+from unbroken.core.events import Finish, Reasoning, Text, TypedEvent, Usage
 from unbroken.core.payload import count, dicts, is_done, mapping, text
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
@@ -51,8 +51,7 @@ def _events(chunk: Mapping[str, Any], event_type: str = "message") -> Iterator[T
         error = error_of_choice(choice, FINISH_REASONS) if error is None else error
         if error is None and (reason := finish_reason(choice.get("finish_reason"))):
             yield Finish(reason, index)
-    if usage := mapping(chunk.get("usage")):
-        yield UsageReport(_usage(usage))
+    yield from reported(_usage(mapping(chunk.get("usage"))))
     if error is not None:
         yield failed(error)
 

@@ -9,6 +9,7 @@ from unbroken.core.answer import Answer
 from unbroken.core.dialect import FinishMeaning, finish_meaning
 from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.dialects.common.error_shapes import error_of, parsed
+from unbroken.core.dialects.common.usage import reported
 from unbroken.core.dialects.openai_responses.errors import (
     ENDINGS,
     Json,
@@ -19,7 +20,7 @@ from unbroken.core.dialects.openai_responses.errors import (
 )
 from unbroken.core.dialects.openai_responses.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.openai_responses.items import OutputItems
-from unbroken.core.events import Finish, TypedEvent, Usage, UsageReport
+from unbroken.core.events import Finish, TypedEvent, Usage
 from unbroken.core.payload import count, dicts, is_done, mapping, text
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
@@ -123,8 +124,7 @@ class ResponsesDecoder:
             if not item.has_said and not item.is_adopted:
                 yield from item.take(item.came)  # what was only announced
             yield from item.close()
-        if usage := mapping(response.get("usage")):
-            yield UsageReport(_usage(usage))
+        yield from reported(_usage(mapping(response.get("usage"))))
         if error is not None:
             yield failed(error)
             return
