@@ -38,13 +38,13 @@ def is_replayed(outcome: Outcome, upstream: Upstream, *, codes: set[str] = LOST)
     assert outcome.told[0].action == "replay"
 
 
-def is_retried(outcome: Outcome, upstream: Upstream, *, codes: set[str], requests: int = 2) -> None:
-    """The first requests were provably not processed, and the caller saw nothing of them."""
+def is_retried(outcome: Outcome, upstream: Upstream, *, codes: set[str], requests: int = 2, billed: str = "no") -> None:
+    """The first requests were not processed, or their server said at once that it could not; the caller saw nothing."""
     is_whole(outcome, upstream, requests=requests)
     assert (outcome.report.replays, outcome.report.retries) == (0, requests - 1)
     for lost, told in zip(outcome.report.attempts[:-1], outcome.told, strict=True):
         assert lost.failure in codes
-        assert lost.billed == "no"
+        assert lost.billed == billed
         assert told.action == "retry"
 
 

@@ -36,10 +36,24 @@ def test_a_busy_server_is_asked_again(face: Face, setting: Setting) -> None:
     assert outcome.told[0].delay == pytest.approx(0.03)
 
 
-@pytest.mark.parametrize("code", [408, 409, 425, 429, 500, 502, 503, 504, 529, 599])
+@pytest.mark.parametrize("code", [408, 409, 425, 429, 503, 529])
 def test_statuses_that_may_pass(face: Face, plain: Setting, code: int) -> None:
     upstream = plain.serve(status(code))
     is_retried(face.run(plain.ask(upstream)), upstream, codes=BUSY)
+
+
+@pytest.mark.parametrize("code", [500, 502, 599])
+def test_statuses_of_a_server_that_may_have_worked(face: Face, plain: Setting, code: int) -> None:
+    upstream = plain.serve(status(code))
+    outcome = face.run(plain.ask(upstream))
+    is_retried(outcome, upstream, codes=BUSY, billed="unknown")
+
+
+@pytest.mark.parametrize("code", [504, 524])
+def test_a_gateway_that_gave_up_waiting(face: Face, plain: Setting, code: int) -> None:
+    """It was asked to wait for the server, so the server had the request: replayed, however soon it gave up."""
+    upstream = plain.serve(status(code))
+    is_replayed(face.run(plain.ask(upstream)), upstream, codes={"gateway_gave_up"})
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ UNIFORM = st.floats(0, 1, exclude_max=True)
 class TestDefaults:
     def test_they_are_the_designs(self) -> None:
         policy = Policy()
-        assert (policy.retries, policy.replays, policy.give_up_after) == (10, 3, 600)
+        assert (policy.retries, policy.replays, policy.give_up_after) == (10, 3, 900)
         assert (policy.connect_timeout, policy.unreachable_for, policy.idle_timeout, policy.first_output_timeout) == (
             10,
             10,
@@ -25,8 +25,9 @@ class TestDefaults:
         )
         assert (policy.settle_timeout, policy.ping_interval, policy.ping_timeout) == (20, 10, 20)
         assert (policy.backoff_initial, policy.backoff_max) == (0.5, 15)
-        assert (policy.retry_after_max, policy.slow_status_after) == (60, 30)
+        assert (policy.retry_after_max, policy.slow_status_after) == (60, 5)
         assert (policy.max_prelude, policy.max_event) == (2**20, 2**24)
+        assert policy.same_status_retries == 5
         assert policy.replay_side_effects is False
 
     def test_once_is_one_attempt_and_nothing_else(self) -> None:

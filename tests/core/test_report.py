@@ -107,7 +107,7 @@ class TestCounting:
 
 class TestSilentCuts:
     @pytest.mark.parametrize("phase", [Phase.HEADERS, Phase.PRELUDE])
-    @pytest.mark.parametrize("failure", ["reset", "closed", "unfinished", "idle_timeout", "dead_path", "stream_reset"])
+    @pytest.mark.parametrize("failure", ["reset", "closed", "unfinished", "truncated", "stream_reset"])
     def test_are_losses_in_silence_before_output(self, phase: Phase, failure: str) -> None:
         assert len(silent_cuts([cut(1.0, phase=phase, failure=failure)])) == 1
 
@@ -118,6 +118,8 @@ class TestSilentCuts:
             cut(60, failure=None),
             cut(60, failure="busy", phase=Phase.HEADERS),
             cut(60, failure="deadline"),
+            cut(60, failure="idle_timeout"),
+            cut(60, failure="dead_path"),
             cut(60, failure="cancelled"),
             *(cut(60, phase=phase) for phase in (Phase.CONNECT, Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE)),
         ],

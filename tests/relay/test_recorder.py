@@ -338,7 +338,7 @@ class TestCuts:
     def test_are_dated_by_the_attempts_own_end(self) -> None:
         record = turn(
             attempt("reset", Phase.PRELUDE, after=0.5, elapsed=61.0, silent=60.0, http_version="HTTP/1.1"),
-            attempt("idle_timeout", Phase.HEADERS, after=62.0, elapsed=60.0, silent=59.5, pinged=True),
+            attempt("closed", Phase.HEADERS, after=62.0, elapsed=60.0, silent=59.5, pinged=True),
             attempt(after=122.0, elapsed=10.0),
             started=1000.0,
         )

@@ -22,7 +22,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         LIMITS, "--first-output SECONDS", "How long the model may think before its first output (900).", type=seconds
     ),
     option(LIMITS, "--idle SECONDS", "Silence on the wire after which a connection is lost (600).", type=seconds),
-    option(LIMITS, "--give-up-after SECONDS", "No attempt starts later than this (600).", type=seconds),
+    option(LIMITS, "--give-up-after SECONDS", "No attempt starts later than this (900).", type=seconds),
     option(
         LIMITS,
         "--accept-done",

@@ -15,7 +15,10 @@ SIMILAR_CUTS = 3
 LATEST = 100
 """How many of the latest cuts count: older cuts may be from before the path was repaired."""
 
-_LOSSES = frozenset(failure.code for failure in Failure if failure.row is Row.LOST)
+_OUR_LIMITS = (Failure.IDLE_TIMEOUT, Failure.DEAD_PATH)
+
+_CUTS = frozenset(failure.code for failure in Failure if failure.row is Row.LOST and failure not in _OUR_LIMITS)
+"""Ends that the other side made. Those that a limit of our own made say nothing of the path's timers."""
 
 
 class SilentCut(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +39,7 @@ class SilentCut(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_silent_cut(phase: Phase, failure: str | None, silent: float) -> bool:
     """Return whether an attempt that ended like this was cut before its first output, with nothing on the wire."""
-    return phase in (Phase.HEADERS, Phase.PRELUDE) and failure in _LOSSES and silent >= 1.0
+    return phase in (Phase.HEADERS, Phase.PRELUDE) and failure in _CUTS and silent >= 1.0
 
 
 def idle_timer(silences: Sequence[float]) -> float | None:

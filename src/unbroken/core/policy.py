@@ -25,7 +25,8 @@ class Policy:
             429) may be sent again; the count restarts after each replay.
         replays: how often a request that was sent and lost may be sent again. Each may have been billed; one counter
             for the whole turn.
-        give_up_after: no further attempt *starts* later than this after the turn began.
+        give_up_after: no further attempt *starts* later than this after the turn began. Longer than ``idle_timeout``,
+            so that a turn is replayed that was lost by it.
         connect_timeout: limit for name resolution, connection, proxy and TLS together.
         unreachable_for: how long an unreachable server or proxy is tried again, in all.
         idle_timeout: silence on the wire after which a connection counts as lost. Answers to PING are not silence.
@@ -39,7 +40,8 @@ class Policy:
         backoff_max: the longest wait.
         retry_after_max: a ``Retry-After`` beyond this is not waited for; the response is handed on.
         slow_status_after: a retryable status that took longer than this counts as a gateway's idle timer: the request
-            may have been processed.
+            may have been processed. 429, 529 and a status with ``Retry-After`` never do, 504 and 524 always.
+        same_status_retries: how often in a row one and the same status is retried, if it comes without ``Retry-After``.
         max_prelude: a prelude over this counts as output.
         max_event: cap of one event.
         replay_side_effects: replay even calls whose server-side tools have side effects.
@@ -52,7 +54,7 @@ class Policy:
 
     retries: int = 10
     replays: int = 3
-    give_up_after: float = 600.0
+    give_up_after: float = 900.0
     connect_timeout: float = 10.0
     unreachable_for: float = 10.0
     idle_timeout: float = 600.0
@@ -63,7 +65,8 @@ class Policy:
     backoff_initial: float = 0.5
     backoff_max: float = 15.0
     retry_after_max: float = 60.0
-    slow_status_after: float = 30.0
+    slow_status_after: float = 5.0
+    same_status_retries: int = 5
     max_prelude: int = 1024 * 1024
     max_event: int = 16 * 1024 * 1024
     replay_side_effects: bool = False

@@ -72,6 +72,15 @@ NO_BODY = frozenset({*range(100, 200), 204, 205})
 
 RETRYABLE_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)})
 
+GATEWAY_TIMEOUTS = frozenset({504, 524})
+"""Statuses of a gateway that gave up waiting (RFC 9110, section 15.6.5; Cloudflare docs, "Error 524")."""
+
+TOO_BUSY = frozenset({429, 529})
+"""Statuses that say that the request was not processed, however late (RFC 6585, section 4; Anthropic, "Errors")."""
+
+NOT_PROCESSED = frozenset({408, 409, 425, 503, *TOO_BUSY})
+"""Retryable statuses that are not billed; any other may come from a server that failed in the middle of its work."""
+
 
 class Turn:
     """One turn under the rule.
@@ -106,6 +115,7 @@ class Turn:
         self._replays = 0
         self._waits = 0
         self._unreachable_since: float | None = None
+        self._same_status = 0
         self._records: list[AttemptReport] = []
         self._head_given = False
         self._todo: deque[Action] = deque()
@@ -169,8 +179,7 @@ class Turn:
         attempt = self._attempt
         attempt.headers_at = now
         if head.status >= 300:
-            late = now - attempt.started > self._policy.slow_status_after
-            attempt.noted = self._judge(head, Failure.GATEWAY_GAVE_UP if late else Failure.BUSY)
+            attempt.noted = self._judge(head, now - attempt.started)
             retryable = attempt.noted is not Failure.REFUSED and self._retry_delay(head, attempt.noted, now) is not None
             attempt.open(head, Mode.REFUSAL if retryable else Mode.OPAQUE)
         elif self._call.expects(head):
@@ -257,6 +266,8 @@ class Turn:
                 failure, detail = Failure.TRUNCATED, f"the error's body did not come within {READ_REFUSAL:g} s"
         if failure is Failure.DEADLINE and self._attempt.phase is Phase.SETTLED:
             failure = Failure.UNPROVEN_END
+        if failure is Failure.IDLE_TIMEOUT and not detail:
+            detail = f"nothing came for {self._policy.idle_timeout:g} s, the limit of Policy.idle_timeout or --idle"
         match verdict(failure, self._attempt.phase):
             case Verdict.END:
                 self._finish(now, silent, failure, detail)
@@ -268,7 +279,7 @@ class Turn:
                 self._raise_error(failure, detail, now, silent)
 
     def _resend(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float) -> None:
-        delay = self._delay(how)
+        delay = self._clamped(self._delay(how), failure, now)
         if (told := self._attempt.retry_after) is not None and how is Verdict.REPLAY_WITH_BACKOFF:
             delay = told
         refused = self._forbids(how, failure, now + delay)
@@ -281,12 +292,19 @@ class Turn:
         else:
             self._raise_error(failure, detail, now, silent, refused)
 
-    def _judge(self, head: Head, busy: Failure) -> Failure:
-        """Return ``busy`` for a retryable status, else ``REFUSED``; ``x-should-retry`` (OpenAI) takes precedence."""
-        said = _should_retry(head)
-        if head.status >= 400 and (head.status in RETRYABLE_STATUSES if said is None else said):
-            return busy
-        return Failure.REFUSED
+    def _judge(self, head: Head, elapsed: float) -> Failure:
+        """Return what an error status is: busy, a gateway that gave up, or a refusal.
+
+        ``x-should-retry`` (OpenAI) takes precedence over the status, and ``Retry-After`` over its delay.
+        """
+        status, said = head.status, _should_retry(head)
+        if status < 400 or not (status in RETRYABLE_STATUSES if said is None else said):
+            return Failure.REFUSED
+        if status in GATEWAY_TIMEOUTS:
+            return Failure.GATEWAY_GAVE_UP
+        prompt = elapsed <= self._policy.slow_status_after or status in TOO_BUSY
+        asked = retry_after(head.fields, self._wall_clock()) is not None
+        return Failure.BUSY if prompt or asked else Failure.GATEWAY_GAVE_UP
 
     def _retry_delay(self, head: Head, failure: Failure, now: float, told: float | None = None) -> float | None:
         """Return the seconds to wait after an error status before another attempt; ``None`` if none is allowed.
@@ -300,8 +318,10 @@ class Turn:
         how = verdict(failure, Phase.HEADERS)
         requested = retry_after(head.fields, self._wall_clock())
         requested = told if requested is None else requested
-        delay = requested or self._delay(how)
+        if requested is None and failure is Failure.BUSY and self._same_status >= self._policy.same_status_retries:
+            return None
         too_long = requested is not None and requested > self._policy.retry_after_max
+        delay = requested or self._clamped(self._delay(how), failure, now)
         return None if too_long or self._forbids(how, failure, now + delay) else delay
 
     def _decide_refusal(self, now: float) -> bool:
@@ -313,6 +333,7 @@ class Turn:
         delay = self._retry_delay(head, attempt.noted, now, said.retry_after) if hopeful else None
         if delay is not None:
             attempt.phase = Phase.HEADERS
+            self._count_status(head.status)
             self._repeat(verdict(attempt.noted, Phase.HEADERS), attempt.noted, f"HTTP {head.status}", now, 0.0, delay)
             return True
         if not hopeful:
@@ -329,6 +350,25 @@ class Turn:
             return 0.0
         return self._policy.backoff(self._waits, self._random)
 
+    def _clamped(self, delay: float, failure: Failure, now: float) -> float:
+        """Return a wait of our own that does not go beyond a limit, so that the last attempt starts at the limit."""
+        limit = self._limit(failure)
+        return min(delay, limit - now) if now < limit else delay
+
+    def _limit(self, failure: Failure) -> float:
+        """Return the time after which no further attempt starts."""
+        limit = self._started + self._policy.give_up_after
+        if failure.row is Row.UNREACHABLE:
+            since = self._attempt.started if self._unreachable_since is None else self._unreachable_since
+            limit = min(limit, since + self._policy.unreachable_for)
+        return limit
+
+    def _count_status(self, status: int) -> None:
+        """Count how often in a row the same status has been retried."""
+        last = self._records[-1] if self._records else None
+        again = last is not None and last.status == status and last.failure == Failure.BUSY.code
+        self._same_status = self._same_status + 1 if again else 1
+
     def _forbids(self, how: Verdict, failure: Failure, start: float) -> str:
         """Return why another attempt, starting at ``start``, is not allowed; ``""`` if it is."""
         policy = self._policy
@@ -339,13 +379,9 @@ class Turn:
             return f"{_times(policy.replays, 'replay')} used up" if policy.replays else "no replays allowed"
         if not counts_as_replay and self._retries_in_a_row >= policy.retries:
             return f"{_times(policy.retries, 'retry', 'retries')} used up" if policy.retries else "no retries allowed"
-        if start - self._started > policy.give_up_after:
+        if start > self._started + policy.give_up_after:
             return f"gave up after {policy.give_up_after:g} s"
-        if failure.row is Row.UNREACHABLE:
-            since = self._attempt.started if self._unreachable_since is None else self._unreachable_since
-            if start - since > policy.unreachable_for:
-                return f"tried for {policy.unreachable_for:g} s"
-        return ""
+        return f"tried for {policy.unreachable_for:g} s" if start > self._limit(failure) else ""
 
     # State changes
 
@@ -359,7 +395,7 @@ class Turn:
 
     def _repeat(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float, delay: float) -> None:
         replay = how in (Verdict.REPLAY, Verdict.REPLAY_WITH_BACKOFF)
-        left = self._policy.replays - self._replays if replay else self._policy.retries - self._retries_in_a_row
+        left = self._left(replay, failure, now + delay)
         lost = self._record(failure, detail, now, silent)
         if failure.row is not Row.UNREACHABLE:
             self._unreachable_since = None
@@ -374,6 +410,17 @@ class Turn:
         )
         self._todo += [Drop(), Notify(told), Wait(delay)]
         self._begin(now + delay)
+
+    def _left(self, replay: bool, failure: Failure, start: float) -> int:
+        """Return how many further attempts the budget and the limit allow, the one at ``start`` among them."""
+        if replay:
+            return self._policy.replays - self._replays
+        left, waits, limit = self._policy.retries - self._retries_in_a_row, self._waits + 1, self._limit(failure)
+        possible = 1
+        while possible < left and start < limit:
+            start += self._policy.backoff(waits, lambda: 1.0)
+            waits, possible = waits + 1, possible + 1
+        return possible
 
     def _hand_on_error(self, failure: Failure, now: float) -> None:
         """Hand on an error inside the stream, unaltered."""
@@ -410,7 +457,10 @@ class Turn:
             return CallerTimeout(record.detail, phase=phase, report=report)
         if failure.row is Row.NO_OUTPUT:
             limit = self._policy.first_output_timeout
-            message = f"no output within {limit:g} s; raise the limit if the model may think longer"
+            message = (
+                f"no output within {limit:g} s; raise the limit if the model may think longer"
+                " (Policy.first_output_timeout, --first-output)"
+            )
             return FirstOutputTimeout(message, phase=phase, retryable=True, report=report)
         if failure.row is Row.UNREADABLE:
             status = record.status or 0
@@ -506,7 +556,9 @@ class Turn:
         spoke = phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE) and self._attempt.mode is not Mode.OPAQUE
         if spoke and not noted:
             return "yes"  # regardless of what the server sent afterwards
-        if phase is Phase.CONNECT or (failure and failure.row in (Row.UNPROCESSED, Row.BUSY, Row.REFUSED)):
+        if phase is Phase.CONNECT or (failure and failure.row in (Row.UNPROCESSED, Row.REFUSED)):
+            return "no"
+        if failure is Failure.BUSY and self._attempt.head and self._attempt.head.status in NOT_PROCESSED:
             return "no"
         return "unknown"
 
