@@ -78,6 +78,13 @@ def finish_meaning(reasons: Mapping[str, FinishMeaning], reason: str) -> FinishM
     return next((reasons[key] for key in (name, name.lower(), name.upper()) if key in reasons), None)
 
 
+class Search(Protocol):
+    """A search over bytes, such as a compiled pattern."""
+
+    def search(self, data: bytes, since: int = ..., /) -> object:
+        """Return something true if there is a match at ``since`` or later."""
+
+
 class EventReader(Protocol):
     """A reader of the events of one attempt, in order, for their meaning to the rule.
 
@@ -189,7 +196,7 @@ class Dialect:
     serves: Callable[[str], bool]
     read_request: Callable[[Request, RequestBody], Generation | None]
     reader: Callable[[Generation], EventReader]
-    notable: re.Pattern[bytes]
+    notable: Search
     finish_reasons: Mapping[str, FinishMeaning]
     decoder: Callable[[], EventDecoder]
     read_error: Callable[[int, bytes], Failed]

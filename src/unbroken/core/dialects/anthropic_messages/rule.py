@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,8 @@ from unbroken.core.dialect import FinishMeaning, Generation, Signal, finish_mean
 from unbroken.core.dialects.anthropic_messages.errors import error_of, judged
 from unbroken.core.dialects.anthropic_messages.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.common.error_judgement import severity
-from unbroken.core.dialects.common.error_shapes import ERROR_KEYS, parsed
+from unbroken.core.dialects.common.error_shapes import parsed
+from unbroken.core.dialects.common.notable import Notable
 from unbroken.core.payload import filled, is_done, mapping, text
 from unbroken.core.sse import Event
 
@@ -19,12 +19,11 @@ _KINDS = frozenset(
     | {"message_delta", "message_stop", "ping", "error"}
 )
 
-# In a JSON string a quotation mark is escaped and a line break too, so these match keys and whole lines, never the
-# model's words. JSON may be broken over several `data` lines.
-_COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
-NOTABLE = re.compile(
-    rb'"(?:stop_reason"%(c)s"|type"%(c)s"(?:message_stop|error)"|error"%(c)s[^n]|(?:%(keys)s|detail|code)"%(c)s)'
-    rb'|event: ?(?:message_stop|error)\n|\[DONE\][^"\n]*\n' % {b"c": _COLON, b"keys": ERROR_KEYS}
+NOTABLE = Notable(
+    [rb'"type"%(c)s"(?:message_stop|error)"'],
+    rb'"(?:stop_reason"%(c)s"|error"%(c)s[^n]|(?:%(keys)s|detail|code)"%(c)s)'
+    rb'|event: ?(?:message_stop|error)\n|\[DONE\][^"\n]*\n',
+    rare=[b'stop_reason"', b"message_stop\n"],
 )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from unbroken.core.dialect import FinishMeaning, Generation, Signal, finish_meaning, finish_reason
 from unbroken.core.dialects.common.error_judgement import severity
-from unbroken.core.dialects.common.error_shapes import ERROR_KEYS, parsed
+from unbroken.core.dialects.common.error_shapes import parsed
+from unbroken.core.dialects.common.notable import Notable
 from unbroken.core.dialects.gemini.errors import error_of, judged
 from unbroken.core.dialects.gemini.finish_reasons import FINISH_REASONS
 from unbroken.core.payload import count, filled, is_done, mapping
@@ -16,12 +16,12 @@ from unbroken.core.sse import Event
 
 _UNSPECIFIED = frozenset({"", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"})
 
-# In a JSON string a quotation mark is escaped and a line break too, so these match keys and whole lines, never the
-# model's words. (Arguments of a function call are not a string here: one named "error" costs a parse.)
-_COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
-NOTABLE = re.compile(
-    rb'"(?:(?:finishReason|blockReason)"%(c)s"|error"%(c)s[^n]|(?:%(keys)s|detail)"%(c)s|code"%(c)s\d)'
-    rb'|event: ?error\n|\[DONE\][^"\n]*\n' % {b"c": _COLON, b"keys": ERROR_KEYS}
+# Arguments of a function call are not a string here: one named "error" costs a parse.
+NOTABLE = Notable(
+    [rb'"finishReason"%(c)s"'],
+    rb'"(?:blockReason"%(c)s"|error"%(c)s[^n]|(?:%(keys)s|detail)"%(c)s|code"%(c)s\d)'
+    rb'|event: ?error\n|\[DONE\][^"\n]*\n',
+    rare=[b'blockReason"'],
 )
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from unbroken.core.dialects.common.choices import ChoicesReader
-from unbroken.core.dialects.common.error_shapes import ERROR_KEYS
+from unbroken.core.dialects.common.notable import Notable
 from unbroken.core.dialects.openai_chat.finish_reasons import FINISH_REASONS
 from unbroken.core.payload import filled
 
-# In a JSON string a quotation mark is escaped, so these match keys, never the model's words. JSON may be broken over
-# several `data` lines. The indexes show how many choices there are, which matters if more than one was requested.
-_COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
-NOTABLE = re.compile(
-    rb'"(?:finish_reason"%(c)s"|error"%(c)s[^n]|object"%(c)s"error"|(?:%(keys)s|detail|code)"%(c)s|message"%(c)s"'
-    rb'|expires_at"%(c)s|index"%(c)s[1-9])|\[DONE\]|event: ?error' % {b"c": _COLON, b"keys": ERROR_KEYS}
+NOTABLE = Notable(
+    [rb'"finish_reason"%(c)s"', rb'"index"%(c)s[1-9]'],  # indexes show how many choices there are
+    rb'"(?:error"%(c)s[^n]|object"%(c)s"error"|(?:%(keys)s|detail|code)"%(c)s|message"%(c)s"|expires_at"%(c)s)'
+    rb"|\[DONE\]|event: ?error\n",
+    rare=[b'expires_at"'],
 )
 
 

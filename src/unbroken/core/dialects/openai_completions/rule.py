@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from unbroken.core.dialects.common.choices import ChoicesReader
-from unbroken.core.dialects.common.error_shapes import ERROR_KEYS
+from unbroken.core.dialects.common.notable import Notable
 from unbroken.core.dialects.openai_completions.finish_reasons import FINISH_REASONS
 from unbroken.core.payload import filled, mapping
 
-# In a JSON string quotation marks and line ends are escaped, so these match the protocol, never the model's words. JSON
-# may be broken over several `data` lines. The indexes show how many choices there are, which matters if more than one
-# was requested.
-_COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
-NOTABLE = re.compile(
-    rb'"(?:finish_reason"%(c)s"|error"%(c)s[^n\s]|object"%(c)s"error"|(?:%(keys)s|detail|code)"%(c)s|message"%(c)s"'
-    rb'|index"%(c)s[1-9])|: ?error\n|\[DONE\][^"\n]*\n' % {b"c": _COLON, b"keys": ERROR_KEYS}
+NOTABLE = Notable(
+    [rb'"finish_reason"%(c)s"', rb'"index"%(c)s[1-9]'],  # indexes show how many choices there are
+    rb'"(?:error"%(c)s[^n\s]|object"%(c)s"error"|(?:%(keys)s|detail|code)"%(c)s|message"%(c)s")'
+    rb'|: ?error\n|\[DONE\][^"\n]*\n',
 )
 
 

@@ -6,7 +6,8 @@ import re
 
 from unbroken.core.dialect import Generation, Signal
 from unbroken.core.dialects.common.error_judgement import failed, severity
-from unbroken.core.dialects.common.error_shapes import ERROR_KEYS, parsed
+from unbroken.core.dialects.common.error_shapes import parsed
+from unbroken.core.dialects.common.notable import Notable
 from unbroken.core.dialects.openai_responses.errors import ENDINGS, ERRORS, Json, error_of_event, event_kind, reason_of
 from unbroken.core.payload import filled, is_done, mapping
 from unbroken.core.sse import Event
@@ -18,13 +19,12 @@ PROGRESS = frozenset(
 )
 """Events that are not part of the answer: the response's progress, heartbeats, OpenAI's events for Codex."""
 
-# In a JSON string quotation marks and line ends are escaped, so these match the protocol, never the model's words. JSON
-# may be broken over several `data` lines. Each alternative begins with another character, which keeps the search fast.
-_COLON = rb"(?:\s|data:)*+:(?:\s|data:)*+"
-_LAST = rb"(?:%s)" % b"|".join(re.escape(name.encode()) for name in sorted(ENDINGS.keys() | ERRORS))
-NOTABLE = re.compile(
-    rb'"(?:type"%(c)s"%(last)s"|error"%(c)s[^n\s]|object"%(c)s"error"|(?:%(keys)s|detail)"%(c)s)'
-    rb'|: ?%(last)s\n|\[DONE\][^"\n]*\n' % {b"c": _COLON, b"last": _LAST, b"keys": ERROR_KEYS}
+_LAST = [name.encode() for name in sorted(ENDINGS.keys() | ERRORS)]
+_ANY_LAST = b"(?:%s)" % b"|".join(map(re.escape, _LAST))
+NOTABLE = Notable(
+    [rb'"type"%(c)s"' + _ANY_LAST + b'"'],
+    rb'"(?:error"%(c)s[^n\s]|object"%(c)s"error"|(?:%(keys)s|detail)"%(c)s)|: ?' + _ANY_LAST + rb'\n|\[DONE\][^"\n]*\n',
+    rare=[name + b"\n" for name in _LAST],
 )
 
 
