@@ -108,12 +108,13 @@ class Attempt:
 
         Sets :attr:`failure` if the bytes contain a failure that may not be handed on in this phase.
         """
-        try:
-            chunk = self._decoder.decode(chunk)
-        except DecodeError as exc:
-            self._decoder = ContentDecoder()
-            self.failure, self.detail = Failure.BROKEN_FRAMING, str(exc)
-            return b""
+        if self._decoder.changes:
+            try:
+                chunk = self._decoder.decode(chunk)
+            except DecodeError as exc:
+                self._decoder = ContentDecoder()
+                self.failure, self.detail = Failure.BROKEN_FRAMING, str(exc)
+                return b""
         if self.mode is Mode.OPAQUE:
             return chunk
         if self.mode is Mode.SNIFFING:
@@ -275,9 +276,11 @@ class Attempt:
         blocks = self._parser.blocks
         if self.failure:
             return _without_lines(released, unread + blocks.unfinished)[0]
+        if not blocks.has_unfinished:
+            return released
         tail = blocks.tail(len(released) + 2 * _OVERLAP)  # a pattern may also look back a little
         since = max(0, len(tail) - len(released) - _OVERLAP)
-        if tail and self.phase is Phase.OUTPUT and self._call.dialect.notable.search(tail, since):
+        if self.phase is Phase.OUTPUT and self._call.dialect.notable.search(tail, since):
             released, held = _without_lines(released, blocks.unfinished)
             self._held += held
         return released

@@ -96,12 +96,14 @@ class Blocks:
             return b""
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_lf(chunk)
-        pending = self._pending
+        pending, is_suspect = self._pending, self._lacks_blank_lines or self._document_end
+        is_whole = chunk.endswith(b"\n\n") and not (pending or is_suspect or self._skipping)
+        if is_whole and not _DOCUMENT_GOES_ON.search(chunk):
+            return chunk  # whole blocks behind whole blocks, as nearly always: no copy
         searched = max(len(pending) - 1, 0)
         pending += chunk
         blank_line = pending.rfind(b"\n\n", searched)
         end = blank_line + 2 if blank_line >= 0 else 0
-        is_suspect = self._lacks_blank_lines or self._document_end
         if is_suspect or _DOCUMENT_GOES_ON.search(pending, max(0, searched - 8)):
             end = self._end_without_blank_line(end, searched)
         if not end:
@@ -115,6 +117,11 @@ class Blocks:
             self._skipping = False
             whole = whole[whole.index(b"\n\n") + 2 :]
         return whole
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether the beginning of a block has come that is not whole yet."""
+        return bool(self._pending)
 
     @property
     def unfinished(self) -> bytes:
