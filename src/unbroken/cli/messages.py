@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from unbroken.cli.terminal import harmless
-from unbroken.client import Answer
+from unbroken.core.answer import Answer
 from unbroken.core.dialect import FinishMeaning
 from unbroken.core.events import Usage
 from unbroken.core.failures import Phase
