@@ -111,7 +111,7 @@ REFUSED: dict[str, tuple[bytes, Failure]] = {
     "a frame between HEADERS and CONTINUATION": (frame(HEADERS, BLOCK, 0, 1) + data(), Failure.BROKEN_FRAMING),
     "more than the window": (headers() + data(bytes(16384)) * 65, Failure.BROKEN_FRAMING),
     "a reset": (headers() + frame(RST_STREAM, struct.pack(">I", CANCEL), 0, 1), Failure.STREAM_RESET),
-    "a reset without an error": (headers() + frame(RST_STREAM, struct.pack(">I", NO_ERROR), 0, 1), Failure.STREAM_RESET),
+    "a reset, NO_ERROR": (headers() + frame(RST_STREAM, struct.pack(">I", NO_ERROR), 0, 1), Failure.STREAM_RESET),
     "a refusal": (frame(RST_STREAM, struct.pack(">I", REFUSED_STREAM), 0, 1), Failure.NOT_PROCESSED),
     "GOAWAY that leaves us out": (goaway(0), Failure.NOT_PROCESSED),
     "a short GOAWAY": (frame(GOAWAY, b"short"), Failure.BROKEN_FRAMING),
