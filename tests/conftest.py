@@ -11,6 +11,7 @@ import pytest
 import trustme
 
 import timing
+import unbroken.wire.keepalive
 from lanes import pytest_collection_modifyitems
 
 __all__ = ["pytest_collection_modifyitems"]
@@ -25,6 +26,12 @@ for name in ("SIGQUIT", "SIGHUP"):
 # In CI every run draws the same examples; elsewhere each run looks further. A deadline would measure the machine.
 hypothesis.settings.register_profile("unbroken", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("unbroken")
+
+
+@pytest.fixture(autouse=True)
+def frequent_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test has no time for one PING a second; that there are no more is tested in ``wire/test_keepalive.py``."""
+    monkeypatch.setattr(unbroken.wire.keepalive, "MIN_INTERVAL", 0.0)
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from packaging.version import Version
 
 from unbroken import __version__
 from unbroken.relay.uvicorn_adapter import UVICORN
-from unbroken.wire.library_parts import HTTPCORE2
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -132,7 +131,7 @@ def test_the_next_major_version_of_a_library_is_not_installed(name: str) -> None
     assert not bounds()[name].contains(f"{here.major + 1}.0", prereleases=True)
 
 
-@pytest.mark.parametrize(("name", "minor"), [("httpcore2", HTTPCORE2), ("uvicorn", UVICORN)])
+@pytest.mark.parametrize(("name", "minor"), [("uvicorn", UVICORN)])
 def test_a_library_of_which_private_parts_are_used_is_bound_to_a_minor_version(name: str, minor: str) -> None:
     major, number = map(int, minor.split("."))
     assert bounds()[name].contains(f"{minor}.99")

@@ -27,7 +27,7 @@ from unbroken.wire.http import HttpWire
 
 TIMEOUT = 5.0
 
-SIDES = ("blocking", "asyncio", "trio")
+SIDES = ("blocking", "asyncio", "uvloop", "trio")
 
 
 def limits(
@@ -177,13 +177,14 @@ def open_side(name: str) -> Iterator[Side]:
     if name == "blocking":
         yield Side(name, None)
     else:
-        with anyio.from_thread.start_blocking_portal(name) as portal:
+        backend, options = ("asyncio", {"use_uvloop": True}) if name == "uvloop" else (name, {})
+        with anyio.from_thread.start_blocking_portal(backend, options) as portal:
             yield Side(name, portal)
 
 
 async def _count_tasks(name: str) -> int:
     await anyio.sleep(0)
-    return len(asyncio.all_tasks()) if name == "asyncio" else trio.lowlevel.current_statistics().tasks_living
+    return len(asyncio.all_tasks()) if name != "trio" else trio.lowlevel.current_statistics().tasks_living
 
 
 def failure_of(work: Callable[..., Any], *args: Any) -> tuple[Failure, str]:

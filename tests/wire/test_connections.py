@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-import unbroken.wire.async_http
-import unbroken.wire.http
+import unbroken.wire.pool
 from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from waiting import poll
 from wire.servers import RawServer, read_head, silence
@@ -108,15 +107,13 @@ def test_a_connection_that_the_server_will_close_is_not_used_again(side: Side, s
 def test_an_idle_connection_is_kept_for_a_while_only(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     with Upstream() as upstream, side.wire() as exchange:
         play(exchange(chat(upstream.url)))
-        for module in (unbroken.wire.http, unbroken.wire.async_http):
-            monkeypatch.setattr(module, "KEEP_IDLE", 0.0)
+        monkeypatch.setattr(unbroken.wire.pool, "KEEP_IDLE", 0.0)
         play(exchange(chat(upstream.url)))
         assert upstream.connections == 2
 
 
 def test_no_more_than_a_few_idle_connections_are_kept(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (unbroken.wire.http, unbroken.wire.async_http):
-        monkeypatch.setattr(module, "MAX_IDLE", 2)
+    monkeypatch.setattr(unbroken.wire.pool, "MAX_IDLE", 2)
     with Upstream() as upstream, side.wire() as exchange:
         talks = [exchange(chat(upstream.url)) for _ in range(4)]
         for talk in talks:

@@ -20,7 +20,7 @@ from unbroken.wire.async_http import AsyncHttpExchange, AsyncHttpWire
 from wire.servers import RawServer, closed_port, read_head, silence
 from wire.sides import PATIENT, TIMEOUT, Side, failure_of
 
-pytestmark = pytest.mark.parametrize("side", ["asyncio", "trio"], indirect=True)
+pytestmark = pytest.mark.parametrize("side", ["asyncio", "uvloop", "trio"], indirect=True)
 protocols = pytest.mark.parametrize("encrypted", [False, True], ids=["HTTP/1.1", "HTTP/2"])
 
 Begin = Callable[[Request, AsyncIterator[bytes]], AsyncHttpExchange]
@@ -165,6 +165,36 @@ def test_nor_faster_than_it_is_taken(side: Side) -> None:
         pending.cancel()
         taken.set()
         server.wait_until_gone()
+
+
+@pytest.mark.parametrize("framing", [b"content-length: 2\r\n\r\nno", b"\r\nno"], ids=["at once", "to the close"])
+def test_the_rest_is_not_asked_for_after_a_refusal(side: Side, framing: bytes) -> None:
+    def script(sock: socket.socket) -> None:
+        read_head(sock)
+        sock.sendall(b"HTTP/1.1 413 Too large\r\n" + framing)
+
+    never = threading.Event()
+    with RawServer(script) as server, wire(side) as begin:
+        pieces = Pieces(b"abc", never, b"def")
+        assert send(side, begin(Request("PUT", server.url), pieces)) == 413
+        assert pieces.closed.is_set()
+        assert pieces.asked == 1
+    never.set()
+
+
+def test_it_goes_on_after_an_answer_that_is_no_refusal(side: Side) -> None:
+    seen = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        data = read_head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        seen.set()
+        while not data.endswith(b"0\r\n\r\n"):
+            data += sock.recv(100)
+        sock.sendall(b"all")
+
+    with RawServer(script) as server, wire(side) as begin:
+        assert send(side, begin(Request("PUT", server.url), Pieces(b"abc", seen, b"def"))) == 200
 
 
 def test_it_is_given_up_with_the_exchange(side: Side) -> None:

@@ -5,9 +5,7 @@ import os
 import socket
 import ssl
 
-import h2.events
 import h2.exceptions
-import httpcore2
 import pytest
 
 from unbroken.core.failures import Failure, Phase, Verdict, verdict
@@ -19,15 +17,6 @@ F = Failure
 
 def os_error(code: int) -> OSError:
     return OSError(code, os.strerror(code))
-
-
-def caused(outer: Exception, cause: Exception) -> Exception:
-    outer.__cause__ = cause
-    return outer
-
-
-def stream_reset(code: int) -> httpcore2.RemoteProtocolError:
-    return httpcore2.RemoteProtocolError(h2.events.StreamReset(stream_id=1, error_code=code))
 
 
 def gaierror(name: str) -> socket.gaierror:
@@ -55,17 +44,8 @@ def gaierror(name: str) -> socket.gaierror:
         (gaierror("EAI_FAIL"), F.DNS_TEMPORARY, F.DNS_TEMPORARY),
         (ssl.SSLEOFError(8, "EOF"), F.TLS_FAILED, F.CLOSED),
         (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER]"), F.TLS_MISMATCH, F.BROKEN_FRAMING),
-        (httpcore2.RemoteProtocolError("Server disconnected"), F.CLOSED, F.CLOSED),
-        (httpcore2.RemoteProtocolError("peer closed without sending complete message body"), F.TRUNCATED, F.TRUNCATED),
-        (httpcore2.RemoteProtocolError("illegal chunk header"), F.BROKEN_FRAMING, F.BROKEN_FRAMING),
-        (httpcore2.LocalProtocolError("Illegal header value"), F.BAD_REQUEST, F.BAD_REQUEST),
-        (stream_reset(0x7), F.NOT_PROCESSED, F.NOT_PROCESSED),
-        (stream_reset(0x0), F.STREAM_RESET, F.STREAM_RESET),
         (h2.exceptions.InvalidBodyLengthError(5, 3), F.TRUNCATED, F.TRUNCATED),
         (h2.exceptions.FlowControlError("too much"), F.BROKEN_FRAMING, F.BROKEN_FRAMING),
-        (h2.exceptions.StreamClosedError(1), F.STREAM_RESET, F.STREAM_RESET),
-        (caused(httpcore2.ReadError(), os_error(errno.ECONNRESET)), F.RESET, F.RESET),
-        (httpcore2.WriteError(os_error(errno.EPIPE)), F.RESET, F.RESET),
         (ExceptionGroup("", [os_error(errno.ECONNREFUSED)]), F.CONNECTION_REFUSED, F.CONNECTION_REFUSED),
         (WireError(F.DEADLINE), F.DEADLINE, F.DEADLINE),
         (RuntimeError("never seen before"), F.RESET, F.CLOSED),
@@ -83,11 +63,6 @@ def test_the_table(exc: Exception, before: Failure, after: Failure) -> None:
         (os_error(errno.ECONNREFUSED), F.PROXY_UNREACHABLE),
         (os_error(errno.ENETUNREACH), F.PROXY_UNREACHABLE),
         (os_error(errno.ECONNRESET), F.RESET),
-        (httpcore2.ProxyError("407 Proxy Authentication Required"), F.PROXY_AUTH),
-        (httpcore2.ProxyError("403 Forbidden"), F.PROXY_REFUSED),
-        (httpcore2.ProxyError("502 Bad Gateway"), F.PROXY_UNREACHABLE),
-        (httpcore2.ProxyError("302 Found"), F.PROXY_PROTOCOL),
-        (httpcore2.RemoteProtocolError("illegal status line"), F.PROXY_PROTOCOL),
         (AssertionError(), F.PROXY_PROTOCOL),
     ],
     ids=repr,
@@ -112,13 +87,19 @@ def test_no_error_of_the_system_is_something_that_cannot_happen_once_the_request
 @pytest.mark.parametrize(
     ("exc", "detail"),
     [
-        (httpcore2.LocalProtocolError("Illegal header value b'Bearer sk-secret '"), "Illegal header value"),
-        (httpcore2.RemoteProtocolError("illegal chunk header: bytearray(b'sk-secret')"), "illegal chunk header"),
-        (httpcore2.RemoteProtocolError('illegal status line: bytearray(b"it\'s secret")'), "illegal status line"),
-        (httpcore2.LocalProtocolError("Can't send data now"), "Can't send data now"),
+        (
+            h2.exceptions.ProtocolError("Received header value surrounded by whitespace b' sk-secret '"),
+            "Received header",
+        ),
+        (h2.exceptions.ProtocolError("Received uppercase header name b'SECRET'."), "Received uppercase header name"),
+        (
+            h2.exceptions.ProtocolError('Invalid content-length header: b"it\'s secret"'),
+            "Invalid content-length header",
+        ),
+        (h2.exceptions.ProtocolError("Invalid input 3 in state 4"), "Invalid input 3 in state 4"),
     ],
 )
 def test_what_was_quoted_is_not_handed_on(exc: Exception, detail: str) -> None:
     error = wire_error(exc, sent=True, proxied=False)
-    assert error.detail == detail
-    assert "secret" not in str(error)
+    assert error.detail.startswith(detail)
+    assert "secret" not in str(error).lower()

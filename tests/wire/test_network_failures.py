@@ -148,7 +148,7 @@ CASES = {
     "handshake: not TLS": Case(
         in_the_handshake(lambda sock: sock.sendall(EMPTY)), F.TLS_MISMATCH, "wrong version number", sent=False
     ),
-    "not HTTP": Case(raw(saying(b"220 mail.test ESMTP\r\n\r\n")), F.BROKEN_FRAMING, "illegal status line"),
+    "not HTTP": Case(raw(saying(b"220 mail.test ESMTP\r\n\r\n")), F.BROKEN_FRAMING, "expected HTTP"),
     "headers: RST": Case(plain(Fault("rst", "before_headers")), F.RESET),
     "headers: RST, TLS": Case(tls(Fault("rst", "before_headers")), F.RESET),
     "headers: RST, HTTP/2": Case(h2(Fault("rst", "before_headers")), F.RESET),
@@ -159,7 +159,7 @@ CASES = {
     "headers: two lengths": Case(
         raw(saying(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab")),
         F.BROKEN_FRAMING,
-        "conflicting Content-Length headers",
+        "duplicate Content-Length",
     ),
     "headers: silence": Case(plain(Fault("stall", "before_headers")), F.IDLE_TIMEOUT, "0.2 s", limits=limits(idle=0.2)),
     "body: RST at once": Case(plain(Fault("rst", "after_headers")), F.RESET),
@@ -174,7 +174,9 @@ CASES = {
     "body: to the close, no close_notify": Case(
         tls(Fault("fin", "after_done"), TO_THE_CLOSE), F.CLOSED, "without close_notify"
     ),
-    "body: bad chunk": Case(plain(Fault("bad_chunk", "after_token")), F.BROKEN_FRAMING, "illegal chunk header"),
+    "body: bad chunk": Case(
+        plain(Fault("bad_chunk", "after_token")), F.BROKEN_FRAMING, "invalid character in chunk size"
+    ),
     "body: silence": Case(plain(Fault("stall", "after_token")), F.IDLE_TIMEOUT, "0.2 s", limits=limits(idle=0.2)),
     "body: silence, HTTP/2": Case(h2(Fault("stall", "after_token")), F.IDLE_TIMEOUT, "0.2 s", limits=limits(idle=0.2)),
     "stream: INTERNAL_ERROR": Case(h2(Fault("rst_stream", "after_token")), F.STREAM_RESET, "INTERNAL_ERROR"),

@@ -61,7 +61,7 @@ def test_an_ipv6_host_has_its_brackets(side: Side) -> None:
 def test_what_http_cannot_carry_is_called_a_bad_request(side: Side) -> None:
     with Upstream() as upstream, side.wire() as exchange:
         talk = exchange(Request("GET", upstream.url, ((b"x-own", b" a space before it"),)))
-        assert failure_of(talk.send) == (Failure.BAD_REQUEST, "Illegal header value")
+        assert failure_of(talk.send) == (Failure.BAD_REQUEST, "illegal header value")
 
 
 def test_a_ca_file_that_cannot_be_used_is_told_before_anything_happens(side: Side) -> None:

@@ -22,14 +22,14 @@ V4 = socket.AF_INET
 V6 = socket.AF_INET6
 
 
-def patience() -> float:
+def remaining() -> float:
     return 1.0
 
 
-def connect(side: Side, host: str, port: int, patience: Callable[[], float] = patience) -> socket.socket:
+def connect(side: Side, host: str, port: int, remaining: Callable[[], float] = remaining) -> socket.socket:
     if side.portal is None:
-        return resolving.connect(host, port, patience)
-    return side.portal.call(functools.partial(async_resolving.connect, host, port, patience))
+        return resolving.connect(host, port, remaining)
+    return side.portal.call(functools.partial(async_resolving.connect, host, port, remaining))
 
 
 def resolving_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
@@ -90,7 +90,7 @@ def test_what_is_no_name_does_not_resolve(side: Side, name: str) -> None:
 
 
 @pytest.mark.timing
-def test_gives_up_when_patience_does(side: Side, monkeypatch: pytest.MonkeyPatch, promptly: Control) -> None:
+def test_gives_up_when_remaining_does(side: Side, monkeypatch: pytest.MonkeyPatch, promptly: Control) -> None:
     deadline = time.monotonic() + 0.2
 
     def until_the_deadline() -> float:

@@ -72,6 +72,7 @@ class Failure(enum.Enum):
     UNFINISHED = ("unfinished", "the stream ended without saying how the answer ended", Row.LOST)
     BROKEN_FRAMING = ("broken_framing", "broken HTTP framing", Row.LOST)
     STREAM_RESET = ("stream_reset", "HTTP/2 stream reset by the server", Row.LOST)
+    TOO_MANY_PINGS = ("too_many_pings", "the server had too many PINGs", Row.LOST)
     DEAD_PATH = ("dead_path", "path dead, no answer to PING", Row.LOST)
     IDLE_TIMEOUT = ("idle_timeout", "idle timeout", Row.LOST)
     TLS_FAILED = ("tls_failed", "TLS handshake cut", Row.LOST)

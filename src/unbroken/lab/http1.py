@@ -1,10 +1,8 @@
-"""One HTTP/1.1 connection of the upstream: h11 reads requests; responses are written here, so that they can break."""
+"""One HTTP/1.1 connection of the upstream: responses are written here, so that they can break."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
-
-import h11
 
 from unbroken.lab.answer import Framing
 from unbroken.lab.condition import Condition
@@ -12,10 +10,12 @@ from unbroken.lab.exchange import ClientGoneError, ServerExchange
 from unbroken.lab.fault import Fault
 from unbroken.lab.raw_stream import RawStream
 from unbroken.lab.record import RecordedRequest
+from unbroken.lab.request_parser import ParsedRequest, RequestParser
 from unbroken.lab.script import SendHead
 from unbroken.lab.state import ServerState
 
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BAD_CHUNK = b"this is no chunk size\r\n"
 _TRUNCATED_CHUNK_SIZE = 256  # bytes that the chunk announces
 _TRUNCATED_CHUNK = b'data: {"id": "cut off in the mid'
@@ -28,7 +28,7 @@ class Http1Connection:
         self._stream = stream
         self._state = state
         self._number = number
-        self._rest = b""  # bytes of the next request, read with the last one
+        self._parser = RequestParser()
 
     async def run(self) -> None:
         """Serve until either side ends the connection.
@@ -42,49 +42,25 @@ class Http1Connection:
                 await self._state.answer(exchange)
                 if not exchange.keeps_connection:
                     break
-        except h11.RemoteProtocolError:
+        except ValueError:
             await self._stream.send(_BAD_REQUEST)
         await self._stream.shut()
 
     async def _read_request(self) -> RecordedRequest | None:
         """Return the next request, or None after the last."""
-        parser = h11.Connection(h11.SERVER)
-        if self._rest:
-            parser.receive_data(self._rest)
-        request: h11.Request | None = None
-        body = bytearray()
-        while True:
-            event = parser.next_event()
-            if event is h11.NEED_DATA:
-                if not await self._feed(parser):
-                    return None
-            elif isinstance(event, h11.Request):
-                request = event
-            elif isinstance(event, h11.Data):
-                body += event.data
-            elif isinstance(event, h11.EndOfMessage) and request is not None:
-                self._rest = parser.trailing_data[0]
-                return self._record(request, bytes(body))
+        while not self._parser.complete:
+            if self._parser.take_expectation():
+                await self._stream.send(_CONTINUE)
+            data = await self._stream.read()
+            if not data:
+                return None
+            self._parser.feed(data)
+        return self._record(self._parser.complete.popleft())
 
-    async def _feed(self, parser: h11.Connection) -> bool:
-        """Pass the next bytes to the parser; return False at the end of the connection."""
-        if parser.they_are_waiting_for_100_continue:
-            response = parser.send(h11.InformationalResponse(status_code=100, headers=[]))
-            await self._stream.send(response or b"")
-        data = await self._stream.read()
-        if data:
-            parser.receive_data(data)
-        return bool(data)
-
-    def _record(self, request: h11.Request, body: bytes) -> RecordedRequest:
-        return self._state.record(
-            self._number,
-            request.http_version.decode(),
-            request.method.decode(),
-            request.target.decode("latin-1"),
-            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers],
-            body,
-        )
+    def _record(self, request: ParsedRequest) -> RecordedRequest:
+        headers = [(name.lower().decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
+        body = bytes(request.body)
+        return self._state.record(self._number, request.version, request.method, request.target, headers, body)
 
 
 class Http1Exchange(ServerExchange):

@@ -12,10 +12,9 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import h11
-
 from unbroken.lab.negotiation import Credentials, ProxyRefusal
 from unbroken.lab.raw_stream import RawStream
+from unbroken.lab.request_parser import ParsedRequest, RequestParser
 from unbroken.lab.tunnel import TunnelKind
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -66,56 +65,46 @@ async def negotiate(client: RawStream, credentials: Credentials | None, refuse_w
     """
     head = await client.read_until(b"\r\n\r\n")
     try:
-        request = _parse(head)
-        headers = list(request.headers)
-        if credentials is not None and not _is_authorized(headers, credentials):
+        request = RequestParser().head(head)
+        if credentials is not None and not _is_authorized(request.headers, credentials):
             await _reply(client, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, "proxy-authenticate: Basic realm=lab")
             return None
         return HttpNegotiation(client, _understand(request), refuse_with)
-    except (h11.RemoteProtocolError, ValueError):
+    except ValueError:
         await _reply(client, HTTPStatus.BAD_REQUEST)
         return None
 
 
-def _parse(head: bytes) -> h11.Request:
-    parser = h11.Connection(h11.SERVER)
-    parser.receive_data(head)
-    request = parser.next_event()
-    if not isinstance(request, h11.Request):
-        raise ValueError("not a request")
-    return request
-
-
 def _is_authorized(headers: Headers, credentials: Credentials) -> bool:
     wanted = b"Basic " + base64.b64encode(":".join(credentials).encode())
-    return (b"proxy-authorization", wanted) in headers
+    return (b"proxy-authorization", wanted) in [(name.lower(), value) for name, value in headers]
 
 
-def _understand(request: h11.Request) -> _Wish:
+def _understand(request: ParsedRequest) -> _Wish:
     """Return what the request asks for.
 
     Raises:
         ValueError: its target is neither a host and a port nor an absolute ``http`` URL.
     """
-    target = request.target.decode("latin-1")
-    if request.method == b"CONNECT":
-        url = urlsplit(f"//{target}")
+    if request.method == "CONNECT":
+        url = urlsplit(f"//{request.target}")
         if url.hostname is None or url.port is None:
             raise ValueError("CONNECT needs a host and a port")
         return _Wish("connect", (url.hostname, url.port), b"")
-    url = urlsplit(target)
+    url = urlsplit(request.target)
     if url.scheme != "http" or url.hostname is None:
         raise ValueError("not an absolute http URL")
     origin_form = (url.path or "/") + (f"?{url.query}" if url.query else "")
     return _Wish("forward", (url.hostname, url.port or 80), _head(request, origin_form))
 
 
-def _head(request: h11.Request, target: str) -> bytes:
+def _head(request: ParsedRequest, target: str) -> bytes:
     """Return the head of a request as it is passed on."""
-    named = b",".join(value for name, value in request.headers if name == b"connection").lower().split(b",")
+    options = [value for name, value in request.headers if name.lower() == b"connection"]
+    named = b",".join(options).lower().split(b",")
     dropped = _HOP_BY_HOP | {name.strip() for name in named}
-    kept = [(name, value) for name, value in request.headers.raw_items() if name.lower() not in dropped]
-    lines = [b"%s %s HTTP/1.1" % (request.method, target.encode("latin-1"))]
+    kept = [(name, value) for name, value in request.headers if name.lower() not in dropped]
+    lines = [f"{request.method} {target} HTTP/1.1".encode("latin-1")]
     lines += [b"%s: %s" % header for header in [*kept, (b"Connection", b"close")]]
     return b"\r\n".join([*lines, b"", b""])
 

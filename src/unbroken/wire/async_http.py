@@ -1,37 +1,28 @@
-"""The wire over httpcore2 for asyncio and trio; ``http`` is its blocking twin."""
+"""The wire for asyncio and trio; ``http`` is its blocking twin."""
 
 from __future__ import annotations
 
-import contextlib
-import os
+import asyncio
 import ssl
+import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import anyio
-import anyio.lowlevel
-import httpcore2
 
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
-from unbroken.errors import UsageError, WireError
-from unbroken.wire.async_lines import AsyncLine
-from unbroken.wire.mapping import wire_error
-from unbroken.wire.proxies import Proxy, ProxyRules
-from unbroken.wire.requests import (
-    KEEP_IDLE,
-    MAX_IDLE,
-    ConnectionKey,
-    PoolOptions,
-    begins_request,
-    is_idle,
-    to_head,
-    to_httpcore,
-)
-from unbroken.wire.watch import Watch
+from unbroken.errors import WireError
+from unbroken.wire.async_resolving import connect
+from unbroken.wire.exchange import BaseExchange
+from unbroken.wire.http1 import Http1
+from unbroken.wire.http2 import Http2
+from unbroken.wire.loops.asyncio import AsyncioStream
+from unbroken.wire.loops.trio import TrioStream
+from unbroken.wire.pool import Pool
+from unbroken.wire.requests import declared_length
 
 
 class AsyncHttpWire:
@@ -45,9 +36,7 @@ class AsyncHttpWire:
         http2: bool = True,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        rules = ProxyRules(proxy, os.environ if environ is None else environ)
-        self._options = PoolOptions(rules, verify, http2=http2)
-        self._idle: list[_AsyncLane] = []
+        self._pool = Pool(proxy=proxy, verify=verify, http2=http2, environ=environ)
 
     def exchange(self, request: Request, content: AsyncIterable[bytes] | None = None) -> AsyncHttpExchange:
         """See :meth:`unbroken.wire.contract.AsyncWire.exchange`.
@@ -55,147 +44,191 @@ class AsyncHttpWire:
         Args:
             request: what to send.
             content: a body of any size, sent as it comes instead of the request's own; its length is the request's
-                ``Content-Length``, or else it is sent in chunks.
+                ``Content-Length``, or else it is sent in chunks. Where the server refuses the request (status 400 and
+                above) before it has all of it, the rest is not asked for.
         """
-        return AsyncHttpExchange(self, request, content)
+        return AsyncHttpExchange(self._pool, request, content)
 
     async def aclose(self) -> None:
         """Close the idle connections."""
-        idle, self._idle = self._idle, []
-        for lane in idle:
-            lane.close()
-
-    def take(self, request: Request) -> _AsyncLane:
-        """As :meth:`unbroken.wire.http.HttpWire.take`."""
-        route, proxy = ConnectionKey.of(request), self._options.proxy_for(request)
-        while lane := self._take_idle(route, proxy):
-            if lane.is_fresh():
-                return lane
-            lane.close()
-        return _AsyncLane(self._options, route, proxy)
-
-    def give_back(self, lane: _AsyncLane) -> None:
-        """Keep a lane whose exchange has ended cleanly."""
-        self._idle.append(lane)
-        if len(self._idle) > MAX_IDLE:
-            self._idle.pop(0).close()
-
-    def _take_idle(self, route: ConnectionKey, proxy: Proxy | None) -> _AsyncLane | None:
-        lane = next((lane for lane in reversed(self._idle) if (lane.route, lane.proxy) == (route, proxy)), None)
-        if lane:
-            self._idle.remove(lane)
-        return lane
+        self._pool.close()
 
 
-class _AsyncLane:
-    """One connection, which serves one exchange at a time: a pool of one over its own line."""
-
-    def __init__(self, options: PoolOptions, route: ConnectionKey, proxy: Proxy | None) -> None:
-        self.route = route
-        self.proxy = proxy
-        self.line = AsyncLine(proxied=proxy is not None)
-        self.pool = httpcore2.AsyncConnectionPool(network_backend=self.line, **options.for_route(route, proxy))
-        self._idle_since = 0.0
-
-    def rest(self) -> bool:
-        """Prepare for another exchange; return whether that is possible."""
-        self._idle_since = time.monotonic()
-        return is_idle(list(self.pool.connections)) and self.line.is_reusable()
-
-    def is_fresh(self) -> bool:
-        """Return whether an idle lane can still be used."""
-        return time.monotonic() - self._idle_since < KEEP_IDLE and self.line.is_reusable()
-
-    def close(self, *, abort: bool = False) -> None:
-        self.line.close(abort=abort)  # httpcore2's pool holds only memory
-
-
-class AsyncHttpExchange:
+class AsyncHttpExchange(BaseExchange):
     """See :class:`unbroken.wire.contract.AsyncExchange`."""
 
-    def __init__(self, wire: AsyncHttpWire, request: Request, content: AsyncIterable[bytes] | None) -> None:
-        self._wire = wire
-        self._request = request
+    def __init__(self, pool: Pool, request: Request, content: AsyncIterable[bytes] | None) -> None:
+        super().__init__(pool, request)
         self._content = content
-        self._lane: _AsyncLane | None = None
-        self._response: httpcore2.Response | None = None
-        self._body: AsyncGenerator[bytes] | None = None
-        self._failure: WireError | None = None
-        self.path = Watch(Limits(0, 0, None, 0, 0), time.monotonic())
+        self._stream: AsyncioStream | TrioStream | None = None
 
     async def send(self, limits: Limits) -> Head:
         """See :meth:`unbroken.wire.contract.AsyncExchange.send`."""
-        async with self._alive():
-            lane = self._lane = self._wire.take(self._request)
-            self.path = Watch(limits, time.monotonic())
-            lane.line.serve(self.path)
-            request = to_httpcore(self._request, self._trace, lane.proxy, self._content)
-            self._response = await lane.pool.handle_async_request(request)
-            self._body = self._response.aiter_stream()
-            self.path.answered = True
-            return to_head(self._response, lane.proxy)
+        try:
+            stream = await self._open(limits)
+            http = self._begin(stream, streamed=self._content is not None)
+            stream.relimit()
+            stream.flush()
+            if self._content is not None:
+                await _Upload(stream, http, self._content, declared_length(self._request)).run()
+            while http.head is None:
+                await stream.wait()
+            return self._answered(http.head)
+        except BaseException as exc:
+            error = self._end(exc)
+            if error is exc:
+                raise
+            raise error from exc
 
     async def read(self, limits: Limits) -> bytes:
         """See :meth:`unbroken.wire.contract.AsyncExchange.read`."""
-        async with self._alive():
-            self.path.limits = limits
-            # On uvloop, anyio cannot cancel a task that always has more to read and so never waits.
-            await anyio.lowlevel.checkpoint_if_cancelled()
-            if self._body:
-                async for chunk in self._body:
-                    if chunk:
-                        return chunk
-            await self._rest()
-        return b""
+        if self._failure or self._http is None:
+            self._check_open()
+            return b""
+        if data := self._http.take():
+            return data
+        try:
+            return await self._next(limits, self._http)
+        except BaseException as exc:
+            error = self._end(exc)
+            if error is exc:
+                raise
+            raise error from exc
 
     async def aclose(self) -> None:
         """See :meth:`unbroken.wire.contract.AsyncExchange.aclose`."""
         self._failure = self._failure or WireError(Failure.CANCELLED)
-        await self._drop()
+        self._drop()
 
-    async def _trace(self, name: str, info: dict[str, Any]) -> None:
-        if begins_request(name, info):
-            self.path.begin_request(time.monotonic(), info.get("stream_id"))
+    async def _open(self, limits: Limits) -> AsyncioStream | TrioStream:
+        """Return a stream over an idle connection or over a new one."""
+        route = self._start(limits)
+        if idle := self._pool.take(route):
+            self._stream = _stream_type()(idle.sock, idle.connection, self.path)
+            return self._stream
+        connection = self._pool.connection(route)
+        sock = await connect(*route.first_hop, self._remaining)
+        self._connected(sock)
+        stream = self._stream = _stream_type()(sock, connection, self.path)
+        while connection.http is None:
+            await stream.wait()
+        return stream
 
-    async def _rest(self) -> None:
+    async def _next(self, limits: Limits, http: Http1 | Http2) -> bytes:
+        """Wait for the next bytes of the body, or its end."""
+        stream = self._stream
+        assert stream is not None
+        if limits != self.path.limits:
+            self.path.limits = limits
+            stream.relimit()
+        self.path.listens(time.monotonic())
+        while not http.ended:
+            await stream.wait()
+            if data := http.take():
+                return data
+        self._rest(stream)
+        return b""
+
+    def _rest(self, stream: AsyncioStream | TrioStream) -> None:
         """Keep the connection after a clean end of the body, or close it."""
-        if self._lane is None or self._response is None:
-            return
-        await self._response.aclose()
-        if self._lane.rest():
-            self._wire.give_back(self._lane)
+        self._stream = self._http = None
+        stream.flush()
+        self._heed(stream.connection)
+        if stream.reusable:
+            stream.detach()
+            self._pool.keep(stream.sock, stream.connection)
         else:
-            self._lane.close()
-        self._lane = None
+            stream.close()
 
-    async def _drop(self) -> None:
+    def _end(self, exc: BaseException) -> BaseException:
+        error = self._lose(exc)
+        self._drop()
+        return error
+
+    def _drop(self) -> None:
         """Reset the connection, unless the exchange has ended."""
-        lane, self._lane = self._lane, None
-        if lane:
-            lane.close(abort=True)
-        body, self._body = self._body, None
-        if body:
-            with anyio.CancelScope(shield=True), contextlib.suppress(RuntimeError):
-                await body.aclose()  # fails if another task is in it, which finds the socket closed
+        stream, self._stream, self._http = self._stream, None, None
+        if stream:
+            self._heed(stream.connection)
+            stream.close(abort=True)
 
-    @contextlib.asynccontextmanager
-    async def _alive(self) -> AsyncIterator[None]:
-        """End the exchange after any exception inside, and raise it as a :class:`WireError`."""
+
+class _Upload:
+    """A streamed body on its way: one task asks for its pieces, another watches the connection for an early answer."""
+
+    def __init__(
+        self,
+        stream: AsyncioStream | TrioStream,
+        http: Http1 | Http2,
+        content: AsyncIterable[bytes],
+        length: int | None,
+    ) -> None:
+        self._stream = stream
+        self._http = http
+        self._content = content
+        self._length = length
+        self._room = anyio.Event()
+
+    async def run(self) -> None:
+        """Send the body to its end, or until it is refused.
+
+        Raises:
+            WireError: the network failed, a limit passed, or the body has not its declared length.
+        """
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._send, tasks.cancel_scope)
+            while not self._refused:
+                await self._stream.wait()
+                if not self._stream.sending:
+                    self._room.set()
+            tasks.cancel_scope.cancel()
+
+    async def _send(self, scope: anyio.CancelScope) -> None:
+        size, monitor = 0, self._stream.monitor
+        pieces = aiter(self._content)
         try:
-            if self._failure:
-                raise WireError(self._failure.failure, self._failure.detail)
-            yield
-        except UsageError:
-            raise
-        except Exception as exc:
-            proxied = self._lane is not None and self._lane.proxy is not None
-            self._failure = self._failure or wire_error(exc, sent=self.path.sent, proxied=proxied)
-            if self._failure is exc:
-                raise
-            raise self._failure from exc
-        except BaseException:
-            self._failure = self._failure or WireError(Failure.CANCELLED)
-            raise
+            monitor.awaits_caller = True
+            async for piece in pieces:
+                monitor.awaits_caller = False
+                size += len(piece)
+                self._check(size, whole=False)
+                self._http.send_body(piece)
+                await self._drain()
+                monitor.awaits_caller = True
         finally:
-            if self._failure:
-                await self._drop()
+            monitor.awaits_caller = False
+            if isinstance(pieces, AsyncGenerator):
+                with anyio.CancelScope(shield=True):
+                    await pieces.aclose()
+        self._check(size, whole=True)
+        self._http.end_body()
+        self._stream.flush()
+        scope.cancel()
+
+    async def _drain(self) -> None:
+        """Wait until the network has accepted all that was written."""
+        self._stream.monitor.listens(time.monotonic())
+        self._stream.relimit()
+        self._stream.flush()
+        while self._stream.sending:
+            self._room = anyio.Event()
+            await self._room.wait()
+
+    def _check(self, size: int, *, whole: bool) -> None:
+        if self._length is not None and (size > self._length or (whole and size < self._length)):
+            raise WireError(Failure.BAD_REQUEST, "the body has not the length of its Content-Length")
+
+    @property
+    def _refused(self) -> bool:
+        head = self._http.head
+        return self._http.ended or (head is not None and head.status >= 400)
+
+
+def _stream_type() -> type[AsyncioStream] | type[TrioStream]:
+    """Return the stream for the running event loop."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return TrioStream
+    if sys.platform == "win32" and isinstance(asyncio.get_running_loop(), asyncio.ProactorEventLoop):
+        return TrioStream
+    return AsyncioStream

@@ -7,28 +7,28 @@ import time
 
 import anyio
 
-from unbroken.wire.resolving import SLICE, Address, Lookup, Patience, Race, is_address, look_up
+from unbroken.wire.resolving import SLICE, Address, Lookup, Race, Remaining, is_address, look_up
 
 
-async def connect(host: str, port: int, patience: Patience) -> socket.socket:
+async def connect(host: str, port: int, remaining: Remaining) -> socket.socket:
     """As :func:`unbroken.wire.resolving.connect`."""
-    with Race(await resolve(host, port, patience)) as race:
+    with Race(await resolve(host, port, remaining)) as race:
         while True:
             wait = race.start_due(time.monotonic())
-            with anyio.move_on_after(min(wait, patience(), SLICE)):
+            with anyio.move_on_after(min(wait, remaining(), SLICE)):
                 await _any_writable(race.running)
             if winner := race.winner(0.0):
                 return winner
 
 
-async def resolve(host: str, port: int, patience: Patience) -> list[Address]:
+async def resolve(host: str, port: int, remaining: Remaining) -> list[Address]:
     """As :func:`unbroken.wire.resolving.resolve`."""
     if is_address(host):
         return look_up(host, port)
     with Lookup() as lookup:
         lookup.start(host, port)
         while True:
-            with anyio.move_on_after(min(patience(), SLICE)):
+            with anyio.move_on_after(min(remaining(), SLICE)):
                 await anyio.wait_readable(lookup.bell)
                 return lookup.result()
 

@@ -30,29 +30,29 @@ SLICE = 0.02
 Address = tuple[socket.AddressFamily, Any]
 """A family and its address for :meth:`socket.socket.connect`."""
 
-Patience = Callable[[], float]
+Remaining = Callable[[], float]
 """A function that returns how many seconds may be waited now; it raises when it is time to give up."""
 
 
-def connect(host: str, port: int, patience: Patience) -> socket.socket:
+def connect(host: str, port: int, remaining: Remaining) -> socket.socket:
     """Connect by TCP; the socket is non-blocking.
 
     Args:
         host: name or address.
         port: TCP port.
-        patience: how long to wait.
+        remaining: how long to wait.
 
     Raises:
         OSError: no address could be reached; the first failure is raised. :class:`socket.gaierror` is one.
     """
-    with Race(resolve(host, port, patience)) as race:
+    with Race(resolve(host, port, remaining)) as race:
         while True:
             wait = race.start_due(time.monotonic())
-            if winner := race.winner(min(wait, patience(), SLICE)):
+            if winner := race.winner(min(wait, remaining(), SLICE)):
                 return winner
 
 
-def resolve(host: str, port: int, patience: Patience) -> list[Address]:
+def resolve(host: str, port: int, remaining: Remaining) -> list[Address]:
     """Return the addresses of a host.
 
     Raises:
@@ -62,7 +62,7 @@ def resolve(host: str, port: int, patience: Patience) -> list[Address]:
         return look_up(host, port)
     with Lookup() as lookup:
         lookup.start(host, port)
-        while not select.select([lookup.bell], [], [], min(patience(), SLICE))[0]:
+        while not select.select([lookup.bell], [], [], min(remaining(), SLICE))[0]:
             pass
         return lookup.result()
 

@@ -1,151 +1,23 @@
-"""Blocking byte transports: TCP, and TLS over any other transport.
-
-TLS runs over memory buffers, so that it can also run inside TLS (an https proxy), and so that a read that times out in
-the middle of a record can simply be repeated.
-"""
+"""What is done to sockets in every loop: tuning, closing, asking whether something has come, waking a thread."""
 
 from __future__ import annotations
 
 import contextlib
 import select
 import socket
-import ssl
 import struct
 import sys
-from typing import Protocol
 
 CHUNK = 64 * 1024
-"""Bytes that are read, or encrypted, at a time."""
-
-_ONE_WAIT = 0.025
-"""Longest wait, in seconds, of a thread that cannot be woken."""
-
-_ONE_WAIT_TO_READ = _ONE_WAIT if sys.platform == "win32" else float("inf")
-"""Only on Windows, Ctrl-C does not interrupt a socket that waits."""
+"""Bytes that are read at a time."""
 
 _ABORT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
-
-class Pacer(Protocol):
-    """The limits of a transport's waits; it also records writes."""
-
-    def patience(self, *, reading: bool = True) -> float:
-        """Return the seconds that may be waited now; raise when it is time to give up."""
-
-    def wrote(self) -> None:
-        """Record that the network accepted bytes."""
-
-
-class ByteStream(Protocol):
-    """A transport of bytes."""
-
-    def receive(self, max_bytes: int) -> bytes:
-        """Return the next bytes, ``b""`` at the end.
-
-        Raises:
-            TimeoutError: none came within the present patience; it may be called again.
-        """
-
-    def send(self, data: bytes) -> None:
-        """Send all of ``data``, as long as the patience lasts."""
-
-
-class Tcp:
-    """A connected TCP socket."""
-
-    def __init__(self, sock: socket.socket, pacer: Pacer) -> None:
-        self._sock = sock
-        self._pacer = pacer
-
-    def receive(self, max_bytes: int) -> bytes:
-        """See :class:`ByteStream`."""
-        self._sock.settimeout(min(self._pacer.patience(), _ONE_WAIT_TO_READ))
-        return self._sock.recv(max_bytes)
-
-    def send(self, data: bytes) -> None:
-        """See :class:`ByteStream`."""
-        view = memoryview(data)
-        while view:
-            self._sock.settimeout(min(self._pacer.patience(reading=False), _ONE_WAIT))
-            try:
-                view = view[self._sock.send(view) :]
-                self._pacer.wrote()
-            except TimeoutError as exc:
-                if exc.errno is not None:  # the kernel's ETIMEDOUT: the path is dead
-                    raise
-
-
-class TlsBuffers:
-    """The part of TLS that does not wait: its state, and the encrypted bytes in both directions."""
-
-    def __init__(self, context: ssl.SSLContext, hostname: str | None) -> None:
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.object = context.wrap_bio(self.incoming, self.outgoing, server_hostname=hostname)
-
-    def arrived(self, data: bytes) -> None:
-        """Take encrypted bytes.
-
-        Raises:
-            ssl.SSLEOFError: the connection ended. OpenSSL itself would treat that as a clean end if the context allows
-                it (``OP_IGNORE_UNEXPECTED_EOF``), and callers may pass such contexts.
-        """
-        if not data:
-            raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "TLS ended without close_notify")
-        self.incoming.write(data)
-
-
-class Tls:
-    """TLS over another transport. Call :meth:`handshake` first."""
-
-    def __init__(self, below: ByteStream, context: ssl.SSLContext, hostname: str | None) -> None:
-        self._below = below
-        self._tls = TlsBuffers(context, hostname)
-        self.object = self._tls.object
-
-    def handshake(self) -> None:
-        """Go on with the handshake; after a :class:`TimeoutError` it may be called again.
-
-        Raises:
-            ssl.SSLError: it failed.
-        """
-        while True:
-            try:
-                self.object.do_handshake()
-                return self._flush()
-            except ssl.SSLWantReadError:
-                self._fill()
-            except ssl.SSLError:
-                with contextlib.suppress(OSError):
-                    self._flush()  # the alert with the reason
-                raise
-
-    def receive(self, max_bytes: int) -> bytes:
-        """See :class:`ByteStream`; an end without close_notify raises :class:`ssl.SSLEOFError`."""
-        while True:
-            try:
-                return self.object.read(max_bytes)
-            except ssl.SSLWantReadError:
-                self._fill()
-            except ssl.SSLZeroReturnError:
-                return b""
-
-    def send(self, data: bytes) -> None:
-        """See :class:`ByteStream`."""
-        for start in range(0, len(data), CHUNK):
-            self.object.write(data[start : start + CHUNK])
-            self._flush()
-
-    def _fill(self) -> None:
-        self._flush()
-        self._tls.arrived(self._below.receive(CHUNK))
-
-    def _flush(self) -> None:
-        if self._tls.outgoing.pending:
-            self._below.send(self._tls.outgoing.read())
-
-
 _LONGEST_PROBING = 32_000.0
 """Seconds; about the longest that Linux accepts for keepalive."""
+
+_ONE_WAIT_ON_WINDOWS = 0.025
+"""Seconds; there, neither Ctrl-C nor :func:`wake` interrupts a wait."""
 
 
 def tune(sock: socket.socket, interval: float, timeout: float) -> None:
@@ -199,7 +71,23 @@ def close(sock: socket.socket, *, abort: bool = False) -> None:
     sock.close()
 
 
+def wait_for(sock: socket.socket, seconds: float, *, writable: bool) -> None:
+    """Block until something has come, or, if asked for, something can be sent, or the time is over.
+
+    Args:
+        sock: a socket; Ctrl-C and :func:`wake` interrupt the wait.
+        seconds: how long to wait at most.
+        writable: whether to wait for room to send, too.
+    """
+    if sys.platform == "win32":
+        select.select([sock], [sock] if writable else [], [sock], min(seconds, _ONE_WAIT_ON_WINDOWS))
+        return
+    poll = select.poll()
+    poll.register(sock, select.POLLIN | select.POLLOUT if writable else select.POLLIN)
+    poll.poll(seconds * 1000)
+
+
 def wake(sock: socket.socket) -> None:
-    """Wake the thread that is waiting in a socket for bytes. (One that waits to send wakes up by itself.)"""
+    """Wake the thread that is in :func:`wait_for`."""
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RD)  # which the other side does not see

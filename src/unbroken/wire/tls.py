@@ -1,14 +1,99 @@
-"""TLS contexts: by default verified by the system's trust store."""
+"""TLS: contexts, by default verified by the system's trust store, and TLS without I/O."""
 
 from __future__ import annotations
 
 import os
+import re
 import ssl
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
-import httpcore2
-
 from unbroken.errors import UsageError
+
+CHUNK = 64 * 1024
+"""Bytes that are encrypted, or decrypted, at a time."""
+
+_CA_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/ssl/cert.pem",  # Alpine, BSD
+)
+"""Where systems keep their certificates, for a Python that was built elsewhere."""
+
+_HASHED = re.compile(r"[0-9a-f]{8}\.\d")
+"""The name of a certificate in a folder of OpenSSL's."""
+
+_naming_protocols = threading.Lock()
+
+
+class Tls:
+    """TLS over memory buffers, so that it can run inside TLS (an https proxy) and in any loop.
+
+    Args:
+        context: its ALPN protocols are replaced.
+        hostname: the name to verify; ``None`` or ``""`` for none.
+        protocols: what is offered by ALPN.
+
+    Attributes:
+        established: whether the handshake is complete.
+        ended: whether the other side has ended the session (close_notify).
+    """
+
+    def __init__(self, context: ssl.SSLContext, hostname: str | None, protocols: list[str]) -> None:
+        self.established = self.ended = False
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        with _naming_protocols:  # the context may be shared, also by a proxy's TLS and its target's
+            context.set_alpn_protocols(protocols)
+            self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname or None)
+
+    @property
+    def protocol(self) -> str | None:
+        """What was agreed by ALPN."""
+        return self._object.selected_alpn_protocol()
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; return whether it is complete.
+
+        Raises:
+            ssl.SSLError: it failed; the alert with the reason is still to be sent.
+        """
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        self.established = True
+        return True
+
+    def receive(self, data: bytes) -> None:
+        """Take encrypted bytes."""
+        self._incoming.write(data)
+
+    def decrypted(self) -> Iterator[bytes]:
+        """Yield what can be decrypted of the bytes that came.
+
+        Raises:
+            ssl.SSLError: TLS is broken; what came before that has been yielded.
+        """
+        while not self.ended:
+            try:
+                data = self._object.read(CHUNK)
+            except ssl.SSLWantReadError:
+                return
+            except ssl.SSLZeroReturnError:
+                data = b""
+            if data:
+                yield data
+            else:
+                self.ended = True
+
+    def encrypt(self, data: bytes | memoryview) -> bytes:
+        """Return bytes for the network: those of the session itself, and the data."""
+        if data:
+            self._object.write(data)
+        return self._outgoing.read() if self._outgoing.pending else b""
 
 
 def client_context(verify: bool | str | Path | ssl.SSLContext = True) -> ssl.SSLContext:
@@ -53,11 +138,37 @@ def check_environment() -> None:
 def _system_context() -> ssl.SSLContext:
     check_environment()
     try:
-        return httpcore2.default_ssl_context()
+        return _trusting_the_system()
     except OSError as exc:
         named = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
         culprit = _culprit(exc) or (f"{named} {os.environ[named]!r}" if named else "the system's trust store")
         raise UsageError(f"cannot use {culprit}: {_reason(exc)}") from None
+
+
+def _trusting_the_system() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if file := os.environ.get("SSL_CERT_FILE"):
+        context.load_verify_locations(cafile=file)
+    elif folder := os.environ.get("SSL_CERT_DIR"):
+        context.load_verify_locations(capath=folder)
+    elif sys.platform in ("win32", "darwin"):
+        import truststore  # asks the system for each certificate; installed only where it is needed
+
+        return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    elif compiled_in := _compiled_in():
+        context.load_verify_locations(*compiled_in)
+    elif found := next(filter(os.path.isfile, _CA_FILES), None):
+        context.load_verify_locations(found)
+    return context
+
+
+def _compiled_in() -> tuple[str | None, str | None] | None:
+    """Return the file and the folder of certificates that OpenSSL was built with, as far as they hold any."""
+    paths = ssl.get_default_verify_paths()
+    file = paths.openssl_cafile if Path(paths.openssl_cafile).is_file() else None
+    folder = Path(paths.openssl_capath)
+    has_any = folder.is_dir() and any(_HASHED.fullmatch(entry.name) for entry in folder.iterdir())
+    return (file, str(folder) if has_any else None) if file or has_any else None
 
 
 def _culprit(exc: OSError) -> str:

@@ -1,0 +1,139 @@
+"""One connection without I/O: proxy, TLS, HTTP. A loop hands it what comes and sends what is to be sent.
+
+Establishing is one generator, which a loop drives without knowing of it: :meth:`Connection.receive` and
+:meth:`Connection.data_to_send` are all that there is, and once :attr:`Connection.http` is there, the way stands.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Generator, Iterator
+
+from unbroken.core.failures import Failure
+from unbroken.errors import WireError
+from unbroken.wire import handshakes
+from unbroken.wire.http1 import Http1
+from unbroken.wire.http2 import Http2
+from unbroken.wire.requests import Route
+from unbroken.wire.tls import Tls
+
+
+class Connection:
+    """One connection.
+
+    Args:
+        route: where it leads.
+        context: returns the context for TLS.
+        http2: whether to offer HTTP/2, without which there is no PING.
+
+    Attributes:
+        route: where it leads.
+        http: the HTTP of the server, once the way to it stands.
+        received: bytes that have come, as HTTP sees them.
+    """
+
+    def __init__(self, route: Route, context: Callable[[], ssl.SSLContext], *, http2: bool) -> None:
+        self.route = route
+        self.http: Http1 | Http2 | None = None
+        self.received = 0
+        self._context = context
+        self._protocols = ["h2", "http/1.1"] if http2 else ["http/1.1"]
+        self._layers: list[Tls] = []
+        self._buffer = handshakes.Buffer()
+        self._establishing = self._establish()
+        self._advance()
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the network.
+
+        Raises:
+            WireError: they are a failure; what came before it can still be taken.
+            ssl.SSLError: as above.
+            h2.exceptions.ProtocolError: as above.
+        """
+        for plain in self._decrypted(data, 0):
+            self.received += len(plain)
+            if self.http:
+                self.http.receive(plain)
+            else:
+                self._buffer.incoming += plain
+                self._advance()
+        if self._layers and any(layer.ended for layer in self._layers):
+            self._receive_end_of_tls()
+
+    def receive_eof(self) -> None:
+        """Take the end of the connection.
+
+        Raises:
+            WireError: it is a failure.
+            ssl.SSLError: it came during a handshake.
+        """
+        if self.http and self.http.ended:
+            return
+        if self._layers:
+            # OpenSSL itself would take this for a clean end if the context allows it (OP_IGNORE_UNEXPECTED_EOF).
+            raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "TLS ended without close_notify")
+        if self.http is None:
+            raise WireError(Failure.CLOSED)
+        self.http.receive_eof()
+
+    def data_to_send(self) -> bytes | memoryview:
+        """Return the next bytes for the network, or ``b""``."""
+        data = self._buffer.taken() if self._buffer.outgoing or self.http is None else self.http.data_to_send()
+        for layer in reversed(self._layers):
+            data = layer.encrypt(data)
+        return data
+
+    def _decrypted(self, data: bytes, depth: int) -> Iterator[bytes]:
+        if depth == len(self._layers):
+            yield data
+            return
+        layer = self._layers[depth]
+        layer.receive(data)
+        if not layer.established:
+            self._advance()
+        if layer.established:
+            for plain in layer.decrypted():
+                yield from self._decrypted(plain, depth + 1)
+
+    def _receive_end_of_tls(self) -> None:
+        if self.http is None:
+            raise WireError(Failure.CLOSED)
+        if self._layers[-1].ended:
+            self.http.receive_eof()
+        else:
+            self.receive_eof()  # only the proxy's TLS has ended
+
+    def _advance(self) -> None:
+        """Go on with establishing the connection, as far as the bytes that have come allow."""
+        try:
+            next(self._establishing)
+        except StopIteration as done:
+            self.http = done.value
+            if rest := bytes(self._buffer.incoming):
+                self._buffer.incoming.clear()
+                self.http.receive(rest)
+
+    def _establish(self) -> Generator[None, None, Http1 | Http2]:
+        """Establish the connection; each ``yield`` waits for more bytes."""
+        scheme, host, _, proxy = self.route
+        if proxy and proxy.scheme == "https":
+            yield from self._start_tls(proxy.host, ["http/1.1"])
+        if proxy and proxy.scheme.startswith("socks5"):
+            yield from handshakes.socks5(self._buffer, self.route, proxy)
+        elif proxy and not self.route.forwards:
+            yield from handshakes.connect(self._buffer, self.route, proxy)
+        if scheme == "https":
+            tls = yield from self._start_tls(host, self._protocols)
+            if tls.protocol == "h2":
+                return Http2()
+        return Http1()
+
+    def _start_tls(self, host: str, protocols: list[str]) -> Generator[None, None, Tls]:
+        tls = Tls(self._context(), host, protocols)
+        tls.receive(bytes(self._buffer.incoming))
+        self._buffer.incoming.clear()
+        self._layers.append(tls)
+        while not tls.handshake():
+            yield
+        return tls

@@ -1,0 +1,111 @@
+"""One exchange, the part that does not wait; see ``http`` and ``async_http``."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from unbroken.core.actions import Limits
+from unbroken.core.failures import Failure
+from unbroken.core.http import Head, Request
+from unbroken.errors import UsageError, WireError
+from unbroken.wire.connection import Connection
+from unbroken.wire.http1 import Http1
+from unbroken.wire.http2 import Http2
+from unbroken.wire.mapping import wire_error
+from unbroken.wire.monitor import Monitor
+from unbroken.wire.pool import Pool
+from unbroken.wire.requests import Route, request_head
+from unbroken.wire.sockets import tune
+from unbroken.wire.stream import BaseStream
+
+
+class BaseExchange:
+    """State and decisions of an exchange.
+
+    Attributes:
+        path: the clock of the exchange.
+    """
+
+    def __init__(self, pool: Pool, request: Request) -> None:
+        self.path = Monitor(Limits(0, 0, None, 0, 0), time.monotonic())
+        self._pool = pool
+        self._request = request
+        self._route: Route | None = None
+        self._http: Http1 | Http2 | None = None
+        self._failure: WireError | None = None
+
+    def _start(self, limits: Limits) -> Route:
+        """Start the clock, and return where the request goes.
+
+        Raises:
+            UsageError: the environment names a malformed proxy.
+            WireError: the exchange was closed.
+        """
+        self._check_open()
+        self.path = Monitor(limits, time.monotonic())
+        self._route = self._pool.route(self._request)
+        return self._route
+
+    def _remaining(self) -> float:
+        """Return the seconds that may be waited for a connection.
+
+        Raises:
+            WireError: a deadline has passed, or the exchange was closed.
+        """
+        self._check_open()
+        now = time.monotonic()
+        self.path.check(now)
+        return self.path.wait(now)
+
+    def _connected(self, sock: socket.socket) -> None:
+        """Take a new socket.
+
+        Raises:
+            WireError: the exchange was closed meanwhile.
+        """
+        if self._failure:
+            sock.close()
+        self._check_open()
+        limits = self.path.limits
+        tune(sock, limits.ping or 10.0, limits.ping_timeout)
+
+    def _begin(self, stream: BaseStream, *, streamed: bool = False) -> Http1 | Http2:
+        """Begin to send the request."""
+        route = stream.connection.route
+        stream.begin(request_head(self._request, route, streamed=streamed), self._pool.complaints.step(route))
+        self._http = stream.http
+        return stream.http
+
+    def _answered(self, head: Head) -> Head:
+        """Take the head of the response.
+
+        Raises:
+            WireError: the response is the proxy's, which asks for credentials (RFC 9110, section 15.5.8).
+        """
+        self.path.answered = True
+        if head.status == 407 and self._route and self._route.proxy:
+            raise WireError(Failure.PROXY_AUTH, "407")
+        return head
+
+    def _check_open(self) -> None:
+        """Raise the failure that has ended the exchange, if one has."""
+        if self._failure:
+            raise WireError(self._failure.failure, self._failure.detail)
+
+    def _lose(self, exc: BaseException) -> BaseException:
+        """Record what has ended the exchange; return what is to be raised."""
+        if isinstance(exc, UsageError):
+            return exc
+        if not isinstance(exc, Exception):
+            self._failure = self._failure or WireError(Failure.CANCELLED)
+            return exc
+        proxied = self._route is not None and self._route.proxy is not None
+        self._failure = self._failure or wire_error(exc, sent=self.path.sent, proxied=proxied)
+        return self._failure
+
+    def _heed(self, connection: Connection) -> None:
+        """Record a complaint of the server's about PING."""
+        keepalive = self.path.keepalive
+        if keepalive and isinstance(connection.http, Http2) and connection.http.asks_for_calm:
+            self._pool.complaints.record(connection.route, keepalive.step)

@@ -1,0 +1,133 @@
+"""The loop for asyncio: the event loop calls when something has come, whether somebody waits for it or not.
+
+So PING goes on while the caller does not read. There is one future for the task that waits and one timer, which is not
+touched while bytes come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+from unbroken.core.failures import Failure
+from unbroken.errors import WireError
+from unbroken.wire.connection import Connection
+from unbroken.wire.http1 import Http1
+from unbroken.wire.monitor import Monitor
+from unbroken.wire.sockets import close
+from unbroken.wire.stream import BaseStream
+
+MAX_UNTAKEN = 512 * 1024
+"""Bytes of a body that may come before the caller takes any; HTTP/2 limits them by its window."""
+
+
+class AsyncioStream(BaseStream):
+    """A network stream in an event loop."""
+
+    def __init__(self, sock: socket.socket, connection: Connection, monitor: Monitor) -> None:
+        super().__init__(sock, connection, monitor)
+        self._loop = asyncio.get_running_loop()
+        self._fd = sock.fileno()
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._keeps_deadlines = False
+        self._reads = True
+        self._writes = False
+        self._loop.add_reader(self._fd, self._on_readable)
+
+    async def wait(self) -> None:
+        """Wait until something has come, or all that was to be sent is sent.
+
+        Raises:
+            WireError: nothing more will come, or a deadline has passed.
+        """
+        self.flush()
+        if self.failure:
+            raise self.failure
+        if not self._reads:
+            self._reads = True
+            self._loop.add_reader(self._fd, self._on_readable)
+        self._waiter = self._loop.create_future()
+        if not self._keeps_deadlines:
+            self._on_timer()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def flush(self) -> None:
+        """Send what is to be sent; what the network does not accept now is sent later."""
+        self.send()
+        if self._unsent and not self._writes:
+            self._writes = True
+            self._loop.add_writer(self._fd, self._on_writable)
+        elif self._writes and not self._unsent:
+            self._writes = False
+            self._loop.remove_writer(self._fd)
+
+    def relimit(self) -> None:
+        """Take note of other limits."""
+        self._keeps_deadlines = False
+
+    def detach(self) -> None:
+        """Leave the socket to somebody else."""
+        self._keeps_deadlines = False
+        if self._timer:
+            self._timer.cancel()
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            self._loop.remove_writer(self._fd)
+            self._fd = -1
+
+    def close(self, *, abort: bool = False) -> None:
+        """Close the socket now, in any state; see :func:`unbroken.wire.sockets.close`."""
+        self.failure = WireError(Failure.CANCELLED)
+        self.detach()
+        close(self.sock, abort=abort)
+        self._wake()
+
+    def _on_readable(self) -> None:
+        self.receive()
+        self.flush()
+        if self._waiter is not None:
+            self._wake()
+        elif not self.failure and isinstance(http := self.connection.http, Http1) and http.untaken > MAX_UNTAKEN:
+            self._stop_reading()
+        if self.failure:
+            self._stop_reading()
+
+    def _on_writable(self) -> None:
+        self.flush()
+        if not self.sending:
+            self.relimit()  # the caller's timeout of reading may be shorter than that of writing
+            self._wake()
+
+    def _on_timer(self) -> None:
+        """Enforce the deadlines if somebody waits, send PING in any case, and look again when it is time."""
+        if self._timer:
+            self._timer.cancel()
+        now, monitor = time.monotonic(), self.monitor
+        if self._waiter is not None:
+            try:
+                monitor.check(now, sending=self.sending)
+            except WireError as exc:
+                self.fail(exc)
+                self._wake()
+                return
+        if monitor.ping_is_due(now):
+            self.ping(now)
+            self.flush()
+        self._keeps_deadlines = self._waiter is not None
+        delays = [monitor.until_ping(now), monitor.wait(now, sending=self.sending) if self._keeps_deadlines else None]
+        delay = min((delay for delay in delays if delay is not None), default=None)
+        self._timer = self._loop.call_later(delay, self._on_timer) if delay is not None else None
+
+    def _stop_reading(self) -> None:
+        if self._reads and self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+        self._reads = False
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

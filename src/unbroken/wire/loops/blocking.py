@@ -1,0 +1,40 @@
+"""The loop for threads. Ctrl-C and :meth:`BlockingStream.interrupt` end a wait."""
+
+from __future__ import annotations
+
+import time
+
+from unbroken.core.failures import Failure
+from unbroken.errors import WireError
+from unbroken.wire.sockets import close, wait_for, wake
+from unbroken.wire.stream import BaseStream
+
+
+class BlockingStream(BaseStream):
+    """A network stream that blocks its thread. While the thread is elsewhere, no PING is sent."""
+
+    def wait(self) -> None:
+        """Wait until something has come.
+
+        Raises:
+            WireError: nothing more will come, or a deadline has passed.
+        """
+        while not self.failure:
+            now = time.monotonic()
+            self.monitor.check(now, sending=self.sending)
+            self.ping(now)
+            self.send()
+            wait_for(self.sock, self.monitor.wait(now, sending=self.sending), writable=bool(self._unsent))
+            if self.receive():
+                return self.send()
+        raise self.failure
+
+    def interrupt(self) -> None:
+        """Let the thread that waits fail. It may be called by another thread."""
+        self.failure = WireError(Failure.CANCELLED)
+        wake(self.sock)
+
+    def close(self, *, abort: bool = False) -> None:
+        """Close the socket; see :func:`unbroken.wire.sockets.close`."""
+        self.failure = self.failure or WireError(Failure.CANCELLED)
+        close(self.sock, abort=abort)

@@ -1,0 +1,171 @@
+"""The clock of one exchange, without I/O: what has moved when, which deadline has passed, when PING is due."""
+
+from __future__ import annotations
+
+import math
+
+from unbroken.core.actions import Limits
+from unbroken.core.failures import Failure
+from unbroken.errors import WireError
+from unbroken.wire.keepalive import KeepaliveMonitor
+
+IDLE_FRAMES_AT_ONCE, IDLE_FRAMES_PER_SECOND = 1000, 100
+"""How many HTTP/2 frames without anything of a response may come, at once and in the long run."""
+
+MAX_BEFORE_HEADERS = 1024 * 1024
+"""Bytes that may come before a response's headers: informational responses (1xx) may be repeated without end."""
+
+LONGEST_WAIT = 3600.0
+"""Seconds; limits may be infinite, but no system call accepts that as a timeout."""
+
+
+class Monitor:
+    """The clock of one exchange; its :class:`unbroken.wire.contract.Path`.
+
+    Args:
+        limits: the limits to begin with; :attr:`limits` may be replaced at any time.
+        now: the current time, on the same clock as every other ``now``.
+
+    Attributes:
+        limits: the limits that apply.
+        sent: whether any byte of the request may have left.
+        received: bytes received during the exchange, as HTTP sees them.
+        answered: whether the headers of the response have come.
+        keepalive: the PINGs; ``None`` before the request and in HTTP/1.1, which has none.
+        awaits_caller: whether the next bytes are the caller's, who still produces the request: no silence counts.
+    """
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self.limits = limits
+        self.sent = False
+        self.received = 0
+        self.answered = False
+        self.keepalive: KeepaliveMonitor | None = None
+        self.awaits_caller = False
+        self._started = now
+        self._heard_at = now
+        self._progress_at = now
+        self._listening_since = now
+        self._moved_at = now
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds that the last answered PING took, ``None`` before the first."""
+        return self.keepalive.round_trip if self.keepalive else None
+
+    def silent(self, now: float) -> float:
+        """Return the seconds since the last byte on the wire, either way."""
+        return max(0.0, now - self._moved_at)
+
+    # Events
+
+    def begin_request(self, now: float, keepalive: KeepaliveMonitor | None) -> None:
+        """Record that the request is about to be sent, and with which PINGs."""
+        self.sent = True
+        self.keepalive = keepalive
+        self._heard_at = self._moved_at = self._progress_at = now
+
+    def listens(self, now: float) -> None:
+        """Record that the caller begins to wait. What it did before does not count as silence."""
+        self._listening_since = now
+
+    def wrote(self, now: float) -> None:
+        """Record that the network accepted bytes of the request."""
+        self._heard_at = self._moved_at = self._progress_at = now
+
+    def pinged(self, now: float) -> None:
+        """Record that a PING was sent."""
+        assert self.keepalive is not None
+        self.keepalive.sent(now)
+        self._moved_at = now
+
+    def heard(self, now: float, *, of_response: bool) -> None:
+        """Record that bytes have come; frames of HTTP/2 that are nobody's response are no progress."""
+        self._heard_at = self._moved_at = now
+        if of_response:
+            self._progress_at = now
+
+    def limit_floods(self, now: float, received: int, idle_frames: int) -> None:
+        """Refuse what a server may send without end: each frame costs a look, and an answer at worst.
+
+        Raises:
+            WireError: ``BROKEN_FRAMING``.
+        """
+        self.received = received
+        if not self.answered and received > MAX_BEFORE_HEADERS:
+            raise WireError(Failure.BROKEN_FRAMING, f"{received} bytes came, and no headers of a response")
+        if idle_frames > IDLE_FRAMES_AT_ONCE + (now - self._started) * IDLE_FRAMES_PER_SECOND:
+            raise WireError(Failure.BROKEN_FRAMING, "the server floods the connection with empty and control frames")
+
+    # Decisions
+
+    def check(self, now: float, *, sending: bool = False) -> None:
+        """Raise the failure of a deadline that has passed.
+
+        Args:
+            now: the current time.
+            sending: whether a part of the request has not been accepted by the network yet.
+
+        Raises:
+            WireError: ``CALLER_TIMEOUT``, ``CONNECT_TIMEOUT``, ``DEADLINE``, ``IDLE_TIMEOUT`` or ``DEAD_PATH``.
+        """
+        limits = self.limits
+        which, due = self._caller_due(sending)
+        if due is not None and now >= due:
+            raise WireError(Failure.CALLER_TIMEOUT, which)
+        if not self.sent and now - self._started >= limits.connect:
+            raise WireError(Failure.CONNECT_TIMEOUT, f"{limits.connect:g} s")
+        if limits.until is not None and now >= limits.until:
+            raise WireError(Failure.DEADLINE)
+        if (pong := self._pong_due()) is not None and now >= pong:
+            raise WireError(Failure.DEAD_PATH, f"{limits.ping_timeout:g} s")
+        if self.sent and now >= self._idle_due():
+            raise WireError(Failure.IDLE_TIMEOUT, f"nothing for {limits.idle:g} s")
+
+    def ping_is_due(self, now: float) -> bool:
+        """Return whether a PING is to be sent now."""
+        due = self._ping_due()
+        return due is not None and now >= due
+
+    def wait(self, now: float, *, sending: bool = False) -> float:
+        """Return the seconds until :meth:`check` or :meth:`ping_is_due` must be asked again; at least 1 ms."""
+        limits = self.limits
+        first = self._idle_due() if self.sent else self._started + limits.connect
+        others = (limits.until, self._pong_due(), self._ping_due(), self._caller_due(sending)[1])
+        for due in others:
+            if due is not None and due < first:
+                first = due
+        return min(max(first - now, 0.001), LONGEST_WAIT)
+
+    def until_ping(self, now: float) -> float | None:
+        """Return the seconds until :meth:`ping_is_due` must be asked again if nobody waits, ``None`` for never."""
+        if self.keepalive is None:
+            return None
+        spacing = self.keepalive.spacing(self.limits.ping)
+        due = self._ping_due()
+        return spacing if due is None else max(due - now, 0.001)
+
+    def _idle_due(self) -> float:
+        return math.inf if self.awaits_caller else self._quiet_since + self.limits.idle
+
+    @property
+    def _quiet_since(self) -> float:
+        return max(self._heard_at, self._listening_since)
+
+    def _caller_due(self, sending: bool) -> tuple[str, float | None]:
+        """Return which of the caller's timeouts is running, and when it expires."""
+        caller = self.limits.caller
+        if not self.sent:
+            return "connect", None if caller.connect is None else self._started + caller.connect
+        which, limit = ("write", caller.write) if sending else ("read", caller.read)
+        if limit is None or self.awaits_caller:
+            return which, None
+        return which, max(self._progress_at, self._listening_since) + limit
+
+    def _ping_due(self) -> float | None:
+        return self.keepalive.due(self.limits.ping, self._heard_at) if self.keepalive else None
+
+    def _pong_due(self) -> float | None:
+        if self.keepalive is None or not self.keepalive.in_flight or self.awaits_caller:
+            return None
+        return max(self.keepalive.sent_at, self._quiet_since) + self.limits.ping_timeout

@@ -1,0 +1,118 @@
+"""What the exchanges of one wire share: options, idle connections, and complaints about PING."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from unbroken.core.http import Request
+from unbroken.wire.connection import Connection
+from unbroken.wire.keepalive import Complaints
+from unbroken.wire.proxies import ProxyRules
+from unbroken.wire.requests import Route
+from unbroken.wire.sockets import close, readable
+from unbroken.wire.tls import client_context
+
+KEEP_IDLE = 15.0
+"""Seconds for which an idle connection is kept. Longer saves little: behind a NAT it may be dead by then."""
+
+MAX_IDLE = 8
+"""How many idle connections are kept."""
+
+
+class Idle(NamedTuple):
+    """A connection that serves no exchange at present; its socket belongs to no loop."""
+
+    sock: socket.socket
+    connection: Connection
+    since: float
+
+
+class Pool:
+    """The options of a wire, and its idle connections. It may be used by several threads.
+
+    Args:
+        proxy: URL of a proxy for every host; ``None`` for the environment's proxies, ``""`` for none.
+        verify: see :func:`unbroken.wire.tls.client_context`. Loaded for the first https URL.
+        http2: whether to offer HTTP/2.
+        environ: where proxies are looked up; by default ``os.environ``.
+
+    Raises:
+        UsageError: the proxy is malformed.
+
+    Attributes:
+        complaints: what servers said of PING.
+    """
+
+    def __init__(
+        self,
+        *,
+        proxy: str | None,
+        verify: bool | str | Path | ssl.SSLContext,
+        http2: bool,
+        environ: Mapping[str, str] | None,
+    ) -> None:
+        self.complaints = Complaints()
+        self._proxies = ProxyRules(proxy, os.environ if environ is None else environ)
+        self._verify = verify
+        self._http2 = http2
+        self._context: ssl.SSLContext | None = None
+        self._idle: list[Idle] = []
+        self._lock = threading.Lock()
+
+    def route(self, request: Request) -> Route:
+        """Return the route of a request.
+
+        Raises:
+            UsageError: the environment names a malformed proxy.
+        """
+        return Route.of(request, self._proxies.choose(request.url))
+
+    def connection(self, route: Route) -> Connection:
+        """Return a connection that is still to be established.
+
+        Raises:
+            UsageError: the CA file cannot be used.
+        """
+        return Connection(route, self._client_context, http2=self._http2)
+
+    def take(self, route: Route) -> Idle | None:
+        """Return an idle connection that can still be used, if there is one."""
+        while idle := self._newest(route):
+            if time.monotonic() - idle.since < KEEP_IDLE and not readable(idle.sock):
+                return idle
+            close(idle.sock)
+        return None
+
+    def keep(self, sock: socket.socket, connection: Connection) -> None:
+        """Keep a connection whose exchange has ended cleanly."""
+        with self._lock:
+            self._idle.append(Idle(sock, connection, time.monotonic()))
+            surplus = self._idle.pop(0) if len(self._idle) > MAX_IDLE else None
+        if surplus:
+            close(surplus.sock)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for each in idle:
+            close(each.sock)
+
+    def _newest(self, route: Route) -> Idle | None:
+        with self._lock:
+            idle = next((idle for idle in reversed(self._idle) if idle.connection.route == route), None)
+            if idle:
+                self._idle.remove(idle)
+        return idle
+
+    def _client_context(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = client_context(self._verify)
+        return self._context

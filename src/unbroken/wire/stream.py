@@ -1,0 +1,141 @@
+"""A connection's network stream during one exchange, the part that is the same in every loop.
+
+A loop adds the waiting: :mod:`unbroken.wire.loops`.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from unbroken.core.failures import Failure
+from unbroken.errors import WireError
+from unbroken.wire.connection import Connection
+from unbroken.wire.http1 import Http1
+from unbroken.wire.http2 import Http2
+from unbroken.wire.keepalive import KeepaliveMonitor
+from unbroken.wire.mapping import wire_error
+from unbroken.wire.monitor import Monitor
+from unbroken.wire.requests import RequestHead
+from unbroken.wire.sockets import CHUNK, readable
+
+
+class BaseStream:
+    """The socket of a connection while it serves one exchange.
+
+    Args:
+        sock: connected and non-blocking.
+        connection: what is sent on it, and what becomes of what comes.
+        monitor: the clock of the exchange.
+
+    Attributes:
+        failure: why nothing more will come. It is raised once all that came before it has been taken.
+    """
+
+    def __init__(self, sock: socket.socket, connection: Connection, monitor: Monitor) -> None:
+        self.sock = sock
+        self.connection = connection
+        self.monitor = monitor
+        self.failure: WireError | None = None
+        self._received_before = connection.received
+        self._idle_frames_before = 0
+        self._unsent: bytes | memoryview = b""
+        self._write_failed = False
+
+    @property
+    def http(self) -> Http1 | Http2:
+        """The connection's HTTP, once the connection is established."""
+        assert self.connection.http is not None
+        return self.connection.http
+
+    @property
+    def sending(self) -> bool:
+        """Whether a part of the request has not been accepted by the network yet."""
+        http = self.connection.http
+        return bool(self._unsent) or (http is not None and http.waits_for_room)
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection can serve another exchange."""
+        refused = self.failure or self._write_failed or self._unsent
+        return not refused and self.http.reusable and not readable(self.sock)
+
+    def begin(self, request: RequestHead, ping_step: int) -> None:
+        """Write the head of the request, and the body if it is in memory."""
+        http, now = self.http, time.monotonic()
+        http.send_request(request)
+        keepalive = None
+        if isinstance(http, Http2):
+            keepalive, self._idle_frames_before = KeepaliveMonitor(now, ping_step), http.idle_frames
+        self.monitor.begin_request(now, keepalive)
+
+    # Calls of a loop
+
+    def send(self) -> None:
+        """Send what is to be sent, as far as the network accepts it now.
+
+        Write errors are ignored: the response may still arrive, and reading reports how the connection ended.
+        """
+        while not self._write_failed and (data := self._unsent or self.connection.data_to_send()):
+            self._unsent = data
+            try:
+                count = self.sock.send(data)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._write_failed = True
+                break
+            self._unsent = data[count:] if count < len(data) else b""
+            self.monitor.wrote(time.monotonic())
+        self._unsent = b""
+
+    def receive(self) -> bool:
+        """Read what has come; return whether anything has. A failure is kept in :attr:`failure`."""
+        try:
+            self._take(self.sock.recv(CHUNK))
+        except BlockingIOError:
+            return False
+        except Exception as exc:  # noqa: BLE001  # whatever it is, it is told to who waits for the response
+            self.fail(exc)
+        return True
+
+    def ping(self, now: float) -> None:
+        """Write a PING if one is due."""
+        if self.monitor.ping_is_due(now) and isinstance(self.http, Http2) and not self.http.ended:
+            self.http.ping()
+            self.monitor.pinged(now)
+
+    def fail(self, exc: Exception) -> None:
+        """Record why nothing more will come; the first failure counts."""
+        if self.failure is None:
+            proxied = self.connection.route.proxy is not None
+            self.failure = self._explained(wire_error(exc, sent=self.monitor.sent, proxied=proxied))
+
+    def _take(self, data: bytes) -> None:
+        connection, monitor, now = self.connection, self.monitor, time.monotonic()
+        if not data:
+            connection.receive_eof()
+            raise WireError(Failure.CLOSED)
+        http = connection.http
+        if not isinstance(http, Http2):
+            monitor.heard(now, of_response=True)
+            connection.receive(data)
+            monitor.limit_floods(now, connection.received - self._received_before, 0)
+            return
+        pongs, responding = http.pongs, http.responding
+        try:
+            connection.receive(data)
+        finally:
+            monitor.heard(now, of_response=http.responding > responding)
+        if http.pongs > pongs and monitor.keepalive:
+            monitor.keepalive.answered(now)
+        idle_frames = http.idle_frames - self._idle_frames_before
+        monitor.limit_floods(now, connection.received - self._received_before, idle_frames)
+
+    def _explained(self, error: WireError) -> WireError:
+        """Return the failure with the server's own explanation, if it gave one."""
+        http = self.connection.http
+        if not isinstance(http, Http2) or http.goaway is None or error.failure not in (Failure.RESET, Failure.CLOSED):
+            return error
+        failure = Failure.TOO_MANY_PINGS if http.asks_for_calm else error.failure
+        return WireError(failure, f"after GOAWAY {http.goaway.error}")

@@ -1,0 +1,196 @@
+"""Virtual time: a test says what the clock reads."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from unbroken.core.actions import CallerTimeouts, Limits
+from unbroken.core.failures import Failure
+from unbroken.errors import WireError
+from unbroken.wire.keepalive import KeepaliveMonitor
+from unbroken.wire.monitor import Monitor
+
+LIMITS = Limits(connect=10, idle=600, until=None, ping=10, ping_timeout=20)
+
+
+def started(limits: Limits = LIMITS, *, http2: bool = True) -> Monitor:
+    """The clock of a request that was sent at 0."""
+    monitor = Monitor(limits, 0)
+    monitor.begin_request(0, KeepaliveMonitor(0, 0) if http2 else None)
+    monitor.listens(0)
+    return monitor
+
+
+def failure(monitor: Monitor, now: float, *, sending: bool = False) -> Failure | None:
+    try:
+        monitor.check(now, sending=sending)
+    except WireError as error:
+        return error.failure
+    return None
+
+
+def answered(monitor: Monitor, now: float) -> None:
+    """The answer to a PING has come."""
+    assert monitor.keepalive
+    monitor.keepalive.answered(now)
+    monitor.heard(now, of_response=False)
+
+
+def pinged(monitor: Monitor, now: float) -> bool:
+    """Whether a PING is sent."""
+    due = monitor.ping_is_due(now)
+    if due:
+        monitor.pinged(now)
+    return due
+
+
+@pytest.mark.parametrize("now", [0, 9.9])
+def test_connecting_may_take_its_time(now: float) -> None:
+    monitor = Monitor(LIMITS, 0)
+    assert failure(monitor, now) is None
+    assert monitor.wait(now) == pytest.approx(10 - now)
+
+
+def test_connecting_takes_too_long() -> None:
+    assert failure(Monitor(LIMITS, 0), 10) is Failure.CONNECT_TIMEOUT
+
+
+def test_once_the_request_is_sent_the_limit_for_connecting_is_over() -> None:
+    assert failure(started(), 11) is None
+
+
+def test_silence_is_counted_from_the_last_byte_either_way() -> None:
+    monitor = started(http2=False)
+    monitor.wrote(5)
+    assert (monitor.silent(7), failure(monitor, 604.9), failure(monitor, 605)) == (2, None, Failure.IDLE_TIMEOUT)
+    monitor.heard(100, of_response=True)
+    assert (monitor.silent(101), failure(monitor, 699), failure(monitor, 700)) == (1, None, Failure.IDLE_TIMEOUT)
+
+
+def test_while_nobody_listens_there_is_no_silence() -> None:
+    monitor = started(http2=False)
+    monitor.listens(1000)
+    assert (failure(monitor, 1599), failure(monitor, 1600)) == (None, Failure.IDLE_TIMEOUT)
+    assert monitor.silent(1000) == 1000  # what is told of the path is the truth all the same
+
+
+def test_a_deadline_ends_the_wait_in_every_phase() -> None:
+    limits = Limits(connect=10, idle=600, until=5, ping=0, ping_timeout=20)
+    for monitor in (Monitor(limits, 0), started(limits)):
+        assert monitor.wait(2) == 3
+        assert (failure(monitor, 4.9), failure(monitor, 5)) == (None, Failure.DEADLINE)
+
+
+def test_limits_may_be_replaced_on_the_way() -> None:
+    monitor = started()
+    monitor.limits = Limits(connect=10, idle=600, until=1, ping=10, ping_timeout=20)
+    assert failure(monitor, 1) is Failure.DEADLINE
+
+
+def test_a_ping_goes_out_after_a_silence() -> None:
+    monitor = started()
+    assert (pinged(monitor, 9.9), monitor.wait(9)) == (False, 1)
+    assert pinged(monitor, 10)
+    assert not pinged(monitor, 25)  # one at a time
+
+
+def test_whatever_is_heard_puts_off_the_next_ping() -> None:
+    monitor = started()
+    monitor.heard(4, of_response=True)
+    assert (pinged(monitor, 13.9), pinged(monitor, 14)) == (False, True)
+
+
+def test_an_answered_ping_tells_the_round_trip_and_is_followed_by_another() -> None:
+    monitor = started()
+    assert monitor.round_trip is None
+    assert pinged(monitor, 10)
+    answered(monitor, 10.25)
+    assert monitor.round_trip == 0.25
+    assert (pinged(monitor, 20.2), pinged(monitor, 20.25)) == (False, True)
+
+
+def test_while_pings_are_answered_the_idle_limit_does_not_pass() -> None:
+    monitor = started()
+    for now in range(10, 2000, 11):
+        assert pinged(monitor, now)
+        answered(monitor, now + 1)
+        assert failure(monitor, now + 11) is None
+
+
+def test_an_unanswered_ping_means_that_the_path_is_dead() -> None:
+    monitor = started()
+    assert pinged(monitor, 10)
+    assert (monitor.wait(11), failure(monitor, 29.9), failure(monitor, 30)) == (19, None, Failure.DEAD_PATH)
+
+
+def test_any_byte_is_a_sign_of_life() -> None:
+    monitor = started()
+    assert pinged(monitor, 10)
+    monitor.heard(25, of_response=True)
+    assert (failure(monitor, 44.9), failure(monitor, 45)) == (None, Failure.DEAD_PATH)
+
+
+def test_an_answer_that_could_not_be_heard_is_not_missed() -> None:
+    monitor = started()
+    assert pinged(monitor, 10)
+    monitor.heard(10.1, of_response=True)
+    monitor.listens(100)
+    assert failure(monitor, 101) is None
+    answered(monitor, 101)
+    assert failure(monitor, 400) is None
+
+
+@pytest.mark.parametrize(
+    "monitor",
+    [
+        started(http2=False),
+        started(Limits(connect=10, idle=math.inf, until=None, ping=0, ping_timeout=20)),
+        Monitor(LIMITS, 0),
+    ],
+    ids=["HTTP/1.1", "switched off", "before the request"],
+)
+def test_no_ping(monitor: Monitor) -> None:
+    assert not monitor.ping_is_due(500)
+    assert monitor.until_ping(500) is None
+
+
+def test_who_does_not_wait_is_told_when_the_next_ping_is_due() -> None:
+    monitor = started()
+    assert monitor.until_ping(4) == 6
+    assert pinged(monitor, 10)
+    assert monitor.until_ping(10) == 10  # an answer may come at once
+
+
+def test_the_caller_s_timeout_is_that_of_writing_until_all_is_sent() -> None:
+    limits = Limits(10, 600, None, 10, 20, CallerTimeouts(connect=None, read=5, write=50))
+    monitor = started(limits)
+    assert (failure(monitor, 5), failure(monitor, 49, sending=True)) == (Failure.CALLER_TIMEOUT, None)
+    assert failure(monitor, 50, sending=True) is Failure.CALLER_TIMEOUT
+    assert (monitor.wait(1), monitor.wait(1, sending=True)) == (4, 9)
+
+
+def test_what_is_no_part_of_the_response_does_not_feed_the_caller_s_timeout() -> None:
+    monitor = started(Limits(10, 600, None, 10, 20, CallerTimeouts(read=5)))
+    answered(monitor, 4)
+    assert failure(monitor, 5) is Failure.CALLER_TIMEOUT
+
+
+def test_while_the_caller_produces_the_request_no_silence_counts() -> None:
+    monitor = started(Limits(10, 600, 2000, 0, 20, CallerTimeouts(read=5)))
+    monitor.awaits_caller = True
+    assert (failure(monitor, 1999), monitor.wait(0)) == (None, 2000)
+    monitor.awaits_caller = False
+    assert failure(monitor, 1999) is Failure.CALLER_TIMEOUT
+
+
+def test_floods_are_limited() -> None:
+    monitor = started()
+    monitor.limit_floods(0, 1024 * 1024, 1000)
+    with pytest.raises(WireError, match="no headers"):
+        monitor.limit_floods(0, 1024 * 1024 + 1, 0)
+    monitor.answered = True
+    monitor.limit_floods(10, 10 * 1024 * 1024, 2000)
+    with pytest.raises(WireError, match="floods"):
+        monitor.limit_floods(10, 0, 2001)
