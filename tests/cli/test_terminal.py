@@ -42,7 +42,7 @@ def test_the_live_line_tells_the_round_trip_of_ping(
     with Upstream(answer=SLOW, ssl_context=server_tls) as upstream:
         flags = ["--base-url", upstream.url, "--ca-file", str(ca_file), "--ping", "0.1"]
         with Terminal("run", *flags, "hi", env=env) as terminal:
-            terminal.seen.wait_for("path answers in ")
+            terminal.seen.wait_for("the nearest hop answers in ")
             terminal.type("\x03")
             code, seen = terminal.end()
         assert upstream.pings > 0

@@ -41,7 +41,7 @@ from core.playbook import (
     speaks,
     text,
 )
-from unbroken.core.actions import Drop, EndTurn, Fail, Give, Limits, Notify, Send, Wait
+from unbroken.core.actions import Drop, EndTurn, Fail, Give, Limits, Notify, Read, Send, Wait
 from unbroken.core.attempt import MAX_REFUSAL
 from unbroken.core.failures import Failure, Phase, Row
 from unbroken.core.turn import LINGER, READ_REFUSAL, USAGE_WAIT
@@ -154,7 +154,8 @@ class TestTheConnectionIsLost:
         play << again("replay", delay=0, attempt=1, of=4, failure=failure)
         finish(play)
         lost = play.attempts[0]
-        assert (lost.phase, lost.billed, lost.status, lost.detail) == (Phase.PRELUDE, "unknown", 200, "why")
+        assert (lost.phase, lost.billed, lost.status) == (Phase.PRELUDE, "unknown", 200)
+        assert lost.detail == "why" or failure in (Failure.IDLE_TIMEOUT, Failure.STALLED)
         assert (lost.elapsed, lost.silent) == (61, 60)
         assert play.report.possibly_billed == 1
 
@@ -218,10 +219,60 @@ class TestNobodyAnswers:
         assert 11 > told[0] >= len(play.attempts)
         assert told[-1] == len(play.attempts)
 
+    @pytest.mark.parametrize("failure", [Failure.NO_ROUTE, Failure.CONNECT_TIMEOUT, Failure.DNS_TEMPORARY])
+    def test_a_turn_that_was_connected_waits_for_the_network(self, failure: Failure) -> None:
+        play = Playbook() >> answers() >> brings(ROLE) >> is_lost(Failure.RESET, after=10) << again("replay", delay=0)
+        while not isinstance((actions := play.rest())[-1], Fail):
+            play.now += sum(action.seconds for action in actions if isinstance(action, Wait))
+            play >> is_unreachable(failure)
+        assert (play.elapsed, actions[-1].error.code) == (900, "unreachable")
+        assert "gave up after 900 s" in str(actions[-1].error)
+        assert len(play.attempts) > 11
+
+    def test_it_does_not_wait_for_a_server_that_refuses(self) -> None:
+        play = Playbook() >> answers() >> brings(ROLE) >> is_lost(Failure.RESET, after=10) << again("replay", delay=0)
+        while not isinstance((actions := play.rest())[-1], Fail):
+            play.now += sum(action.seconds for action in actions if isinstance(action, Wait))
+            play >> is_unreachable(Failure.CONNECTION_REFUSED)
+        assert play.elapsed == 20
+        assert "tried for 10 s" in str(actions[-1].error)
+
     def test_each_outage_has_its_own_ten_seconds(self) -> None:
         play = Playbook() >> is_unreachable() << again("retry", delay=0.5)
         play >> answers() >> is_lost(Failure.RESET, after=300) << again("replay", delay=0)
         play >> is_unreachable() << again("retry", delay=1)
+
+
+class TestSilence:
+    """An unanswered PING ends an attempt only before its first output."""
+
+    def limits(self, play: Playbook) -> Limits:
+        action = play.rest()[-1]
+        assert isinstance(action, Send | Read)
+        return action.limits
+
+    def test_before_output_a_dead_path_is_given_up(self) -> None:
+        play = Playbook() >> answers() >> brings(ROLE)
+        assert (self.limits(play).ping_timeout, self.limits(play).stall) == (20, None)
+
+    @pytest.mark.parametrize("more", [b"", STOP], ids=["output", "settled"])
+    def test_after_output_it_is_waited_for(self, more: bytes) -> None:
+        play = Playbook() >> answers() >> brings(ROLE + text("Hi") + more)
+        assert (self.limits(play).ping_timeout, self.limits(play).stall) == (600, 600)
+
+    def test_a_patience_of_the_callers_own_is_no_less_for_it(self) -> None:
+        play = Playbook(idle_timeout=5, ping_timeout=50, stall_timeout=7) >> answers() >> brings(ROLE + text("Hi"))
+        assert (self.limits(play).ping_timeout, self.limits(play).stall) == (50, 7)
+
+    @pytest.mark.parametrize(
+        ("failure", "words"),
+        [
+            (Failure.STALLED, "Policy.stall_timeout and --stall"),
+            (Failure.IDLE_TIMEOUT, "Policy.idle_timeout and --idle"),
+        ],
+    )
+    def test_a_limit_that_ends_it_is_named(self, failure: Failure, words: str) -> None:
+        spoken() >> is_lost(failure, after=600) << fails(StreamCut, f"nothing for 600 s, the limit of {words}")
 
 
 @pytest.mark.parametrize("failure", MISCONFIGURED)
@@ -922,7 +973,7 @@ class TestTheBudget:
 
     def test_a_turn_that_was_silent_for_as_long_as_is_allowed_is_replayed(self) -> None:
         play = Playbook() >> answers() >> is_lost(Failure.IDLE_TIMEOUT, after=600) << again("replay", delay=0)
-        assert play.attempts[0].detail == "nothing came for 600 s, the limit of Policy.idle_timeout or --idle"
+        assert play.attempts[0].detail == "nothing for 600 s, the limit of Policy.idle_timeout and --idle"
         assert not play.report.advice
 
     def test_but_one_that_runs_may_go_on(self) -> None:

@@ -47,6 +47,9 @@ class ScriptedPath:
     received: int = 0
     round_trip: float | None = None
 
+    def unanswered(self, now: float) -> float | None:
+        return None
+
     def silent(self, now: float) -> float:
         return 1.5
 

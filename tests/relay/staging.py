@@ -65,6 +65,9 @@ class ScriptedPath:
     round_trip: float | None = None
     moved_at: float = 0.0
 
+    def unanswered(self, now: float) -> float | None:
+        return None
+
     def silent(self, now: float) -> float:
         return now - self.moved_at
 

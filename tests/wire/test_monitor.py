@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -194,3 +195,41 @@ def test_floods_are_limited() -> None:
     monitor.limit_floods(10, 10 * 1024 * 1024, 2000)
     with pytest.raises(WireError, match="floods"):
         monitor.limit_floods(10, 0, 2001)
+
+
+# A stall: PING is answered, and nothing comes of the response
+
+STALLING = dataclasses.replace(LIMITS, stall=60)
+
+
+def test_answers_to_ping_do_not_put_a_stall_off() -> None:
+    monitor = started(STALLING)
+    for now in range(10, 60, 10):
+        assert pinged(monitor, now)
+        answered(monitor, now)
+        assert failure(monitor, now) is None
+    assert monitor.wait(50) == pytest.approx(10)
+    assert failure(monitor, 60) is Failure.STALLED
+
+
+def test_bytes_of_the_response_do() -> None:
+    monitor = started(STALLING)
+    monitor.heard(59, of_response=True)
+    assert failure(monitor, 118) is None
+    assert failure(monitor, 119) is Failure.STALLED
+
+
+def test_what_the_caller_did_meanwhile_is_no_stall() -> None:
+    monitor = started(STALLING)
+    monitor.listens(100)
+    assert failure(monitor, 159) is None
+
+
+def test_an_unanswered_ping_is_told() -> None:
+    monitor = started()
+    assert monitor.unanswered(10) is None
+    assert pinged(monitor, 10)
+    assert monitor.unanswered(22) == 12
+    answered(monitor, 23)
+    assert monitor.unanswered(23) is None
+    assert started(http2=False).unanswered(50) is None

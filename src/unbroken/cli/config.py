@@ -40,6 +40,7 @@ CONNECTION_KEYS: Mapping[str, Kind] = {
     "replays": WHOLE,
     "first_output": NUMBER,
     "idle": NUMBER,
+    "stall": NUMBER,
     "give_up_after": NUMBER,
     "accept_done": SWITCH,
     "ping": NUMBER,

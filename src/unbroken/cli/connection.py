@@ -22,6 +22,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         LIMITS, "--first-output SECONDS", "How long the model may think before its first output (900).", type=seconds
     ),
     option(LIMITS, "--idle SECONDS", "Silence on the wire after which a connection is lost (600).", type=seconds),
+    option(
+        LIMITS,
+        "--stall SECONDS",
+        "Silence of the answer, once it has begun, after which it is lost although the path answers (600).",
+        type=seconds,
+    ),
     option(LIMITS, "--give-up-after SECONDS", "No attempt starts later than this (900).", type=seconds),
     option(
         LIMITS,
@@ -44,6 +50,7 @@ POLICY_FIELDS = {
     "replays": "replays",
     "first_output": "first_output_timeout",
     "idle": "idle_timeout",
+    "stall": "stall_timeout",
     "give_up_after": "give_up_after",
     "accept_done": "accept_done",
     "ping": "ping_interval",

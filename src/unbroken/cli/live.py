@@ -17,6 +17,9 @@ from unbroken.core.report import Progress
 REFRESH = 0.2
 """Seconds between two updates of the live line."""
 
+SUSPICIOUS = 3.0
+"""Seconds without an answer to a PING after which that is shown."""
+
 _PATIENCE = 0.5
 """Seconds before the live line first appears: a quick answer needs none."""
 
@@ -101,11 +104,16 @@ class LiveLine:
 
 
 def _path(progress: Progress) -> list[str]:
-    """Return the state of the path: the last PING's round trip, or else the seconds since the last byte."""
+    """Return the state of the path: an unanswered PING, the last one's round trip, or the seconds since the last byte.
+
+    A PING is answered by the nearest HTTP/2 hop, which need not be the provider.
+    """
     if not progress.sent:
         return []
+    if progress.unanswered is not None and progress.unanswered >= SUSPICIOUS:
+        return [f"no answer from the path for {progress.unanswered:.0f} s, still waiting"]
     if progress.round_trip is not None:
-        return [f"path answers in {progress.round_trip * 1000:.0f} ms"]
+        return [f"the nearest hop answers in {progress.round_trip * 1000:.0f} ms"]
     return [f"silent for {progress.silent:.0f} s"] if progress.silent >= 1 else []
 
 

@@ -36,6 +36,7 @@ class Limits:
         until: the time, on the driver's clock, at which waiting ends in any case; ``None`` for never.
         ping: interval of PING in seconds, 0 for none.
         ping_timeout: seconds a PING may stay unanswered.
+        stall: seconds without a byte of the response, once it has begun; answers to PING do not count.
         caller: the caller's own timeouts, which apply in addition.
     """
 
@@ -45,6 +46,7 @@ class Limits:
     ping: float
     ping_timeout: float
     caller: CallerTimeouts = CallerTimeouts()
+    stall: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

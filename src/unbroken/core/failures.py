@@ -75,6 +75,7 @@ class Failure(enum.Enum):
     TOO_MANY_PINGS = ("too_many_pings", "the server had too many PINGs", Row.LOST)
     DEAD_PATH = ("dead_path", "path dead, no answer to PING", Row.LOST)
     IDLE_TIMEOUT = ("idle_timeout", "idle timeout", Row.LOST)
+    STALLED = ("stalled", "nothing came of the response", Row.LOST)
     TLS_FAILED = ("tls_failed", "TLS handshake cut", Row.LOST)
     NOT_PROCESSED = ("not_processed", "refused by the server before processing", Row.UNPROCESSED)
     CONNECTION_REFUSED = ("connection_refused", "connection refused", Row.UNREACHABLE)

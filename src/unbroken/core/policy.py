@@ -30,12 +30,16 @@ class Policy:
         connect_timeout: limit for name resolution, connection, proxy and TLS together.
         unreachable_for: how long an unreachable server or proxy is tried again, in all.
         idle_timeout: silence on the wire after which a connection counts as lost. Answers to PING are not silence.
+        stall_timeout: silence of the response after its first output, after which the connection counts as lost,
+            although PING is answered: the nearest HTTP/2 hop answers it. The server's own comments and pings are no
+            silence.
         first_output_timeout: limit from an attempt's start to the model's first output; comments and pings do not
             extend it.
         settle_timeout: silence after the attempt settled, after which the stream ends normally. After a report of usage
             2 seconds are enough.
         ping_interval: interval of HTTP/2 PING; 0 turns it off. Without HTTP/2 it is the interval of TCP keepalive.
-        ping_timeout: time without an answer to a PING, or any other byte, after which the path counts as dead.
+        ping_timeout: time without an answer to a PING, or any other byte, after which the path counts as dead. Only
+            until the first output: afterwards nothing can be won by giving up before ``idle_timeout``.
         backoff_initial: the first wait.
         backoff_max: the longest wait.
         retry_after_max: a ``Retry-After`` beyond this is not waited for; the response is handed on.
@@ -58,6 +62,7 @@ class Policy:
     connect_timeout: float = 10.0
     unreachable_for: float = 10.0
     idle_timeout: float = 600.0
+    stall_timeout: float = 600.0
     first_output_timeout: float = 900.0
     settle_timeout: float = 20.0
     ping_interval: float = 10.0
@@ -77,7 +82,9 @@ class Policy:
             value = getattr(self, field.name)
             if not value >= 0:  # NaN too
                 raise UsageError(f"{field.name} cannot be {value!r}: it must be 0 or more")
-        for name in ("connect_timeout", "idle_timeout", "first_output_timeout", "ping_timeout", "max_event"):
+        for name in (
+            *("connect_timeout", "idle_timeout", "stall_timeout", "first_output_timeout", "ping_timeout", "max_event"),
+        ):
             if getattr(self, name) == 0:
                 raise UsageError(f"{name} cannot be 0: nothing would ever succeed")
 

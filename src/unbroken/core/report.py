@@ -58,6 +58,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         sent: whether any byte of its request may have left.
         silent: seconds since the last byte on its connection, either way.
         round_trip: seconds that the last answered PING took, ``None`` before the first.
+        unanswered: seconds for which a PING has been unanswered, ``None`` if none is.
     """
 
     phase: Phase
@@ -65,6 +66,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     sent: bool = False
     silent: float = 0.0
     round_trip: float | None = None
+    unanswered: float | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ and one that is cut after the role::
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Literal
@@ -82,6 +83,10 @@ NOT_PROCESSED = frozenset({408, 409, 425, 503, *TOO_BUSY})
 """Retryable statuses that are not billed; any other may come from a server that failed in the middle of its work."""
 
 
+NETWORK_AWAY = frozenset({Failure.CONNECT_TIMEOUT, Failure.NO_ROUTE, Failure.DNS_TEMPORARY})
+"""Failures to connect without an answer from anybody."""
+
+
 class Turn:
     """One turn under the rule.
 
@@ -116,6 +121,7 @@ class Turn:
         self._waits = 0
         self._unreachable_since: float | None = None
         self._same_status = 0
+        self._was_connected = False
         self._records: list[AttemptReport] = []
         self._head_given = False
         self._todo: deque[Action] = deque()
@@ -178,6 +184,7 @@ class Turn:
         """Take the response's status and headers."""
         attempt = self._attempt
         attempt.headers_at = now
+        self._was_connected = True
         if head.status >= 300:
             attempt.noted = self._judge(head, now - attempt.started)
             retryable = attempt.noted is not Failure.REFUSED and self._retry_delay(head, attempt.noted, now) is not None
@@ -224,6 +231,7 @@ class Turn:
             sent: whether any byte of the request may have left.
             silent: seconds since the last byte on the wire, either way.
         """
+        self._was_connected |= sent
         if sent and self._attempt.phase is Phase.CONNECT:
             self._attempt.phase = Phase.HEADERS
         self._lose(failure, detail, now, silent)
@@ -266,8 +274,7 @@ class Turn:
                 failure, detail = Failure.TRUNCATED, f"the error's body did not come within {READ_REFUSAL:g} s"
         if failure is Failure.DEADLINE and self._attempt.phase is Phase.SETTLED:
             failure = Failure.UNPROVEN_END
-        if failure is Failure.IDLE_TIMEOUT and not detail:
-            detail = f"nothing came for {self._policy.idle_timeout:g} s, the limit of Policy.idle_timeout or --idle"
+        detail = self._named_limit(failure) or detail
         match verdict(failure, self._attempt.phase):
             case Verdict.END:
                 self._finish(now, silent, failure, detail)
@@ -277,6 +284,16 @@ class Turn:
                 self._resend(how, failure, detail, now, silent)
             case _:
                 self._raise_error(failure, detail, now, silent)
+
+    def _named_limit(self, failure: Failure) -> str:
+        """Return which limit of the policy has ended the attempt, if one has: it says nothing of the path."""
+        policy = self._policy
+        match failure:
+            case Failure.IDLE_TIMEOUT:
+                return f"nothing for {policy.idle_timeout:g} s, the limit of Policy.idle_timeout and --idle"
+            case Failure.STALLED:
+                return f"nothing for {policy.stall_timeout:g} s, the limit of Policy.stall_timeout and --stall"
+        return ""
 
     def _resend(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float) -> None:
         delay = self._clamped(self._delay(how), failure, now)
@@ -358,10 +375,14 @@ class Turn:
     def _limit(self, failure: Failure) -> float:
         """Return the time after which no further attempt starts."""
         limit = self._started + self._policy.give_up_after
-        if failure.row is Row.UNREACHABLE:
+        if failure.row is Row.UNREACHABLE and not self._is_away(failure):
             since = self._attempt.started if self._unreachable_since is None else self._unreachable_since
             limit = min(limit, since + self._policy.unreachable_for)
         return limit
+
+    def _is_away(self, failure: Failure) -> bool:
+        """Return whether the network is away from a turn that was connected before: it is waited for."""
+        return self._was_connected and failure in NETWORK_AWAY
 
     def _count_status(self, status: int) -> None:
         """Count how often in a row the same status has been retried."""
@@ -377,7 +398,8 @@ class Turn:
             return "not replayed: the call acts on the world"
         if counts_as_replay and self._replays >= policy.replays:
             return f"{_times(policy.replays, 'replay')} used up" if policy.replays else "no replays allowed"
-        if not counts_as_replay and self._retries_in_a_row >= policy.retries:
+        counts = not counts_as_replay and not self._is_away(failure)
+        if counts and self._retries_in_a_row >= policy.retries:
             return f"{_times(policy.retries, 'retry', 'retries')} used up" if policy.retries else "no retries allowed"
         if start > self._started + policy.give_up_after:
             return f"gave up after {policy.give_up_after:g} s"
@@ -403,7 +425,7 @@ class Turn:
             self._unreachable_since = self._attempt.started
         self._replays += replay
         self._retries += not replay
-        self._retries_in_a_row = 0 if replay else self._retries_in_a_row + 1
+        self._retries_in_a_row = 0 if replay else self._retries_in_a_row + (not self._is_away(failure))
         self._waits += delay > 0
         told = RetryEvent(
             "replay" if replay else "retry", lost.number, lost.number + left, failure, lost, delay, self.report.advice
@@ -415,7 +437,8 @@ class Turn:
         """Return how many further attempts the budget and the limit allow, the one at ``start`` among them."""
         if replay:
             return self._policy.replays - self._replays
-        left, waits, limit = self._policy.retries - self._retries_in_a_row, self._waits + 1, self._limit(failure)
+        waits, limit = self._waits + 1, self._limit(failure)
+        left = math.inf if self._is_away(failure) else self._policy.retries - self._retries_in_a_row
         possible = 1
         while possible < left and start < limit:
             start += self._policy.backoff(waits, lambda: 1.0)
@@ -503,13 +526,16 @@ class Turn:
             until = now + (min(USAGE_WAIT, policy.settle_timeout) if nothing_owed else policy.settle_timeout)
         elif attempt.phase is not Phase.OUTPUT:
             until = attempt.started + policy.first_output_timeout
+        spoken = attempt.phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE)
         return Limits(
             policy.connect_timeout,
             policy.idle_timeout,
             until,
             policy.ping_interval,
-            policy.ping_timeout,
+            # Once output was handed on, a path that comes back late is better than none.
+            max(policy.ping_timeout, policy.idle_timeout) if spoken else policy.ping_timeout,
             self._timeouts,
+            policy.stall_timeout if spoken else None,
         )
 
     def _note_phase(self, now: float) -> bool:

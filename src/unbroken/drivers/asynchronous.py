@@ -100,6 +100,7 @@ class AsyncDriver:
             sent=path is not None and path.sent,
             silent=path.silent(self._clock()) if path else 0.0,
             round_trip=path.round_trip if path else None,
+            unanswered=path.unanswered(self._clock()) if path else None,
         )
 
     @property

@@ -61,7 +61,7 @@ class Passthrough:
         self._dialect = dialect
         self._extra = extra
         self._limits = Limits(
-            policy.connect_timeout, policy.idle_timeout, None, policy.ping_interval, policy.ping_timeout
+            policy.connect_timeout, policy.idle_timeout, None, policy.ping_interval, policy.idle_timeout
         )
         self._sent = anyio.Event()
         self._finished = False

@@ -34,6 +34,9 @@ class Path(Protocol):
     def received(self) -> int:
         """Bytes received on this connection during the exchange, as HTTP sees them (after TLS)."""
 
+    def unanswered(self, now: float) -> float | None:
+        """Return the seconds for which a PING has been unanswered, ``None`` if none is."""
+
     def silent(self, now: float) -> float:
         """Return the seconds since the last byte on the wire, either way."""
 

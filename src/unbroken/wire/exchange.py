@@ -68,7 +68,7 @@ class BaseExchange:
             sock.close()
         self._check_open()
         limits = self.path.limits
-        tune(sock, limits.ping or 10.0, limits.ping_timeout)
+        tune(sock, limits.ping or 10.0, limits.idle)
 
     def _begin(self, stream: BaseStream, *, streamed: bool = False) -> Http1 | Http2:
         """Begin to send the request."""

@@ -29,6 +29,10 @@ class InnerPath:
         self.received = 0
         self._heard_at = time.monotonic()
 
+    def unanswered(self, now: float) -> float | None:  # noqa: ARG002 - there is no PING here
+        """See :meth:`unbroken.wire.contract.Path.unanswered`."""
+        return None
+
     def silent(self, now: float) -> float:
         """Return the seconds since the last bytes that the transport handed on."""
         return max(0.0, now - self._heard_at)

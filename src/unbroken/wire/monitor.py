@@ -53,6 +53,11 @@ class Monitor:
         """Seconds that the last answered PING took, ``None`` before the first."""
         return self.keepalive.round_trip if self.keepalive else None
 
+    def unanswered(self, now: float) -> float | None:
+        """Return the seconds for which a PING has been unanswered, ``None`` if none is."""
+        keepalive = self.keepalive
+        return now - keepalive.sent_at if keepalive and keepalive.in_flight else None
+
     def silent(self, now: float) -> float:
         """Return the seconds since the last byte on the wire, either way."""
         return max(0.0, now - self._moved_at)
@@ -107,7 +112,8 @@ class Monitor:
             sending: whether a part of the request has not been accepted by the network yet.
 
         Raises:
-            WireError: ``CALLER_TIMEOUT``, ``CONNECT_TIMEOUT``, ``DEADLINE``, ``IDLE_TIMEOUT`` or ``DEAD_PATH``.
+            WireError: ``CALLER_TIMEOUT``, ``CONNECT_TIMEOUT``, ``DEADLINE``, ``IDLE_TIMEOUT``, ``STALLED`` or
+                ``DEAD_PATH``.
         """
         limits = self.limits
         which, due = self._caller_due(sending)
@@ -121,6 +127,8 @@ class Monitor:
             raise WireError(Failure.DEAD_PATH, f"{limits.ping_timeout:g} s")
         if self.sent and now >= self._idle_due():
             raise WireError(Failure.IDLE_TIMEOUT, f"nothing for {limits.idle:g} s")
+        if (stalled := self._stall_due()) is not None and now >= stalled:
+            raise WireError(Failure.STALLED, f"nothing for {limits.stall:g} s")
 
     def ping_is_due(self, now: float) -> bool:
         """Return whether a PING is to be sent now."""
@@ -131,7 +139,7 @@ class Monitor:
         """Return the seconds until :meth:`check` or :meth:`ping_is_due` must be asked again; at least 1 ms."""
         limits = self.limits
         first = self._idle_due() if self.sent else self._started + limits.connect
-        others = (limits.until, self._pong_due(), self._ping_due(), self._caller_due(sending)[1])
+        others = (limits.until, self._stall_due(), self._pong_due(), self._ping_due(), self._caller_due(sending)[1])
         for due in others:
             if due is not None and due < first:
                 first = due
@@ -147,6 +155,10 @@ class Monitor:
 
     def _idle_due(self) -> float:
         return math.inf if self.awaits_caller else self._quiet_since + self.limits.idle
+
+    def _stall_due(self) -> float | None:
+        stall = self.limits.stall
+        return None if stall is None else max(self._progress_at, self._listening_since) + stall
 
     @property
     def _quiet_since(self) -> float:

@@ -16,6 +16,9 @@ _ABORT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _LONGEST_PROBING = 32_000.0
 """Seconds; about the longest that Linux accepts for keepalive."""
 
+_MAX_PROBES = 127
+"""The most that Linux accepts."""
+
 _ONE_WAIT_ON_WINDOWS = 0.025
 """Seconds; there, neither Ctrl-C nor :func:`wake` interrupts a wait."""
 
@@ -30,7 +33,7 @@ def tune(sock: socket.socket, interval: float, timeout: float) -> None:
     """
     interval, timeout = min(interval, _LONGEST_PROBING), min(timeout, _LONGEST_PROBING)  # limits may be infinite
     seconds = max(1, round(interval))
-    probes = max(1, round(timeout / seconds))
+    probes = min(max(1, round(timeout / seconds)), _MAX_PROBES)
     options = [
         (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
         (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
