@@ -258,6 +258,14 @@ def upload(body: bytes) -> tuple[Http2, Server]:
     return http, server
 
 
+def test_room_for_a_request_is_not_idle() -> None:
+    """haproxy gives it in small pieces: hundreds of frames for an upload of a few MB."""
+    http, _ = upload(bytes(1_000_000))
+    before = http.idle_frames
+    http.receive(frame(WINDOW_UPDATE, b"\0\0\0\1") * 10)
+    assert http.idle_frames == before
+
+
 def test_a_request_waits_for_room_and_goes_on_with_it() -> None:
     body = bytes(range(256)) * 1000
     http, server = upload(body)
