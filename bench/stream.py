@@ -51,7 +51,7 @@ def server() -> Iterator[int]:
 
 def contestants(url: str) -> dict[str, Callable[[], None]]:
     wire = HttpWire(proxy="")
-    ours = unbroken.Client(base_url=url, wire=wire)
+    ours = unbroken.Client(base_url=url, proxy="")
     plain = httpx2.Client(trust_env=False)
     sdk = openai.OpenAI(base_url=url, api_key="none", http_client=httpx2.Client(trust_env=False))
 

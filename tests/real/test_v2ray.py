@@ -61,7 +61,7 @@ def test_with_ping_it_completes(
             talk = exchange(chat(upstream.url))
             assert play(talk, 0.5) == upstream.requests[0].sent
             assert talk.path.round_trip > 0
-        assert upstream.requests[0].done
+        assert upstream.wait_for(lambda: upstream.requests[0].done, timeout=5)
 
 
 @by_both

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import select
 import socket
 import ssl
 import threading
@@ -517,6 +518,30 @@ class TestLeaving:
         leave(client)
         promptly(before, upstream.wait_until_gone())
         assert relay.entry()["outcome"] == "left"
+
+
+@pytest.mark.timing
+def test_a_client_that_leaves_an_upload_that_the_upstream_does_not_read(
+    serve: Serve, serve_raw: ServeRaw, call: Call, promptly: Control
+) -> None:
+    """By a reset: a polite end stands behind what nobody reads."""
+    upstream = serve_raw(wait_for_the_end)
+    client = call(serve(upstream.url))
+    client.send(request("PUT", "/v1/files", [("Content-Length", str(SIZE))]))
+    client.sock.settimeout(0.3)
+    with suppress(TimeoutError):
+        while True:
+            client.sock.send(bytes(65536))
+    before = time.monotonic()
+    reset(client.sock)
+    promptly(before, upstream.wait_until_gone())
+
+
+def wait_for_the_end(sock: socket.socket) -> None:
+    """Read nothing, until the other side has gone."""
+    poll = select.poll()
+    poll.register(sock, select.POLLHUP | select.POLLERR)
+    poll.poll(10_000)
 
 
 MEGABYTE = 1024 * 1024

@@ -10,8 +10,8 @@ import pytest
 from unbroken.core.failures import Failure
 from unbroken.core.http import Request
 from unbroken.errors import WireError
-from unbroken.wire.http1 import MAX_TRAILERS, Http1
-from unbroken.wire.requests import Route, request_head
+from unbroken.wire.http1 import MAX_HEAD, MAX_TRAILERS, Http1
+from unbroken.wire.requests import Destination, request_head
 
 OK = b"HTTP/1.1 200 OK\r\n"
 TWO = b"content-length: 2\r\n\r\nok"
@@ -66,6 +66,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "bare LF in chunks": (CHUNKED + b"2\nok\n0\n\n", "chunk size"),
     "a chunk size that is none": (CHUNKED + b"zz\r\nok\r\n", "chunk size"),
     "a chunk longer than its size": (CHUNKED + b"2\r\nokX\r\n", "after chunk data"),
+    "a head without end": (OK + b"x: " + b"a" * MAX_HEAD, "head of the response"),
     "trailers without end": (CHUNKED + b"0\r\n" + b"x: %b\r\n" % (b"a" * 1000) * (MAX_TRAILERS // 500), "trailers"),
 }
 
@@ -85,7 +86,7 @@ def asked(method: str = "GET") -> Http1:
     """A connection on which a request was sent."""
     http = Http1()
     request = Request(method, "http://test/")
-    http.send_request(request_head(request, Route.of(request, None)))
+    http.send_request(request_head(request, Destination.of(request, None)))
     while http.data_to_send():
         pass
     return http
@@ -182,7 +183,7 @@ def test_a_connection_serves_one_exchange_after_another() -> None:
     http.receive(OK + TWO)
     assert (http.take(), http.reusable) == (b"ok", True)
     request = Request("GET", "http://test/again")
-    http.send_request(request_head(request, Route.of(request, None)))
+    http.send_request(request_head(request, Destination.of(request, None)))
     assert (http.head, http.ended) == (None, False)
     assert http.data_to_send() == b"GET /again HTTP/1.1\r\nHost: test\r\n\r\n"
     http.receive(OK + TWO)
@@ -192,7 +193,7 @@ def test_a_connection_serves_one_exchange_after_another() -> None:
 def test_an_answer_to_half_a_request_ends_the_connection_with_it() -> None:
     http = Http1()
     request = Request("POST", "http://test/", body=bytes(1_000_000))
-    http.send_request(request_head(request, Route.of(request, None)))
+    http.send_request(request_head(request, Destination.of(request, None)))
     http.data_to_send()
     http.receive(OK + TWO)
     assert (http.ended, http.reusable) == (True, False)

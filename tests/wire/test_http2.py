@@ -20,7 +20,7 @@ from unbroken.core.http import Request
 from unbroken.errors import WireError
 from unbroken.wire.http2 import PING_DATA, WINDOW, GoAway, Http2, error_name
 from unbroken.wire.mapping import wire_error
-from unbroken.wire.requests import Route, request_head
+from unbroken.wire.requests import Destination, request_head
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM = ACK = 0x1
@@ -56,7 +56,7 @@ def asked(request: Request | None = None) -> Http2:
     http = Http2()
     request = request or Request("GET", "https://test/")
     http.receive(frame(SETTINGS))
-    http.send_request(request_head(request, Route.of(request, None)))
+    http.send_request(request_head(request, Destination.of(request, None)))
     http.data_to_send()
     return http
 
@@ -172,7 +172,7 @@ def test_after_a_goaway_no_stream_is_opened() -> None:
     http.receive(frame(SETTINGS) + goaway(0))
     request = Request("GET", "https://test/")
     with pytest.raises(WireError) as caught:
-        http.send_request(request_head(request, Route.of(request, None)))
+        http.send_request(request_head(request, Destination.of(request, None)))
     assert caught.value.failure is Failure.NOT_PROCESSED
 
 
@@ -253,9 +253,17 @@ def upload(body: bytes) -> tuple[Http2, Server]:
     server = Server(http)
     server.talk()
     request = Request("POST", "https://test/", body=body)
-    http.send_request(request_head(request, Route.of(request, None)))
+    http.send_request(request_head(request, Destination.of(request, None)))
     server.talk()
     return http, server
+
+
+def test_room_for_a_request_is_not_idle() -> None:
+    """haproxy gives it in small pieces: hundreds of frames for an upload of a few MB."""
+    http, _ = upload(bytes(1_000_000))
+    before = http.idle_frames
+    http.receive(frame(WINDOW_UPDATE, b"\0\0\0\1") * 10)
+    assert http.idle_frames == before
 
 
 def test_a_request_waits_for_room_and_goes_on_with_it() -> None:
@@ -306,7 +314,7 @@ def test_what_was_taken_makes_room_on_the_connection_for_the_next_exchange() -> 
         assert len(http.take()) == 163840
         assert http.reusable
         request = Request("GET", "https://test/")
-        http.send_request(request_head(request, Route.of(request, None)))
+        http.send_request(request_head(request, Destination.of(request, None)))
         server.talk()
 
 

@@ -8,11 +8,11 @@ from unbroken.core.http import Request
 from unbroken.wire import keepalive
 from unbroken.wire.keepalive import Complaints, KeepaliveMonitor
 from unbroken.wire.proxies import parse_proxy
-from unbroken.wire.requests import Route
+from unbroken.wire.requests import Destination
 
 REQUEST = Request("POST", "https://api.test/v1")
-DIRECT = Route.of(REQUEST, None)
-PROXIED = Route.of(REQUEST, parse_proxy("http://proxy.test:1"))
+DIRECT = Destination.of(REQUEST, None)
+PROXIED = Destination.of(REQUEST, parse_proxy("http://proxy.test:1"))
 
 
 @pytest.mark.parametrize(

@@ -188,13 +188,12 @@ def test_while_the_caller_produces_the_request_no_silence_counts() -> None:
 
 def test_floods_are_limited() -> None:
     monitor = started()
-    monitor.limit_floods(0, 1024 * 1024, 1000)
+    monitor.limit_floods(0, 1024 * 1024, 1000, answered=False)
     with pytest.raises(WireError, match="no headers"):
-        monitor.limit_floods(0, 1024 * 1024 + 1, 0)
-    monitor.answered = True
-    monitor.limit_floods(10, 10 * 1024 * 1024, 2000)
+        monitor.limit_floods(0, 1024 * 1024 + 1, 0, answered=False)
+    monitor.limit_floods(10, 10 * 1024 * 1024, 2000, answered=True)
     with pytest.raises(WireError, match="floods"):
-        monitor.limit_floods(10, 0, 2001)
+        monitor.limit_floods(10, 0, 2001, answered=True)
 
 
 # A stall: PING is answered, and nothing comes of the response

@@ -16,6 +16,9 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ABORT = "unbroken.abort"
 """Key of the scope by which the application asks a server that knows it to reset the connection."""
 
+HAS_LEFT = "unbroken.has_left"
+"""Key of the scope by which a server that knows it tells whether the client has gone, though its body is not read."""
+
 JSON = b"application/json"
 
 

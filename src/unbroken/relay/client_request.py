@@ -135,6 +135,12 @@ class ClientRequest:
                 pieces.append(chunk)
         return b"".join(pieces)
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the client is known to have gone away, before its body is read to the end."""
+        has_left: Callable[[], bool] | None = self._scope.get(asgi.HAS_LEFT)
+        return has_left is not None and has_left()
+
     def abort(self) -> None:
         """Have the connection reset: what was sent is not read, and would be kept as long as the client is there."""
         self._scope[asgi.ABORT] = True

@@ -19,6 +19,9 @@ from unbroken.relay.recorder import Outcome
 from unbroken.relay.turns import LAST_WORDS
 from unbroken.wire.async_http import AsyncHttpExchange, AsyncHttpWire
 
+LOOK_AFTER_CLIENT = 0.05
+"""Seconds between two looks at a client whose body is on its way."""
+
 
 class Passthrough:
     """One request that is passed through.
@@ -157,8 +160,11 @@ class Passthrough:
         yield body
 
     async def _end_with_client(self, scope: anyio.CancelScope) -> None:
-        await self._sent.wait()
-        await self._incoming.left()
+        while not self._sent.is_set() and not self._incoming.has_left:
+            with anyio.move_on_after(LOOK_AFTER_CLIENT):  # while the upstream stalls, the body is not read
+                await self._sent.wait()
+        if self._sent.is_set():
+            await self._incoming.left()
         if not self._finished:
             self._rejected = ClientLeft()
             scope.cancel()

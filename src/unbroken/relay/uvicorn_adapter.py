@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
+import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -21,7 +23,7 @@ from unbroken.core.dialect import GatewayError
 from unbroken.core.dialects import DEFAULT
 from unbroken.errors import MissingExtra, UsageError
 from unbroken.relay.app import Relay
-from unbroken.relay.asgi import ABORT
+from unbroken.relay.asgi import ABORT, HAS_LEFT
 from unbroken.relay.settings import Settings
 from unbroken.relay.turns import LAST_WORDS
 
@@ -79,6 +81,16 @@ def check_uvicorn() -> None:
         raise UsageError(
             f"the relay works with uvicorn {UVICORN}, not {version}{why}: pip install 'uvicorn~={UVICORN}.0'"
         )
+
+
+def _hung_up(fileno: int) -> bool:
+    if fileno < 0:
+        return True
+    if sys.platform == "win32":
+        return False  # there, only reading tells
+    poll = select.poll()
+    poll.register(fileno, getattr(select, "POLLRDHUP", 0))  # an error, or the end of both ways, is told in any case
+    return bool(poll.poll(0))
 
 
 def _members(kind: type) -> set[str]:
@@ -151,6 +163,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Handle the start of a request."""
         self._in_head = True
         super().on_message_begin()
+        self.scope[HAS_LEFT] = self._has_left  # type: ignore[literal-required]  # a key of our own
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field, except in trailers: they must not be taken for headers (RFC 9110, section 6.5.1)."""
@@ -203,6 +216,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         transport.write_eof()
         self._timer = self.loop.call_later(LINGER, transport.close)
+
+    def _has_left(self) -> bool:
+        """Return whether the client has hung up, which the event loop does not tell while the body is not read."""
+        sock = self.transport.get_extra_info("socket")
+        return sock is None or _hung_up(sock.fileno())
 
     @property
     def _is_busy(self) -> bool:

@@ -102,12 +102,12 @@ class AsyncHttpExchange(BaseExchange):
 
     async def _open(self, limits: Limits) -> AsyncioStream | TrioStream:
         """Return a stream over an idle connection or over a new one."""
-        route = self._start(limits)
-        if idle := self._pool.take(route):
+        destination = self._start(limits)
+        if idle := self._pool.take(destination):
             self._stream = _stream_type()(idle.sock, idle.connection, self.path)
             return self._stream
-        connection = self._pool.connection(route)
-        sock = await connect(*route.first_hop, self._remaining)
+        connection = self._pool.connection(destination)
+        sock = await connect(*destination.first_hop, self._remaining)
         self._connected(sock)
         stream = self._stream = _stream_type()(sock, connection, self.path)
         while connection.http is None:

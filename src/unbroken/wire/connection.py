@@ -14,7 +14,7 @@ from unbroken.errors import WireError
 from unbroken.wire import handshakes
 from unbroken.wire.http1 import Http1
 from unbroken.wire.http2 import Http2
-from unbroken.wire.requests import Route
+from unbroken.wire.requests import Destination
 from unbroken.wire.tls import Tls
 
 
@@ -22,18 +22,18 @@ class Connection:
     """One connection.
 
     Args:
-        route: where it leads.
+        destination: where it leads.
         context: returns the context for TLS.
         http2: whether to offer HTTP/2, without which there is no PING.
 
     Attributes:
-        route: where it leads.
+        destination: where it leads.
         http: the HTTP of the server, once the way to it stands.
         received: bytes that have come, as HTTP sees them.
     """
 
-    def __init__(self, route: Route, context: Callable[[], ssl.SSLContext], *, http2: bool) -> None:
-        self.route = route
+    def __init__(self, destination: Destination, context: Callable[[], ssl.SSLContext], *, http2: bool) -> None:
+        self.destination = destination
         self.http: Http1 | Http2 | None = None
         self.received = 0
         self._context = context
@@ -116,13 +116,13 @@ class Connection:
 
     def _establish(self) -> Generator[None, None, Http1 | Http2]:
         """Establish the connection; each ``yield`` waits for more bytes."""
-        scheme, host, _, proxy = self.route
+        scheme, host, _, proxy = self.destination
         if proxy and proxy.scheme == "https":
             yield from self._start_tls(proxy.host, ["http/1.1"])
         if proxy and proxy.scheme.startswith("socks5"):
-            yield from handshakes.socks5(self._buffer, self.route, proxy)
-        elif proxy and not self.route.forwards:
-            yield from handshakes.connect(self._buffer, self.route, proxy)
+            yield from handshakes.socks5(self._buffer, self.destination, proxy)
+        elif proxy and not self.destination.forwards:
+            yield from handshakes.connect(self._buffer, self.destination, proxy)
         if scheme == "https":
             tls = yield from self._start_tls(host, self._protocols)
             if tls.protocol == "h2":

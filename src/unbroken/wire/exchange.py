@@ -15,7 +15,7 @@ from unbroken.wire.http2 import Http2
 from unbroken.wire.mapping import wire_error
 from unbroken.wire.monitor import Monitor
 from unbroken.wire.pool import Pool
-from unbroken.wire.requests import Route, request_head
+from unbroken.wire.requests import Destination, request_head
 from unbroken.wire.sockets import tune
 from unbroken.wire.stream import BaseStream
 
@@ -31,11 +31,11 @@ class BaseExchange:
         self.path = Monitor(Limits(0, 0, None, 0, 0), time.monotonic())
         self._pool = pool
         self._request = request
-        self._route: Route | None = None
+        self._destination: Destination | None = None
         self._http: Http1 | Http2 | None = None
         self._failure: WireError | None = None
 
-    def _start(self, limits: Limits) -> Route:
+    def _start(self, limits: Limits) -> Destination:
         """Start the clock, and return where the request goes.
 
         Raises:
@@ -44,8 +44,8 @@ class BaseExchange:
         """
         self._check_open()
         self.path = Monitor(limits, time.monotonic())
-        self._route = self._pool.route(self._request)
-        return self._route
+        self._destination = self._pool.destination(self._request)
+        return self._destination
 
     def _remaining(self) -> float:
         """Return the seconds that may be waited for a connection.
@@ -72,8 +72,10 @@ class BaseExchange:
 
     def _begin(self, stream: BaseStream, *, streamed: bool = False) -> Http1 | Http2:
         """Begin to send the request."""
-        route = stream.connection.route
-        stream.begin(request_head(self._request, route, streamed=streamed), self._pool.complaints.step(route))
+        destination = stream.connection.destination
+        stream.begin(
+            request_head(self._request, destination, streamed=streamed), self._pool.complaints.step(destination)
+        )
         self._http = stream.http
         return stream.http
 
@@ -83,8 +85,7 @@ class BaseExchange:
         Raises:
             WireError: the response is the proxy's, which asks for credentials (RFC 9110, section 15.5.8).
         """
-        self.path.answered = True
-        if head.status == 407 and self._route and self._route.proxy:
+        if head.status == 407 and self._destination and self._destination.proxy:
             raise WireError(Failure.PROXY_AUTH, "407")
         return head
 
@@ -100,7 +101,7 @@ class BaseExchange:
         if not isinstance(exc, Exception):
             self._failure = self._failure or WireError(Failure.CANCELLED)
             return exc
-        proxied = self._route is not None and self._route.proxy is not None
+        proxied = self._destination is not None and self._destination.proxy is not None
         self._failure = self._failure or wire_error(exc, sent=self.path.sent, proxied=proxied)
         return self._failure
 
@@ -108,4 +109,4 @@ class BaseExchange:
         """Record a complaint of the server's about PING."""
         keepalive = self.path.keepalive
         if keepalive and isinstance(connection.http, Http2) and connection.http.asks_for_calm:
-            self._pool.complaints.record(connection.route, keepalive.step)
+            self._pool.complaints.record(connection.destination, keepalive.step)

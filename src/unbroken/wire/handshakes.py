@@ -13,7 +13,7 @@ from unbroken.core.failures import Failure
 from unbroken.errors import WireError
 from unbroken.wire.http1 import words_of
 from unbroken.wire.proxies import Proxy
-from unbroken.wire.requests import Route, authority_of, proxy_authorization
+from unbroken.wire.requests import Destination, authority_of, proxy_authorization
 
 MAX_RESPONSE = 64 * 1024
 """Bytes of the head of a proxy's response."""
@@ -70,13 +70,13 @@ class Buffer:
         return data
 
 
-def connect(buffer: Buffer, route: Route, proxy: Proxy) -> Generator[None, None, None]:
+def connect(buffer: Buffer, destination: Destination, proxy: Proxy) -> Generator[None, None, None]:
     """Ask an HTTP proxy for a tunnel.
 
     Raises:
         WireError: the proxy refuses, or does not speak HTTP.
     """
-    authority = authority_of(route).encode()
+    authority = authority_of(destination).encode()
     fields = [(b"Host", authority), *proxy_authorization(proxy)]
     lines = [b"CONNECT %b HTTP/1.1" % authority, *(b"%b: %b" % field for field in fields), b"", b""]
     buffer.outgoing += b"\r\n".join(lines)
@@ -117,7 +117,7 @@ def _refusal(status: int) -> Failure:
     return Failure.PROXY_REFUSED if status >= 400 else Failure.PROXY_PROTOCOL
 
 
-def socks5(buffer: Buffer, route: Route, proxy: Proxy) -> Generator[None, None, None]:
+def socks5(buffer: Buffer, destination: Destination, proxy: Proxy) -> Generator[None, None, None]:
     """Ask a SOCKS5 proxy for a tunnel; it resolves the name. A proxy may choose to ask for no credentials.
 
     Raises:
@@ -126,7 +126,9 @@ def socks5(buffer: Buffer, route: Route, proxy: Proxy) -> Generator[None, None, 
     try:
         yield from _authenticate(buffer, proxy)
         command = socks.SOCKS5Command.CONNECT
-        buffer.outgoing += socks.SOCKS5CommandRequest.from_address(command, (route.host, route.port)).dumps()
+        buffer.outgoing += socks.SOCKS5CommandRequest.from_address(
+            command, (destination.host, destination.port)
+        ).dumps()
         reply = socks.SOCKS5Reply.loads((yield from _reply(buffer)))
     except socksio.ProtocolError as exc:
         raise WireError(Failure.PROXY_PROTOCOL, str(exc)) from None

@@ -106,13 +106,13 @@ class HttpExchange(BaseExchange):
 
     def _open(self, limits: Limits) -> BlockingStream:
         """Return a stream over an idle connection or over a new one."""
-        route = self._start(limits)
-        if idle := self._pool.take(route):
+        destination = self._start(limits)
+        if idle := self._pool.take(destination):
             self._stream = BlockingStream(idle.sock, idle.connection, self.path)
             self._check_open()  # another thread may have closed the exchange before it had a stream
             return self._stream
-        connection = self._pool.connection(route)
-        sock = connect(*route.first_hop, self._remaining)
+        connection = self._pool.connection(destination)
+        sock = connect(*destination.first_hop, self._remaining)
         self._connected(sock)
         stream = self._stream = BlockingStream(sock, connection, self.path)
         self._check_open()

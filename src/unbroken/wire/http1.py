@@ -19,6 +19,9 @@ from unbroken.wire.requests import RequestHead
 CHUNK = 64 * 1024
 """Bytes that are handed to the network at a time."""
 
+MAX_HEAD = 128 * 1024
+"""Bytes of the status line and the header fields of a response, before they are whole."""
+
 MAX_TRAILERS = 64 * 1024
 """Bytes of trailer fields, which nobody reads."""
 
@@ -56,7 +59,7 @@ class Http1:
         self._method = ""
         self._ends_by_close = True
         self._keeps_alive = False
-        self._trailers = 0
+        self._head_size = self._trailers = 0
         self._chunked = False
         self._uploading = False
 
@@ -120,6 +123,8 @@ class Http1:
                 raise WireError(Failure.BROKEN_FRAMING, words_of(exc)) from None
         if self.ended:
             self._parser = None
+        elif self.head is None:
+            self._limit_head(len(data))
 
     def receive_eof(self) -> None:
         """Read the end of the connection, which ends a body without a length (RFC 9112, section 6.3).
@@ -152,11 +157,17 @@ class Http1:
         """Whether the connection can serve another exchange."""
         return self.ended and self._keeps_alive and not (self._out or self._uploading)
 
+    def _limit_head(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > MAX_HEAD:
+            raise WireError(Failure.BROKEN_FRAMING, "the head of the response is too long")
+
     # Callbacks of httptools
 
     def on_message_begin(self) -> None:
         """A response begins."""
         self._fields = []
+        self._head_size = 0
         self._ends_by_close = True
         if self.ended:
             self._keeps_alive = False

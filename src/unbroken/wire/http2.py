@@ -35,7 +35,7 @@ PING_DATA = b"unbroken"
 
 _HEADER = 9
 _MAX_FRAME = 16 * 1024
-_DATA, _HEADERS, _SETTINGS, _PING, _GOAWAY, _CONTINUATION = 0x0, 0x1, 0x4, 0x6, 0x7, 0x9
+_DATA, _HEADERS, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0x0, 0x1, 0x4, 0x6, 0x7, 0x8, 0x9
 _LAST_STREAM = 2**31 - 1
 _RESERVED = 0x80000000
 _CALM = "ENHANCE_YOUR_CALM"
@@ -73,7 +73,8 @@ class Http2:
         goaway: the last GOAWAY, if one came.
         pongs: how many PINGs sent here have been answered.
         responding: how many frames of a response have come, or room for the request.
-        idle_frames: how many frames came that carry nothing of a response: PING, SETTINGS, empty DATA and their like.
+        idle_frames: how many frames came that carry nothing of a response, nor room for the request: PING, SETTINGS,
+            empty DATA and their like.
     """
 
     version = "HTTP/2"
@@ -137,6 +138,11 @@ class Http2:
     def waits_for_room(self) -> bool:
         """Whether the rest of the request waits for the server (section 5.2)."""
         return bool(self._upload) and not self.ended
+
+    @property
+    def _uploads(self) -> bool:
+        """Whether a part of the request is still to be framed."""
+        return bool(self._upload) or self._uploading
 
     def ping(self) -> None:
         """Write a PING (section 6.7)."""
@@ -212,7 +218,7 @@ class Http2:
     @property
     def reusable(self) -> bool:
         """Whether the connection can serve another exchange."""
-        busy = self._upload or self._uploading or self._incoming
+        busy = self._uploads or self._incoming
         return self.ended and not (busy or self._broken or self.goaway) and self._stream < _LAST_STREAM - 2
 
     @property
@@ -223,7 +229,7 @@ class Http2:
     def _receive_frame(self, frame: bytes) -> None:
         kind = frame[3]
         if len(frame) == _HEADER or kind not in (_DATA, _HEADERS, _CONTINUATION):
-            self.idle_frames += 1
+            self.idle_frames += not (kind == _WINDOW_UPDATE and self._uploads)
         if kind not in (_SETTINGS, _PING, _GOAWAY):
             self.responding += 1
         if kind == _GOAWAY and len(frame) >= _HEADER + 8:
@@ -261,7 +267,7 @@ class Http2:
     def _end(self) -> None:
         """End the exchange; a request that the server has answered early is not sent to its end (section 8.1)."""
         self.ended = True
-        if self._upload or self._uploading:
+        if self._uploads:
             self._broken = True
             self._h2.reset_stream(self._stream, h2.errors.ErrorCodes.CANCEL)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from unbroken.wire.requests import Route
+from unbroken.wire.requests import Destination
 
 MIN_INTERVAL = 1.0
 """Seconds between two PINGs, whatever is asked for."""
@@ -20,18 +20,18 @@ STEPS = (1.0, 2.0, 0.0)
 
 
 class Complaints:
-    """The complaints about PING, by route."""
+    """The complaints about PING, by destination."""
 
     def __init__(self) -> None:
-        self._steps: Counter[Route] = Counter()
+        self._steps: Counter[Destination] = Counter()
 
-    def step(self, route: Route) -> int:
-        """Return the present step of a route, an index into :data:`STEPS`."""
-        return self._steps[route]
+    def step(self, destination: Destination) -> int:
+        """Return the present step of a destination, an index into :data:`STEPS`."""
+        return self._steps[destination]
 
-    def record(self, route: Route, step: int) -> None:
+    def record(self, destination: Destination, step: int) -> None:
         """Record a complaint about PINGs that were sent at this step. Connections of the same time count as one."""
-        self._steps[route] = max(self._steps[route], min(step + 1, len(STEPS) - 1))
+        self._steps[destination] = max(self._steps[destination], min(step + 1, len(STEPS) - 1))
 
 
 class KeepaliveMonitor:

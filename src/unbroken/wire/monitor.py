@@ -30,7 +30,6 @@ class Monitor:
         limits: the limits that apply.
         sent: whether any byte of the request may have left.
         received: bytes received during the exchange, as HTTP sees them.
-        answered: whether the headers of the response have come.
         keepalive: the PINGs; ``None`` before the request and in HTTP/1.1, which has none.
         awaits_caller: whether the next bytes are the caller's, who still produces the request: no silence counts.
     """
@@ -39,7 +38,6 @@ class Monitor:
         self.limits = limits
         self.sent = False
         self.received = 0
-        self.answered = False
         self.keepalive: KeepaliveMonitor | None = None
         self.awaits_caller = False
         self._started = now
@@ -90,14 +88,20 @@ class Monitor:
         if of_response:
             self._progress_at = now
 
-    def limit_floods(self, now: float, received: int, idle_frames: int) -> None:
+    def limit_floods(self, now: float, received: int, idle_frames: int, *, answered: bool) -> None:
         """Refuse what a server may send without end: each frame costs a look, and an answer at worst.
+
+        Args:
+            now: the current time.
+            received: bytes received during the exchange, as HTTP sees them.
+            idle_frames: how many frames of HTTP/2 carried nothing of a response.
+            answered: whether the headers of the response have come.
 
         Raises:
             WireError: ``BROKEN_FRAMING``.
         """
         self.received = received
-        if not self.answered and received > MAX_BEFORE_HEADERS:
+        if not answered and received > MAX_BEFORE_HEADERS:
             raise WireError(Failure.BROKEN_FRAMING, f"{received} bytes came, and no headers of a response")
         if idle_frames > IDLE_FRAMES_AT_ONCE + (now - self._started) * IDLE_FRAMES_PER_SECOND:
             raise WireError(Failure.BROKEN_FRAMING, "the server floods the connection with empty and control frames")

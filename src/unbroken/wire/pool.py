@@ -15,7 +15,7 @@ from unbroken.core.http import Request
 from unbroken.wire.connection import Connection
 from unbroken.wire.keepalive import Complaints
 from unbroken.wire.proxies import ProxyRules
-from unbroken.wire.requests import Route
+from unbroken.wire.requests import Destination
 from unbroken.wire.sockets import close, readable
 from unbroken.wire.tls import client_context
 
@@ -66,25 +66,25 @@ class Pool:
         self._idle: list[Idle] = []
         self._lock = threading.Lock()
 
-    def route(self, request: Request) -> Route:
-        """Return the route of a request.
+    def destination(self, request: Request) -> Destination:
+        """Return the destination of a request.
 
         Raises:
             UsageError: the environment names a malformed proxy.
         """
-        return Route.of(request, self._proxies.choose(request.url))
+        return Destination.of(request, self._proxies.choose(request.url))
 
-    def connection(self, route: Route) -> Connection:
+    def connection(self, destination: Destination) -> Connection:
         """Return a connection that is still to be established.
 
         Raises:
             UsageError: the CA file cannot be used.
         """
-        return Connection(route, self._client_context, http2=self._http2)
+        return Connection(destination, self._client_context, http2=self._http2)
 
-    def take(self, route: Route) -> Idle | None:
+    def take(self, destination: Destination) -> Idle | None:
         """Return an idle connection that can still be used, if there is one."""
-        while idle := self._newest(route):
+        while idle := self._newest(destination):
             if time.monotonic() - idle.since < KEEP_IDLE and not readable(idle.sock):
                 return idle
             close(idle.sock)
@@ -105,9 +105,9 @@ class Pool:
         for each in idle:
             close(each.sock)
 
-    def _newest(self, route: Route) -> Idle | None:
+    def _newest(self, destination: Destination) -> Idle | None:
         with self._lock:
-            idle = next((idle for idle in reversed(self._idle) if idle.connection.route == route), None)
+            idle = next((idle for idle in reversed(self._idle) if idle.connection.destination == destination), None)
             if idle:
                 self._idle.remove(idle)
         return idle

@@ -18,7 +18,7 @@ _VISIBLE = rb"[^\x00-\x20\x7f]"
 _VALUE = re.compile(rb"(%b([^\x00-\x08\x0a-\x1f\x7f]*%b)?)?" % (_VISIBLE, _VISIBLE))  # RFC 9110, section 5.5
 
 
-class Route(NamedTuple):
+class Destination(NamedTuple):
     """Where a connection leads, and through which proxy. Connections with equal routes are interchangeable."""
 
     scheme: str
@@ -27,8 +27,8 @@ class Route(NamedTuple):
     proxy: Proxy | None
 
     @classmethod
-    def of(cls, request: Request, proxy: Proxy | None) -> Route:
-        """Return the route of a request."""
+    def of(cls, request: Request, proxy: Proxy | None) -> Destination:
+        """Return the destination of a request."""
         parts = request.parts
         return cls(parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme], proxy)
 
@@ -68,12 +68,12 @@ class RequestHead:
     length: int | None
 
 
-def request_head(request: Request, route: Route, *, streamed: bool = False) -> RequestHead:
+def request_head(request: Request, destination: Destination, *, streamed: bool = False) -> RequestHead:
     """Return a request as it is written.
 
     Args:
         request: what to send.
-        route: where to.
+        destination: where to.
         streamed: whether the body comes piece by piece, framed as the request's headers say, or else in chunks.
 
     Raises:
@@ -82,7 +82,8 @@ def request_head(request: Request, route: Route, *, streamed: bool = False) -> R
     if not all(_VALUE.fullmatch(value) for _, value in request.headers):
         raise WireError(Failure.BAD_REQUEST, "illegal header value")
     parts = request.parts
-    authority = _bracketed(route.host) if route.port == _PORTS[route.scheme] else authority_of(route)
+    has_own_port = destination.port != _PORTS[destination.scheme]
+    authority = authority_of(destination) if has_own_port else _bracketed(destination.host)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     fields = [] if _value(request, b"host") is not None else [(b"Host", authority.encode())]
     fields += [field for field in request.headers if field[0].lower() not in _FRAMING]
@@ -91,16 +92,16 @@ def request_head(request: Request, route: Route, *, streamed: bool = False) -> R
         fields.append((b"Transfer-Encoding", b"chunked"))
     elif length or streamed or request.method in ("POST", "PUT", "PATCH"):
         fields.append((b"Content-Length", b"%d" % length))
-    if route.forwards:
+    if destination.forwards:
         target = f"http://{authority}{target}"
-        fields += proxy_authorization(route.proxy)
+        fields += proxy_authorization(destination.proxy)
     body = b"" if streamed else request.body
-    return RequestHead(request.method, route.scheme, authority, target, tuple(fields), body, streamed, length)
+    return RequestHead(request.method, destination.scheme, authority, target, tuple(fields), body, streamed, length)
 
 
-def authority_of(route: Route) -> str:
+def authority_of(destination: Destination) -> str:
     """Return host and port in the form of a URL."""
-    return f"{_bracketed(route.host)}:{route.port}"
+    return f"{_bracketed(destination.host)}:{destination.port}"
 
 
 def proxy_authorization(proxy: Proxy | None) -> list[tuple[bytes, bytes]]:

@@ -108,7 +108,7 @@ class BaseStream:
     def fail(self, exc: Exception) -> None:
         """Record why nothing more will come; the first failure counts."""
         if self.failure is None:
-            proxied = self.connection.route.proxy is not None
+            proxied = self.connection.destination.proxy is not None
             self.failure = self._explained(wire_error(exc, sent=self.monitor.sent, proxied=proxied))
 
     def _take(self, data: bytes) -> None:
@@ -117,20 +117,18 @@ class BaseStream:
             connection.receive_eof()
             raise WireError(Failure.CLOSED)
         http = connection.http
-        if not isinstance(http, Http2):
-            monitor.heard(now, of_response=True)
-            connection.receive(data)
-            monitor.limit_floods(now, connection.received - self._received_before, 0)
-            return
-        pongs, responding = http.pongs, http.responding
+        pongs, responding = (http.pongs, http.responding) if isinstance(http, Http2) else (0, 0)
         try:
             connection.receive(data)
         finally:
-            monitor.heard(now, of_response=http.responding > responding)
-        if http.pongs > pongs and monitor.keepalive:
-            monitor.keepalive.answered(now)
-        idle_frames = http.idle_frames - self._idle_frames_before
-        monitor.limit_floods(now, connection.received - self._received_before, idle_frames)
+            monitor.heard(now, of_response=not isinstance(http, Http2) or http.responding > responding)
+        idle_frames = 0
+        if isinstance(http, Http2):
+            idle_frames = http.idle_frames - self._idle_frames_before
+            if http.pongs > pongs and monitor.keepalive:
+                monitor.keepalive.answered(now)
+        received = connection.received - self._received_before
+        monitor.limit_floods(now, received, idle_frames, answered=http is not None and http.head is not None)
 
     def _explained(self, error: WireError) -> WireError:
         """Return the failure with the server's own explanation, if it gave one."""

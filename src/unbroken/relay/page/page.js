@@ -392,8 +392,8 @@ function spikeText(bin, total) {
 
 // The feed tells a turn's cuts when it ends; those of running turns are counted here until then, by the relay's rule.
 const LOST = [
-  "reset", "closed", "truncated", "unfinished", "broken_framing", "stream_reset", "dead_path", "idle_timeout",
-  "tls_failed",
+  "reset", "closed", "truncated", "unfinished", "broken_framing", "stream_reset", "too_many_pings", "dead_path",
+  "idle_timeout", "tls_failed",
 ];
 const isSilentCut = ({ failure, phase, silent }) =>
   LOST.includes(failure) && ["headers", "prelude"].includes(phase) && silent >= 1;

@@ -88,14 +88,19 @@ class AsyncioStream(BaseStream):
         self._wake()
 
     def _on_readable(self) -> None:
-        self.receive()
+        # Until nothing is left: where an error came with the bytes, uvloop does not call again.
+        while self.receive() and not self.failure and not self._is_full:
+            pass
         self.flush()
-        if self._waiter is not None:
-            self._wake()
-        elif not self.failure and isinstance(http := self.connection.http, Http1) and http.untaken > MAX_UNTAKEN:
+        if self.failure or self._is_full:
             self._stop_reading()
-        if self.failure:
-            self._stop_reading()
+        self._wake()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether the caller must take something before more is read."""
+        http = self.connection.http
+        return isinstance(http, Http1) and http.untaken > MAX_UNTAKEN
 
     def _on_writable(self) -> None:
         self.flush()
