@@ -25,7 +25,7 @@ QUICK = settings(
 def check(bench: Bench, case: Case) -> None:
     again = read_again(bench, case)
     [found] = bench.ask([case])
-    wrong = [item for item in complaints(case, found, again) if not reason_for(case, found, item)]
+    wrong = [item for item in complaints(case, found, again) if not reason_for(case, item)]
     assert not wrong, f"{case.name} {dict(case.stream.headers)}: {wrong}; plain read {found.plain}"
 
 
