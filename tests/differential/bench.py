@@ -48,12 +48,12 @@ class Bench:
     ) -> None:
         self._stack.close()
 
-    def ask(self, cases: Sequence[Case]) -> list[Found]:
-        """What each way reads in each case."""
+    def ask(self, cases: Sequence[Case], ways: Sequence[str] = WAYS) -> list[Found]:
+        """What each way reads in each case; of a way that is not asked for nothing is read."""
         keys = [str(next(self._numbers)) for _ in cases]
         for key, case in zip(keys, cases, strict=True):
             self._upstream.script(key, case.stream, case.again)
-        asked = [self._described(case, key) for key, case in zip(keys, cases, strict=True)]
+        asked = [self._described(case, key, ways) for key, case in zip(keys, cases, strict=True)]
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
@@ -64,19 +64,19 @@ class Bench:
             self._upstream.forget(key)
         return [self._found(key, outcomes) for key, outcomes in zip(keys, json.loads(line), strict=True)]
 
-    def _described(self, case: Case, key: str) -> dict[str, object]:
+    def _described(self, case: Case, key: str, ways: Sequence[str]) -> dict[str, object]:
         return {
             "dialect": case.dialect,
             "request": dict(case.request),
             "key": key,
             "upstream": self._upstream.server.url,
             "relay": f"{self._relay.origin}/lab",
-            "ways": WAYS,
+            "ways": ways,
         }
 
     def _found(self, key: str, outcomes: dict[str, dict[str, object]]) -> Found:
         def read(way: str) -> Read:
-            outcome = outcomes[way]
+            outcome = outcomes.get(way, {"objects": (), "error": None})
             return Read(tuple(outcome["objects"]), outcome["error"], len(self._upstream.requests[f"{key} {way}"]))
 
         return Found(*map(read, WAYS))

@@ -40,6 +40,7 @@ def _read_recording(bench: Bench, name: str, dialect: str) -> Read:
     return bench.ask([whole(dialect, recording)])[0].plain
 
 
+@pytest.mark.xdist_group("bench")
 @settings(QUICK, max_examples=FAST)
 @given(mutated())
 def test_a_changed_stream(bench: Bench, case: Case) -> None:

@@ -47,6 +47,7 @@ def wrong(cases: Cases) -> list[str]:
     ]
 
 
+@pytest.mark.xdist_group("bench")
 def test_some_recordings_and_the_cuts_of_a_few(bench: Bench) -> None:
     cases = read(bench, SAMPLE, with_cuts=False) + read(bench, FEW, with_cuts=True)
     assert wrong(cases) == []
