@@ -118,7 +118,10 @@ def ask_relay(ask: Ask) -> Said:
     data, status, error = b"", None, None
     headers = {CASE: ask.case}
     try:
-        with httpx2.stream("POST", ask.url, json=dict(ask.request), headers=headers, trust_env=False) as response:
+        with (
+            httpx2.Client(verify=False, trust_env=False) as client,  # to load certificates takes long
+            client.stream("POST", ask.url, json=dict(ask.request), headers=headers) as response,
+        ):
             status = response.status_code
             for piece in response.iter_raw():
                 data += piece
