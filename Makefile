@@ -43,6 +43,12 @@ $(VENV)-sdks: tests/sdks/requirements.txt $(VENV)/made
 	@$@/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r tests/sdks/requirements.txt
 	@touch $@
 
+.node-sdks: tests/differential/package.json
+	@echo "· installing the SDKs of Node, in whose decoders heartbeats are tried"
+	@mkdir -p $@ && cp $< $@/package.json
+	@npm install --prefix $@ --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel error >/dev/null
+	@touch $@
+
 demo: $(VENV)/demo
 	@$(VENV)/bin/unbroken demo
 
@@ -103,4 +109,4 @@ bench: $(VENV)/test
 	@$(VENV)/bin/python bench/relay.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-sdks .agents .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-sdks .node-sdks .agents .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

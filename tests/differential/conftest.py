@@ -7,7 +7,8 @@ import pytest
 from differential.bench import Bench
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bench() -> Iterator[Bench]:
+    """One for each worker: the SDKs take seconds to import. The fast tests that use it are in one group."""
     with Bench() as running:
         yield running

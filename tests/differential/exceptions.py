@@ -8,9 +8,11 @@ import gzip
 import zlib
 from collections.abc import Callable
 
-from differential.streams import Case, Found, Stream
-from unbroken.core.dialect import Generation, Signal
-from unbroken.core.dialects import DIALECTS
+from differential.streams import Case, Stream
+from unbroken.core.dialect import Dialect, Generation, Signal
+from unbroken.core.dialects import find_dialect
+from unbroken.core.dialects.anthropic_messages import ANTHROPIC_MESSAGES
+from unbroken.core.dialects.gemini import GEMINI
 from unbroken.core.sse import Blocks, Event, begins_as_events, parse
 from unbroken.errors import DecodeError
 
@@ -24,37 +26,38 @@ class Difference:
     Attributes:
         reason: why.
         complaints: which of the judge's complaints it excuses.
-        holds: whether it is the reason here.
+        holds: whether it is the reason for what was read of a stream.
     """
 
     reason: str
     complaints: tuple[str, ...]
-    holds: Callable[[Case, Found], bool]
+    holds: Callable[[Dialect, Stream], bool]
 
 
-def _skips_events_without_a_name(case: Case, found: Found) -> bool:
-    return case.dialect == "anthropic-messages" and any(event.type == "message" for event in _events(case.stream))
+def _skips_events_without_a_name(dialect: Dialect, stream: Stream) -> bool:
+    return dialect is ANTHROPIC_MESSAGES and any(event.type == "message" for event in _events(stream))
 
 
-def _loses_the_first_event(case: Case, found: Found) -> bool:
-    return case.dialect != "gemini" and _body(case.stream).startswith(_BOM)
+def _loses_the_first_event(dialect: Dialect, stream: Stream) -> bool:
+    return dialect is not GEMINI and _body(stream).startswith(_BOM)
 
 
-def _drops_the_last_event(case: Case, found: Found) -> bool:
-    lines = _body(case.stream).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return case.dialect != "gemini" and not lines.endswith(b"\n\n")
+def _drops_the_last_event(dialect: Dialect, stream: Stream) -> bool:
+    lines = _body(stream).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return dialect is not GEMINI and not lines.endswith(b"\n\n")
 
 
-def _begins_with_another_field(case: Case, found: Found) -> bool:
-    is_named = case.stream.headers.get("content-type", "").startswith("text/event-stream")
-    return not is_named and begins_as_events(_body(case.stream)) is False
+def _begins_with_another_field(dialect: Dialect, stream: Stream) -> bool:
+    is_named = stream.headers.get("content-type", "").startswith("text/event-stream")
+    return not is_named and begins_as_events(_body(stream)) is False
 
 
-def _does_not_know_the_error(case: Case, found: Found) -> bool:
-    [dialect] = [dialect for dialect in DIALECTS if dialect.name == case.dialect]
+def _has_an_error(dialect: Dialect, stream: Stream) -> bool:
     reader = dialect.reader(Generation(streaming=True))
     with contextlib.suppress(DecodeError):
-        return any(reader.read(event) & Signal.ERROR for event in _events(case.stream))
+        for event in _events(stream):
+            if dialect.error_in(event.data) if event.is_bare else reader.read(event) & Signal.ERROR:
+                return True
     return False
 
 
@@ -86,17 +89,19 @@ DIFFERENCES = (
     Difference(
         "An error inside the stream is handed on as it came. The SDK does not know its shape.",
         ("silent about a cut",),
-        _does_not_know_the_error,
+        _has_an_error,
     ),
 )
 
 
-def reason_for(case: Case, found: Found, complaint: str) -> str:
+def reason_for(case: Case, complaint: str) -> str:
     """Return why a complaint is none, ``""`` if it is one."""
+    stream = case.again if "second answer" in complaint else case.stream
+    dialect = find_dialect(case.dialect)
     reasons = (
         item.reason
         for item in DIFFERENCES
-        if any(words in complaint for words in item.complaints) and item.holds(case, found)
+        if any(words in complaint for words in item.complaints) and item.holds(dialect, stream)
     )
     return next(reasons, "")
 

@@ -27,11 +27,13 @@ class Stream:
         pieces: the body, each piece a chunk.
         headers: of the response.
         ending: of the body.
+        status: of the response.
     """
 
     pieces: tuple[bytes, ...]
     headers: Mapping[str, str] = dataclasses.field(default_factory=lambda: EVENT_STREAM)
     ending: Ending = "clean"
+    status: int = 200
 
     @property
     def body(self) -> bytes:

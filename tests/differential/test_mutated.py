@@ -25,7 +25,7 @@ QUICK = settings(
 def check(bench: Bench, case: Case) -> None:
     again = read_again(bench, case)
     [found] = bench.ask([case])
-    wrong = [item for item in complaints(case, found, again) if not reason_for(case, found, item)]
+    wrong = [item for item in complaints(case, found, again) if not reason_for(case, item)]
     assert not wrong, f"{case.name} {dict(case.stream.headers)}: {wrong}; plain read {found.plain}"
 
 
@@ -40,6 +40,7 @@ def _read_recording(bench: Bench, name: str, dialect: str) -> Read:
     return bench.ask([whole(dialect, recording)])[0].plain
 
 
+@pytest.mark.xdist_group("bench")
 @settings(QUICK, max_examples=FAST)
 @given(mutated())
 def test_a_changed_stream(bench: Bench, case: Case) -> None:

@@ -16,9 +16,11 @@ from unbroken.core.dialects.gemini import GEMINI
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.dialects.openai_completions import OPENAI_COMPLETIONS
 from unbroken.core.dialects.openai_responses import OPENAI_RESPONSES
+from unbroken.core.events import Failed
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head
 from unbroken.core.policy import Policy
+from unbroken.core.sse import Parser
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +121,15 @@ def test_the_notable_pattern(corpus: Corpus, recording: Recording) -> None:
             assert notable.search(block), (label, block)
             written = [] if b"[DONE]" in block else rewritten(block)
             assert all(notable.search(other) for other in written), (label, block)
+
+
+@pytest.mark.parametrize(("corpus", "recording"), STREAMS)
+def test_an_error_is_the_last_of_what_an_event_says(corpus: Corpus, recording: Recording) -> None:
+    """A reader stops at it: the usage in the same event would be lost."""
+    decoder, parser = corpus.dialect.decoder(), Parser()
+    for event in parser.feed(recording.body):
+        said = [] if event.is_bare else decoder.decode(event)
+        assert not any(isinstance(piece, Failed) for piece in said[:-1])
 
 
 @pytest.mark.parametrize(("corpus", "recording"), REFUSALS)

@@ -67,8 +67,8 @@ class MessagesDecoder:
             case "content_block_stop":
                 yield from self._block(index).close()
             case "message_delta":
+                yield from self._count(answer.get("usage"))  # before an end that is a failure
                 yield from self._end(mapping(answer.get("delta")).get("stop_reason"))
-                yield from self._count(answer.get("usage"))
             case "error":
                 yield judged(error_of(answer, "error") or {})
 

@@ -14,7 +14,7 @@ from unbroken.core.dialects.gemini.errors import error_of, judged
 from unbroken.core.dialects.gemini.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.gemini.parts import Parts
 from unbroken.core.dialects.gemini.rule import reason_of
-from unbroken.core.events import Finish, TypedEvent, Usage
+from unbroken.core.events import Failed, Finish, TypedEvent, Usage
 from unbroken.core.payload import count, dicts, is_done, mapping
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
@@ -49,11 +49,13 @@ class GeminiDecoder:
         return [{"role": "model", "parts": parts}] if parts else []
 
     def _events(self, answer: Mapping[str, Any], event_type: str) -> Iterator[TypedEvent]:
-        for candidate in dicts(answer.get("candidates")):
-            yield from self._candidate(candidate)
+        said = [event for candidate in dicts(answer.get("candidates")) for event in self._candidate(candidate)]
+        failures = [event for event in said if isinstance(event, Failed)]
+        yield from (event for event in said if event not in failures)
         if reason := reason_of(mapping(answer.get("promptFeedback")).get("blockReason")):
             yield Finish(reason)
         yield from reported(_usage(mapping(answer.get("usageMetadata"))))
+        yield from failures  # an error is the last that is read
         if (error := error_of(answer, event_type)) is not None:
             yield judged(error)
 
