@@ -132,7 +132,8 @@ def test_control_characters_are_made_harmless(text: str, shown: str) -> None:
          "waiting for deepseek to speak · 12 s · attempt 3 · the nearest hop answers in 21 ms"),
         (waits(Phase.PRELUDE, round_trip=0.021, unanswered=12.4),
          "waiting for deepseek to speak · 12 s · no answer from the path for 12 s, still waiting"),
-        (waits(Phase.OUTPUT, round_trip=0.021, unanswered=1.0), "deepseek is answering · 12 s · the nearest hop answers in 21 ms"),
+        (waits(Phase.OUTPUT, round_trip=0.021, unanswered=1.0),
+         "deepseek is answering · 12 s · the nearest hop answers in 21 ms"),
         (waits(Phase.OUTPUT), "deepseek is answering · 12 s"),
     ],
 )  # fmt: skip
