@@ -10,6 +10,9 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 py
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
+# Compiled modules are kept: without them each worker of pytest, and each program that a test starts, compiles anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types imports twins twins-check fast timing slow
 .PHONY: bench sdk-table agents agents-table chaos clean

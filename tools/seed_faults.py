@@ -4,7 +4,8 @@
     python tools/seed_faults.py WORD ...   those with one of these words in their names
     python tools/seed_faults.py --check    only whether each fault can still be put in
 
-For each fault the tests that mirror its module are run first, then the whole fast lane, until one fails.
+For each fault the tests of its module are run first, then those of its package, then the whole fast lane, until one
+fails.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +60,24 @@ def put_in(fault: dict[str, Any], folder: Path) -> None:
 
 def first_failures(source: Path, where: list[str]) -> list[str]:
     """The first tests that fail over a source."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "4", "--maxfail=3", "-m", "not slow", *where]
-    environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "--maxfail=3", "-m", "not slow and not timing", *where]
+    if not where or any(Path(name).is_dir() for name in where):
+        command += ["-n", "4", "--dist", "loadgroup"]
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is compiled of the source lies in its own folder
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     return [line.split(" ")[1] for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
 
 
-def mirrors(file: str) -> list[str]:
-    """The tests that are run first."""
-    package = file.partition("/")[0]
-    return [str(TESTS / name) for name in [package, *EXTRA.get(package, [])] if (TESTS / name).exists()]
+def rounds(file: str) -> Iterator[list[str]]:
+    """What is run for a fault in a file, one after the other: its module's tests, its package's, and all."""
+    package, _, rest = file.partition("/")
+    dialect = f"{package}/dialects/test_{Path(file).parent.name}.py"
+    modules = [f"{package}/{Path(rest).parent}/test_{Path(file).stem}.py", dialect]
+    if own := [str(TESTS / name) for name in modules if (TESTS / name).exists()]:
+        yield own
+    yield [str(TESTS / name) for name in [package, *EXTRA.get(package, [])] if (TESTS / name).exists()]
+    yield []
 
 
 def main() -> int:
@@ -85,7 +95,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "src"
             put_in(fault, source)
-            found = first_failures(source, mirrors(fault["file"])) or first_failures(source, [])
+            found = next(filter(None, (first_failures(source, where) for where in rounds(fault["file"]))), [])
         missed += not found
         print(f"{fault['name']}: {'; '.join(found) or 'NOT FOUND'} ({time.monotonic() - began:.0f} s)", flush=True)
     print(f"{len(chosen) - missed} of {len(chosen)} found")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.programs import Cli, Ended
+from cli.programs import Cli, Ended, untimed
 from unbroken.cli.exec import summary
 from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from unbroken.relay.recorder import Totals
@@ -99,7 +99,7 @@ def test_the_log_goes_to_a_file(cli: Cli, tmp_path: Path) -> None:
         assert cli("exec", "-q", "--log", str(log), *ASK, OPENAI_BASE_URL=upstream.url).err == ""
     before, again, ended = log.read_text().splitlines()
     assert before == "before"
-    assert "↻ cut after 0.0 s, before any output (connection reset)" in again
+    assert "↻ cut after 0.0 s, before any output (connection reset)" in untimed(again)
     assert "POST /openai/v1/chat/completions · 200 answered" in ended
     assert ended[:4].isdigit()
 

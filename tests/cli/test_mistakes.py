@@ -316,8 +316,7 @@ def test_a_stdin_without_an_end_is_cut_off(env: dict[str, str]) -> None:
 
 def test_a_stdin_of_the_longest_size_is_read(env: dict[str, str], tmp_path: Path) -> None:
     longest = tmp_path / "longest"
-    with longest.open("wb") as file:
-        file.truncate(MAX_STDIN)
+    longest.write_bytes(b"x" * MAX_STDIN)  # no zeros: each is six characters in JSON
     with longest.open("rb") as file:
         ended = run("run", *HERE, env=env, stdin=file.fileno())
     assert (ended.code, ended.err.partition(" (")[0]) == (5, "unbroken: connection refused")
@@ -381,7 +380,7 @@ def test_streams_that_are_closed(args: str, streams: str, env: dict[str, str]) -
     assert "Traceback" not in ended.err
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp437", "ascii", "utf-8"])
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
 def test_the_table_of_the_demo_in_any_encoding(encoding: str, env: dict[str, str]) -> None:
     code = "from unbroken.cli import demo; outcome = demo.DemoOutcome('Unbroken', 'The s\xe9a', 'answered', True)"
     code += "; demo._print(demo.side_by_side([outcome, outcome], 40))"

@@ -15,7 +15,7 @@ import pytest
 import tomli_w
 
 import unbroken.cli
-from cli.programs import Cli
+from cli.programs import Cli, untimed
 from cli.relays import CHATTED, running
 from relay.serving import poll
 from unbroken.cli.relay import command
@@ -318,7 +318,7 @@ def test_a_turn_that_was_cut_is_whole(env: dict[str, str]) -> None:
         f"status page: {relay.origin}/_unbroken/",
         f"/v1/... goes to lab, {upstream.url}",
     ]
-    assert "↻ cut after 0.0 s, before any output (connection reset) · replaying, attempt 2 of 4" in said
+    assert "↻ cut after 0.0 s, before any output (connection reset) · replaying, attempt 2 of 4" in untimed(said)
     assert "POST /v1/chat/completions · 200 answered" in said
     assert "sk-mine" not in said
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cli.programs import Cli, Ended, Program, run
+from cli.programs import Cli, Ended, Program, run, untimed
 from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from wire.servers import closed_port
 
@@ -29,7 +29,7 @@ def test_a_first_stream_that_is_reset_is_replayed(env: dict[str, str]) -> None:
         assert len(upstream.requests) == 2
         assert upstream.requests[0].body == upstream.requests[1].body
     assert (ended.code, ended.out) == (0, "TOKEN-42\n")
-    assert ended.err.splitlines() == [
+    assert untimed(ended.err).splitlines() == [
         "↻ cut after 0.0 s, before any output (connection reset) · replaying, attempt 2 of 4",
         f"{FOOTER} · 1 attempt lost",
     ]
@@ -131,7 +131,7 @@ def test_a_refused_connection_is_5_at_the_end_of_the_budget(cli: Cli) -> None:
     ended = cli("run", "--base-url", url, "--give-up-after", "0.6", "hi")
     assert (ended.code, ended.out) == (5, "")
     first, *_, last, next_step = ended.err.splitlines()
-    assert first.startswith("↻ failed after 0.0 s (connection refused) · retrying in 0.")
+    assert untimed(first).startswith("↻ failed after 0.0 s (connection refused) · retrying in 0.")
     assert "connection refused (gave up after 0.6 s" in last
     assert next_step == f"  {url}: is the server running, and the URL right?"
 
@@ -149,7 +149,7 @@ def test_a_provider_that_stays_busy_is_5(code: int, cli: Cli) -> None:
         ended = cli("run", "--base-url", upstream.url, "--give-up-after", "0.7", "hi")
         assert len(upstream.requests) > 1
     assert (ended.code, ended.out) == (5, "")
-    assert f"↻ refused after 0.0 s (HTTP {code}) · retrying in 0." in ended.err
+    assert f"↻ refused after 0.0 s (HTTP {code}) · retrying in 0." in untimed(ended.err)
     assert ended.err.splitlines()[-1] == f"unbroken: HTTP {code}: The lab broke this on purpose."
 
 

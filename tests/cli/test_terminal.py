@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from cli.programs import run
+from cli.programs import run, untimed
 from cli.terminals import Terminal, screen
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
@@ -59,7 +59,7 @@ def test_the_live_line_says_when_the_next_attempt_is_made(env: dict[str, str]) -
         seen = terminal.seen.wait_for("next attempt in 19 s")
         terminal.type("\x03")
         assert terminal.end()[0] == 130
-    assert "↻ refused after 0.0 s (HTTP 503) · retrying in 20.0 s, attempt 2 of 11" in screen(seen)
+    assert "↻ refused after 0.0 s (HTTP 503) · retrying in 20.0 s, attempt 2 of 11" in untimed(screen(seen))
 
 
 def test_the_live_line_fits_the_terminal(env: dict[str, str]) -> None:

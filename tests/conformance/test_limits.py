@@ -45,28 +45,28 @@ class TestTheFirstOutput:
     def test_is_not_put_off_by_ping(self, face: Face, settings) -> None:
         setting = settings("http2")
         upstream = setting.serve(Fault("stall", "after_role"))
-        policy = dataclasses.replace(self.POLICY, ping_interval=0.05, ping_timeout=2)
+        policy = dataclasses.replace(POLICY, first_output_timeout=1, ping_interval=0.05, ping_timeout=5)
         outcome = face.run(setting.ask(upstream, policy=policy))
         fails(outcome, upstream, FirstOutputTimeout, requests=1)
         assert upstream.pings > 1
 
     def test_ends_the_limit(self, face: Face, plain: Setting) -> None:
-        upstream = plain.serve(Fault("pause", "after_reasoning", seconds=0.4))
-        outcome = face.run(plain.ask(upstream, policy=self.POLICY))
+        upstream = plain.serve(Fault("pause", "after_reasoning", seconds=1.2))
+        outcome = face.run(plain.ask(upstream, policy=dataclasses.replace(POLICY, first_output_timeout=1)))
         has_ended(outcome, upstream)
 
 
 class TestTheIdleLimit:
-    POLICY = dataclasses.replace(POLICY, idle_timeout=0.25)
+    POLICY = dataclasses.replace(POLICY, idle_timeout=0.7)
 
     def test_is_put_off_by_comments(self, face: Face, plain: Setting) -> None:
-        upstream = plain.serve(answer=ScriptedAnswer(think=0.4, comments=8))
+        upstream = plain.serve(answer=ScriptedAnswer(think=1, comments=20))
         has_ended(face.run(plain.ask(upstream, policy=self.POLICY)), upstream)
 
     def test_is_put_off_by_ping(self, face: Face, settings) -> None:
         setting = settings("http2")
-        upstream = setting.serve(answer=ScriptedAnswer(think=0.5, think_at="before_headers"))
-        policy = dataclasses.replace(self.POLICY, ping_interval=0.05, ping_timeout=2)
+        upstream = setting.serve(answer=ScriptedAnswer(think=1, think_at="before_headers"))
+        policy = dataclasses.replace(self.POLICY, ping_interval=0.05, ping_timeout=5)
         outcome = face.run(setting.ask(upstream, policy=policy))
         has_ended(outcome, upstream)
         assert outcome.report.attempts[0].pinged

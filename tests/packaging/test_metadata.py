@@ -144,9 +144,8 @@ def test_what_is_imported_is_declared() -> None:
     for path in (ROOT / "src").rglob("*.py"):
         if not {"relay", "transports"} & set(path.parts) and path.name not in ("demo.py", "local_model.py"):
             imported |= set(re.findall(r"^\s*(?:import|from) (\w+)", path.read_text("utf-8"), re.MULTILINE))
-    distributions = {
-        canonicalize_name(name) for module in imported for name in metadata.packages_distributions().get(module, [])
-    }
+    packages = metadata.packages_distributions()
+    distributions = {canonicalize_name(name) for module in imported for name in packages.get(module, [])}
     declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
     assert distributions - {"unbroken"} == declared
 

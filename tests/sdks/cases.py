@@ -8,8 +8,9 @@ from typing import Any
 
 from unbroken.lab import Fault, Kind, Point
 
-IDLE = 1.0
-"""Seconds of silence that Unbroken allows where the case is silence; SDKs that load much need half of it."""
+IDLE = 3.0
+"""Seconds of silence that Unbroken allows where the case is silence: far more than an SDK and the server beside it, in
+one process, need for a token on a busy machine."""
 
 
 @dataclass(frozen=True)
