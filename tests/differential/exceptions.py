@@ -52,6 +52,11 @@ def _begins_with_another_field(dialect: Dialect, stream: Stream) -> bool:
     return not is_named and begins_as_events(_body(stream)) is False
 
 
+def _goes_on_behind_its_terminator(dialect: Dialect, stream: Stream) -> bool:
+    stops = [b'"message_stop"' in event.data for event in _events(stream)]
+    return dialect is ANTHROPIC_MESSAGES and True in stops[:-1]
+
+
 def _has_an_error(dialect: Dialect, stream: Stream) -> bool:
     reader = dialect.reader(Generation(streaming=True))
     with contextlib.suppress(DecodeError):
@@ -79,6 +84,12 @@ DIFFERENCES = (
         " it; nothing of the answer itself is lost, and what came is handed on as it came.",
         ("silent about a cut",),
         _drops_the_last_event,
+    ),
+    Difference(
+        "message_stop says that nothing follows. Where it comes before the stop_reason, nothing is proven, and handing"
+        " it on would make a cut answer look whole; Anthropic's SDK reads on behind it.",
+        ("plain reads it whole",),
+        _goes_on_behind_its_terminator,
     ),
     Difference(
         "A body of another media type counts as an event stream if it begins with a field or a comment of the format."
