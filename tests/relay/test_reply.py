@@ -152,6 +152,14 @@ class TestHalfAnEvent:
         client = stage.run(stage.begin(), stage.data(EVENT + b"data: {", b"}\n", b"\n" + EVENT[:9], EVENT[9:]))
         assert client.pieces == [EVENT, b"data: {}\n\n", EVENT]
 
+    @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+    def test_is_none_where_blank_lines_are_missing(self, line_end: bytes) -> None:
+        """Such servers send one line an event; the first is known to be whole once the second has come."""
+        lines = [b'data: {"n": %d}' % number + line_end for number in range(3)] + [b"data: [DONE]" + line_end]
+        stage = Stage()
+        client = stage.run(stage.begin(), stage.data(*lines))
+        assert client.pieces == [lines[0] + lines[1], lines[2], lines[3]]
+
     def test_is_not_waited_for_where_nobody_asked_for_events(self) -> None:
         stage = Stage(streaming=False)
         client = stage.run(stage.begin(200, "application/json"), stage.data(b'{"a":', b" 1}"))
@@ -461,7 +469,8 @@ def without_heartbeats(stage: Stage) -> bytes:
     seen = b""
     for number, piece in enumerate(stage.client.pieces):
         if number in stage.beats:
-            assert piece == stage.dialect.heartbeat
+            heartbeat = stage.dialect.heartbeat
+            assert piece in (heartbeat, heartbeat.rstrip() + b"\n")  # a comment without a blank line behind ids
             blocks = Blocks()
             blocks.feed(seen)
             assert not blocks.unfinished, "a heartbeat in the middle of an event"
@@ -485,6 +494,11 @@ def test_without_heartbeats_the_bytes_are_the_attempts(
     assert heard == [event for event in events(body) if event.type != "ping"]
 
 
+def without_ids(body: bytes) -> list[tuple[str, bytes]]:
+    """Events without the id that each inherits from those before it."""
+    return [(event.type, event.data) for event in events(body)]
+
+
 @settings(deadline=None, max_examples=250)
 @given(told(), st.booleans())
 def test_a_failure_is_the_last_event_and_the_only_one_that_was_not_said(
@@ -497,9 +511,9 @@ def test_a_failure_is_the_last_event_and_the_only_one_that_was_not_said(
     assert seen.endswith(error)
     assert body.removeprefix(BOM).startswith(seen.removeprefix(BOM).removesuffix(error))
     assert not stage.client.whole
-    assert events(seen)[-1:] == events(error)
+    assert without_ids(seen)[-1:] == without_ids(error)
     if b"\r" not in body:
-        assert events(seen) == events(body) + events(error)
+        assert without_ids(seen) == without_ids(body) + without_ids(error)
 
 
 @settings(deadline=None, max_examples=150)
@@ -510,7 +524,7 @@ def test_nor_does_half_a_large_event_swallow_it(stream: tuple[Asked, bytes, list
         stage = performed(asked, steps, fails=True, begins=True)
     error = stage.dialect.error_event(CUT)
     seen = without_heartbeats(stage)
-    assert events(seen)[-1:] == events(error)
+    assert without_ids(seen)[-1:] == without_ids(error)
     # Half of a CRLF may be a blank line: the parser takes it for one, a reply waits for the other half.
     assert len(events(seen)) - len(events(body)) in ((0, 1, 2) if body.endswith(b"\n\r") else (1, 2))
 

@@ -148,7 +148,7 @@ class Blocks:
         line_end = pending.rfind(b"\n", since) if self._lacks_blank_lines else -1
         while line_end >= 0:
             line_start = pending.rfind(b"\n", 0, line_end) + 1
-            if _is_whole_event(bytes(pending[line_start:line_end])):
+            if is_whole_event(bytes(pending[line_start:line_end])):
                 return line_end + 1
             line_end = pending.rfind(b"\n", since, line_end)
         return end
@@ -197,17 +197,18 @@ def _end_of_document(buffer: bytes | bytearray, start: int) -> int:
     """Return where the first ``data`` line of a block, which begins at ``start``, ends if it is a document; else 0."""
     first = start if buffer.startswith(b"data:", start) else buffer.find(_DATA_LINE, start) + 1
     stop = buffer.find(b"\n", first) if first or start == 0 else -1
-    return stop if stop > 0 and _is_whole_event(bytes(buffer[first:stop])) else 0
+    return stop if stop > 0 and is_whole_event(bytes(buffer[first:stop])) else 0
 
 
-def _is_whole_event(line: bytes) -> bool:
+def is_whole_event(line: bytes) -> bool:
+    """Return whether a line is an event by itself: ``data`` and a JSON document or a terminator."""
     data = line.removeprefix(b"data:").strip()
     return line.startswith(b"data:") and (is_done(data) or (data[:1] in (b"{", b"[") and is_document(data)))
 
 
 def _separated(blocks: bytes) -> bytes:
     """Add a blank line after each line that is a whole event."""
-    lines = (line + b"\n" if _is_whole_event(line) else line for line in blocks.split(b"\n"))
+    lines = (line + b"\n" if is_whole_event(line) else line for line in blocks.split(b"\n"))
     return b"\n".join(lines)
 
 

@@ -320,8 +320,8 @@ class Turn:
         if status in GATEWAY_TIMEOUTS:
             return Failure.GATEWAY_GAVE_UP
         prompt = elapsed <= self._policy.slow_status_after or status in TOO_BUSY
-        asked = retry_after(head.fields, self._wall_clock()) is not None
-        return Failure.BUSY if prompt or asked else Failure.GATEWAY_GAVE_UP
+        names_wait = retry_after(head.fields, self._wall_clock()) is not None
+        return Failure.BUSY if prompt or names_wait else Failure.GATEWAY_GAVE_UP
 
     def _retry_delay(self, head: Head, failure: Failure, now: float, told: float | None = None) -> float | None:
         """Return the seconds to wait after an error status before another attempt; ``None`` if none is allowed.
@@ -387,8 +387,8 @@ class Turn:
     def _count_status(self, status: int) -> None:
         """Count how often in a row the same status has been retried."""
         last = self._records[-1] if self._records else None
-        again = last is not None and last.status == status and last.failure == Failure.BUSY.code
-        self._same_status = self._same_status + 1 if again else 1
+        repeated = last is not None and last.status == status and last.failure == Failure.BUSY.code
+        self._same_status = self._same_status + 1 if repeated else 1
 
     def _forbids(self, how: Verdict, failure: Failure, start: float) -> str:
         """Return why another attempt, starting at ``start``, is not allowed; ``""`` if it is."""

@@ -10,6 +10,7 @@ import anyio
 from unbroken.core.dialect import Dialect, GatewayError
 from unbroken.core.http import Head, Headers
 from unbroken.core.report import Report
+from unbroken.core.sse import is_whole_event
 from unbroken.relay import asgi, headers
 
 _BLANK_LINES = (b"\n\n", b"\r\r", b"\n\r\n")
@@ -26,6 +27,9 @@ _BOM = b"\xef\xbb\xbf"
 
 _HAS_ID = re.compile(rb"(?:\A|[\r\n])id[:\r\n]")
 """A line with the field ``id``."""
+
+_GOES_ON = re.compile(rb"[}\]][ \t]*[\r\n]{1,2}data:")
+"""Matches where another ``data`` line follows the end of a JSON document or of a terminator."""
 
 _NO_RETRY = (b"x-should-retry", b"false")
 """Keeps OpenAI's and Anthropic's SDKs from retrying: the relay has already retried."""
@@ -81,6 +85,7 @@ class Reply:
         self._own_head = False
         self._over = False
         self._has_ids = False
+        self._lacks_blank_lines = False
         self._lock = anyio.Lock()  # taking it also lets other turns run while an upstream always has more
 
     @property
@@ -194,6 +199,7 @@ class Reply:
         unfinished += data
         found = ((unfinished.rfind(blank, searched), len(blank)) for blank in _BLANK_LINES)
         end = max((at + length for at, length in found if at >= 0), default=0)
+        end = self._end_without_blank_line(end)
         if end:
             self._inside = False
         if len(unfinished) - end > _MAX_HELD:
@@ -201,6 +207,20 @@ class Reply:
         ready = bytes(unfinished[:end])
         del unfinished[:end]
         return ready
+
+    def _end_without_blank_line(self, end: int) -> int:
+        """Return where the last event ends: at ``end``, or behind a later line, where blank lines are missing.
+
+        They are once a line that is an event was followed by another one.
+        """
+        unfinished = self._unfinished
+        stop = max(unfinished.rfind(b"\n"), unfinished.rfind(b"\r")) + 1
+        if stop <= end or (not self._lacks_blank_lines and not _GOES_ON.search(unfinished, end)):
+            return end
+        lines = bytes(unfinished[end:stop]).splitlines(keepends=True)
+        whole = [number for number, line in enumerate(lines) if is_whole_event(line)]
+        self._lacks_blank_lines = self._lacks_blank_lines or len(whole) > 1
+        return end + sum(map(len, lines[: whole[-1] + 1])) if whole and self._lacks_blank_lines else end
 
     async def _put(self, data: bytes) -> None:
         await asgi.body(self._send, data)
