@@ -27,9 +27,12 @@ from openai._streaming import SSEDecoder
 import unbroken
 from server import TOKEN
 from unbroken.core.dialects import recognise
+from unbroken.core.failures import Phase
 from unbroken.core.http import Request
 from unbroken.core.sse import Parser
+from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.synchronous import Driver
+from unbroken.wire.async_http import AsyncHttpWire
 from unbroken.wire.http import HttpWire
 
 BODY = {"model": "bench", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
@@ -132,25 +135,26 @@ def compare_parsers(rounds: int) -> None:
 async def hold_open(who: str, url: str) -> None:
     """Hold streams open, and print the memory that each one took."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    async with contextlib.AsyncExitStack() as stack:
-        if who == "unbroken":
-            ours = await stack.enter_async_context(unbroken.AsyncClient(base_url=url, proxy=""))
-            turns = [ours.stream("Hello", model="bench") for _ in range(OPEN_STREAMS)]
-            waiting = [asyncio.create_task(turn.driver.open()) for turn in turns]
-            # The prelude is held, so open() is still waiting; it waits once all have sent their requests.
-            while not all(turn.driver.path and turn.driver.path.received for turn in turns):
-                await asyncio.sleep(0.01)
-            for task in waiting:
-                task.cancel()
-        else:
-            sdk = openai.AsyncOpenAI(
-                base_url=url,
-                api_key="none",
-                http_client=httpx2.AsyncClient(trust_env=False, limits=httpx2.Limits(max_connections=None)),
-            )
-            await asyncio.gather(*(sdk.chat.completions.create(**BODY) for _ in range(OPEN_STREAMS)))  # type: ignore[call-overload]
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print((after - before) / OPEN_STREAMS)
+    if who == "unbroken":
+        wire = AsyncHttpWire(proxy="")
+        request = Request("POST", f"{url}/chat/completions", body=json.dumps(BODY).encode())
+        call = recognise(request)
+        assert call
+        turns = [AsyncDriver(wire, request, call, unbroken.Policy()) for _ in range(OPEN_STREAMS)]
+        waiting = [asyncio.create_task(turn.open()) for turn in turns]
+        while not all(turn.phase is Phase.PRELUDE for turn in turns):  # which is held: open() goes on waiting
+            await asyncio.sleep(0.01)
+        for task in waiting:
+            task.cancel()
+    else:
+        sdk = openai.AsyncOpenAI(
+            base_url=url,
+            api_key="none",
+            http_client=httpx2.AsyncClient(trust_env=False, limits=httpx2.Limits(max_connections=None)),
+        )
+        await asyncio.gather(*(sdk.chat.completions.create(**BODY) for _ in range(OPEN_STREAMS)))  # type: ignore[call-overload]
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print((after - before) / OPEN_STREAMS)
 
 
 def compare_memory(port: int) -> None:

@@ -123,7 +123,7 @@ def test_while_pings_are_answered_the_idle_limit_does_not_pass() -> None:
 def test_an_unanswered_ping_means_that_the_path_is_dead() -> None:
     monitor = started()
     assert pinged(monitor, 10)
-    assert (monitor.wait(11), failure(monitor, 29.9), failure(monitor, 30)) == (19, None, Failure.DEAD_PATH)
+    assert (monitor.wait(25), failure(monitor, 29.9), failure(monitor, 30)) == (5, None, Failure.DEAD_PATH)
 
 
 def test_any_byte_is_a_sign_of_life() -> None:

@@ -197,6 +197,7 @@ class _Upload:
                 monitor.awaits_caller = True
         finally:
             monitor.awaits_caller = False
+            self._stream.relimit()
             if isinstance(pieces, AsyncGenerator):
                 with anyio.CancelScope(shield=True):
                     await pieces.aclose()

@@ -66,6 +66,7 @@ class HttpExchange(BaseExchange):
         try:
             stream = self._open(limits)
             http = self._begin(stream)
+            stream.relimit()
             while http.head is None:
                 stream.wait()
             return self._answered(http.head)
@@ -124,7 +125,9 @@ class HttpExchange(BaseExchange):
         """Wait for the next bytes of the body, or its end."""
         stream = self._stream
         assert stream is not None
-        self.path.limits = limits
+        if limits != self.path.limits:
+            self.path.limits = limits
+            stream.relimit()
         self.path.listens(time.monotonic())
         while not http.ended:
             stream.wait()

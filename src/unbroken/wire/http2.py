@@ -109,7 +109,9 @@ class Http2:
         """
         if self.goaway:
             raise WireError(Failure.NOT_PROCESSED, f"GOAWAY {self.goaway.error}")
-        self.head, self.ended, self._body = None, False, []
+        if self._untaken:
+            self._make_room()
+        self.head, self.ended = None, False
         self._stream = self._h2.get_next_available_stream_id()
         host = next(value for name, value in request.fields if name.lower() == b"host")
         fields = [
@@ -211,8 +213,7 @@ class Http2:
         data = body[0] if len(body) == 1 else b"".join(body)
         body.clear()
         if self._untaken >= WINDOW // 4 or self.ended:
-            self._h2.acknowledge_received_data(self._untaken, self._stream)
-            self._untaken = 0
+            self._make_room()
         return data
 
     @property
@@ -225,6 +226,10 @@ class Http2:
     def asks_for_calm(self) -> bool:
         """Whether the server has had too many PINGs. There is no other sign of that than ENHANCE_YOUR_CALM."""
         return self._pings > 0 and self.goaway is not None and self.goaway.error == _CALM
+
+    def _make_room(self) -> None:
+        self._h2.acknowledge_received_data(self._untaken, self._stream)
+        self._untaken = 0
 
     def _receive_frame(self, frame: bytes) -> None:
         kind = frame[3]

@@ -68,12 +68,12 @@ class _Exchange:
         caller = limits.caller
         return {
             "connect": _shorter(limits.connect, caller.connect),
-            "read": _shorter(self._patience(limits), caller.read),
+            "read": _shorter(self._longest_wait(limits), caller.read),
             "write": _shorter(limits.idle, caller.write),
             "pool": limits.connect,
         }
 
-    def _patience(self, limits: Limits) -> float:
+    def _longest_wait(self, limits: Limits) -> float:
         until = limits.until
         return limits.idle if until is None else max(0.001, min(limits.idle, until - time.monotonic()))
 
@@ -158,7 +158,7 @@ class AsyncInnerExchange(_Exchange):
     async def send(self, limits: Limits) -> Head:
         """See :meth:`unbroken.wire.contract.AsyncExchange.send`."""
         try:
-            with anyio.move_on_after(self._patience(limits)):
+            with anyio.move_on_after(self._longest_wait(limits)):
                 head = self._head(await self._inner.handle_async_request(self._outgoing(limits)))
                 self._body = aiter(self._response.stream)
                 return head
@@ -171,7 +171,7 @@ class AsyncInnerExchange(_Exchange):
         if self._body is None:
             return b""
         try:
-            with anyio.move_on_after(self._patience(limits)) as scope:
+            with anyio.move_on_after(self._longest_wait(limits)) as scope:
                 async for chunk in self._body:
                     if chunk:
                         self.path.heard(chunk)

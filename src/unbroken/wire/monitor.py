@@ -140,22 +140,26 @@ class Monitor:
         return due is not None and now >= due
 
     def wait(self, now: float, *, sending: bool = False) -> float:
-        """Return the seconds until :meth:`check` or :meth:`ping_is_due` must be asked again; at least 1 ms."""
+        """Return the seconds until :meth:`check` or :meth:`ping_is_due` must be asked again; at least 1 ms.
+
+        Whatever moves meanwhile puts that off, except other :attr:`limits`, another ``sending`` and the end of
+        :attr:`awaits_caller`.
+        """
         limits = self.limits
         first = self._idle_due() if self.sent else self._started + limits.connect
-        others = (limits.until, self._stall_due(), self._pong_due(), self._ping_due(), self._caller_due(sending)[1])
-        for due in others:
+        for due in (limits.until, self._stall_due(), self._pong_due(), self._caller_due(sending)[1]):
             if due is not None and due < first:
                 first = due
-        return min(max(first - now, 0.001), LONGEST_WAIT)
+        until_ping = self.until_ping(now)
+        return min(max(first - now, 0.001), LONGEST_WAIT if until_ping is None else until_ping)
 
     def until_ping(self, now: float) -> float | None:
-        """Return the seconds until :meth:`ping_is_due` must be asked again if nobody waits, ``None`` for never."""
+        """Return the seconds until :meth:`ping_is_due` must be asked again, ``None`` for never."""
         if self.keepalive is None:
             return None
         spacing = self.keepalive.spacing(self.limits.ping)
         due = self._ping_due()
-        return spacing if due is None else max(due - now, 0.001)
+        return spacing if due is None else max(due - now, 0.001)  # an answer may come at once
 
     def _idle_due(self) -> float:
         return math.inf if self.awaits_caller else self._quiet_since + self.limits.idle

@@ -40,6 +40,8 @@ class BaseStream:
         self._received_before = connection.received
         self._idle_frames_before = 0
         self._unsent: bytes | memoryview = b""
+        self._look_at = 0.0
+        self._was_sending = False
         self._write_failed = False
 
     @property
@@ -69,7 +71,26 @@ class BaseStream:
             keepalive, self._idle_frames_before = KeepaliveMonitor(now, ping_step), http.idle_frames
         self.monitor.begin_request(now, keepalive)
 
+    def relimit(self) -> None:
+        """Take note of other limits."""
+        self._look_at = 0.0
+
     # Calls of a loop
+
+    def look(self) -> float:
+        """Enforce the deadlines and write a PING if one is due; return the seconds until that must be done again.
+
+        The clock is not asked about more than the time while bytes come.
+
+        Raises:
+            WireError: a deadline has passed.
+        """
+        now, sending = time.monotonic(), self.sending
+        if now >= self._look_at or sending is not self._was_sending:
+            self.monitor.check(now, sending=sending)
+            self.ping(now)
+            self._look_at, self._was_sending = now + self.monitor.wait(now, sending=sending), sending
+        return self._look_at - now
 
     def send(self) -> None:
         """Send what is to be sent, as far as the network accepts it now.

@@ -124,8 +124,7 @@ class AsyncioStream(BaseStream):
             self.ping(now)
             self.flush()
         self._keeps_deadlines = self._waiter is not None
-        delays = [monitor.until_ping(now), monitor.wait(now, sending=self.sending) if self._keeps_deadlines else None]
-        delay = min((delay for delay in delays if delay is not None), default=None)
+        delay = monitor.wait(now, sending=self.sending) if self._keeps_deadlines else monitor.until_ping(now)
         self._timer = self._loop.call_later(delay, self._on_timer) if delay is not None else None
 
     def _stop_reading(self) -> None:

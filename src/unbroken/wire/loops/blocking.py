@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from unbroken.core.failures import Failure
 from unbroken.errors import WireError
 from unbroken.wire.sockets import close, wait_for, wake
@@ -20,11 +18,9 @@ class BlockingStream(BaseStream):
             WireError: nothing more will come, or a deadline has passed.
         """
         while not self.failure:
-            now = time.monotonic()
-            self.monitor.check(now, sending=self.sending)
-            self.ping(now)
+            seconds = self.look()
             self.send()
-            wait_for(self.sock, self.monitor.wait(now, sending=self.sending), writable=bool(self._unsent))
+            wait_for(self.sock, seconds, writable=bool(self._unsent))
             if self.receive():
                 return self.send()
         raise self.failure

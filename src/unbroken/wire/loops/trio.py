@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
 import anyio
 
@@ -26,11 +25,9 @@ class TrioStream(BaseStream):
         """
         was_sending = self.sending
         while not self.failure:
-            now = time.monotonic()
-            self.monitor.check(now, sending=self.sending)
-            self.ping(now)
+            seconds = self.look()
             self.send()
-            await self._until_ready(self.monitor.wait(now, sending=self.sending))
+            await self._until_ready(seconds)
             if self.receive() or (was_sending and not self.sending):
                 return self.send()
         raise self.failure
@@ -40,9 +37,6 @@ class TrioStream(BaseStream):
         self.send()
         if self._unsent and self._waiting:
             self._waiting.cancel()
-
-    def relimit(self) -> None:
-        """Take note of other limits; :meth:`wait` looks at them anyway."""
 
     def detach(self) -> None:
         """Leave the socket to somebody else."""
