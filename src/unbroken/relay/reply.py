@@ -31,6 +31,8 @@ _HAS_ID = re.compile(rb"(?:\A|[\r\n])id[:\r\n]")
 _GOES_ON = re.compile(rb"[}\]][ \t]*[\r\n]{1,2}data:")
 """Matches where another ``data`` line follows the end of a JSON document or of a terminator."""
 
+_COMMENT = b": unbroken\n"
+
 _NO_RETRY = (b"x-should-retry", b"false")
 """Keeps OpenAI's and Anthropic's SDKs from retrying: the relay has already retried."""
 
@@ -183,11 +185,14 @@ class Reply:
 
     @property
     def _heartbeat(self) -> bytes:
-        """The dialect's heartbeat, as a comment line without a blank line once the stream has carried an id.
+        """The dialect's heartbeat; a comment line without a blank line where that would end an event that is none.
 
-        Decoders that keep the last id (openai's ``SSEDecoder``) take a blank line after it for an event without data.
+        Decoders that keep the last id (openai's ``SSEDecoder``) take a blank line after it for an event without data,
+        and where blank lines are missing it would join the lines before it to one event.
         """
         heartbeat = self._dialect.heartbeat
+        if self._lacks_blank_lines:
+            return _COMMENT
         return heartbeat.rstrip() + b"\n" if self._has_ids and heartbeat.startswith(b":") else heartbeat
 
     def _up_to_event(self, data: bytes) -> bytes:
