@@ -8,10 +8,12 @@ import ssl
 import threading
 from typing import Any
 
+import anyio
 import pytest
 
 import unbroken.wire.pool
 from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
+from unbroken.wire.async_http import AsyncHttpWire
 from waiting import poll
 from wire.servers import RawServer, read_head, silence
 from wire.sides import Side, Talk, chat, failure_of, limits
@@ -33,6 +35,26 @@ def test_a_connection_that_ended_cleanly_is_used_again(
             assert play(exchange(chat(upstream.url))) == upstream.requests[number].sent
         assert upstream.connections == 1
     assert upstream.wait_for(lambda: upstream.open_connections == 0, timeout=10)
+
+
+@protocols
+def test_a_connection_outlives_the_event_loop_that_made_it(
+    http2: bool, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    """Programs call ``asyncio.run`` more than once; and a trio program may follow."""
+    wire = AsyncHttpWire(environ={}, verify=client_tls)
+
+    async def turn(url: str) -> None:
+        exchange = wire.exchange(chat(url))
+        await exchange.send(limits())
+        while await exchange.read(limits()):
+            pass
+
+    with Upstream(ssl_context=server_tls, http2=http2) as upstream:
+        for backend in ("asyncio", "asyncio", "trio", "asyncio"):
+            anyio.run(turn, upstream.url, backend=backend)
+        anyio.run(wire.aclose)
+        assert upstream.connections == 1
 
 
 @protocols

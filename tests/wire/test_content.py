@@ -172,6 +172,8 @@ def test_the_rest_is_not_asked_for_after_a_refusal(side: Side, framing: bytes) -
     def script(sock: socket.socket) -> None:
         read_head(sock)
         sock.sendall(b"HTTP/1.1 413 Too large\r\n" + framing)
+        sock.shutdown(socket.SHUT_WR)  # and no reset, which may overtake what was sent
+        silence(sock)
 
     never = threading.Event()
     with RawServer(script) as server, wire(side) as begin:

@@ -64,10 +64,16 @@ def test_once_the_request_is_sent_the_limit_for_connecting_is_over() -> None:
 
 def test_silence_is_counted_from_the_last_byte_either_way() -> None:
     monitor = started(http2=False)
-    monitor.wrote(5)
+    monitor.wrote(5, of_request=True)
     assert (monitor.silent(7), failure(monitor, 604.9), failure(monitor, 605)) == (2, None, Failure.IDLE_TIMEOUT)
     monitor.heard(100, of_response=True)
     assert (monitor.silent(101), failure(monitor, 699), failure(monitor, 700)) == (1, None, Failure.IDLE_TIMEOUT)
+
+
+def test_what_is_written_beside_the_request_is_no_progress() -> None:
+    monitor = started(Limits(10, 600, None, 10, 20, CallerTimeouts(read=5)))
+    monitor.wrote(4, of_request=False)
+    assert (monitor.silent(4.5), failure(monitor, 5)) == (0.5, Failure.CALLER_TIMEOUT)
 
 
 def test_while_nobody_listens_there_is_no_silence() -> None:

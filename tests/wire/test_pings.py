@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ssl
 import time
 
@@ -9,8 +10,10 @@ import h2.errors
 import h2.events
 import pytest
 
+from unbroken.core.actions import CallerTimeouts
 from unbroken.core.failures import Failure
 from unbroken.lab import CuttingProxy, ScriptedAnswer, Upstream
+from unbroken.wire.monitor import Monitor
 from wire.http2_server import Http2Peer, React, http2_server
 from wire.sides import Side, Talk, chat, failure_of, limits
 
@@ -110,6 +113,35 @@ def test_none_without_a_stream(side: Side, server_tls: ssl.SSLContext, client_tl
         before = upstream.pings
         time.sleep(0.4)  # the pause that is meant
         assert (upstream.connections, upstream.pings) == (1, before)
+
+
+def test_they_do_not_put_off_the_caller_s_own_timeout(
+    side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    caller = dataclasses.replace(OFTEN, caller=CallerTimeouts(read=0.5))
+    with Upstream(answer=ScriptedAnswer(think=60), ssl_context=server_tls) as upstream:
+        with side.wire(verify=client_tls) as exchange:
+            talk = exchange(chat(upstream.url))
+            talk.send(caller)
+            assert failure_of(talk.read_until, b"Hello", caller) == (Failure.CALLER_TIMEOUT, "read")
+        assert upstream.pings > 1
+
+
+@pytest.mark.parametrize("side", ["asyncio", "uvloop"], indirect=True)
+def test_after_the_end_nothing_is_looked_at_any_more(
+    side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the caller has not read it yet."""
+    looks: list[float] = []
+    due = Monitor.ping_is_due
+    monkeypatch.setattr(Monitor, "ping_is_due", lambda self, now: (looks.append(now), due(self, now))[-1])
+    with Upstream(ssl_context=server_tls) as upstream, side.wire(verify=client_tls) as exchange:
+        talk = exchange(chat(upstream.url))
+        talk.send(OFTEN)
+        assert upstream.wait_for(lambda: upstream.requests[0].done, timeout=5)
+        time.sleep(0.4)  # the pause that is meant
+        assert len(looks) < 30
+        talk.read_all(OFTEN)
 
 
 @pytest.mark.parametrize("side", ["asyncio", "uvloop"], indirect=True)

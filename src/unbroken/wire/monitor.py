@@ -72,15 +72,16 @@ class Monitor:
         """Record that the caller begins to wait. What it did before does not count as silence."""
         self._listening_since = now
 
-    def wrote(self, now: float) -> None:
-        """Record that the network accepted bytes of the request."""
-        self._heard_at = self._moved_at = self._progress_at = now
+    def wrote(self, now: float, *, of_request: bool) -> None:
+        """Record that the network accepted bytes; those of PING and its like are no progress."""
+        self._moved_at = now
+        if of_request:
+            self._heard_at = self._progress_at = now
 
     def pinged(self, now: float) -> None:
         """Record that a PING was sent."""
         assert self.keepalive is not None
         self.keepalive.sent(now)
-        self._moved_at = now
 
     def heard(self, now: float, *, of_response: bool) -> None:
         """Record that bytes have come; frames of HTTP/2 that are nobody's response are no progress."""

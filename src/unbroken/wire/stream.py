@@ -97,6 +97,7 @@ class BaseStream:
 
         Write errors are ignored: the response may still arrive, and reading reports how the connection ended.
         """
+        of_request = self.sending
         while not self._write_failed and (data := self._unsent or self.connection.data_to_send()):
             self._unsent = data
             try:
@@ -107,7 +108,7 @@ class BaseStream:
                 self._write_failed = True
                 break
             self._unsent = data[count:] if count < len(data) else b""
-            self.monitor.wrote(time.monotonic())
+            self.monitor.wrote(time.monotonic(), of_request=of_request)
         self._unsent = b""
 
     def receive(self) -> bool:

@@ -120,6 +120,9 @@ class AsyncioStream(BaseStream):
                 self.fail(exc)
                 self._wake()
                 return
+        http = self.connection.http
+        if self.failure or (http is not None and http.ended):
+            return
         if monitor.ping_is_due(now):
             self.ping(now)
             self.flush()
