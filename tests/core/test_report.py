@@ -120,6 +120,8 @@ class TestSilentCuts:
             cut(60, failure="deadline"),
             cut(60, failure="idle_timeout"),
             cut(60, failure="dead_path"),
+            cut(60, failure="stalled"),
+            cut(60, failure="too_many_pings"),
             cut(60, failure="cancelled"),
             *(cut(60, phase=phase) for phase in (Phase.CONNECT, Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE)),
         ],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
+import msgspec
 import pytest
 
 from unbroken.core.actions import CallerTimeouts, Limits
@@ -204,7 +204,7 @@ def test_floods_are_limited() -> None:
 
 # A stall: PING is answered, and nothing comes of the response
 
-STALLING = dataclasses.replace(LIMITS, stall=60)
+STALLING = msgspec.structs.replace(LIMITS, stall=60)
 
 
 def test_answers_to_ping_do_not_put_a_stall_off() -> None:

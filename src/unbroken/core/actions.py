@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head
@@ -11,8 +12,7 @@ from unbroken.core.report import AttemptReport
 from unbroken.errors import TurnError
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class CallerTimeouts:
+class CallerTimeouts(msgspec.Struct, frozen=True):
     """The caller's own timeouts, such as httpx's. One that expires is raised, never replayed.
 
     Attributes:
@@ -26,8 +26,7 @@ class CallerTimeouts:
     write: float | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """The timeouts of a wire operation.
 
     Attributes:
@@ -49,8 +48,7 @@ class Limits:
     stall: float | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RetryEvent:
+class RetryEvent(msgspec.Struct, frozen=True):
     """The event of every retry and replay: an attempt was lost and another one follows.
 
     Attributes:
@@ -75,61 +73,52 @@ class RetryEvent:
 # Actions
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Send the request on a connection of its own; report ``head`` or ``lost``."""
 
     attempt: int
     limits: Limits
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True):
     """Read the next bytes of the body; report ``data``, ``end`` or ``lost``."""
 
     limits: Limits
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(msgspec.Struct, frozen=True):
     """Close the exchange at once, in any state."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Wait this many seconds."""
 
     seconds: float
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Notify:
+class Notify(msgspec.Struct, frozen=True):
     """Notify the observer of the turn."""
 
     event: RetryEvent
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class GiveHead:
+class GiveHead(msgspec.Struct, frozen=True):
     """Hand the status and headers on to the caller."""
 
     head: Head
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Give:
+class Give(msgspec.Struct, frozen=True):
     """Hand bytes of the body on to the caller."""
 
     data: bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class EndTurn:
+class EndTurn(msgspec.Struct, frozen=True):
     """End the body that the caller reads."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(msgspec.Struct, frozen=True):
     """Raise the error to the caller."""
 
     error: TurnError

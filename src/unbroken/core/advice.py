@@ -15,10 +15,10 @@ SIMILAR_CUTS = 3
 LATEST = 100
 """How many of the latest cuts count: older cuts may be from before the path was repaired."""
 
-_OUR_LIMITS = (Failure.IDLE_TIMEOUT, Failure.DEAD_PATH, Failure.STALLED)
+_NO_TIMERS = (Failure.IDLE_TIMEOUT, Failure.DEAD_PATH, Failure.STALLED, Failure.TOO_MANY_PINGS)
 
-_CUTS = frozenset(failure.code for failure in Failure if failure.row is Row.LOST and failure not in _OUR_LIMITS)
-"""Ends that the other side made. Those that a limit of our own made say nothing of the path's timers."""
+_CUTS = frozenset(failure.code for failure in Failure if failure.row is Row.LOST and failure not in _NO_TIMERS)
+"""Ends that tell of timers on the path: not those by a limit of our own, nor a complaint about PING."""
 
 
 class SilentCut(msgspec.Struct, frozen=True, kw_only=True):
