@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ssl
 import time
 
 import h2.errors
 import h2.events
+import msgspec
 import pytest
 
 from unbroken.core.actions import CallerTimeouts
@@ -118,7 +118,7 @@ def test_none_without_a_stream(side: Side, server_tls: ssl.SSLContext, client_tl
 def test_they_do_not_put_off_the_caller_s_own_timeout(
     side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    caller = dataclasses.replace(OFTEN, caller=CallerTimeouts(read=0.5))
+    caller = msgspec.structs.replace(OFTEN, caller=CallerTimeouts(read=0.5))
     with Upstream(answer=ScriptedAnswer(think=60), ssl_context=server_tls) as upstream:
         with side.wire(verify=client_tls) as exchange:
             talk = exchange(chat(upstream.url))
