@@ -73,15 +73,20 @@ class TestTheIdleLimit:
         assert upstream.pings > 3
 
 
-@pytest.mark.parametrize("at", ["before_headers", "after_role", "after_token"])
-def test_a_dead_path_is_found_by_ping(face: Face, settings, at: str) -> None:
-    setting = settings("http2")
-    upstream = setting.serve(Fault("no_ping_ack", at))
-    outcome = face.run(setting.ask(upstream, policy=dataclasses.replace(POLICY, ping_interval=0.05, ping_timeout=0.15)))
-    if at == "after_token":
-        is_cut(outcome, upstream, codes={"dead_path"})
-    else:
-        is_replayed(outcome, upstream, codes={"dead_path"})
+class TestAnUnansweredPing:
+    POLICY = dataclasses.replace(POLICY, ping_interval=0.05, ping_timeout=0.15, idle_timeout=0.7)
+
+    @pytest.mark.parametrize("at", ["before_headers", "after_role"])
+    def test_finds_a_dead_path_before_output(self, face: Face, settings, at: str) -> None:
+        upstream = (setting := settings("http2")).serve(Fault("no_ping_ack", at))
+        is_replayed(face.run(setting.ask(upstream, policy=self.POLICY)), upstream, codes={"dead_path"})
+
+    def test_is_waited_out_after_output(self, face: Face, settings) -> None:
+        """Nothing can be won any more by giving up before the idle timeout."""
+        upstream = (setting := settings("http2")).serve(Fault("no_ping_ack", "after_token"))
+        outcome = face.run(setting.ask(upstream, policy=self.POLICY))
+        is_cut(outcome, upstream, codes={"idle_timeout"})
+        assert outcome.report.attempts[0].elapsed >= 0.7
 
 
 class TestTheBudget:
