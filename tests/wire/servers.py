@@ -101,7 +101,9 @@ class RawServer:
         self._listener.close()
         for sock in list(self._open.values()):
             with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(
+                    sock, socket.SHUT_RDWR
+                )  # an SSLSocket's own would take TLS from a script's hands
         for thread in self._threads:
             thread.join(TIMEOUT)
 
