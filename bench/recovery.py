@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import statistics
-import urllib.request
 from collections.abc import Callable
 from functools import partial
 
 from bench import load
 from bench.client import PROTOCOLS, Worker, missing, worker
 from bench.measure import Results, interleaved
-from bench.relays import UNBROKEN, Ports, server, unbroken_relay
+from bench.relays import UNBROKEN, Ports, server, told, unbroken_relay
 
 SIDE = "recovery"
 CLIENTS = [
@@ -32,13 +30,6 @@ CUTS = 5
 """Cuts a round; their median is the round's value."""
 
 numbers = itertools.count(1)
-
-
-def recoveries(ports: Ports) -> list[float]:
-    """Return what the server saw since it was last asked."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{ports.http}/recoveries") as response:
-        seen: list[float] = json.loads(response.read())
-        return seen
 
 
 def measure(results: Results, rounds: int, quick: bool) -> None:
@@ -62,7 +53,7 @@ def one_round(results: Results, name: str, scheme: str, ports: Ports, cut: Calla
     """Have a contestant cut some times."""
     for _ in range(times):
         cut()
-    if seen := recoveries(ports):
+    if seen := told(ports, "recoveries"):
         results.add(SIDE, f"ms from the cut to the request, {PROTOCOLS[scheme]}", name, statistics.median(seen))
     else:
         results.missing[f"{SIDE}: {name}"] = "does not replay; its caller gets an error"

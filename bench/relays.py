@@ -8,10 +8,11 @@ import shutil
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.load import KEY
 from bench.measure import LITELLM, environment, first_line, free_port, open_files, process, wait_for_port
@@ -176,6 +177,12 @@ class Ports(NamedTuple):
     http: int
     https: int
     ca_file: str
+
+
+def told(ports: Ports, path: str) -> Any:
+    """Ask the server what it has seen."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{ports.http}/{path}") as response:
+        return json.loads(response.read())
 
 
 @contextlib.contextmanager

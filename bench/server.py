@@ -12,7 +12,8 @@ what comes:
     prelude-<KiB>                        comments of 1 KiB each before the first event
     cut-<number>                         a reset after the role; whole when it is asked for once more
 
-``GET /recoveries`` returns the milliseconds between each reset and the arrival of the request that followed it.
+``GET /recoveries`` returns the milliseconds between each reset and the arrival of the request that followed it, and
+``GET /waiting`` how many streams have said their role and say nothing more.
 Events are framed beforehand and flow control is followed, so that this process costs little beside a contestant.
 """
 
@@ -106,11 +107,18 @@ def tokens_of(events: Events) -> list[bytes]:
     return [events.token(EVENT_BYTES, f" word{number:02}") for number in range(BLOCK)]
 
 
-class Recoveries:
-    """When streams were cut, and how long the next request for each took to arrive."""
+class Seen:
+    """What the server has seen.
+
+    Attributes:
+        cut_at: when streams were cut.
+        recoveries: milliseconds that the next request for each took to arrive.
+        waiting: how many idle streams are open.
+    """
 
     cut_at: ClassVar[dict[int, float]] = {}
-    milliseconds: ClassVar[list[float]] = []
+    recoveries: ClassVar[list[float]] = []
+    waiting: ClassVar[int] = 0
 
 
 class Connection(asyncio.Protocol):
@@ -156,10 +164,10 @@ class Connection(asyncio.Protocol):
         assert asked, body[:200]
         mode, count, extra = asked[1], int(asked[2]), asked[3]
         if mode == b"cut":
-            if (cut_at := Recoveries.cut_at.pop(count, None)) is None:
+            if (cut_at := Seen.cut_at.pop(count, None)) is None:
                 await self.cut(events, count)
                 return
-            Recoveries.milliseconds.append((time.monotonic() - cut_at) * 1e3)
+            Seen.recoveries.append((time.monotonic() - cut_at) * 1e3)
         await self.play(events, mode, count, int(extra or 2) / 1e3)
 
     async def play(self, events: Events, mode: bytes, count: int, pause: float) -> None:
@@ -173,7 +181,11 @@ class Connection(asyncio.Protocol):
                 await self.give(frames[number % BLOCK], EVENT_BYTES)
                 await asyncio.sleep(pause)
         elif mode == b"idle":
-            await asyncio.Event().wait()
+            Seen.waiting += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                Seen.waiting -= 1
         elif mode == b"size":
             await self.burst(tokens, 1)
             event = events.token(count, "x" * (count - EVENT_BYTES))
@@ -201,7 +213,7 @@ class Connection(asyncio.Protocol):
         await asyncio.sleep(0.05)
         sock = self.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        Recoveries.cut_at[number] = time.monotonic()
+        Seen.cut_at[number] = time.monotonic()
         self.transport.abort()
 
 
@@ -225,9 +237,9 @@ class Http1(Connection):
             return
         self.buffer = b""
         path = head.split(b" ", 2)[1]
-        if path == b"/recoveries":
-            told = json.dumps(Recoveries.milliseconds).encode()
-            Recoveries.milliseconds.clear()
+        if path in (b"/recoveries", b"/waiting"):
+            told = json.dumps(Seen.recoveries if path == b"/recoveries" else Seen.waiting).encode()
+            Seen.recoveries.clear()
             self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(told), told))
         elif head.startswith(b"POST "):
             self.request(path, body)
