@@ -108,9 +108,23 @@ agents-table: $(VENV)/test $(VENV)-sdks
 chaos: $(VENV)/test
 	@PYTHONPATH=tests $(VENV)/bin/python -m chaos.driver
 
-bench: $(VENV)/test
-	@$(VENV)/bin/python bench/stream.py
-	@$(VENV)/bin/python bench/relay.py
+# Not part of the gate: it measures, and asserts nothing. BENCH='--quick --only relay' and so on; --help has the rest.
+
+bench: $(VENV)/test $(VENV)-bench
+	@$(VENV)/bin/python -m bench $(BENCH)
+
+$(VENV)-bench: bench/requirements.txt tests/sdks/requirements.txt $(VENV)/made
+	@echo "· making $@ with the clients that are measured"
+	@test -x $@/bin/python || $(PYTHON) -m venv $@
+	@$@/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r bench/requirements.txt
+	@touch $@
+
+$(VENV)-litellm: $(VENV)/made
+	@echo "· making $@ with the LiteLLM proxy, which make bench measures where it is there"
+	@test -x $@/bin/python || $(PYTHON) -m venv $@
+	@$@/bin/python -m pip --disable-pip-version-check --quiet install 'litellm[proxy]'
+	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-sdks .node-sdks .agents .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-sdks $(VENV)-bench $(VENV)-litellm .node-sdks .agents
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

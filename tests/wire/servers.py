@@ -103,7 +103,7 @@ class RawServer:
             with suppress(OSError):
                 socket.socket.shutdown(
                     sock, socket.SHUT_RDWR
-                )  # an SSLSocket's own would take TLS from a script's hands
+                )  # an SSLSocket's own ends TLS under a script
         for thread in self._threads:
             thread.join(TIMEOUT)
 
