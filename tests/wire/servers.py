@@ -101,9 +101,7 @@ class RawServer:
         self._listener.close()
         for sock in list(self._open.values()):
             with suppress(OSError):
-                socket.socket.shutdown(
-                    sock, socket.SHUT_RDWR
-                )  # an SSLSocket's own ends TLS under a script
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own ends TLS under a script
         for thread in self._threads:
             thread.join(TIMEOUT)
 
