@@ -66,8 +66,10 @@ lint: $(VENV)/test
 	@$(VENV)/bin/ruff format --check .
 
 types: $(VENV)/test
-	@echo "· mypy --strict, for linux, darwin and win32"
-	@for platform in linux darwin win32; do $(VENV)/bin/mypy --platform $$platform --cache-dir .mypy_cache/$$platform || exit 1; done
+	@echo "· mypy --strict, for linux (with the bench, which runs on Linux alone), darwin and win32"
+	@$(VENV)/bin/mypy --platform linux --cache-dir .mypy_cache/linux
+	@for platform in darwin win32; do \
+		$(VENV)/bin/mypy --platform $$platform --cache-dir .mypy_cache/$$platform -p unbroken || exit 1; done
 
 imports: $(VENV)/test
 	@echo "· import rule"
