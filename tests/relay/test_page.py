@@ -13,7 +13,7 @@ import pytest
 
 from real.parts import missing
 from relay.page.stand_in import NOW, StandIn, answer, attempt, cut, hello, silences, turn
-from unbroken.core.failures import Failure, Row
+from unbroken.core.advice import CUTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Error, Page
@@ -354,9 +354,9 @@ def test_the_cuts_of_a_turn_count_while_it_runs_and_once_when_it_has_ended(show:
 
 def test_the_page_knows_which_failures_are_cuts() -> None:
     script = files("unbroken.relay").joinpath("page", "page.js").read_text("utf-8")
-    known = re.search(r"const LOST = \[(.*?)\]", script, re.S)
+    known = re.search(r"const CUT_BY_OTHERS = \[(.*?)\]", script, re.S)
     assert known
-    assert set(re.findall(r'"(\w+)"', known[1])) == {failure.code for failure in Failure if failure.row is Row.LOST}
+    assert set(re.findall(r'"(\w+)"', known[1])) == CUTS
 
 
 def test_a_new_cut_is_told_to_those_who_do_not_see_it(show: Show, relay: StandIn) -> None:

@@ -17,7 +17,7 @@ LATEST = 100
 
 _NO_TIMERS = (Failure.IDLE_TIMEOUT, Failure.DEAD_PATH, Failure.STALLED, Failure.TOO_MANY_PINGS)
 
-_CUTS = frozenset(failure.code for failure in Failure if failure.row is Row.LOST and failure not in _NO_TIMERS)
+CUTS = frozenset(failure.code for failure in Failure if failure.row is Row.LOST and failure not in _NO_TIMERS)
 """Ends that tell of timers on the path: not those by a limit of our own, nor a complaint about PING."""
 
 
@@ -39,7 +39,7 @@ class SilentCut(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_silent_cut(phase: Phase, failure: str | None, silent: float) -> bool:
     """Return whether an attempt that ended like this was cut before its first output, with nothing on the wire."""
-    return phase in (Phase.HEADERS, Phase.PRELUDE) and failure in _CUTS and silent >= 1.0
+    return phase in (Phase.HEADERS, Phase.PRELUDE) and failure in CUTS and silent >= 1.0
 
 
 def idle_timer(silences: Sequence[float]) -> float | None:

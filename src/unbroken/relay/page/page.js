@@ -391,12 +391,11 @@ function spikeText(bin, total) {
 }
 
 // The feed tells a turn's cuts when it ends; those of running turns are counted here until then, by the relay's rule.
-const LOST = [
-  "reset", "closed", "truncated", "unfinished", "broken_framing", "stream_reset", "too_many_pings", "dead_path",
-  "idle_timeout", "tls_failed",
+const CUT_BY_OTHERS = [
+  "reset", "closed", "truncated", "unfinished", "broken_framing", "stream_reset", "tls_failed",
 ];
 const isSilentCut = ({ failure, phase, silent }) =>
-  LOST.includes(failure) && ["headers", "prelude"].includes(phase) && silent >= 1;
+  CUT_BY_OTHERS.includes(failure) && ["headers", "prelude"].includes(phase) && silent >= 1;
 
 function paintHistogram() {
   const cuts = [...relay.cuts, ...relay.live.flatMap((turn) => turn.attempts.filter(isSilentCut))];
