@@ -1,7 +1,8 @@
 """What the sides share: CPU from the scheduler, processes, interleaved rounds, medians and their spread.
 
-CPU is what the scheduler counted, in nanoseconds (``/proc/PID/task/*/schedstat``): the 10 ms ticks of
-``/proc/PID/stat`` cannot see what a C program spends on a turn.
+CPU is what the scheduler counted, in nanoseconds: the 10 ms ticks of ``/proc/PID/stat`` cannot see what a C program
+spends on a turn. It is read from the process's CPU clock. The sum of ``/proc/PID/task/*/schedstat`` is the same while
+no thread ends, but loses what a thread has used once it has ended: a program with short threads would look cheap.
 """
 
 from __future__ import annotations
@@ -25,18 +26,12 @@ CLIENTS = ROOT / ".venv-bench" / "bin" / "python"
 LITELLM = ROOT / ".venv-litellm" / "bin" / "litellm"
 
 
-def nanoseconds(schedstat: str) -> int:
-    """Return the time on the CPU from the text of a ``schedstat`` file; its other fields are waiting and slices."""
-    return int(schedstat.split()[0])
-
-
 def cpu(pid: int) -> float:
-    """Return the microseconds of CPU that a process has used so far in all of its threads."""
-    spent = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
-            spent += nanoseconds((task / "schedstat").read_text())
-    return spent / 1e3
+    """Return the microseconds of CPU that a process has used so far, in all of its threads.
+
+    This is the process's CPU clock (the encoding of its id is that of ``clock_getcpuclockid``).
+    """
+    return time.clock_gettime_ns((~pid << 3) | 2) / 1e3
 
 
 def resident(pid: int) -> float:
@@ -48,10 +43,10 @@ def resident(pid: int) -> float:
 def cpu_until_end(process: subprocess.Popen[bytes]) -> float:
     """Wait for a process; return the microseconds of CPU that it used, threads that have ended included.
 
-    The threads of a zombie are gone from ``/proc``, but its CPU clock, which the scheduler keeps too, can be read.
+    The CPU clock of a zombie can still be read.
     """
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    spent = time.clock_gettime_ns((~process.pid << 3) | 2) / 1e3
+    spent = cpu(process.pid)
     if process.wait():
         raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
     return spent

@@ -20,7 +20,7 @@ TLS_SYNC = client.group("sync", "https")
 MANY = relay.LEVELS[-1]
 
 METHOD = (
-    "CPU is what the scheduler counted for the contestant's process with all of its threads, in nanoseconds. The",
+    "CPU is what the scheduler counted for the contestant's process with all of its threads, also ended ones. The",
     "server is the same process for every contestant and runs none of Unbroken's code. *Paced* is one event of",
     "310 bytes each 2 ms, *burst* as fast as they are taken. Contestants take turns within each round; a cell is",
     "the median of the rounds with its quartiles, and the ratios of the goals are medians of each round's ratio.",
