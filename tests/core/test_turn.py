@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -229,6 +230,11 @@ class TestNobodyAnswers:
         assert "gave up after 900 s" in str(actions[-1].error)
         assert len(play.attempts) > 11
 
+    def test_without_a_limit_of_time_the_number_that_is_told_is_the_budgets(self) -> None:
+        play = Playbook(give_up_after=math.inf) >> answers() >> is_lost(Failure.RESET) << again("replay", delay=0)
+        play >> is_unreachable(Failure.NO_ROUTE) << again("retry", delay=0.5, attempt=2, of=12)
+        play >> is_unreachable(Failure.NO_ROUTE) << again("retry", delay=1, attempt=3, of=13)
+
     def test_it_does_not_wait_for_a_server_that_refuses(self) -> None:
         play = Playbook() >> answers() >> brings(ROLE) >> is_lost(Failure.RESET, after=10) << again("replay", delay=0)
         while not isinstance((actions := play.rest())[-1], Fail):
@@ -357,6 +363,14 @@ class TestStatusesThatMayPass:
             play >> answers(529) >> ends() << again("retry", delay=delay)
         play >> answers(529) << gives_head(529) >> brings(b"why") << Give(b"why") >> ends() << EndTurn()
         assert (play.report.retries, len(play.attempts)) == (5, 6)
+
+    def test_another_status_has_five_times_of_its_own(self) -> None:
+        play = Playbook()
+        for delay in (0.5, 1, 2, 4, 8):
+            play >> answers(500) >> ends() << again("retry", delay=delay)
+        for delay in (15, 15, 15, 15, 15):
+            play >> answers(503) >> ends() << again("retry", delay=delay)
+        play >> answers(503) << gives_head(503)
 
     def test_ten_times_where_the_server_names_the_wait_or_the_status_changes(self) -> None:
         play = Playbook()

@@ -21,7 +21,7 @@ and one that is cut after the role::
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections import deque
 from collections.abc import Callable
 from typing import Literal
@@ -120,8 +120,6 @@ class Turn:
         self._replays = 0
         self._waits = 0
         self._unreachable_since: float | None = None
-        self._same_status = 0
-        self._was_connected = False
         self._records: list[AttemptReport] = []
         self._head_given = False
         self._todo: deque[Action] = deque()
@@ -184,7 +182,6 @@ class Turn:
         """Take the response's status and headers."""
         attempt = self._attempt
         attempt.headers_at = now
-        self._was_connected = True
         if head.status >= 300:
             attempt.noted = self._judge(head, now - attempt.started)
             retryable = attempt.noted is not Failure.REFUSED and self._retry_delay(head, attempt.noted, now) is not None
@@ -231,7 +228,6 @@ class Turn:
             sent: whether any byte of the request may have left.
             silent: seconds since the last byte on the wire, either way.
         """
-        self._was_connected |= sent
         if sent and self._attempt.phase is Phase.CONNECT:
             self._attempt.phase = Phase.HEADERS
         self._lose(failure, detail, now, silent)
@@ -335,7 +331,8 @@ class Turn:
         how = verdict(failure, Phase.HEADERS)
         requested = retry_after(head.fields, self._wall_clock())
         requested = told if requested is None else requested
-        if requested is None and failure is Failure.BUSY and self._same_status >= self._policy.same_status_retries:
+        is_busy = requested is None and failure is Failure.BUSY
+        if is_busy and self._retried(head.status) >= self._policy.same_status_retries:
             return None
         too_long = requested is not None and requested > self._policy.retry_after_max
         delay = requested or self._clamped(self._delay(how), failure, now)
@@ -350,7 +347,6 @@ class Turn:
         delay = self._retry_delay(head, attempt.noted, now, said.retry_after) if hopeful else None
         if delay is not None:
             attempt.phase = Phase.HEADERS
-            self._count_status(head.status)
             self._repeat(verdict(attempt.noted, Phase.HEADERS), attempt.noted, f"HTTP {head.status}", now, 0.0, delay)
             return True
         if not hopeful:
@@ -382,13 +378,13 @@ class Turn:
 
     def _is_away(self, failure: Failure) -> bool:
         """Return whether the network is away from a turn that was connected before: it is waited for."""
-        return self._was_connected and failure in NETWORK_AWAY
+        was_connected = any(lost.phase is not Phase.CONNECT for lost in self._records)
+        return was_connected and failure in NETWORK_AWAY
 
-    def _count_status(self, status: int) -> None:
-        """Count how often in a row the same status has been retried."""
-        last = self._records[-1] if self._records else None
-        repeated = last is not None and last.status == status and last.failure == Failure.BUSY.code
-        self._same_status = self._same_status + 1 if repeated else 1
+    def _retried(self, status: int) -> int:
+        """Return how often in a row this status was retried just now."""
+        busy = (lost.status if lost.failure == Failure.BUSY.code else None for lost in reversed(self._records))
+        return sum(1 for _ in itertools.takewhile(lambda last: last == status, busy))
 
     def _forbids(self, how: Verdict, failure: Failure, start: float) -> str:
         """Return why another attempt, starting at ``start``, is not allowed; ``""`` if it is."""
@@ -438,7 +434,7 @@ class Turn:
         if replay:
             return self._policy.replays - self._replays
         waits, limit = self._waits + 1, self._limit(failure)
-        left = math.inf if self._is_away(failure) else self._policy.retries - self._retries_in_a_row
+        left = self._policy.retries - self._retries_in_a_row  # waiting for the network uses none of them up
         possible = 1
         while possible < left and start < limit:
             start += self._policy.backoff(waits, lambda: 1.0)
