@@ -237,9 +237,9 @@ class ProviderError(_Partial, TurnError):
 
 
 def cause_of(error: BaseException | None) -> TurnError | None:
-    """Return the turn's error among the causes of an SDK's error, ``None`` if there is none.
+    """Return the :class:`TurnError` that an SDK's error was raised from, ``None`` without one.
 
-    SDKs put errors of their own in front of it; openai's says no more than "Connection error.".
+    SDKs wrap it in errors of their own; openai's says no more than "Connection error.".
     """
     while error is not None:
         if isinstance(error, TurnError):

@@ -15,9 +15,9 @@ _CONTROLS = (
     r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # line feeds and tabs may stay
     r"\u2028-\u202e\u2066-\u206f\u061c"  # line separators; directions (Unicode Bidirectional Algorithm, section 2)
     r"\u200b\u2060-\u2065\ufeff\u180e\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # without width
-    r"\ufff9-\ufffb\U000e0000-\U000e007f"  # annotations; tags, which are text that nobody sees
+    r"\ufff9-\ufffb\U000e0000-\U000e007f"  # annotations; tags, which are text that is not shown
 )
-"""Characters that change what a terminal does, or how its text reads, or that nobody sees; a class of :mod:`re`."""
+"""Invisible characters, and those that control a terminal or the direction of its text; a class of :mod:`re`."""
 
 _MARKS = "\r\u200e\u200f"
 """Characters that are dropped without a trace: text has them for good reasons, such as the end of a line."""

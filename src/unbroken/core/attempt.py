@@ -6,7 +6,7 @@ import contextlib
 import enum
 
 from unbroken.core.decoding import ContentDecoder, UnsupportedEncoding, decoder_for
-from unbroken.core.dialect import Call, Signal
+from unbroken.core.dialect import Call, Signal, severity
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.http import Head
 from unbroken.core.payload import is_document
@@ -217,10 +217,7 @@ class Attempt:
 
     def _as_other_content(self) -> bytes:
         self.mode, self.noted = Mode.OPAQUE, Failure.OTHER_CONTENT
-        self.phase = Phase.OUTPUT
-        held = bytes(self._held)
-        self._held.clear()
-        return held
+        return self.release()
 
     # A stream of events
 
@@ -289,9 +286,7 @@ class Attempt:
         if not event.is_bare:
             return self._reader.read(event)
         error = self._call.dialect.error_in(event.data)  # of a bare document only an error counts
-        if error is None:
-            return Signal.SILENT
-        return Signal.TRANSIENT_ERROR if error.transient else Signal.PERMANENT_ERROR
+        return Signal.SILENT if error is None else severity(error)
 
     def _apply(self, signal: Signal, event: Event) -> None:
         if signal & Signal.ERROR:

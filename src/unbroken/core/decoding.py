@@ -202,7 +202,7 @@ def decoder_for(head: Head) -> ContentDecoder:
 
 
 def _changing(head: Head) -> list[str]:
-    """Return the encodings that change the bytes of the body: some servers name one that is none."""
+    """Return those of a body's encodings that change its bytes; ``none`` and its like do not."""
     names = (name.strip().lower() for name in head.fields.get("content-encoding", "").split(","))
     return [name for name in names if name in _DECODERS or name in _UNSUPPORTED]
 

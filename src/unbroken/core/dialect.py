@@ -39,7 +39,7 @@ class Signal(enum.Flag):
     SETTLES = enum.auto()
     """The event says how the answer ended: it is the finish of the last choice."""
     REOPENS = enum.auto()
-    """Output of a choice that had already finished: its finish was none."""
+    """Output of a choice that had already finished: it takes the finish back."""
     USAGE = enum.auto()
     """The event reports usage and nothing else: it follows the finish."""
     ENDS = enum.auto()
@@ -49,6 +49,11 @@ class Signal(enum.Flag):
     PERMANENT_ERROR = enum.auto()
     """A permanent error."""
     ERROR = TRANSIENT_ERROR | PERMANENT_ERROR
+
+
+def severity(error: Failed) -> Signal:
+    """Return what an error means to the rule."""
+    return Signal.TRANSIENT_ERROR if error.transient else Signal.PERMANENT_ERROR
 
 
 class FinishMeaning(enum.Enum):
@@ -65,7 +70,7 @@ class FinishMeaning(enum.Enum):
 
 
 def finish_reason(value: object) -> str:
-    """Return a finish reason; ``""`` if there is none: some servers write ``"null"`` or ``"none"`` before the end."""
+    """Return a finish reason, ``""`` without one. Before the end some servers write ``"null"`` or ``"none"``."""
     return value if isinstance(value, str) and value.strip().lower() not in ("", "null", "none") else ""
 
 

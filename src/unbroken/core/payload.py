@@ -163,7 +163,7 @@ def text(value: object) -> str:
 
 
 def whole(value: object) -> int | None:
-    """Return a count, also one that was written as text or as ``3.0``; ``None`` if the value is none."""
+    """Return a count, which servers also write as text or as ``3.0``; ``None`` for any other value."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 16:
         return int(value)
     return count(int(value)) if isinstance(value, float) and value.is_integer() else count(value)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 
 from unbroken.errors import UsageError
 
+_NEVER_ZERO = ("connect_timeout", "idle_timeout", "stall_timeout", "first_output_timeout", "ping_timeout", "max_event")
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -82,9 +84,7 @@ class Policy:
             value = getattr(self, field.name)
             if not value >= 0:  # NaN too
                 raise UsageError(f"{field.name} cannot be {value!r}: it must be 0 or more")
-        for name in (
-            *("connect_timeout", "idle_timeout", "stall_timeout", "first_output_timeout", "ping_timeout", "max_event"),
-        ):
+        for name in _NEVER_ZERO:
             if getattr(self, name) == 0:
                 raise UsageError(f"{name} cannot be 0: nothing would ever succeed")
 

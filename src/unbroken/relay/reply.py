@@ -185,10 +185,10 @@ class Reply:
 
     @property
     def _heartbeat(self) -> bytes:
-        """The dialect's heartbeat; a comment line without a blank line where that would end an event that is none.
+        """The dialect's heartbeat, or a comment line without a blank line where the client would misread that.
 
-        Decoders that keep the last id (openai's ``SSEDecoder``) take a blank line after it for an event without data,
-        and where blank lines are missing it would join the lines before it to one event.
+        Decoders that keep the last id (openai's ``SSEDecoder``) dispatch an event without data at each blank line, and
+        in a stream without blank lines the first one makes a single event of all lines before it.
         """
         heartbeat = self._dialect.heartbeat
         if self._lacks_blank_lines:

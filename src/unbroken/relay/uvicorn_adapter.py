@@ -89,7 +89,7 @@ def _hung_up(fileno: int) -> bool:
     if sys.platform == "win32":
         return False  # there, only reading tells
     poll = select.poll()
-    poll.register(fileno, getattr(select, "POLLRDHUP", 0))  # an error, or the end of both ways, is told in any case
+    poll.register(fileno, getattr(select, "POLLRDHUP", 0))  # poll reports an error or a full close unasked
     return bool(poll.poll(0))
 
 

@@ -23,7 +23,7 @@ MAX_HEAD = 128 * 1024
 """Bytes of the status line and the header fields of a response, before they are whole."""
 
 MAX_TRAILERS = 64 * 1024
-"""Bytes of trailer fields, which nobody reads."""
+"""Bytes of trailer fields, which are skipped."""
 
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\0\r\n]")  # RFC 9110, section 5.5
 

@@ -84,7 +84,7 @@ class Monitor:
         self.keepalive.sent(now)
 
     def heard(self, now: float, *, of_response: bool) -> None:
-        """Record that bytes have come; frames of HTTP/2 that are nobody's response are no progress."""
+        """Record that bytes have come; HTTP/2 frames outside of the response are no progress."""
         self._heard_at = self._moved_at = now
         if of_response:
             self._progress_at = now

@@ -19,7 +19,7 @@ _VALUE = re.compile(rb"(%b([^\x00-\x08\x0a-\x1f\x7f]*%b)?)?" % (_VISIBLE, _VISIB
 
 
 class Destination(NamedTuple):
-    """Where a connection leads, and through which proxy. Connections with equal routes are interchangeable."""
+    """Where a connection leads, and through which proxy. Connections with equal destinations are interchangeable."""
 
     scheme: str
     host: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from unbroken.core.dialect import FinishMeaning, Generation, Signal, finish_reason
-from unbroken.core.dialects.common.error_judgement import failed, severity
+from unbroken.core.dialect import FinishMeaning, Generation, Signal, finish_reason, severity
+from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.dialects.common.error_shapes import error_of, error_of_choice, parsed
 from unbroken.core.payload import count, filled, is_done
 from unbroken.core.sse import Event

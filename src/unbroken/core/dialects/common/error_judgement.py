@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from unbroken.core.dialect import Signal
 from unbroken.core.dialects.common.error_shapes import words
 from unbroken.core.events import Failed
 from unbroken.core.payload import dicts, mapping
@@ -81,11 +80,6 @@ def failed(error: Mapping[str, Any], status: int | None = None) -> Failed:
     transient = not exhausted and _may_pass(codes, names, message)
     shown = message or (f"HTTP {status}" if status else "the provider reported an error")
     return Failed(shown, kind, transient, delay if transient else None)
-
-
-def severity(error: Failed) -> Signal:
-    """Return what an error means to the rule."""
-    return Signal.TRANSIENT_ERROR if error.transient else Signal.PERMANENT_ERROR
 
 
 def _may_pass(codes: Sequence[int], names: Sequence[str], message: str) -> bool:

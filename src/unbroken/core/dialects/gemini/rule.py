@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unbroken.core.dialect import FinishMeaning, Generation, Signal, finish_meaning, finish_reason
-from unbroken.core.dialects.common.error_judgement import severity
+from unbroken.core.dialect import FinishMeaning, Generation, Signal, finish_meaning, finish_reason, severity
 from unbroken.core.dialects.common.error_shapes import parsed
 from unbroken.core.dialects.common.notable import Notable
 from unbroken.core.dialects.gemini.errors import error_of, judged

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from unbroken.core.dialect import Generation, Signal
-from unbroken.core.dialects.common.error_judgement import failed, severity
+from unbroken.core.dialect import Generation, Signal, severity
+from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.dialects.common.error_shapes import parsed
 from unbroken.core.dialects.common.notable import Notable
 from unbroken.core.dialects.openai_responses.errors import ENDINGS, ERRORS, Json, error_of_event, event_kind, reason_of
