@@ -54,13 +54,12 @@ class AsyncHttpWire:
         self._pool.close()
 
 
-class AsyncHttpExchange(BaseExchange):
+class AsyncHttpExchange(BaseExchange[AsyncioStream | TrioStream]):
     """See :class:`unbroken.wire.contract.AsyncExchange`."""
 
     def __init__(self, pool: Pool, request: Request, content: AsyncIterable[bytes] | None) -> None:
         super().__init__(pool, request)
         self._content = content
-        self._stream: AsyncioStream | TrioStream | None = None
 
     async def send(self, limits: Limits) -> Head:
         """See :meth:`unbroken.wire.contract.AsyncExchange.send`."""
@@ -75,10 +74,8 @@ class AsyncHttpExchange(BaseExchange):
                 await stream.wait()
             return self._answered(http.head)
         except BaseException as exc:
-            error = self._end(exc)
-            if error is exc:
-                raise
-            raise error from exc
+            self._end(exc)
+            raise
 
     async def read(self, limits: Limits) -> bytes:
         """See :meth:`unbroken.wire.contract.AsyncExchange.read`."""
@@ -90,10 +87,8 @@ class AsyncHttpExchange(BaseExchange):
         try:
             return await self._next(limits, self._http)
         except BaseException as exc:
-            error = self._end(exc)
-            if error is exc:
-                raise
-            raise error from exc
+            self._end(exc)
+            raise
 
     async def aclose(self) -> None:
         """See :meth:`unbroken.wire.contract.AsyncExchange.aclose`."""
@@ -116,41 +111,13 @@ class AsyncHttpExchange(BaseExchange):
 
     async def _next(self, limits: Limits, http: Http1 | Http2) -> bytes:
         """Wait for the next bytes of the body, or its end."""
-        stream = self._stream
-        assert stream is not None
-        if limits != self.path.limits:
-            self.path.limits = limits
-            stream.relimit()
-        self.path.listens(time.monotonic())
+        stream = self._stream_to_read(limits)
         while not http.ended:
             await stream.wait()
             if data := http.take():
                 return data
         self._rest(stream)
         return b""
-
-    def _rest(self, stream: AsyncioStream | TrioStream) -> None:
-        """Keep the connection after a clean end of the body, or close it."""
-        self._stream = self._http = None
-        stream.flush()
-        self._heed(stream.connection)
-        if stream.reusable:
-            stream.detach()
-            self._pool.keep(stream.sock, stream.connection)
-        else:
-            stream.close()
-
-    def _end(self, exc: BaseException) -> BaseException:
-        error = self._lose(exc)
-        self._drop()
-        return error
-
-    def _drop(self) -> None:
-        """Reset the connection, unless the exchange has ended."""
-        stream, self._stream, self._http = self._stream, None, None
-        if stream:
-            self._heed(stream.connection)
-            stream.close(abort=True)
 
 
 class _Upload:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from typing import Generic, TypeVar
 
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
@@ -19,9 +20,11 @@ from unbroken.wire.requests import Destination, request_head
 from unbroken.wire.sockets import tune
 from unbroken.wire.stream import BaseStream
 
+StreamT = TypeVar("StreamT", bound=BaseStream)
 
-class BaseExchange:
-    """State and decisions of an exchange.
+
+class BaseExchange(Generic[StreamT]):
+    """State and decisions of an exchange over a stream of one loop.
 
     Attributes:
         path: the clock of the exchange.
@@ -32,6 +35,7 @@ class BaseExchange:
         self._pool = pool
         self._request = request
         self._destination: Destination | None = None
+        self._stream: StreamT | None = None
         self._http: Http1 | Http2 | None = None
         self._failure: WireError | None = None
 
@@ -88,6 +92,45 @@ class BaseExchange:
         if head.status == 407 and self._destination and self._destination.proxy:
             raise WireError(Failure.PROXY_AUTH, "407")
         return head
+
+    def _stream_to_read(self, limits: Limits) -> StreamT:
+        """Return the stream, from which the caller waits for the body under these limits from now on."""
+        stream = self._stream
+        assert stream is not None
+        if limits != self.path.limits:
+            self.path.limits = limits
+            stream.relimit()
+        self.path.listens(time.monotonic())
+        return stream
+
+    def _rest(self, stream: StreamT) -> None:
+        """Keep the connection after a clean end of the body, or close it."""
+        self._stream = self._http = None
+        stream.flush()
+        self._heed(stream.connection)
+        if stream.reusable:
+            stream.detach()
+            self._pool.keep(stream.sock, stream.connection)
+        else:
+            stream.close()
+
+    def _end(self, exc: BaseException) -> None:
+        """Reset the connection, and raise the failure that an exception means, if it is to be raised as one.
+
+        Raises:
+            WireError: the failure.
+        """
+        error = self._lose(exc)
+        self._drop()
+        if error is not exc:
+            raise error from exc
+
+    def _drop(self) -> None:
+        """Reset the connection, unless the exchange has ended."""
+        stream, self._stream, self._http = self._stream, None, None
+        if stream:
+            self._heed(stream.connection)
+            stream.close(abort=True)
 
     def _check_open(self) -> None:
         """Raise the failure that has ended the exchange, if one has."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,12 +51,11 @@ class HttpWire:
         self._pool.close()
 
 
-class HttpExchange(BaseExchange):
+class HttpExchange(BaseExchange[BlockingStream]):
     """See :class:`unbroken.wire.contract.Exchange`."""
 
     def __init__(self, pool: Pool, request: Request) -> None:
         super().__init__(pool, request)
-        self._stream: BlockingStream | None = None
         self._user: int | None = None  # the thread that is sending or reading
 
     def send(self, limits: Limits) -> Head:
@@ -71,10 +69,8 @@ class HttpExchange(BaseExchange):
                 stream.wait()
             return self._answered(http.head)
         except BaseException as exc:
-            error = self._end(exc)
-            if error is exc:
-                raise
-            raise error from exc
+            self._end(exc)
+            raise
         finally:
             self._leave()
 
@@ -89,10 +85,8 @@ class HttpExchange(BaseExchange):
         try:
             return self._next(limits, self._http)
         except BaseException as exc:
-            error = self._end(exc)
-            if error is exc:
-                raise
-            raise error from exc
+            self._end(exc)
+            raise
         finally:
             self._leave()
 
@@ -123,12 +117,7 @@ class HttpExchange(BaseExchange):
 
     def _next(self, limits: Limits, http: Http1 | Http2) -> bytes:
         """Wait for the next bytes of the body, or its end."""
-        stream = self._stream
-        assert stream is not None
-        if limits != self.path.limits:
-            self.path.limits = limits
-            stream.relimit()
-        self.path.listens(time.monotonic())
+        stream = self._stream_to_read(limits)
         while not http.ended:
             stream.wait()
             if data := http.take():
@@ -136,30 +125,8 @@ class HttpExchange(BaseExchange):
         self._rest(stream)
         return b""
 
-    def _rest(self, stream: BlockingStream) -> None:
-        """Keep the connection after a clean end of the body, or close it."""
-        self._stream = self._http = None
-        stream.send()
-        self._heed(stream.connection)
-        if stream.reusable:
-            self._pool.keep(stream.sock, stream.connection)
-        else:
-            stream.close()
-
     def _leave(self) -> None:
         """Record that the thread is done; if another one closed the exchange meanwhile, drop it."""
         self._user = None
         if self._failure:
             self._drop()
-
-    def _end(self, exc: BaseException) -> BaseException:
-        error = self._lose(exc)
-        self._drop()
-        return error
-
-    def _drop(self) -> None:
-        """Reset the connection, unless the exchange has ended."""
-        stream, self._stream, self._http = self._stream, None, None
-        if stream:
-            self._heed(stream.connection)
-            stream.close(abort=True)

@@ -17,7 +17,7 @@ from unbroken.wire.keepalive import KeepaliveMonitor
 from unbroken.wire.mapping import wire_error
 from unbroken.wire.monitor import Monitor
 from unbroken.wire.requests import RequestHead
-from unbroken.wire.sockets import CHUNK, readable
+from unbroken.wire.sockets import CHUNK, close, readable
 
 
 class BaseStream:
@@ -111,6 +111,10 @@ class BaseStream:
             self.monitor.wrote(time.monotonic(), of_request=of_request)
         self._unsent = b""
 
+    def flush(self) -> None:
+        """Send what is to be sent; what the network does not accept now is sent later."""
+        self.send()
+
     def receive(self) -> bool:
         """Read what has come; return whether anything has. A failure is kept in :attr:`failure`."""
         try:
@@ -132,6 +136,14 @@ class BaseStream:
         if self.failure is None:
             proxied = self.connection.destination.proxy is not None
             self.failure = self._explained(wire_error(exc, sent=self.monitor.sent, proxied=proxied))
+
+    def detach(self) -> None:
+        """Leave the socket to another stream."""
+
+    def close(self, *, abort: bool = False) -> None:
+        """Close the socket now, in any state; see :func:`unbroken.wire.sockets.close`."""
+        self.failure = self.failure or WireError(Failure.CANCELLED)
+        close(self.sock, abort=abort)
 
     def _take(self, data: bytes) -> None:
         connection, monitor, now = self.connection, self.monitor, time.monotonic()

@@ -71,7 +71,7 @@ class AsyncioStream(BaseStream):
         self._keeps_deadlines = False
 
     def detach(self) -> None:
-        """Leave the socket to somebody else."""
+        """Leave the socket to another stream."""
         self._keeps_deadlines = False
         if self._timer:
             self._timer.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unbroken.core.failures import Failure
 from unbroken.errors import WireError
-from unbroken.wire.sockets import close, wait_for, wake
+from unbroken.wire.sockets import wait_for, wake
 from unbroken.wire.stream import BaseStream
 
 
@@ -29,8 +29,3 @@ class BlockingStream(BaseStream):
         """Let the thread that waits fail. It may be called by another thread."""
         self.failure = WireError(Failure.CANCELLED)
         wake(self.sock)
-
-    def close(self, *, abort: bool = False) -> None:
-        """Close the socket; see :func:`unbroken.wire.sockets.close`."""
-        self.failure = self.failure or WireError(Failure.CANCELLED)
-        close(self.sock, abort=abort)

@@ -38,9 +38,6 @@ class TrioStream(BaseStream):
         if self._unsent and self._waiting:
             self._waiting.cancel()
 
-    def detach(self) -> None:
-        """Leave the socket to somebody else."""
-
     def close(self, *, abort: bool = False) -> None:
         """Close the socket now, in any state; see :func:`unbroken.wire.sockets.close`."""
         self.failure = WireError(Failure.CANCELLED)
