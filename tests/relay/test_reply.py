@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.test_linear import assert_linear
 from relay.asked import ANTHROPIC, CHAT, DIALECTS, GEMINI, RESPONSES, Asked, events
 from relay.downstream import Downstream
 from unbroken.core.dialect import GatewayError
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head
 from unbroken.core.report import AttemptReport, Report
-from unbroken.core.sse import Blocks
+from unbroken.core.sse import Blocks, is_whole_event
 from unbroken.relay import asgi, reply
 from unbroken.relay.reply import Reply
 
@@ -147,6 +148,16 @@ class TestAnAnswer:
 
 
 class TestHalfAnEvent:
+    @pytest.mark.parametrize("start", [b"", b"event: x\n", b'data: {"n": 1}\n'], ids=["data", "a line", "an event"])
+    def test_in_small_pieces_costs_the_same_for_each(self, start: bytes) -> None:
+        def run(size: int) -> None:
+            body = start + b'data: "' + b"x" * size + b'"\n\n'
+            stage = Stage()
+            pieces = (body[at : at + 4] for at in range(0, len(body), 4))
+            assert stage.run(stage.begin(), stage.data(*pieces)).body == body
+
+        assert_linear(run, 6 * 1024)
+
     def test_waits_for_its_other_half(self) -> None:
         stage = Stage()
         client = stage.run(stage.begin(), stage.data(EVENT + b"data: {", b"}\n", b"\n" + EVENT[:9], EVENT[9:]))
@@ -471,7 +482,7 @@ def performed(asked: Asked, steps: list[bytes | None], *, fails: bool, begins: b
 
 
 def without_heartbeats(stage: Stage) -> bytes:
-    """What was sent of the stream; every heartbeat stands between two events."""
+    """What was sent of the stream; every heartbeat stands between two events, or behind a line that is one."""
     seen = b""
     for number, piece in enumerate(stage.client.pieces):
         if number in stage.beats:
@@ -479,7 +490,8 @@ def without_heartbeats(stage: Stage) -> bytes:
             assert piece in (heartbeat, b": unbroken\n")  # without a blank line behind ids, and where those are missing
             blocks = Blocks()
             blocks.feed(seen)
-            assert not blocks.unfinished, "a heartbeat in the middle of an event"
+            lines = blocks.unfinished.splitlines(keepends=True)
+            assert not lines or is_whole_event(lines[-1]), "a heartbeat in the middle of an event"
         else:
             seen += piece
     return seen

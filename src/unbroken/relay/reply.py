@@ -25,11 +25,7 @@ _OVERLAP = max(map(len, _BLANK_LINES)) - 1
 _BOM = b"\xef\xbb\xbf"
 """Allowed only at the very beginning of a stream; after a heartbeat it would become part of a field's name."""
 
-_HAS_ID = re.compile(rb"(?:\A|[\r\n])id[:\r\n]")
-"""A line with the field ``id``."""
-
-_GOES_ON = re.compile(rb"[}\]][ \t]*[\r\n]{1,2}data:")
-"""Matches where another ``data`` line follows the end of a JSON document or of a terminator."""
+_ID_FIELD = re.compile(rb"(?:\A|[\r\n])id[:\r\n]")
 
 _COMMENT = b": unbroken\n"
 
@@ -88,6 +84,8 @@ class Reply:
         self._over = False
         self._has_ids = False
         self._lacks_blank_lines = False
+        self._line_at = 0  # in the unfinished event: where the line begins that has not been looked at
+        self._event_end = 0  # and where its last line that is an event by itself ends
         self._lock = anyio.Lock()  # taking it also lets other turns run while an upstream always has more
 
     @property
@@ -134,7 +132,7 @@ class Reply:
                 self._spoken = True
                 ready = ready.removeprefix(_BOM) if self.bytes else ready
             if ready:
-                self._has_ids = self._has_ids or bool(_HAS_ID.search(ready))
+                self._has_ids = self._has_ids or _has_id(ready)
                 await self._put(ready)
 
     async def heartbeat(self) -> None:
@@ -204,30 +202,46 @@ class Reply:
         unfinished += data
         found = ((unfinished.rfind(blank, searched), len(blank)) for blank in _BLANK_LINES)
         end = max((at + length for at, length in found if at >= 0), default=0)
-        end = self._end_without_blank_line(end)
+        end = self._end_without_blank_line(end, searched)
         if end:
             self._inside = False
         if len(unfinished) - end > _MAX_HELD:
             self._inside, end = True, len(unfinished) - _OVERLAP
         ready = bytes(unfinished[:end])
         del unfinished[:end]
+        self._line_at, self._event_end = max(0, self._line_at - end), max(0, self._event_end - end)
         return ready
 
-    def _end_without_blank_line(self, end: int) -> int:
+    def _end_without_blank_line(self, end: int, searched: int) -> int:
         """Return where the last event ends: at ``end``, or behind a later line, where blank lines are missing.
 
-        They are once a line that is an event was followed by another one.
+        They are once a ``data`` line follows one that is an event by itself. Each line is looked at once.
         """
         unfinished = self._unfinished
-        stop = max(unfinished.rfind(b"\n"), unfinished.rfind(b"\r")) + 1
-        if stop <= end or (not self._lacks_blank_lines and not _GOES_ON.search(unfinished, end)):
-            return end
-        lines = bytes(unfinished[end:stop]).splitlines(keepends=True)
-        whole = [number for number, line in enumerate(lines) if is_whole_event(line)]
-        self._lacks_blank_lines = self._lacks_blank_lines or len(whole) > 1
-        return end + sum(map(len, lines[: whole[-1] + 1])) if whole and self._lacks_blank_lines else end
+        if end:
+            self._line_at, self._event_end = max(self._line_at, end), 0
+        since = max(self._line_at, searched)
+        stop = max(unfinished.rfind(b"\n", since), unfinished.rfind(b"\r", since)) + 1
+        for line in bytes(unfinished[self._line_at : stop]).splitlines(keepends=True):
+            self._note_data_line()
+            self._line_at += len(line)
+            if is_whole_event(line):
+                self._event_end = self._line_at
+        self._note_data_line()
+        return self._event_end if self._lacks_blank_lines and self._event_end else end
+
+    def _note_data_line(self) -> None:
+        """Note that blank lines are missing, if the present line is a ``data`` line behind an event."""
+        if self._event_end and self._unfinished.startswith(b"data:", self._line_at):
+            self._lacks_blank_lines = True
 
     async def _put(self, data: bytes) -> None:
         await asgi.body(self._send, data)
         self.bytes += len(data)
         self.sent_at = self._clock()
+
+
+def _has_id(events: bytes) -> bool:
+    """Return whether events have the field ``id``. Most have no line that begins like it, which is found out fast."""
+    may_have = events.startswith(b"id") or b"\nid" in events or b"\rid" in events
+    return may_have and _ID_FIELD.search(events) is not None
