@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types imports twins twins-check fast timing slow
-.PHONY: bench sdk-table agents agents-table chaos clean
+.PHONY: explore bench sdk-table agents agents-table chaos clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -95,6 +95,13 @@ timing: $(VENV)/test
 slow: $(VENV)/test $(VENV)-sdks .node-sdks
 	@echo "· pytest, the slow lane"
 	@$(VENV)/bin/pytest -m "slow" -n 3 --dist loadgroup
+
+# Not part of the gate, which draws the same examples each time: new ones, in every property test, 20 times.
+
+explore: $(VENV)/test
+	@for round in $$(seq 20); do \
+		UNBROKEN_HYPOTHESIS=explore $(VENV)/bin/pytest -q -m "not slow and not timing" -n 4 --dist loadgroup \
+			$$(grep -rl --include="*.py" "@given" tests) || exit 1; done
 
 sdk-table: $(VENV)/test $(VENV)-sdks
 	@PYTHONPATH=tests $(VENV)/bin/python -m sdks.table

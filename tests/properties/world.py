@@ -169,7 +169,7 @@ class Heard:
         self.may_speak = self.must_speak = self.settled = False
         self.is_proven_by_end = False
         self.too_early: int | None = None
-        self._trouble = self._over = self._taken_back = False
+        self._trouble = self._over = self._taken_back = self._had_ended = False
         self._choices = choices
         self._seen: set[int] = set()
         self._finished: set[int] = set()
@@ -187,7 +187,7 @@ class Heard:
 
     @property
     def _said_how_it_ended(self) -> bool:
-        return self.settled or self.is_proven_by_end or self._taken_back or self._all_finished()
+        return self.settled or self.is_proven_by_end or self._had_ended or self._all_finished()
 
     def _hear(self, token: Token) -> None:
         if token.kind in ("begin", "output", "stop"):
@@ -213,6 +213,7 @@ class Heard:
 
     def _take_back(self, index: int) -> None:
         if index in self._finished:
+            self._had_ended = self._had_ended or self.settled or self.is_proven_by_end
             self._taken_back, self.settled, self.is_proven_by_end = True, False, False
 
     def _all_finished(self) -> bool:
