@@ -14,9 +14,18 @@ from cli.programs import Cli
 from unbroken.cli.exec import command as execute
 from unbroken.cli.relay import command as relay
 from unbroken.cli.run import command as run
+from unbroken.core.dialects import DIALECTS
+from unbroken.lab import Upstream
 
 HEAVY = {"httpcore2", "httpx", "httpx2", "anyio", "trio", "rich", "h2", "ssl", "msgspec", "asyncio", "socket", "openai"}
 HEAVY |= {"uvicorn", "prometheus_client", "unbroken.relay"}
+
+
+NOT_USED_BY_A_RUN = {"ssl", "h2", "hpack", "hyperframe", "socksio", "asyncio", "anyio", "email", "http", "json"}
+NOT_USED_BY_A_RUN |= {"statistics", "tomllib", "multiprocessing", "concurrent", "urllib.request", "xml", "httpx2"}
+NOT_USED_BY_A_RUN |= {"unbroken.client.asynchronous", "unbroken.drivers.asynchronous", "unbroken.wire.async_http"}
+NOT_USED_BY_A_RUN |= {"unbroken.wire.tls", "unbroken.wire.http2", "unbroken.wire.socks", "unbroken.cli.json_output"}
+"""What a turn of chat completions over plain HTTP has no use for."""
 
 
 def loaded(code: str, env: dict[str, str], tmp_path: Path) -> set[str]:
@@ -43,6 +52,29 @@ def test_the_package_loads_nothing_heavy(env: dict[str, str], tmp_path: Path) ->
     found = loaded("import unbroken", env, tmp_path)
     assert not found & (HEAVY | {"click", "unbroken.client", "unbroken.core"})
     assert len(found - bare) < 30
+
+
+def test_a_run_loads_only_what_it_uses(env: dict[str, str], tmp_path: Path) -> None:
+    with Upstream() as upstream:
+        args = ["run", "--quiet", "--base-url", upstream.url, "hi"]
+        found = loaded(f"sys.argv[1:] = {args}; from unbroken.cli import main; main()", env, tmp_path)
+    assert {"unbroken.client.synchronous", "unbroken.wire.http1"} <= found
+    assert not found & NOT_USED_BY_A_RUN
+    assert packages(found) == {"openai_chat"}
+
+
+def test_a_client_loads_the_dialect_that_it_speaks(env: dict[str, str], tmp_path: Path) -> None:
+    for dialect in DIALECTS:
+        client = f"unbroken.Client(base_url='http://localhost/v1', dialect={dialect.name!r})"
+        found = loaded(f"import unbroken; {client}", env, tmp_path)
+        assert packages(found) == {dialect.name.replace("-", "_")}
+        assert not found & (NOT_USED_BY_A_RUN | {"click"})
+
+
+def packages(found: set[str]) -> set[str]:
+    """The dialects among the modules."""
+    stem = "unbroken.core.dialects."
+    return {name.removeprefix(stem).partition(".")[0] for name in found if name.startswith(stem)} - {"common"}
 
 
 def test_alone_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,8 +67,8 @@ class Ask:
         request = Request("POST", f"{self.url}/chat/completions", raw, msgspec.json.encode(body))
         call = recognise(request)
         assert call is not None
-        generation = dataclasses.replace(call.generation, acts=self.acts)
-        return request, dataclasses.replace(call, generation=generation)
+        generation = msgspec.structs.replace(call.generation, acts=self.acts)
+        return request, msgspec.structs.replace(call, generation=generation)
 
     def client_arguments(self) -> dict[str, Any]:
         return {

@@ -6,7 +6,6 @@ import os
 import shlex
 import stat
 import sys
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,6 +122,8 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     except OSError as exc:
         raise UsageError(f"cannot read {path}: {exc.strerror}") from None
+    import tomllib  # most have no file
+
     try:
         config = tomllib.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as exc:  # a TOML or UTF-8 error, a number or nesting that Python cannot take

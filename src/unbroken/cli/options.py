@@ -165,14 +165,15 @@ class ConfiguredCommand(click.Command):
 
 def warn_of_readers(ctx: click.Context) -> None:
     """Print a warning if other users can read the keys of the configuration file, unless ``--quiet`` was given."""
+    warning = ctx.meta.get(_WARNING)
+    if not warning or ctx.params.get("quiet"):
+        return
     import json
 
     from unbroken.cli.terminal import harmless, say
 
-    warning = ctx.meta.get(_WARNING)
-    if warning and not ctx.params.get("quiet"):
-        as_json = ctx.params.get("log_format") == "json"  # in which every line is in that format
-        say(json.dumps({"warning": warning}) if as_json else f"unbroken: {harmless(warning)}")
+    as_json = ctx.params.get("log_format") == "json"  # in which every line is in that format
+    say(json.dumps({"warning": warning}) if as_json else f"unbroken: {harmless(warning)}")
 
 
 def rank(ctx: click.Context, name: str) -> int:

@@ -126,15 +126,23 @@ def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:
 
 
 def _renderer(options: Mapping[str, Any]) -> Renderer:
-    from unbroken.cli.json_output import JsonLinesRenderer, JsonRenderer
-    from unbroken.cli.render import TextRenderer
     from unbroken.cli.terminal import is_terminal
 
-    kinds: dict[str, type[Renderer]] = {"text": TextRenderer, "json": JsonRenderer, "jsonl": JsonLinesRenderer}
     shows_reasoning = options["show_reasoning"]
     if shows_reasoning is None:
         shows_reasoning = is_terminal(sys.stderr) and not options["quiet"]
-    return kinds[options["format"]](quiet=options["quiet"], verbose=options["verbose"], shows_reasoning=shows_reasoning)
+    kind = _renderer_kind(options["format"])
+    return kind(quiet=options["quiet"], verbose=options["verbose"], shows_reasoning=shows_reasoning)
+
+
+def _renderer_kind(name: str) -> type[Renderer]:
+    if name == "text":
+        from unbroken.cli.render import TextRenderer
+
+        return TextRenderer
+    from unbroken.cli.json_output import JsonLinesRenderer, JsonRenderer
+
+    return JsonRenderer if name == "json" else JsonLinesRenderer
 
 
 def _client(ctx: click.Context, options: Mapping[str, Any], on_retry: RetryCallback) -> Client:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Iterator
 from typing import TextIO
 
 from unbroken.cli.output import Output
+from unbroken.core.patterns import LazyPattern
 
 _CONTROLS = (
     r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # line feeds and tabs may stay
@@ -25,17 +25,17 @@ _MARKS = "\r\u200e\u200f"
 _JOINERS = "\u200c\u200d"
 """ZWNJ and ZWJ: hidden, but needed in many scripts and between emoji."""
 
-_REPLACED = re.compile(f"[{_CONTROLS}]")
-HIDDEN = re.compile(f"[{_CONTROLS}{_MARKS}{_JOINERS}]")
+_REPLACED = LazyPattern(f"[{_CONTROLS}]")
+HIDDEN = LazyPattern(f"[{_CONTROLS}{_MARKS}{_JOINERS}]")
 """Every character that :func:`harmless` may replace or drop."""
 
-_RUN_OF_JOINERS = re.compile(f"[{_JOINERS}]+")
-_SHAPED = re.compile(
+_RUN_OF_JOINERS = LazyPattern(f"[{_JOINERS}]+")
+_SHAPED = LazyPattern(
     r"[\u0600-\u1cff\ua800-\uabff\ufb50-\ufdff\ufe70-\ufefc\U00010a00-\U00011fff\U0001e900-\U0001e95f]"
 )
 """Characters of scripts whose letters change beside a joiner, Arabic and the scripts of India among them."""
 
-_JOINED = re.compile(r"[^\W\d_]|[\u0300-\u036f\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]")
+_JOINED = LazyPattern(r"[^\W\d_]|[\u0300-\u036f\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]")
 """Letters and emoji, and the marks with which they may end."""
 
 _PLAIN = str.maketrans("↻·─│✓✗⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "~--|+x**********") | {ord("…"): "..."}

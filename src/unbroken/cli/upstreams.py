@@ -83,7 +83,7 @@ def _upstream(name: str, table: Mapping[str, Any], environ: Mapping[str, str], *
 
     if "base_url" not in table:
         raise UsageError(f"[upstreams.{name}] needs a base_url")
-    dialect, dialects = table.get("dialect", DEFAULT.name), [dialect.name for dialect in DIALECTS]
+    dialect, dialects = table.get("dialect", DEFAULT.name), DIALECTS.names
     if dialect not in dialects:
         raise UsageError(f"[upstreams.{name}]: there is no dialect {dialect!r}; known are {', '.join(dialects)}")
     key_env = table.get("api_key_env", "")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unbroken.client.reading import MAX_REFUSAL, TurnReader
 from unbroken.client.request_builder import Messages, RequestBuilder
@@ -20,6 +18,10 @@ from unbroken.drivers.notices import RetryCallback, remark
 from unbroken.errors import TurnError
 from unbroken.wire.async_http import AsyncHttpWire
 from unbroken.wire.contract import AsyncWire
+
+if TYPE_CHECKING:
+    import ssl
+    from pathlib import Path
 
 _REFUSES_A_FIELD = (400, 422)
 """Statuses with which servers refuse a field of the request."""

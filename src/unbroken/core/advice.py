@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -53,6 +52,8 @@ def idle_timer(silences: Sequence[float]) -> float | None:
     largest = max(clusters, key=len)
     if len(largest) < SIMILAR_CUTS or 2 * len(largest) < len(silences):
         return None
+    import statistics  # slow to import, and rarely needed
+
     return statistics.median(largest)
 
 

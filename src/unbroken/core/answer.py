@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
+
+import msgspec
 
 from unbroken.core.dialect import Dialect, EventDecoder, FinishMeaning, finish_meaning
 from unbroken.core.events import (
@@ -21,8 +22,7 @@ from unbroken.core.events import (
 from unbroken.core.payload import json_value
 
 
-@dataclasses.dataclass
-class PartialToolCall:
+class PartialToolCall(msgspec.Struct):
     """A tool call that is not complete. Its arguments may be truncated: do not run it."""
 
     index: int

@@ -8,12 +8,13 @@ transports and relay use only this class; they know no dialect by name.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import quote
+
+import msgspec
 
 from unbroken.core.events import Failed, TypedEvent
 from unbroken.core.http import Head, Request
@@ -131,8 +132,7 @@ class EventDecoder(Protocol):
         """
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(msgspec.Struct, frozen=True):
     """The properties of a generation request.
 
     Attributes:
@@ -146,8 +146,7 @@ class Generation:
     acts: bool = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class GatewayError:
+class GatewayError(msgspec.Struct, frozen=True):
     """An error that a gateway itself reports, to be written in the format of a dialect.
 
     Attributes:
@@ -165,8 +164,7 @@ class GatewayError:
     original: Mapping[str, Any] | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Dialect:
+class Dialect(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """One wire format of generation calls.
 
     Attributes:
@@ -212,7 +210,7 @@ class Dialect:
     credentials: Callable[[str], Mapping[str, str]]
     error_in: Callable[[bytes], Failed | None] = lambda _: None
     has_terminator: bool = True
-    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     credential_headers: frozenset[str] = frozenset()
     credential_parameter: str = ""
     heartbeat: bytes = b""
@@ -257,8 +255,7 @@ def _joined(given: str, own: str) -> str:
     return "&".join([*kept, own] if own else kept)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A generation call, as its dialect recognised it.
 
     Attributes:

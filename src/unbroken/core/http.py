@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from functools import cached_property
 from urllib.parse import SplitResult, urlsplit
+
+import msgspec
 
 from unbroken.errors import UsageError
 
@@ -22,8 +23,7 @@ _QUERY = re.compile(r"[?#]")
 _FORBIDDEN_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, dict=True):
     """One HTTP request with its body in memory, so that it can be sent again.
 
     Attributes:
@@ -38,8 +38,8 @@ class Request:
 
     method: str
     url: str
-    headers: Headers = dataclasses.field(default=(), repr=False)
-    body: bytes = dataclasses.field(default=b"", repr=False)
+    headers: Headers = ()
+    body: bytes = b""
 
     def __repr__(self) -> str:
         return f"Request({self.method} {redacted(self.url)})"
@@ -68,11 +68,14 @@ class Request:
         """Return a copy with these fields set (``accept_encoding="identity"``), replacing all of the same name."""
         names = {name.replace("_", "-").encode(): value.encode() for name, value in replaced.items()}
         kept = tuple(field for field in self.headers if field[0].lower() not in names)
-        return dataclasses.replace(self, headers=kept + tuple(names.items()))
+        return msgspec.structs.replace(self, headers=kept + tuple(names.items()))
+
+    def with_body(self, body: bytes) -> Request:
+        """Return a copy with this body."""
+        return msgspec.structs.replace(self, body=body)
 
 
-@dataclasses.dataclass(frozen=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, dict=True):
     """Status and headers of a response.
 
     Attributes:

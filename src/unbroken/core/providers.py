@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from urllib.parse import urlsplit
+
+import msgspec
 
 from unbroken.core.http import check_url
 from unbroken.errors import UsageError
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Provider:
+class Provider(msgspec.Struct, frozen=True):
     """A server that speaks a known dialect.
 
     Attributes:
@@ -106,7 +106,7 @@ def choose_provider(name: str | None, base_url: str | None, environ: Mapping[str
     elif base_url := environ.get(provider.base_url_env, ""):
         check_base_url(base_url, provider.base_url_env)
     path, mark, query = (base_url or provider.base_url).partition("?")
-    return dataclasses.replace(provider, base_url=path.rstrip("/") + mark + query)
+    return msgspec.structs.replace(provider, base_url=path.rstrip("/") + mark + query)
 
 
 def check_base_url(url: str, source: str = "") -> None:

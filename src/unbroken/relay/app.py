@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -165,7 +164,7 @@ class Relay:
             return
         with self._budget.turn() as holding:
             body = await incoming.whole(self._settings.max_body, holding)
-            whole = dataclasses.replace(outgoing, body=body)
+            whole = outgoing.with_body(body)
             if call := recognise(whole):
                 await self._run_turn(incoming, send, request, route, whole, call)
             else:

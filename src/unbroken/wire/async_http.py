@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -17,12 +17,15 @@ from unbroken.core.http import Head, Request
 from unbroken.errors import WireError
 from unbroken.wire.async_resolving import connect
 from unbroken.wire.exchange import BaseExchange
-from unbroken.wire.http1 import Http1
-from unbroken.wire.http2 import Http2
 from unbroken.wire.loops.asyncio import AsyncioStream
 from unbroken.wire.loops.trio import TrioStream
 from unbroken.wire.pool import Pool
 from unbroken.wire.requests import declared_length
+
+if TYPE_CHECKING:
+    import ssl
+
+    from unbroken.wire.connection import Http
 
 
 class AsyncHttpWire:
@@ -109,7 +112,7 @@ class AsyncHttpExchange(BaseExchange[AsyncioStream | TrioStream]):
             await stream.wait()
         return stream
 
-    async def _next(self, limits: Limits, http: Http1 | Http2) -> bytes:
+    async def _next(self, limits: Limits, http: Http) -> bytes:
         """Wait for the next bytes of the body, or its end."""
         stream = self._stream_to_read(limits)
         while not http.ended:
@@ -126,7 +129,7 @@ class _Upload:
     def __init__(
         self,
         stream: AsyncioStream | TrioStream,
-        http: Http1 | Http2,
+        http: Http,
         content: AsyncIterable[bytes],
         length: int | None,
     ) -> None:

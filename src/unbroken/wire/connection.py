@@ -1,21 +1,30 @@
 """One connection without I/O: proxy, TLS, HTTP. A loop hands it what comes and sends what is to be sent.
 
+TLS, HTTP/2 and SOCKS are imported by the first connection that needs them: their libraries are a good part of what a
+short program costs.
+
 Establishing is one generator, which a loop drives without knowing of it: :meth:`Connection.receive` and
 :meth:`Connection.data_to_send` are all that there is, and once :attr:`Connection.http` is there, the way stands.
 """
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, TypeAlias
 
 from unbroken.core.failures import Failure
 from unbroken.errors import WireError
 from unbroken.wire import handshakes
 from unbroken.wire.http1 import Http1
-from unbroken.wire.http2 import Http2
 from unbroken.wire.requests import Destination
-from unbroken.wire.tls import Tls
+
+if TYPE_CHECKING:
+    import ssl
+
+    from unbroken.wire.http2 import Http2
+    from unbroken.wire.tls import Tls
+
+    Http: TypeAlias = Http1 | Http2
 
 
 class Connection:
@@ -34,7 +43,7 @@ class Connection:
 
     def __init__(self, destination: Destination, context: Callable[[], ssl.SSLContext], *, http2: bool) -> None:
         self.destination = destination
-        self.http: Http1 | Http2 | None = None
+        self.http: Http | None = None
         self.received = 0
         self._context = context
         self._protocols = ["h2", "http/1.1"] if http2 else ["http/1.1"]
@@ -71,8 +80,7 @@ class Connection:
         if self.http and self.http.ended:
             return
         if self._layers:
-            # OpenSSL itself would take this for a clean end if the context allows it (OP_IGNORE_UNEXPECTED_EOF).
-            raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "TLS ended without close_notify")
+            self._layers[-1].receive_eof()
         if self.http is None:
             raise WireError(Failure.CLOSED)
         self.http.receive_eof()
@@ -114,22 +122,28 @@ class Connection:
                 self._buffer.incoming.clear()
                 self.http.receive(rest)
 
-    def _establish(self) -> Generator[None, None, Http1 | Http2]:
+    def _establish(self) -> Generator[None, None, Http]:
         """Establish the connection; each ``yield`` waits for more bytes."""
         scheme, host, _, proxy = self.destination
         if proxy and proxy.scheme == "https":
             yield from self._start_tls(proxy.host, ["http/1.1"])
         if proxy and proxy.scheme.startswith("socks5"):
-            yield from handshakes.socks5(self._buffer, self.destination, proxy)
+            from unbroken.wire.socks import socks5
+
+            yield from socks5(self._buffer, self.destination, proxy)
         elif proxy and not self.destination.forwards:
             yield from handshakes.connect(self._buffer, self.destination, proxy)
         if scheme == "https":
             tls = yield from self._start_tls(host, self._protocols)
             if tls.protocol == "h2":
+                from unbroken.wire.http2 import Http2
+
                 return Http2()
         return Http1()
 
     def _start_tls(self, host: str, protocols: list[str]) -> Generator[None, None, Tls]:
+        from unbroken.wire.tls import Tls
+
         tls = Tls(self._context(), host, protocols)
         tls.receive(bytes(self._buffer.incoming))
         self._buffer.incoming.clear()

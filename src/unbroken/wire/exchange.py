@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.errors import UsageError, WireError
 from unbroken.wire.connection import Connection
-from unbroken.wire.http1 import Http1
-from unbroken.wire.http2 import Http2
 from unbroken.wire.mapping import wire_error
 from unbroken.wire.monitor import Monitor
 from unbroken.wire.pool import Pool
 from unbroken.wire.requests import Destination, request_head
 from unbroken.wire.sockets import tune
 from unbroken.wire.stream import BaseStream
+
+if TYPE_CHECKING:
+    from unbroken.wire.connection import Http
 
 StreamT = TypeVar("StreamT", bound=BaseStream)
 
@@ -36,7 +37,7 @@ class BaseExchange(Generic[StreamT]):
         self._request = request
         self._destination: Destination | None = None
         self._stream: StreamT | None = None
-        self._http: Http1 | Http2 | None = None
+        self._http: Http | None = None
         self._failure: WireError | None = None
 
     def _start(self, limits: Limits) -> Destination:
@@ -74,7 +75,7 @@ class BaseExchange(Generic[StreamT]):
         limits = self.path.limits
         tune(sock, limits.ping or 10.0, limits.idle)
 
-    def _begin(self, stream: BaseStream, *, streamed: bool = False) -> Http1 | Http2:
+    def _begin(self, stream: BaseStream, *, streamed: bool = False) -> Http:
         """Begin to send the request."""
         destination = stream.connection.destination
         stream.begin(
@@ -151,5 +152,5 @@ class BaseExchange(Generic[StreamT]):
     def _heed(self, connection: Connection) -> None:
         """Record a complaint of the server's about PING."""
         keepalive = self.path.keepalive
-        if keepalive and isinstance(connection.http, Http2) and connection.http.asks_for_calm:
+        if keepalive and (http := connection.http) and http.version == "HTTP/2" and http.asks_for_calm:
             self._pool.complaints.record(connection.destination, keepalive.step)

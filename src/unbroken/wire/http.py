@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.errors import WireError
 from unbroken.wire.exchange import BaseExchange
-from unbroken.wire.http1 import Http1
-from unbroken.wire.http2 import Http2
 from unbroken.wire.loops.blocking import BlockingStream
 from unbroken.wire.pool import Pool
 from unbroken.wire.resolving import connect
+
+if TYPE_CHECKING:
+    import ssl
+
+    from unbroken.wire.connection import Http
 
 
 class HttpWire:
@@ -115,7 +118,7 @@ class HttpExchange(BaseExchange[BlockingStream]):
             stream.wait()
         return stream
 
-    def _next(self, limits: Limits, http: Http1 | Http2) -> bytes:
+    def _next(self, limits: Limits, http: Http) -> bytes:
         """Wait for the next bytes of the body, or its end."""
         stream = self._stream_to_read(limits)
         while not http.ended:

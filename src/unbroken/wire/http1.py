@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from typing import Literal
 
 import httptools
 
@@ -45,7 +46,7 @@ class Http1:
         waits_for_room: whether the rest of the request waits for the server (never: HTTP/1.1 has no flow control).
     """
 
-    version = "HTTP/1.1"
+    version: Literal["HTTP/1.1"] = "HTTP/1.1"
     waits_for_room = False
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ given no GOAWAY: it treats a graceful one as the end of the connection, although
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Literal, NamedTuple
 
 import h2.config
 import h2.connection
@@ -51,8 +51,7 @@ _SETTINGS_SENT = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class GoAway:
+class GoAway(NamedTuple):
     """A GOAWAY frame: the server takes no further streams.
 
     Attributes:
@@ -77,7 +76,7 @@ class Http2:
             empty DATA and their like.
     """
 
-    version = "HTTP/2"
+    version: Literal["HTTP/2"] = "HTTP/2"
 
     def __init__(self) -> None:
         self.head: Head | None = None

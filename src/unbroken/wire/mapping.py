@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import re
 import socket
-import ssl
-
-import h2.exceptions
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from unbroken.core.failures import Failure
 from unbroken.errors import WireError
@@ -23,6 +22,14 @@ _ERRNOS = {
     errno.ECONNRESET: Failure.RESET,
     errno.ECONNABORTED: Failure.RESET,
 }
+
+_LIBRARIES: Mapping[str, Callable[[Any, bool], WireError]] = {
+    "h2.exceptions.InvalidBodyLengthError": lambda exc, sent: WireError(Failure.TRUNCATED),  # noqa: ARG005
+    "h2.exceptions.ProtocolError": lambda exc, sent: WireError(Failure.BROKEN_FRAMING, _line(exc)),  # noqa: ARG005
+    "ssl.SSLCertVerificationError": lambda exc, sent: WireError(Failure.CERTIFICATE, exc.verify_message),  # noqa: ARG005
+    "ssl.SSLError": lambda exc, sent: _tls_error(exc, sent=sent),
+}
+"""What a library's exception means, by its name: a program that uses neither TLS nor HTTP/2 does not import them."""
 
 _NO_SUCH_HOST = {
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
@@ -45,14 +52,10 @@ def wire_error(exc: Exception, *, sent: bool, proxied: bool) -> WireError:
             return exc
         case ExceptionGroup():
             return wire_error(exc.exceptions[0], sent=sent, proxied=proxied)
-        case h2.exceptions.InvalidBodyLengthError():
-            return WireError(Failure.TRUNCATED)
-        case h2.exceptions.ProtocolError():
-            return WireError(Failure.BROKEN_FRAMING, _line(exc))
-        case ssl.SSLCertVerificationError():
-            return WireError(Failure.CERTIFICATE, exc.verify_message)
-        case ssl.SSLError():
-            return _tls_error(exc, sent=sent)
+    for kind in type(exc).__mro__:
+        if told := _LIBRARIES.get(f"{kind.__module__}.{kind.__qualname__}"):
+            return told(exc, sent)
+    match exc:
         case socket.gaierror():
             return WireError(Failure.NO_SUCH_HOST if exc.errno in _NO_SUCH_HOST else Failure.DNS_TEMPORARY)
         case OSError() if exc.errno is not None:
@@ -62,8 +65,8 @@ def wire_error(exc: Exception, *, sent: bool, proxied: bool) -> WireError:
     return WireError(Failure.CLOSED if sent else Failure.RESET, type(exc).__name__)
 
 
-def _tls_error(exc: ssl.SSLError, *, sent: bool) -> WireError:
-    if isinstance(exc, ssl.SSLEOFError) or "UNEXPECTED_EOF" in str(exc):
+def _tls_error(exc: Any, *, sent: bool) -> WireError:
+    if type(exc).__name__ == "SSLEOFError" or "UNEXPECTED_EOF" in str(exc):
         detail = "TLS ended without close_notify"
         return WireError(Failure.CLOSED, detail) if sent else WireError(Failure.TLS_FAILED, "closed by the other side")
     reason = (getattr(exc, "reason", None) or type(exc).__name__).replace("_", " ").lower()

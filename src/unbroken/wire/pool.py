@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from unbroken.core.http import Request
 from unbroken.wire.connection import Connection
@@ -17,7 +16,9 @@ from unbroken.wire.keepalive import Complaints
 from unbroken.wire.proxies import ProxyRules
 from unbroken.wire.requests import Destination
 from unbroken.wire.sockets import close, readable
-from unbroken.wire.tls import client_context
+
+if TYPE_CHECKING:
+    import ssl
 
 KEEP_IDLE = 15.0
 """Seconds for which an idle connection is kept. Longer saves little: behind a NAT it may be dead by then."""
@@ -114,5 +115,7 @@ class Pool:
 
     def _client_context(self) -> ssl.SSLContext:
         if self._context is None:
+            from unbroken.wire.tls import client_context
+
             self._context = client_context(self._verify)
         return self._context

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import re
 from typing import NamedTuple
+
+import msgspec
 
 from unbroken.core.failures import Failure
 from unbroken.core.http import Request
@@ -43,8 +44,7 @@ class Destination(NamedTuple):
         return self.proxy is not None and self.proxy.scheme in ("http", "https") and self.scheme == "http"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(msgspec.Struct, frozen=True):
     """A request as it is written.
 
     Attributes:

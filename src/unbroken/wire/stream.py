@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import socket
 import time
+from typing import TYPE_CHECKING
 
 from unbroken.core.failures import Failure
 from unbroken.errors import WireError
 from unbroken.wire.connection import Connection
-from unbroken.wire.http1 import Http1
-from unbroken.wire.http2 import Http2
 from unbroken.wire.keepalive import KeepaliveMonitor
 from unbroken.wire.mapping import wire_error
 from unbroken.wire.monitor import Monitor
 from unbroken.wire.requests import RequestHead
 from unbroken.wire.sockets import CHUNK, close, readable
+
+if TYPE_CHECKING:
+    from unbroken.wire.connection import Http
 
 
 class BaseStream:
@@ -45,7 +47,7 @@ class BaseStream:
         self._write_failed = False
 
     @property
-    def http(self) -> Http1 | Http2:
+    def http(self) -> Http:
         """The connection's HTTP, once the connection is established."""
         assert self.connection.http is not None
         return self.connection.http
@@ -67,7 +69,7 @@ class BaseStream:
         http, now = self.http, time.monotonic()
         http.send_request(request)
         keepalive = None
-        if isinstance(http, Http2):
+        if http.version == "HTTP/2":
             keepalive, self._idle_frames_before = KeepaliveMonitor(now, ping_step), http.idle_frames
         self.monitor.begin_request(now, keepalive)
 
@@ -127,8 +129,8 @@ class BaseStream:
 
     def ping(self, now: float) -> None:
         """Write a PING if one is due."""
-        if self.monitor.ping_is_due(now) and isinstance(self.http, Http2) and not self.http.ended:
-            self.http.ping()
+        if self.monitor.ping_is_due(now) and (http := self.http).version == "HTTP/2" and not http.ended:
+            http.ping()
             self.monitor.pinged(now)
 
     def fail(self, exc: Exception) -> None:
@@ -151,13 +153,13 @@ class BaseStream:
             connection.receive_eof()
             raise WireError(Failure.CLOSED)
         http = connection.http
-        pongs, responding = (http.pongs, http.responding) if isinstance(http, Http2) else (0, 0)
+        pongs, responding = (http.pongs, http.responding) if http and http.version == "HTTP/2" else (0, 0)
         try:
             connection.receive(data)
         finally:
-            monitor.heard(now, of_response=not isinstance(http, Http2) or http.responding > responding)
+            monitor.heard(now, of_response=not http or http.version != "HTTP/2" or http.responding > responding)
         idle_frames = 0
-        if isinstance(http, Http2):
+        if http and http.version == "HTTP/2":
             idle_frames = http.idle_frames - self._idle_frames_before
             if http.pongs > pongs and monitor.keepalive:
                 monitor.keepalive.answered(now)
@@ -167,7 +169,12 @@ class BaseStream:
     def _explained(self, error: WireError) -> WireError:
         """Return the failure with the server's own explanation, if it gave one."""
         http = self.connection.http
-        if not isinstance(http, Http2) or http.goaway is None or error.failure not in (Failure.RESET, Failure.CLOSED):
+        if (
+            not http
+            or http.version != "HTTP/2"
+            or http.goaway is None
+            or error.failure not in (Failure.RESET, Failure.CLOSED)
+        ):
             return error
         failure = Failure.TOO_MANY_PINGS if http.asks_for_calm else error.failure
         return WireError(failure, f"after GOAWAY {http.goaway.error}")

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from unbroken.errors import UsageError
 
@@ -70,6 +71,15 @@ class Tls:
     def receive(self, data: bytes) -> None:
         """Take encrypted bytes."""
         self._incoming.write(data)
+
+    def receive_eof(self) -> NoReturn:
+        """Take the end of the connection before that of the session.
+
+        Raises:
+            ssl.SSLEOFError: always. OpenSSL itself would take it for a clean end if the context allows that
+                (``OP_IGNORE_UNEXPECTED_EOF``).
+        """
+        raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "TLS ended without close_notify")
 
     def decrypted(self) -> Iterator[bytes]:
         """Yield what can be decrypted of the bytes that came.

@@ -1,21 +1,81 @@
-"""The dialects, one package each, and the choice of one for a request: by method, path and body, never by host."""
+"""The dialects, one package each, and the choice of one for a request: by method, path and body, never by host.
+
+A dialect is imported when it is first asked for: a program mostly speaks one.
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any
+
 from unbroken.core.dialect import Call, Dialect
-from unbroken.core.dialects.anthropic_messages import ANTHROPIC_MESSAGES
-from unbroken.core.dialects.gemini import GEMINI
-from unbroken.core.dialects.openai_chat import OPENAI_CHAT
-from unbroken.core.dialects.openai_completions import OPENAI_COMPLETIONS
-from unbroken.core.dialects.openai_responses import OPENAI_RESPONSES
 from unbroken.core.http import Request
 from unbroken.errors import UsageError
 
-DIALECTS: list[Dialect] = [OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, GEMINI, OPENAI_COMPLETIONS]
-"""Every dialect, tried in this order. A dialect that is appended here works in client, transports and relay."""
+if TYPE_CHECKING:
+    DEFAULT: Dialect
+    """The dialect of a server for which no other is given, and of errors that belong to no dialect."""
 
-DEFAULT = OPENAI_CHAT
-"""The dialect of a server for which no other is given, and of errors that belong to no dialect."""
+_HOMES = {
+    "openai-chat": ("openai_chat", "OPENAI_CHAT"),
+    "openai-responses": ("openai_responses", "OPENAI_RESPONSES"),
+    "anthropic-messages": ("anthropic_messages", "ANTHROPIC_MESSAGES"),
+    "gemini": ("gemini", "GEMINI"),
+    "openai-completions": ("openai_completions", "OPENAI_COMPLETIONS"),
+}
+"""The package of each dialect, and the name of the dialect in it. The first is the default."""
+
+
+class Dialects(Collection[Dialect]):
+    """Every dialect, tried in this order. A dialect that is appended here works in client, transports and relay."""
+
+    def __init__(self) -> None:
+        self._appended: list[Dialect] = []
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all of them."""
+        return [*_HOMES, *(dialect.name for dialect in self._appended)]
+
+    def __iter__(self) -> Iterator[Dialect]:
+        yield from map(_imported, _HOMES)
+        yield from self._appended
+
+    def __len__(self) -> int:
+        return len(_HOMES) + len(self._appended)
+
+    def __contains__(self, dialect: object) -> bool:
+        return any(dialect is known for known in self)
+
+    def append(self, dialect: Dialect) -> None:
+        """Add a dialect behind all others."""
+        self._appended.append(dialect)
+
+    def remove(self, dialect: Dialect) -> None:
+        """Remove a dialect that was appended."""
+        self._appended.remove(dialect)
+
+    def find(self, name: str) -> Dialect | None:
+        """Return the dialect of this name, ``None`` if there is none."""
+        if name in _HOMES:
+            return _imported(name)
+        return next((dialect for dialect in self._appended if dialect.name == name), None)
+
+
+def _imported(name: str) -> Dialect:
+    package, constant = _HOMES[name]
+    dialect: Dialect = getattr(importlib.import_module(f"{__name__}.{package}"), constant)
+    return dialect
+
+
+DIALECTS = Dialects()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "DEFAULT":
+        return _imported(next(iter(_HOMES)))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def recognise(request: Request) -> Call | None:
@@ -37,11 +97,9 @@ def find_dialect(name: str) -> Dialect:
     Raises:
         UsageError: no dialect has this name; the message lists the dialects.
     """
-    for dialect in DIALECTS:
-        if dialect.name == name:
-            return dialect
-    known = ", ".join(dialect.name for dialect in DIALECTS)
-    raise UsageError(f"unknown dialect {name!r}; known are {known}")
+    if dialect := DIALECTS.find(name):
+        return dialect
+    raise UsageError(f"unknown dialect {name!r}; known are {', '.join(DIALECTS.names)}")
 
 
 def credential_headers() -> frozenset[bytes]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from unbroken.core.dialects.common.error_shapes import words
 from unbroken.core.events import Failed
+from unbroken.core.patterns import LazyPattern
 from unbroken.core.payload import dicts, mapping
 
 _EXHAUSTED = frozenset(
@@ -24,7 +25,7 @@ _EXHAUSTED = frozenset(
 )
 """Error types and codes, in lower case, that mean an exhausted quota or balance, regardless of the status."""
 
-_EXHAUSTED_WORDS = re.compile(
+_EXHAUSTED_WORDS = LazyPattern(
     r"insufficient (?:account |user |your )?(?:balance|quota|credit|fund)|not enough credits?|no (?:more )?credits"
     r"|(?:used|consumed) (?:up )?all (?:of )?(?:your |the )?(?:available )?credits|credits? (?:balance )?(?:is|are|has)"
     r" (?:depleted|exhausted|too low)|out of credits|(?:per|a)[-_ ]day\b|daily (?:\w+ )?(?:limit|quota)"
@@ -34,28 +35,28 @@ _EXHAUSTED_WORDS = re.compile(
     re.I,
 )
 
-_TRANSIENT_NAMES = re.compile(
+_TRANSIENT_NAMES = LazyPattern(
     r"overloaded|rate.?(limit|quota)|throttl|too.?many.?requests|server.?error|internal|unavailable|timeout|timed.?out"
     r"|capacity|try.?again|slow.?down|bad.?gateway|upstream|engine|provider.?(error|disconnect)|busy",
     re.I,
 )
 """Types and codes of errors that may pass."""
 
-_PERMANENT_NAMES = re.compile(
+_PERMANENT_NAMES = LazyPattern(
     r"invalid|bad.?request|auth|permission|forbidden|denied|not.?found|unsupported|context.?length|content|moderation"
     r"|policy|billing|parameter",
     re.I,
 )
 """Types and codes of errors that do not pass, unless the message is unmistakable."""
 
-_UNMISTAKABLE = re.compile(
+_UNMISTAKABLE = LazyPattern(
     r"rate.?limit|too many requests|overloaded|throttl|\bqps\b|requests? limit|try again (later|in)|retry (later|after)"
     r"|temporarily|限流|限速|频率|繁忙|稍后|过载|并发",
     re.I,
 )
 """Messages of errors that pass, whatever their name."""
 
-_TRANSIENT_WORDS = re.compile(
+_TRANSIENT_WORDS = LazyPattern(
     _UNMISTAKABLE.pattern + r"|server.?error|internal error|unavailable|time(d.?)?.?out|capacity|try.?again|slow down"
     r"|bad.?gateway|upstream|engine|provider.?(error|disconnect)|\bbusy\b|concurren|重试|超时|请求过多",
     re.I,
@@ -104,12 +105,12 @@ def _name(value: object) -> str:
 
 _UNITS = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "秒": 1.0, "分": 60.0}
 _AMOUNT = r"\d{1,6}(?:\.\d{1,9})?\s*(?:milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|秒|分钟?)?"
-_DELAY = re.compile(
+_DELAY = LazyPattern(
     r"(?:(?:try again|retry\w*|available|resets?)\b[^.\d]{0,40}?\b(?:in|after|for)|\bwait(?: for| at least| about)*)"
     rf"[: ]\s*(?:about |another )?(?P<amounts>(?:{_AMOUNT}\s*)+)(?![-/:\d])|(?P<before>{_AMOUNT})\s*(?:之?后|後)",
     re.I,
 )
-_PIECE = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)\s*(ms|milli|[smh秒分])?", re.I)
+_PIECE = LazyPattern(r"(\d{1,6}(?:\.\d{1,9})?)\s*(ms|milli|[smh秒分])?", re.I)
 _DELAY_FIELDS = {"retry_after": 1.0, "retry_after_seconds": 1.0, "retryAfter": 1.0, "retry_after_ms": 0.001}
 
 
