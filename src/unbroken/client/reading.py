@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 from unbroken.core.answer import Answer
@@ -51,7 +52,7 @@ class TurnReader:
             self._document = bytearray()
 
     def feed(self, chunk: bytes, phase: Phase) -> Iterator[TypedEvent]:
-        """Yield the typed events of the next bytes.
+        """Return the typed events of the next bytes, which are read as the iterator goes on.
 
         Args:
             chunk: bytes of the body.
@@ -63,10 +64,12 @@ class TurnReader:
         """
         if self._document is not None:
             self._hold(self._document, chunk)
-            return
-        yield from self._read(self._parser.feed(chunk), phase)
-        if phase is Phase.COMPLETE:
-            yield from self._complete_tool_calls()
+            return iter(())
+        try:
+            events = self._read(self._parser.feed(chunk), phase)
+        except DecodeError as exc:
+            raise _malformed(exc, phase) from exc
+        return itertools.chain(events, self._complete_tool_calls()) if phase is Phase.COMPLETE else events
 
     def end(self, phase: Phase) -> Iterator[TypedEvent]:
         """Yield the typed events that the end of the body completes, or those of a whole document.
@@ -104,9 +107,11 @@ class TurnReader:
     def _read(self, events: Iterator[Event], phase: Phase) -> Iterator[TypedEvent]:
         try:
             for event in events:
-                yield from self._collected(self._decode(event))
+                for typed in self._decode(event):
+                    self._collect(typed)
+                    yield typed
         except DecodeError as exc:
-            raise MalformedStream(f"the stream is broken: {exc}", phase=phase) from exc
+            raise _malformed(exc, phase) from exc
 
     def _decode(self, event: Event) -> Iterable[TypedEvent]:
         if not event.is_bare:
@@ -123,10 +128,13 @@ class TurnReader:
 
     def _collected(self, events: Iterable[TypedEvent]) -> Iterator[TypedEvent]:
         for event in events:
-            if isinstance(event, Failed) and not self.answer.has_finished(self._call.generation.choices):
-                raise self._failed(event)
-            self.answer.add(event)
+            self._collect(event)
             yield event
+
+    def _collect(self, event: TypedEvent) -> None:
+        if isinstance(event, Failed) and not self.answer.has_finished(self._call.generation.choices):
+            raise self._failed(event)
+        self.answer.add(event)
 
     def _complete_tool_calls(self) -> Iterator[TypedEvent]:
         known = {(call.choice, call.index) for call in self.answer.tool_calls}
@@ -183,6 +191,10 @@ class TurnReader:
             status=head.status,
             phase=Phase.HEADERS,
         )
+
+
+def _malformed(error: DecodeError, phase: Phase) -> MalformedStream:
+    return MalformedStream(f"the stream is broken: {error}", phase=phase)
 
 
 def _may_be_secret(key: str) -> bool:

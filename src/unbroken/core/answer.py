@@ -113,6 +113,11 @@ class Answer:
 
     def add(self, event: TypedEvent) -> None:
         """Collect one event."""
+        if type(event) is Text and (pieces := self._texts.get((Text, event.choice))):  # nearly always
+            pieces.append(event.text)
+            if self._finished:
+                self._finished.discard(event.choice)
+            return
         match event:
             case Text(text, choice) | Reasoning(text, choice) | Refusal(text, choice):
                 self._texts.setdefault((type(event), choice), []).append(text)

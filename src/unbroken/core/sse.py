@@ -246,6 +246,8 @@ def parse(blocks: bytes, max_event: int = MAX_EVENT, ids: _Ids | None = None) ->
         EventTooLarge: from the iterator, for a block over the cap. It is dropped; iterating may go on after it.
     """
     ids = ids or _Ids()
+    if blocks.startswith(b"data: ") and blocks.endswith(b"\n\n") and blocks.find(b"\n") == len(blocks) - 2 < max_event:
+        return iter((Event(blocks[6:-2], id=ids.last),))  # one event of one line, as tokens come
 
     def within_cap(block: bytes) -> Event | None:
         if len(block) >= max_event:  # Blocks counts the last line's end too
@@ -258,6 +260,10 @@ def parse(blocks: bytes, max_event: int = MAX_EVENT, ids: _Ids | None = None) ->
 def _interpret(block: bytes, ids: _Ids) -> Event | None:
     if block.startswith(b"data: ") and b"\n" not in block:  # nearly every event of a model's stream
         return Event(block[6:], id=ids.last)
+    if block.startswith(b"event: ") and block.count(b"\n") == 1:
+        name, has_data, data_line = block[7:].partition(b"\ndata: ")
+        if has_data:
+            return Event(data_line, name.decode("utf-8", "replace") or "message", ids.last)
     data: list[bytes] = []
     event_type = ""
     retry: int | None = None

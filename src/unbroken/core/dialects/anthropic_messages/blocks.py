@@ -6,7 +6,7 @@ signature replaces the one before it is how the ``anthropic`` SDK 2.12 puts a me
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -67,9 +67,9 @@ class ContentBlock:
     def add(self, delta: dict[str, Any]) -> Iterator[TypedEvent]:
         """Add a delta; yield its typed events."""
         match delta.get("type"):
-            case "text_delta" if said := self._append("text", delta):
-                yield Text(said)
-            case "thinking_delta" if said := self._append("thinking", delta):
+            case "text_delta" if (event := self.add_text(text(delta.get("text")))).text:
+                yield event
+            case "thinking_delta" if said := self._append("thinking", text(delta.get("thinking"))):
                 yield Reasoning(said)
             case "signature_delta":
                 self._content["signature"] = signature = text(delta.get("signature"))
@@ -87,6 +87,10 @@ class ContentBlock:
                 ]
             case "compaction_delta":
                 self._content |= {name: value for name, value in delta.items() if name != "type"}
+
+    def add_text(self, said: str) -> Text:
+        """Add a piece of text; return its typed event."""
+        return Text(self._append("text", said))
 
     def close(self) -> Iterator[TypedEvent]:
         """Close the block; yield its typed events. The block is complete unless its input is not a JSON object.
@@ -106,8 +110,7 @@ class ContentBlock:
         self._content.setdefault("input", {})
         self._closed = isinstance(self._content["input"], dict)
 
-    def _append(self, field: str, delta: Mapping[str, Any]) -> str:
-        said = text(delta.get(field))
+    def _append(self, field: str, said: str) -> str:
         self._content.setdefault("type", field)
         self._texts.setdefault(field, []).append(said)
         return said

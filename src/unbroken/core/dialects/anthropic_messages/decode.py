@@ -10,24 +10,32 @@ from unbroken.core.dialect import FinishMeaning, finish_meaning, finish_reason
 from unbroken.core.dialects.anthropic_messages.blocks import ContentBlock
 from unbroken.core.dialects.anthropic_messages.errors import error_of, judged
 from unbroken.core.dialects.anthropic_messages.finish_reasons import FINISH_REASONS
+from unbroken.core.dialects.anthropic_messages.plain import KIND, plain_delta
 from unbroken.core.dialects.anthropic_messages.rule import event_kind
 from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.dialects.common.error_shapes import failing_reason, parsed
+from unbroken.core.dialects.common.plain_first import PlainFirstDecoder
 from unbroken.core.events import Finish, TypedEvent, Usage, UsageReport
 from unbroken.core.payload import count, dicts, is_done, mapping
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
 
 
-class MessagesDecoder:
+class MessagesDecoder(PlainFirstDecoder):
     """A decoder of one attempt's events."""
 
     def __init__(self) -> None:
         self._blocks: dict[int, ContentBlock] = {}
         self._counts: dict[str, int] = {}
 
-    def decode(self, event: Event) -> Sequence[TypedEvent]:
-        """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
+    def decode_plain(self, event: Event) -> Sequence[TypedEvent]:
+        """See :meth:`PlainFirstDecoder.decode_plain`."""
+        if event.type not in (KIND, "message") or not (plain := plain_delta(event.data)):
+            return ()
+        return (self._block(plain.index).add_text(plain.delta.text),)
+
+    def decode_full(self, event: Event) -> Sequence[TypedEvent]:
+        """See :meth:`PlainFirstDecoder.decode_full`."""
         data = event.data.strip()
         if event.is_keepalive or event.type == "ping" or is_done(data):
             return ()
@@ -89,7 +97,9 @@ class MessagesDecoder:
 
     def _block(self, index: int) -> ContentBlock:
         """Return the block at an index; create it if the server did not start it."""
-        return self._blocks.setdefault(index, ContentBlock(index, {}))
+        if (block := self._blocks.get(index)) is None:
+            block = self._blocks[index] = ContentBlock(index, {})
+        return block
 
     def _end(self, reason: object) -> Iterator[TypedEvent]:
         if not (name := finish_reason(reason)):

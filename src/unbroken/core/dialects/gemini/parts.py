@@ -53,6 +53,11 @@ class Parts:
         if signature := text(part.get("thoughtSignature")):
             yield Signature(signature, self._choice)
 
+    def add_text(self, said: str) -> Text:
+        """Add a part that is text alone; return its typed event."""
+        self._keep_plain(said, thought=False)
+        return Text(said, self._choice)
+
     def _text(self, part: dict[str, Any]) -> Iterator[TypedEvent]:
         said, thought = text(part.get("text")), part.get("thought") is True
         if said:
@@ -60,13 +65,13 @@ class Parts:
         if not part.keys() <= {"text", "thought"}:
             self._keep(part)
         elif said:
-            self._keep_plain(said, thought)
+            self._keep_plain(said, thought=thought)
 
     def _keep(self, part: dict[str, Any]) -> None:
         if any(filled(value) for name, value in part.items() if name != "thought"):
             self._kept.append(dict(part))
 
-    def _keep_plain(self, said: str, thought: bool) -> None:
+    def _keep_plain(self, said: str, *, thought: bool) -> None:
         last = self._kept[-1] if self._kept else None
         if not isinstance(last, PlainText) or last.thought is not thought:
             self._kept.append(last := PlainText(thought))

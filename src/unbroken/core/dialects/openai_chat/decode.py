@@ -9,10 +9,12 @@ from unbroken.core.answer import Answer
 from unbroken.core.dialect import finish_reason
 from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.dialects.common.error_shapes import error_of, error_of_choice, parsed
+from unbroken.core.dialects.common.plain_first import PlainFirstDecoder
 from unbroken.core.dialects.common.usage import reported
 from unbroken.core.dialects.openai_chat.chunk import Chunk, Delta, ToolCallPiece, lenient_chunk, typed_chunk
 from unbroken.core.dialects.openai_chat.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.openai_chat.message import AssistantMessage
+from unbroken.core.dialects.openai_chat.plain import plain_choice
 from unbroken.core.dialects.openai_chat.tool_calls import ToolCallPieces
 from unbroken.core.events import Finish, Reasoning, Refusal, Text, TypedEvent
 from unbroken.core.payload import dicts, is_done, mapping
@@ -20,15 +22,23 @@ from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
 
 
-class ChatDecoder:
+class ChatDecoder(PlainFirstDecoder):
     """A decoder of one attempt's events."""
 
     def __init__(self) -> None:
         self._calls: dict[int, ToolCallPieces] = {}
         self._message = AssistantMessage()
 
-    def decode(self, event: Event) -> Sequence[TypedEvent]:
-        """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
+    def decode_plain(self, event: Event) -> Sequence[TypedEvent]:
+        """See :meth:`PlainFirstDecoder.decode_plain`."""
+        if event.type != "message" or not (plain := plain_choice(event.data)):
+            return ()
+        if plain.index == 0:
+            self._message.add_text(plain.delta.content)
+        return (Text(plain.delta.content, plain.index),)
+
+    def decode_full(self, event: Event) -> Sequence[TypedEvent]:
+        """See :meth:`PlainFirstDecoder.decode_full`."""
         data = event.data.strip()
         if event.is_keepalive or event.type == "ping" or is_done(data):
             return ()

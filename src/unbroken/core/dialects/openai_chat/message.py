@@ -31,8 +31,13 @@ class AssistantMessage:
         if isinstance(delta.content, list):
             for part in dicts(delta.content):
                 append_part(self._parts, part)
-        elif self._parts and isinstance(delta.content, str) and delta.content:
-            append_part(self._parts, {"type": "text", "text": delta.content})
+        elif isinstance(delta.content, str):
+            self.add_text(delta.content)
+
+    def add_text(self, content: str) -> None:
+        """Take text. It is kept here only among parts: otherwise the answer has it."""
+        if self._parts and content:
+            append_part(self._parts, {"type": "text", "text": content})
 
     def build(self, answer: Answer, calls: Sequence[tuple[PartialCall, ToolCall]]) -> list[dict[str, Any]]:
         """Return the message, in a list; an empty list if there is nothing to send back.

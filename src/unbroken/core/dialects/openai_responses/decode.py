@@ -9,6 +9,7 @@ from unbroken.core.answer import Answer
 from unbroken.core.dialect import FinishMeaning, finish_meaning
 from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.dialects.common.error_shapes import error_of, parsed
+from unbroken.core.dialects.common.plain_first import PlainFirstDecoder
 from unbroken.core.dialects.common.usage import reported
 from unbroken.core.dialects.openai_responses.errors import (
     ENDINGS,
@@ -19,7 +20,8 @@ from unbroken.core.dialects.openai_responses.errors import (
     reason_of,
 )
 from unbroken.core.dialects.openai_responses.finish_reasons import FINISH_REASONS
-from unbroken.core.dialects.openai_responses.items import OutputItems
+from unbroken.core.dialects.openai_responses.items import OutputItem, OutputItems
+from unbroken.core.dialects.openai_responses.plain import KIND, plain_piece
 from unbroken.core.events import Finish, TypedEvent, Usage
 from unbroken.core.payload import count, dicts, is_done, mapping, text
 from unbroken.core.sse import Event
@@ -40,15 +42,26 @@ PIECES: Mapping[str, tuple[str, str, str]] = {
 """Events with text, without their last part (``.delta``, ``.done``): the item's type, its field, the part's type."""
 
 
-class ResponsesDecoder:
+class ResponsesDecoder(PlainFirstDecoder):
     """A decoder of one attempt's events."""
 
     def __init__(self) -> None:
         self._items = OutputItems()
         self._finish_reason = ""
+        self._spoken: tuple[str, int | None, OutputItem] | None = None  # by the last event, with what it was found by
 
-    def decode(self, event: Event) -> Sequence[TypedEvent]:
-        """See :meth:`unbroken.core.dialect.EventDecoder.decode`."""
+    def decode_plain(self, event: Event) -> Sequence[TypedEvent]:
+        """See :meth:`PlainFirstDecoder.decode_plain`."""
+        if event.type not in (KIND, "message") or not (plain := plain_piece(event.data)):
+            return ()
+        name, index, spoken = plain.item_id, plain.output_index, self._spoken
+        item = spoken[2] if spoken and spoken[:2] == (name, index) else self._items.of("message", name, index)
+        self._spoken = (name, index, item)
+        return list(item.say(plain.delta, ("content", plain.content_index), "output_text"))
+
+    def decode_full(self, event: Event) -> Sequence[TypedEvent]:
+        """See :meth:`PlainFirstDecoder.decode_full`."""
+        self._spoken = None
         data = event.data.strip()
         if event.is_keepalive or is_done(data):
             return ()
