@@ -94,10 +94,12 @@ class Tls:
                 return
             except ssl.SSLZeroReturnError:
                 data = b""
-            if data:
-                yield data
-            else:
+            if not data:
                 self.ended = True
+                return
+            yield data
+            if not (self._incoming.pending or self._object.pending()):
+                return  # as nearly always; OpenSSL would say so by an exception
 
     def encrypt(self, data: bytes | memoryview) -> bytes:
         """Return bytes for the network: those of the session itself, and the data."""
