@@ -143,5 +143,6 @@ if PathFinder.find_spec("httpx2") is None:  # ``import *`` must work without the
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(f"unbroken.{_HOMES[name]}"), name)
+        found = globals()[name] = getattr(importlib.import_module(f"unbroken.{_HOMES[name]}"), name)
+        return found
     raise AttributeError(f"module 'unbroken' has no attribute {name!r}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
 
 import unbroken.cli
+import unbroken.client
 from cli.programs import Cli
 from unbroken.cli.exec import command as execute
 from unbroken.cli.relay import command as relay
@@ -52,6 +54,13 @@ def test_the_package_loads_nothing_heavy(env: dict[str, str], tmp_path: Path) ->
     found = loaded("import unbroken", env, tmp_path)
     assert not found & (HEAVY | {"click", "unbroken.client", "unbroken.core"})
     assert len(found - bare) < 30
+
+
+@pytest.mark.parametrize(("package", "name"), [(unbroken, "Text"), (unbroken.client, "TurnStream")])
+def test_a_public_name_is_resolved_once(package: ModuleType, name: str) -> None:
+    """Programs match each event against ``unbroken.Text``."""
+    found = getattr(package, name)
+    assert vars(package)[name] is found
 
 
 def test_a_run_loads_only_what_it_uses(env: dict[str, str], tmp_path: Path) -> None:

@@ -11,8 +11,12 @@ import pytest
 
 from client.asking import DONE, JSON, QUICK, STREAM, Asking, answer, chunk, event, piece
 from unbroken.client import Answer, PartialToolCall
-from unbroken.core.events import Failed
+from unbroken.client.reading import TurnReader
+from unbroken.core.dialect import Call, Generation
+from unbroken.core.dialects import find_dialect
+from unbroken.core.events import Failed, Text
 from unbroken.core.failures import Phase
+from unbroken.core.http import Head
 from unbroken.errors import (
     FirstOutputTimeout,
     MalformedStream,
@@ -222,6 +226,15 @@ def test_an_event_over_the_cap_of_the_turns_policy(asking: Asking, serve: Serve)
     said = asking(serve(answer(*blocks)), policy=dataclasses.replace(QUICK, max_event=2000))
     assert isinstance(said.error, MalformedStream)
     assert said.answer.text == "Hel"
+
+
+def test_an_event_over_the_cap_whose_end_has_not_come() -> None:
+    call = Call(find_dialect("openai-chat"), Generation(streaming=True))
+    reader = TurnReader(call, dataclasses.replace(QUICK, max_event=2000))
+    reader.open(Head(200), is_stream=True)
+    assert list(reader.feed(chunk({"content": "Hel"}), Phase.OUTPUT)) == [Text("Hel")]
+    with pytest.raises(MalformedStream):
+        list(reader.feed(b"data: " + b"x" * 5000, Phase.OUTPUT))
 
 
 def test_every_error_is_one_to_catch() -> None:

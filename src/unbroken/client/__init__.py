@@ -46,5 +46,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(f"unbroken.{_HOMES[name]}"), name)
+        found = globals()[name] = getattr(importlib.import_module(f"unbroken.{_HOMES[name]}"), name)
+        return found
     raise AttributeError(f"module 'unbroken.client' has no attribute {name!r}")

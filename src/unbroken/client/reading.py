@@ -66,7 +66,7 @@ class TurnReader:
             self._hold(self._document, chunk)
             return iter(())
         try:
-            events = self._read(self._parser.feed(chunk), phase)
+            events = self._collected(map(self._decode, self._parser.feed(chunk)), phase)
         except DecodeError as exc:
             raise _malformed(exc, phase) from exc
         return itertools.chain(events, self._complete_tool_calls()) if phase is Phase.COMPLETE else events
@@ -84,7 +84,7 @@ class TurnReader:
             UnexpectedResponse: the response is of another kind than was asked for.
         """
         if self._document is None:
-            yield from self._read(self._parser.end(), phase)
+            yield from self._collected(map(self._decode, self._parser.end()), phase)
             yield from self._prove(phase)
             return
         head, body = self._opened, bytes(self._document)
@@ -95,7 +95,7 @@ class TurnReader:
         events = self._decoder.decode_whole(body)
         if not events:
             raise self._unexpected(head)
-        yield from self._collected(events)
+        yield from self._collected([events], phase)
         yield from self._complete_tool_calls()
 
     def explain(self, error: TurnError, report: Report) -> None:
@@ -103,15 +103,6 @@ class TurnReader:
         error.report = error.report or report
         if isinstance(error, StreamCut | MalformedStream | ProviderError):
             error.partial = self.answer
-
-    def _read(self, events: Iterator[Event], phase: Phase) -> Iterator[TypedEvent]:
-        try:
-            for event in events:
-                for typed in self._decode(event):
-                    self._collect(typed)
-                    yield typed
-        except DecodeError as exc:
-            raise _malformed(exc, phase) from exc
 
     def _decode(self, event: Event) -> Iterable[TypedEvent]:
         if not event.is_bare:
@@ -126,15 +117,22 @@ class TurnReader:
         self.answer.is_whole_without_reason = self._accept_done
         yield from self._complete_tool_calls()
 
-    def _collected(self, events: Iterable[TypedEvent]) -> Iterator[TypedEvent]:
-        for event in events:
-            self._collect(event)
-            yield event
+    def _collected(self, decoded: Iterable[Iterable[TypedEvent]], phase: Phase) -> Iterator[TypedEvent]:
+        """Yield the typed events of each SSE event, and add them to the answer as they are taken."""
+        try:
+            for events in decoded:
+                for event in events:
+                    if type(event) is Failed:
+                        self._check_failure(event)
+                    self.answer.add(event)
+                    yield event
+        except DecodeError as exc:
+            raise _malformed(exc, phase) from exc
 
-    def _collect(self, event: TypedEvent) -> None:
-        if isinstance(event, Failed) and not self.answer.has_finished(self._call.generation.choices):
-            raise self._failed(event)
-        self.answer.add(event)
+    def _check_failure(self, said: Failed) -> None:
+        """Raise an error of the provider's, unless the answer has ended."""
+        if not self.answer.has_finished(self._call.generation.choices):
+            raise self._failed(said)
 
     def _complete_tool_calls(self) -> Iterator[TypedEvent]:
         known = {(call.choice, call.index) for call in self.answer.tool_calls}

@@ -308,7 +308,9 @@ class Parser:
             EventTooLarge: an event exceeds the cap, here or (if it is whole) when the iterator reaches it. It is
                 dropped; iterating, or feeding, may go on and resumes at the next event.
         """
-        return parse(self.whole(chunk), self._max_event, self._ids)
+        if self._keep_raw:
+            self._raw += chunk
+        return parse(self.blocks.feed(chunk), self._max_event, self._ids)
 
     def end(self) -> Iterator[Event]:
         """Take the end of the stream; return the event that only lacks its blank line, if there is one."""

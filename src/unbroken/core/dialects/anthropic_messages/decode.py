@@ -32,7 +32,7 @@ class MessagesDecoder(PlainFirstDecoder):
         """See :meth:`PlainFirstDecoder.decode_plain`."""
         if event.type not in (KIND, "message") or not (plain := plain_delta(event.data)):
             return ()
-        return (self._block(plain.index).add_text(plain.delta.text),)
+        return [self._block(plain.index).add_text(plain.delta.text)]
 
     def decode_full(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`PlainFirstDecoder.decode_full`."""

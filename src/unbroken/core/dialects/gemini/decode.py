@@ -34,7 +34,7 @@ class GeminiDecoder(PlainFirstDecoder):
             return ()
         candidate = plain.candidates[0]
         said = self._parts(candidate.index).add_text(candidate.content.parts[0].text)
-        return (said, *reported(_usage(plain.usage))) if plain.usage else (said,)
+        return [said, *reported(_usage(plain.usage))] if plain.usage else [said]
 
     def decode_full(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`PlainFirstDecoder.decode_full`."""

@@ -35,7 +35,7 @@ class ChatDecoder(PlainFirstDecoder):
             return ()
         if plain.index == 0:
             self._message.add_text(plain.delta.content)
-        return (Text(plain.delta.content, plain.index),)
+        return [Text(plain.delta.content, plain.index)]
 
     def decode_full(self, event: Event) -> Sequence[TypedEvent]:
         """See :meth:`PlainFirstDecoder.decode_full`."""
