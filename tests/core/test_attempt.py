@@ -7,18 +7,20 @@ import itertools
 import json
 import zlib
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.playbook import ANSWER, BROKEN, COMMENT, DONE, INVALID, OVERLOADED, ROLE, STOP, USAGE, delta, text
 from unbroken.core.attempt import Attempt, Mode
-from unbroken.core.dialect import Call, Generation
+from unbroken.core.dialect import Call, Generation, Signal
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
+from unbroken.core.dialects.openai_chat.rule import ChatReader
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.http import Head
 from unbroken.core.policy import Policy
-from unbroken.core.sse import encode
+from unbroken.core.sse import Event, encode
 
 
 def opened(mode: Mode = Mode.STREAM, *, choices: int = 1, policy: Policy | None = None, **headers: str) -> Attempt:
@@ -227,6 +229,27 @@ class TestEndings:
             attempt.data(piece)
         assert attempt.data(DONE) == DONE
         assert attempt.phase is Phase.COMPLETE
+
+
+class TestWhatIsRead:
+    """Reading an event costs ten times as much as a search in it."""
+
+    def test_of_a_burst_only_what_may_change_the_phase(self) -> None:
+        read: list[bytes] = []
+
+        class Counting(ChatReader):
+            def read(self, event: Event) -> Signal:
+                read.append(event.data)
+                return super().read(event)
+
+        dialect = msgspec.structs.replace(OPENAI_CHAT, reader=Counting)
+        attempt = Attempt(1, Call(dialect, Generation(streaming=True)), Policy(), 0.0)
+        attempt.open(Head(200), Mode.STREAM)
+        first, last = ROLE + text("a") * 500, text("b") * 500 + STOP + USAGE + DONE
+        assert attempt.data(first) == first
+        assert attempt.data(last) == last
+        assert attempt.phase is Phase.COMPLETE
+        assert len(read) == 5
 
 
 class TestErrorsInTheStream:

@@ -243,8 +243,11 @@ class Attempt:
             if not whole:
                 return b""  # the block that may be an ending is still not whole
             chunk = self.release()
-        notable = whole and (self._has_finished or self._call.dialect.notable.search(whole))
-        return self._presentable(chunk, self._read(whole) if notable else b"")
+        return self._presentable(chunk, self._read(whole) if whole and self._is_notable(whole) else b"")
+
+    def _is_notable(self, blocks: bytes) -> object:
+        """Return whether blocks after the first output are to be read, and not only handed on."""
+        return self._has_finished or self._call.dialect.notable.search(blocks)
 
     def _read(self, whole: bytes) -> bytes:
         """Read whole blocks; return the block that failed and those after it, ``b""`` if none failed.
@@ -254,6 +257,8 @@ class Attempt:
         """
         blocks = whole.split(b"\n\n")
         for number, block in enumerate(blocks):
+            if self.phase is Phase.OUTPUT and not self._is_notable(block + b"\n\n"):
+                continue  # a burst brings hundreds of events with the first output, and with the ending
             try:
                 for event in parse(block, self._policy.max_event):
                     self._apply(self._signal_of(event), event)
