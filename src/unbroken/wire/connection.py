@@ -60,15 +60,17 @@ class Connection:
             ssl.SSLError: as above.
             h2.exceptions.ProtocolError: as above.
         """
-        for plain in self._decrypted(data, 0):
+        for plain in self._decrypted(data, 0) if self._layers else (data,):
             self.received += len(plain)
             if self.http:
                 self.http.receive(plain)
             else:
                 self._buffer.incoming += plain
                 self._advance()
-        if self._layers and any(layer.ended for layer in self._layers):
-            self._receive_end_of_tls()
+        for layer in self._layers:
+            if layer.ended:
+                self._receive_end_of_tls()
+                break
 
     def receive_eof(self) -> None:
         """Take the end of the connection.
@@ -93,16 +95,16 @@ class Connection:
         return data
 
     def _decrypted(self, data: bytes, depth: int) -> Iterator[bytes]:
-        if depth == len(self._layers):
-            yield data
-            return
         layer = self._layers[depth]
         layer.receive(data)
         if not layer.established:
             self._advance()
         if layer.established:
             for plain in layer.decrypted():
-                yield from self._decrypted(plain, depth + 1)
+                if depth + 1 == len(self._layers):
+                    yield plain
+                else:
+                    yield from self._decrypted(plain, depth + 1)
 
     def _receive_end_of_tls(self) -> None:
         if self.http is None:
