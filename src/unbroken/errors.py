@@ -141,9 +141,12 @@ class TurnError(UnbrokenError):
         phase: the phase in which the last attempt failed, or ``None`` where no attempt was made.
         retryable: whether asking the same again later is likely to help.
         report: every attempt of the turn and what it lost; ``None`` only before the first attempt.
+        held: bytes of the last attempt's stream that were held and are handed on nowhere else, because of
+            ``Policy.hold``; ``b""`` if there are none. Not a whole answer.
     """
 
     code = "turn_failed"
+    held = b""
 
     def __init__(
         self, message: str, *, phase: Phase | None = None, retryable: bool = False, report: Report | None = None
@@ -158,8 +161,8 @@ class StreamCut(_Partial, TurnError):
     """The stream was lost.
 
     After output nothing is replayed: what was already handed on is real, the rest is missing. Before output this is
-    raised when the budget of replays is used up. With the typed client, what had arrived hangs on it: ``partial``, and
-    its ``text``, ``reasoning`` and ``tool_calls``.
+    raised when the budget of replays is used up, and so it is while output is held (``Policy.hold``). With the typed
+    client, what had arrived hangs on it: ``partial``, and its ``text``, ``reasoning`` and ``tool_calls``.
     """
 
     code = "stream_cut"

@@ -59,6 +59,9 @@ class Attempt:
         self.number = number
         self.started = started
         self.phase = Phase.CONNECT
+        """How far the model has come, whether or not that was handed on."""
+        self.has_spoken = False
+        """Whether its body may be handed on; before that it is held."""
         self.mode = Mode.WAITING
         self.head: Head | None = None
         self.headers_at: float | None = None
@@ -78,6 +81,7 @@ class Attempt:
         self._policy = policy
         self._reader = call.dialect.reader(call.generation)
         self._parser = Parser(policy.max_event, keep_raw=True)
+        self._max_held = policy.max_prelude if policy.hold == "prelude" else policy.max_hold
         self._held = bytearray()
         self._decoder = ContentDecoder()
         self._finish = FinishProof.MISSING
@@ -90,10 +94,21 @@ class Attempt:
         """The provider's finish reason, ``""`` before one."""
         return self._reader.finish_reason
 
+    @property
+    def shown_phase(self) -> Phase:
+        """The phase by what may be handed on: held output can still be replayed, as a prelude can."""
+        return Phase.PRELUDE if self.phase is Phase.OUTPUT and not self.has_spoken else self.phase
+
+    @property
+    def held(self) -> int:
+        """How many bytes of the body are held until the attempt speaks."""
+        return 0 if self.has_spoken else self._parser.held + len(self._held)
+
     def open(self, head: Head, mode: Mode) -> None:
         """Take the response's head; ``mode`` says how to read the body. Sets :attr:`failure` if that is impossible."""
         self.mode = mode
-        self.phase = Phase.OUTPUT if mode is Mode.OPAQUE else Phase.PRELUDE
+        self.has_spoken = mode is Mode.OPAQUE
+        self.phase = Phase.OUTPUT if self.has_spoken else Phase.PRELUDE
         try:
             self._decoder = decoder_for(head)
         except UnsupportedEncoding as exc:
@@ -121,7 +136,7 @@ class Attempt:
             return self._sniff(chunk)
         if self.mode is not Mode.STREAM:
             return self._hold_document(chunk)
-        return self._hold_prelude(chunk) if self.phase is Phase.PRELUDE else self._copy_through(chunk)
+        return self._copy_through(chunk) if self.has_spoken else self._hold_stream(chunk)
 
     @property
     def has_more(self) -> bool:
@@ -146,8 +161,18 @@ class Attempt:
         self.phase = Phase.COMPLETE
         return b""
 
+    def speak(self) -> bytes:
+        """Stop holding an answer, although it may be held: return what may be handed on of it now."""
+        if self.has_spoken or self.mode not in (Mode.STREAM, Mode.WHOLE):
+            return b""
+        if self.mode is Mode.WHOLE:
+            self.mode = Mode.OPAQUE
+            return self.release()
+        return self._presentable(self.release(), b"")
+
     def release(self) -> bytes:
         """Return everything that is held, to be handed on now."""
+        self.has_spoken = True
         if self.phase is Phase.PRELUDE:
             self.phase = Phase.OUTPUT
         held = self._parser.take() + bytes(self._held)
@@ -175,11 +200,8 @@ class Attempt:
 
     def _hold_document(self, chunk: bytes) -> bytes:
         self._held += chunk
-        cap = self._policy.max_event if self.mode is Mode.WHOLE else MAX_REFUSAL
-        if self.mode is Mode.WHOLE and len(self._held) > cap:
-            self.mode = Mode.OPAQUE
-            return self.release()
-        return b""
+        too_large = self.mode is Mode.WHOLE and len(self._held) > self._policy.max_hold
+        return self.speak() if too_large else b""
 
     def _end_document(self) -> bytes:
         if not is_document(self._held):
@@ -204,7 +226,7 @@ class Attempt:
         self.mode = Mode.STREAM
         held = bytes(self._held)
         self._held.clear()
-        return self._hold_prelude(held)
+        return self._hold_stream(held)
 
     def _end_untold(self) -> bytes:
         """End a body of which nothing could be told: of a stream at most its first field's name has come."""
@@ -221,16 +243,29 @@ class Attempt:
 
     # A stream of events
 
-    def _hold_prelude(self, chunk: bytes) -> bytes:
+    def _hold_stream(self, chunk: bytes) -> bytes:
         unread = b""
         try:
-            unread = self._read(self._parser.whole(chunk))
+            whole = self._parser.whole(chunk)
+            unread = self._read(whole) if self._may_matter(whole) else b""
         except DecodeError as exc:
-            self.failure = Failure.EVENT_TOO_LARGE if isinstance(exc, EventTooLarge) else Failure.MALFORMED
-            self.detail = str(exc)
-        if self.phase is Phase.PRELUDE and (self.failure or self._parser.held <= self._policy.max_prelude):
+            self._note_unreadable(exc)
+        if not self.has_spoken and (self.failure or self._parser.held <= self._max_held):
             return b""
         return self._presentable(self.release(), unread)
+
+    def _may_matter(self, whole: bytes) -> object:
+        """Return whether held blocks must be read: once output is held up to the end, only what may be that end."""
+        skims = self.phase is Phase.OUTPUT and self._policy.hold == "answer" and not self._has_finished
+        return not skims or self._call.dialect.notable.search(whole)
+
+    def _note_unreadable(self, error: DecodeError) -> None:
+        """Note an event that cannot be read: a failure before output, and then output that may be of any kind."""
+        if self.phase is Phase.PRELUDE:
+            self.failure = Failure.EVENT_TOO_LARGE if isinstance(error, EventTooLarge) else Failure.MALFORMED
+            self.detail = str(error)
+        elif self._policy.hold != "answer":
+            self.has_spoken = True
 
     def _copy_through(self, chunk: bytes) -> bytes:
         """Copy the bytes, and search them for the ending: the fast path. Each byte is searched once, however large."""
@@ -262,9 +297,10 @@ class Attempt:
             try:
                 for event in parse(block, self._policy.max_event):
                     self._apply(self._signal_of(event), event)
-            except DecodeError:
+            except DecodeError as exc:
                 if self.phase is Phase.PRELUDE:
                     raise
+                self._note_unreadable(exc)
             if self.failure:
                 return b"\n\n".join(blocks[number:])
         return b""
@@ -308,6 +344,14 @@ class Attempt:
             self.usage_came = True
         if signal & Signal.ENDS:
             self._apply_terminator()
+        self.has_spoken = self.has_spoken or self._speaks(signal)
+
+    def _speaks(self, signal: Signal) -> bool:
+        """Return whether the attempt speaks with this event."""
+        if self.phase is Phase.OUTPUT:
+            hold = self._policy.hold
+            return hold == "prelude" or (hold == "reasoning" and bool(signal & Signal.ANSWER))
+        return self.phase is not Phase.PRELUDE
 
     def _apply_finish(self, signal: Signal) -> None:
         """Note how far a finish in this event, or output behind an earlier one, proves the end."""
@@ -334,9 +378,9 @@ class Attempt:
             self.failure, self.detail = Failure.UNFINISHED, _ACCEPT_DONE
 
     def _apply_error(self, signal: Signal, event: Event) -> None:
-        """Leave an error before output to the turn; after output hand it on and settle."""
+        """Leave an error to the turn while everything is held; later hand it on and settle."""
         failure = Failure.TRANSIENT_ERROR if signal & Signal.TRANSIENT_ERROR else Failure.PERMANENT_ERROR
-        if self.phase is Phase.PRELUDE:
+        if not self.has_spoken:
             self.failure = failure
             error = self._call.dialect.error_in(event.data)
             self.retry_after = error.retry_after if error else None

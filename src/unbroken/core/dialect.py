@@ -33,8 +33,12 @@ class Signal(enum.Flag):
 
     SILENT = 0
     """Nothing that the model produced."""
-    OUTPUT = enum.auto()
-    """Something that the model produced."""
+    REASONING = enum.auto()
+    """Reasoning that the model produced, a summary or a signature of it, and nothing else."""
+    ANSWER = enum.auto()
+    """Text, a refusal or a tool call that the model produced, or anything that is not known to be reasoning."""
+    OUTPUT = REASONING | ANSWER
+    """Something that the model produced. A dialect that cannot tell reasoning from the rest uses this alone."""
     FINISHES = enum.auto()
     """The event says how a choice ended, but other choices go on."""
     SETTLES = enum.auto()

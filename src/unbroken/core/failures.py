@@ -22,7 +22,8 @@ class Phase(enum.StrEnum):
     PRELUDE = "prelude"
     """Headers came, but no output of the model yet; everything is held back."""
     OUTPUT = "output"
-    """Output was handed on: from here on nothing is replayed and nothing is altered."""
+    """Output came. Once it was handed on nothing is replayed and nothing is altered; while it is held
+    (:attr:`unbroken.core.policy.Policy.hold`) a failure is treated as in :attr:`PRELUDE`."""
     SETTLED = "settled"
     """The stream has said how the answer ended."""
     COMPLETE = "complete"

@@ -12,8 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias, get_args
 
 from unbroken.errors import UsageError
+
+Hold: TypeAlias = Literal["prelude", "reasoning", "answer"]
+"""How much of an attempt is held before it speaks; see :attr:`Policy.hold`."""
+
+HOLDS: tuple[Hold, ...] = get_args(Hold)
 
 _NEVER_ZERO = ("connect_timeout", "idle_timeout", "stall_timeout", "first_output_timeout", "ping_timeout", "max_event")
 
@@ -48,14 +54,20 @@ class Policy:
         slow_status_after: a retryable status that took longer than this counts as a gateway's idle timer: the request
             may have been processed. 429, 529 and a status with ``Retry-After`` never do, 504 and 524 always.
         same_status_retries: how often in a row one and the same status is retried, if it comes without ``Retry-After``.
-        max_prelude: a prelude over this counts as output.
+        hold: how much of an attempt is held before it speaks; what is held can be replayed. ``"prelude"``: what comes
+            before the model's first output. ``"reasoning"``: its reasoning too, up to the first text, refusal or tool
+            call, or anything that is not known to be reasoning. ``"answer"``: everything, until the attempt has said
+            how it ended. A call that is not streamed is always held whole.
+        max_hold: cap of what is held of one attempt where more than the prelude is, or the whole answer of a call that
+            is not streamed; beyond it the attempt speaks.
+        max_prelude: cap of the prelude where nothing else is held; a larger one counts as output.
         max_event: cap of one event.
         replay_side_effects: replay even calls whose server-side tools have side effects.
         accept_done: take a terminator for a proof that the answer is whole, although the server did not say how it
             ended: for servers that never say. Gateways that send a terminator after a cut exist.
 
     Raises:
-        UsageError: a limit that is negative or not a number, or 0 where nothing could succeed.
+        UsageError: a limit that is negative or not a number, or 0 where nothing could succeed; an unknown ``hold``.
     """
 
     retries: int = 10
@@ -74,15 +86,18 @@ class Policy:
     retry_after_max: float = 60.0
     slow_status_after: float = 5.0
     same_status_retries: int = 5
+    hold: Hold = "prelude"
+    max_hold: int = 64 * 1024 * 1024
     max_prelude: int = 1024 * 1024
     max_event: int = 16 * 1024 * 1024
     replay_side_effects: bool = False
     accept_done: bool = False
 
     def __post_init__(self) -> None:
+        hold_named(self.hold)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not value >= 0:  # NaN too
+            if field.name != "hold" and not value >= 0:  # NaN too
                 raise UsageError(f"{field.name} cannot be {value!r}: it must be 0 or more")
         for name in _NEVER_ZERO:
             if getattr(self, name) == 0:
@@ -96,6 +111,17 @@ class Policy:
         """Return the seconds to wait after ``waits`` earlier waits; the module's docstring has the formula."""
         step = self.backoff_initial * 2.0 ** min(waits, 64)
         return min(self.backoff_max, step) * (1 - random() / 2)
+
+
+def hold_named(value: object) -> Hold:
+    """Return the choice of :attr:`Policy.hold` that a caller has named.
+
+    Raises:
+        UsageError: it is none of the three.
+    """
+    if value not in HOLDS:
+        raise UsageError(f"hold cannot be {value!r}: it must be {', '.join(HOLDS[:-1])} or {HOLDS[-1]}")
+    return value
 
 
 def retry_after(headers: Mapping[str, str], wall_clock: float) -> float | None:

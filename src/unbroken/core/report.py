@@ -16,7 +16,7 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         number: 1 for the first.
-        phase: the last phase that it reached.
+        phase: the last phase that it reached, by what came of it.
         failure: the stable code of the failure that ended it, ``None`` for the attempt that answered. A loss after the
             attempt settled is recorded here too, although no output was lost.
         detail: one line for a person; never a key, a credential or content.
@@ -30,7 +30,8 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
         pinged: whether HTTP/2 PING was sent.
         finish_reason: the provider's finish reason of the first choice, as it came; ``None`` if the stream named none.
         billed: ``"no"`` if it provably was not processed, ``"unknown"`` if its tokens may have been billed,
-            ``"yes"`` for the attempt that answered.
+            ``"yes"`` if there was output.
+        held: whether there was output and nothing of it was handed on (:attr:`unbroken.Policy.hold`).
     """
 
     number: int
@@ -47,6 +48,7 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     pinged: bool = False
     billed: Literal["no", "unknown", "yes"] = "unknown"
     finish_reason: str | None = None
+    held: bool = False
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,8 +107,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def possibly_billed(self) -> int:
-        """How many lost attempts may have been billed."""
-        return sum(attempt.billed == "unknown" for attempt in self.attempts)
+        """How many lost attempts may have been billed; those of which output was held have been."""
+        lost_output = sum(attempt.billed == "yes" for attempt in self.attempts[:-1])
+        return lost_output + sum(attempt.billed == "unknown" for attempt in self.attempts)
 
     @property
     def silent_cuts(self) -> list[SilentCut]:

@@ -97,6 +97,7 @@ class Turn:
         random: uniform in [0, 1), for jitter.
         wall_clock: seconds since the epoch, for ``Retry-After`` dates.
         timeouts: the caller's own timeouts, which apply in addition to the policy.
+        may_hold: takes how many bytes of the response are held; says whether they may be, or the attempt has to speak.
     """
 
     def __init__(
@@ -108,13 +109,16 @@ class Turn:
         random: Callable[[], float],
         wall_clock: Callable[[], float],
         timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
+        may_hold: Callable[[int], bool] | None = None,
     ) -> None:
         self._call = call
         self._policy = policy.once() if call.single_attempt else policy
         self._random = random
         self._wall_clock = wall_clock
         self._timeouts = timeouts
+        self._may_hold = may_hold
         self._started = now
+        self._tried_since = now
         self._retries = 0
         self._retries_in_a_row = 0
         self._replays = 0
@@ -249,8 +253,11 @@ class Turn:
     def _take(self, released: bytes, now: float) -> None:
         """Give what the attempt has released, and decide about what it has reported."""
         attempt = self._attempt
+        if self._may_hold and not self._may_hold(attempt.held):
+            released += attempt.speak()
         if attempt.mode is Mode.OPAQUE and released:
             self._give_head()
+        speaks = released and not self._head_given
         self._give(released)
         changed = self._note_phase(now)
         if attempt.failure:
@@ -258,7 +265,7 @@ class Turn:
         elif attempt.mode is Mode.REFUSAL:
             if len(attempt.refusal) >= MAX_REFUSAL:
                 self._decide_refusal(now)
-        elif changed:
+        elif changed or speaks:
             self._otherwise = Read(self._limits(now))
 
     def _lose(self, failure: Failure, detail: str, now: float, silent: float = 0.0) -> None:
@@ -271,7 +278,9 @@ class Turn:
         if failure is Failure.DEADLINE and self._attempt.phase is Phase.SETTLED:
             failure = Failure.UNPROVEN_END
         detail = self._named_limit(failure) or detail
-        match verdict(failure, self._attempt.phase):
+        if self._attempt.output_at is not None:
+            self._tried_since = now  # what is held is lost only now, however long it took to come
+        match verdict(failure, self._attempt.shown_phase):
             case Verdict.END:
                 self._finish(now, silent, failure, detail)
             case Verdict.HAND_ON:
@@ -370,7 +379,7 @@ class Turn:
 
     def _limit(self, failure: Failure) -> float:
         """Return the time after which no further attempt starts."""
-        limit = self._started + self._policy.give_up_after
+        limit = self._tried_since + self._policy.give_up_after
         if failure.row is Row.UNREACHABLE and not self._is_away(failure):
             since = self._attempt.started if self._unreachable_since is None else self._unreachable_since
             limit = min(limit, since + self._policy.unreachable_for)
@@ -397,7 +406,7 @@ class Turn:
         counts = not counts_as_replay and not self._is_away(failure)
         if counts and self._retries_in_a_row >= policy.retries:
             return f"{_times(policy.retries, 'retry', 'retries')} used up" if policy.retries else "no retries allowed"
-        if start > self._started + policy.give_up_after:
+        if start > self._tried_since + policy.give_up_after:
             return f"gave up after {policy.give_up_after:g} s"
         return f"tried for {policy.unreachable_for:g} s" if start > self._limit(failure) else ""
 
@@ -455,9 +464,12 @@ class Turn:
         self._end_with(EndTurn())
 
     def _raise_error(self, failure: Failure, detail: str, now: float, silent: float, refused: str = "") -> None:
-        record = self._record(failure, detail, now, silent)
+        record, attempt = self._record(failure, detail, now, silent), self._attempt
+        error = self._error(failure, record, refused)
+        if record.held and attempt.mode is Mode.STREAM:
+            error.held = attempt.release()
         self._todo.append(Drop())
-        self._end_with(Fail(self._error(failure, record, refused)))
+        self._end_with(Fail(error))
 
     def _end_with(self, action: EndTurn | Fail) -> None:
         self._over = True
@@ -488,6 +500,7 @@ class Turn:
             return Unreachable(f"{happened}{because}", phase=phase, retryable=retryable, report=report)
         waiting = phase in (Phase.HEADERS, Phase.PRELUDE)
         when = "before any output" if waiting else "after output: the answer is not whole"
+        when = "after output, of which nothing was handed on" if record.held else when
         message = f"the stream was cut after {record.elapsed:.1f} s, {when}: {happened}{because}{advice}"
         return StreamCut(message, phase=phase, retryable=retryable, report=report)
 
@@ -522,16 +535,16 @@ class Turn:
             until = now + (min(USAGE_WAIT, policy.settle_timeout) if nothing_owed else policy.settle_timeout)
         elif attempt.phase is not Phase.OUTPUT:
             until = attempt.started + policy.first_output_timeout
-        spoken = attempt.phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE)
+        has_output = attempt.phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE)
         return Limits(
             policy.connect_timeout,
             policy.idle_timeout,
             until,
             policy.ping_interval,
             # Once output was handed on, a path that comes back late is better than none.
-            max(policy.ping_timeout, policy.idle_timeout) if spoken else policy.ping_timeout,
+            max(policy.ping_timeout, policy.idle_timeout) if attempt.has_spoken else policy.ping_timeout,
             self._timeouts,
-            policy.stall_timeout if spoken else None,
+            policy.stall_timeout if has_output else None,
         )
 
     def _note_phase(self, now: float) -> bool:
@@ -570,6 +583,7 @@ class Turn:
             http_version=version,
             pinged=version == "HTTP/2" and self._policy.ping_interval > 0,
             billed=self._billed(failure),
+            held=attempt.phase is Phase.OUTPUT and not attempt.has_spoken,
             finish_reason=attempt.finish_reason or None,
         )
 

@@ -43,6 +43,8 @@ class AsyncDriver:
         policy: the limits.
         on_retry: called at every retry and replay.
         timeouts: the caller's own timeouts, which apply in addition to the policy.
+        may_hold: takes how many bytes of the response are held; says whether they may be; ``None`` for up to the
+            policy's cap.
         clock: monotonic seconds; must be the wire's clock.
         wall_clock: seconds since the epoch.
         uniform: uniform in [0, 1), for jitter.
@@ -58,6 +60,7 @@ class AsyncDriver:
         *,
         on_retry: RetryCallback | None = None,
         timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
+        may_hold: Callable[[int], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         uniform: Callable[[], float] = random.random,
@@ -69,7 +72,9 @@ class AsyncDriver:
         self._clock = clock
         self._sleep = sleep
         self._exchange: AsyncExchange | None = None
-        self._begin = functools.partial(Turn, call, policy, random=uniform, wall_clock=wall_clock, timeouts=timeouts)
+        self._begin = functools.partial(
+            Turn, call, policy, random=uniform, wall_clock=wall_clock, timeouts=timeouts, may_hold=may_hold
+        )
         self._turn = self._begin(now=clock())
         self._opened = False
         self._over = False

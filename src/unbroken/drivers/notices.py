@@ -14,16 +14,21 @@ logger = logging.getLogger("unbroken")
 
 
 def describe(event: RetryEvent) -> str:
-    """Return a line, such as ``cut after 61.2 s, before any output (connection reset) · replaying, attempt 2 of 4``."""
+    """Return a line, such as ``cut after 61.2 s, before any output (connection reset) · replaying, attempt 2 of 4``.
+
+    Of an attempt whose output was held it begins with ``cut after 12.0 s of output, all held``.
+    """
     lost = event.lost
     refused = lost.status is not None and lost.status >= 400
     lead = "refused" if refused else "cut" if event.action == "replay" else "failed"
-    when = ", before any output" if lead == "cut" else ""
+    after, when = lost.elapsed, ", before any output" if lead == "cut" else ""
+    if lost.held:
+        after, when = lost.elapsed - (lost.output_after or 0.0), " of output, all held"
     why = lost.detail if refused else event.failure.phrase
     next_step = "replaying" if event.action == "replay" else "retrying"
     soon = f" in {event.delay:.1f} s" if event.delay else ""
     attempt = f"attempt {event.attempt + 1} of {event.of}"
-    return f"{lead} after {lost.elapsed:.1f} s{when} ({why}) · {next_step}{soon}, {attempt}"
+    return f"{lead} after {after:.1f} s{when} ({why}) · {next_step}{soon}, {attempt}"
 
 
 def remark(text: str) -> None:

@@ -58,11 +58,12 @@ class MessagesReader:
             case "ping" | "content_block_stop":
                 return Signal.SILENT
             case "message_start":
-                return self._output_if(filled(mapping(answer.get("message")).get("content")))
+                said = Signal.OUTPUT if filled(mapping(answer.get("message")).get("content")) else Signal.SILENT
+                return self._output(said)
             case "content_block_start":
-                return self._output_if(_starts_with_something(answer.get("content_block")))
+                return self._output(_output_of_start(answer.get("content_block")))
             case "content_block_delta":
-                return self._output_if(_adds_something(answer.get("delta")))
+                return self._output(_output_of(answer.get("delta")))
             case "message_delta":
                 return self._message_delta(answer)
             case "message_stop":
@@ -71,11 +72,11 @@ class MessagesReader:
                 return severity(judged(error_of(answer, "error") or {}))
         return Signal.OUTPUT
 
-    def _output_if(self, produced: bool) -> Signal:
-        if not produced:
+    def _output(self, said: Signal) -> Signal:
+        if not said:
             return Signal.SILENT
         reopened, self._finished = self._finished, False
-        return Signal.OUTPUT | Signal.REOPENS if reopened else Signal.OUTPUT
+        return said | Signal.REOPENS if reopened else said
 
     def _message_delta(self, answer: Mapping[str, Any]) -> Signal:
         delta = answer.get("delta") or {}
@@ -96,14 +97,20 @@ _ENDING = frozenset({"stop_reason", "stop_sequence", "stop_details"})
 """Fields that say how a message ended; any other field of its delta is output."""
 
 
-def _starts_with_something(block: object) -> bool:
-    """Return whether a block is output: an empty text or thinking block is only an announcement."""
-    if not isinstance(block, dict) or block.get("type") not in ("text", "thinking"):
-        return True
-    return _adds_something(block)
+_REASONING = frozenset({"thinking", "redacted_thinking", "thinking_delta", "signature_delta"})
+"""Types of the blocks and deltas of reasoning."""
 
 
-def _adds_something(delta: object) -> bool:
+def _output_of_start(block: object) -> Signal:
+    """Return what the start of a block brings: an empty text or thinking block is only an announcement."""
+    if not isinstance(block, dict) or block.get("type") in ("text", "thinking"):
+        return _output_of(block)
+    return Signal.REASONING if block.get("type") in _REASONING else Signal.OUTPUT
+
+
+def _output_of(delta: object) -> Signal:
     if not isinstance(delta, dict):
-        return True
-    return any(filled(value) for name, value in delta.items() if name != "type")
+        return Signal.OUTPUT
+    if not any(filled(value) for name, value in delta.items() if name != "type"):
+        return Signal.SILENT
+    return Signal.REASONING if delta.get("type") in _REASONING else Signal.OUTPUT

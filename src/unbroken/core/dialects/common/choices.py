@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from unbroken.core.dialect import FinishMeaning, Generation, Signal, finish_reason, severity
@@ -17,10 +17,21 @@ BOOKKEEPING = frozenset(
 )
 """Fields of a chunk without choices that are not part of the answer; with any other field the chunk is output."""
 
+_REASONING = ("reasoning", "thinking", "thought", "cot_")
+"""Beginnings of the names of fields for reasoning, such as ``reasoning_content`` and ``cot_summary``."""
+
+
+def output_in(fields: Iterable[tuple[str, object]]) -> Signal:
+    """Return whether the fields of a choice hold anything that the model produced, and whether more than reasoning."""
+    names = [name for name, value in fields if filled(value)]
+    if not names:
+        return Signal.SILENT
+    return Signal.REASONING if all(name.startswith(_REASONING) for name in names) else Signal.OUTPUT
+
 
 class ChoicesReader:
-    """A reader of one attempt's events, for their meaning to the rule; a dialect defines :meth:`speaks` and
-    :attr:`finish_reasons`.
+    """A reader of one attempt's events, for their meaning to the rule; a dialect defines
+    :meth:`output_of` and :attr:`finish_reasons`.
 
     Args:
         generation: what the request asks for; the attempt settles when each of its choices has a finish reason.
@@ -36,8 +47,8 @@ class ChoicesReader:
         self._ever_finished: set[int] = set()
         self._has_settled = False
 
-    def speaks(self, choice: Mapping[str, Any]) -> bool:
-        """Return whether a choice carries anything that the model produced."""
+    def output_of(self, choice: Mapping[str, Any]) -> Signal:
+        """Return what of the model's output a choice carries: nothing, reasoning alone, or more."""
         raise NotImplementedError
 
     def finish_of(self, choice: Mapping[str, Any]) -> str:
@@ -76,9 +87,8 @@ class ChoicesReader:
             return severity(failed(error))
         index = count(choice.get("index")) or 0
         self._begun = max(self._begun, index + 1)
-        signal = Signal.SILENT
-        if self.speaks(choice):
-            signal |= Signal.OUTPUT | (Signal.REOPENS if index in self._finished else Signal.SILENT)
+        if signal := self.output_of(choice):
+            signal |= Signal.REOPENS if index in self._finished else Signal.SILENT
             self._finished.discard(index)
         if reason := self.finish_of(choice):
             signal |= self._finish(index, reason)

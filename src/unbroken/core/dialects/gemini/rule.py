@@ -62,8 +62,8 @@ class GeminiReader:
             return Signal.OUTPUT
         index = count(candidate.get("index")) or 0
         signal = _output_if(_has_more_than(_BESIDE_CONTENT, candidate))
-        if _says_something(candidate.get("content")):
-            signal |= Signal.OUTPUT | (Signal.REOPENS if index in self._finished else Signal.SILENT)
+        if said := _output_of(candidate.get("content")):
+            signal |= said | (Signal.REOPENS if index in self._finished else Signal.SILENT)
             self._finished.discard(index)
         if reason := reason_of(candidate.get("finishReason")):
             signal |= self._finish(index, reason)
@@ -104,13 +104,24 @@ def reason_of(value: object) -> str:
     return "" if reason in _UNSPECIFIED else reason
 
 
-def _says_something(content: object) -> bool:
-    """Return whether content has more than a role; a part that is only marked as a thought is empty."""
+def _output_of(content: object) -> Signal:
+    """Return what content brings besides a role."""
     if not isinstance(content, dict):
-        return filled(content)
+        return _output_if(filled(content))
     parts = content.get("parts")
     if not isinstance(parts, list):
-        return _has_more_than(frozenset({"role"}), content)
-    return _has_more_than(frozenset({"role", "parts"}), content) or any(
-        _has_more_than(frozenset({"thought"}), part) if isinstance(part, dict) else filled(part) for part in parts
-    )
+        return _output_if(_has_more_than(frozenset({"role"}), content))
+    signal = _output_if(_has_more_than(frozenset({"role", "parts"}), content))
+    for part in parts:
+        signal |= _output_of_part(part)
+    return signal
+
+
+def _output_of_part(part: object) -> Signal:
+    """Return what a part brings. One that is only marked as a thought is empty, one with only a signature reasoning."""
+    if not isinstance(part, dict):
+        return _output_if(filled(part))
+    if not _has_more_than(frozenset({"thought"}), part):
+        return Signal.SILENT
+    thought = {"thought", "thoughtSignature", *(("text",) if part.get("thought") is True else ())}
+    return Signal.OUTPUT if _has_more_than(frozenset(thought), part) else Signal.REASONING

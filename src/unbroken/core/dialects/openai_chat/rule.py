@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unbroken.core.dialects.common.choices import ChoicesReader
+from unbroken.core.dialect import Signal
+from unbroken.core.dialects.common.choices import ChoicesReader, output_in
 from unbroken.core.dialects.common.notable import Notable
 from unbroken.core.dialects.openai_chat.finish_reasons import FINISH_REASONS
-from unbroken.core.payload import filled
+from unbroken.core.payload import filled, mapping
 
 NOTABLE = Notable(
     [rb'"finish_reason"%(c)s"', rb'"index"%(c)s[1-9]'],  # indexes show how many choices there are
@@ -23,12 +24,14 @@ class ChatReader(ChoicesReader):
 
     finish_reasons = FINISH_REASONS
 
-    def speaks(self, choice: Mapping[str, Any]) -> bool:
-        """Return whether its delta has a filled field other than the role."""
+    def output_of(self, choice: Mapping[str, Any]) -> Signal:
+        """Return what the filled fields of its delta are, other than the role."""
         delta = choice.get("delta") or choice.get("message") or {}
         if not isinstance(delta, dict):
-            return True
-        return any(filled(value) for name, value in delta.items() if name != "role") or filled(choice.get("text"))
+            return Signal.OUTPUT
+        fields = [(name, value) for name, value in delta.items() if name != "role"]
+        said = output_in([*fields, ("text", choice.get("text"))])
+        return Signal.REASONING if said and _is_marked(delta) else said
 
     def finish_of(self, choice: Mapping[str, Any]) -> str:
         """Return its finish reason. OpenAI's audio has none: its last delta has only ``expires_at``."""
@@ -36,3 +39,18 @@ class ChatReader(ChoicesReader):
         audio = delta.get("audio") if isinstance(delta, dict) else None
         is_last_of_audio = isinstance(audio, dict) and audio.keys() == {"expires_at"}
         return super().finish_of(choice) or ("stop" if is_last_of_audio else "")
+
+
+def _is_marked(delta: Mapping[str, Any]) -> bool:
+    """Return whether the content is marked as reasoning: by Mistral's pieces, or in Google's ``extra_content``.
+
+    Google sends thoughts as text (Gemini API docs, "OpenAI compatibility"), and signatures in the same place.
+    """
+    filled_names = {name for name, value in delta.items() if filled(value)} - {"role"}
+    google = mapping(mapping(delta.get("extra_content")).get("google"))
+    if filled(google) and filled_names <= {"extra_content", "content"}:
+        return google.get("thought") is True or "content" not in filled_names
+    pieces = delta.get("content")
+    if filled_names != {"content"} or not isinstance(pieces, list):
+        return False
+    return all(isinstance(piece, dict) and piece.get("type") == "thinking" for piece in pieces)

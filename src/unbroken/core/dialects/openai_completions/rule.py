@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unbroken.core.dialects.common.choices import ChoicesReader
+from unbroken.core.dialect import Signal
+from unbroken.core.dialects.common.choices import ChoicesReader, output_in
 from unbroken.core.dialects.common.notable import Notable
 from unbroken.core.dialects.openai_completions.finish_reasons import FINISH_REASONS
-from unbroken.core.payload import filled, mapping
+from unbroken.core.payload import mapping
 
 NOTABLE = Notable(
     [rb'"finish_reason"%(c)s"', rb'"index"%(c)s[1-9]'],  # indexes show how many choices there are
@@ -22,10 +23,10 @@ class CompletionsReader(ChoicesReader):
 
     finish_reasons = FINISH_REASONS
 
-    def speaks(self, choice: Mapping[str, Any]) -> bool:
-        """Return whether it, its ``delta`` or its ``message`` has a filled field other than the :data:`_ASIDES`."""
+    def output_of(self, choice: Mapping[str, Any]) -> Signal:
+        """Return what its filled fields other than the :data:`_ASIDES` are, and those of its delta or message."""
         fields = [*choice.items(), *mapping(choice.get("delta")).items(), *mapping(choice.get("message")).items()]
-        return filled([value for name, value in fields if name not in _ASIDES])
+        return output_in([(name, value) for name, value in fields if name not in _ASIDES])
 
 
 _ASIDES = frozenset(

@@ -50,7 +50,9 @@ class ResponsesReader:
         if kind in ENDINGS:
             self.finish_reason = reason_of(kind, mapping(answer.get("response")))
             return Signal.SETTLES | Signal.ENDS
-        return Signal.SILENT if kind in PROGRESS or _is_empty(kind, answer) else Signal.OUTPUT
+        if kind in PROGRESS or _is_empty(kind, answer):
+            return Signal.SILENT
+        return Signal.REASONING if _is_reasoning(kind, answer) else Signal.OUTPUT
 
 
 def _is_empty(kind: str, answer: Json) -> bool:
@@ -62,6 +64,14 @@ def _is_empty(kind: str, answer: Json) -> bool:
         return False
     fields = [*answer.items(), *mapping(answer.get("part")).items()]
     return not filled([value for name, value in fields if name not in _PLACES])
+
+
+def _is_reasoning(kind: str, answer: Json) -> bool:
+    """Return whether an event brings a piece, a part or an item of reasoning, its summary or its encrypted content."""
+    if kind.startswith(("response.output_item.", "response.content_part.")):
+        whole = mapping(answer.get("item") or answer.get("part"))
+        return whole.get("type") in ("reasoning", "reasoning_text", "summary_text")
+    return kind.startswith("response.reasoning")
 
 
 _PLACES = frozenset(
