@@ -16,6 +16,9 @@ from unbroken.errors import UsageError
 
 FORMATS = ("text", "json", "jsonl")
 
+HOLDS = ("prelude", "reasoning", "answer")
+"""The choices of ``Policy.hold``; a copy, so that the help does not import the core."""
+
 MAX_FILE = 1024 * 1024
 """Bytes of a file; a longer one is not a configuration."""
 
@@ -36,6 +39,7 @@ SWITCH = Kind((bool,), "true or false")
 TABLE = Kind((dict,), "a table")
 
 CONNECTION_KEYS: Mapping[str, Kind] = {
+    "hold": TEXT,
     "replays": WHOLE,
     "first_output": NUMBER,
     "idle": NUMBER,
@@ -96,6 +100,7 @@ UPSTREAM_KEYS: Mapping[str, Kind] = {
     "proxy": TEXT,
     "ca_file": TEXT,
     "accept_done": SWITCH,
+    "hold": TEXT,
 }
 """Keys of ``[upstreams.NAME]``."""
 
@@ -174,6 +179,9 @@ def _check(path: Path, config: Mapping[str, Any]) -> None:
         _check_table(path, f"upstreams.{name}.", table, UPSTREAM_KEYS)
     if config.get("format", "text") not in FORMATS:
         raise UsageError(f"{path}: format must be one of {', '.join(FORMATS)}")
+    for table in (config, config.get("relay", {}), *config.get("upstreams", {}).values()):
+        if table.get("hold", HOLDS[0]) not in HOLDS:
+            raise UsageError(f"{path}: hold must be one of {', '.join(HOLDS)}")
     if "api_key" in config and not (config.get("provider") or config.get("base_url")):
         raise UsageError(f"{path}: api_key needs provider or base_url beside it: whose key is it?")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unbroken.cli.config import config_path
+from unbroken.cli.config import HOLDS, config_path
 from unbroken.cli.options import option, rank, seconds
 from unbroken.errors import UsageError
 
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 LIMITS, WAY = "How long a turn may take", "The way there"
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    option(LIMITS, "--replays N", "How often a turn that was cut before any output is replayed (3).", type=int),
+    option(
+        LIMITS,
+        "--hold WHAT",
+        "How much of an answer is held, and can be replayed: prelude (before any output), reasoning, or answer (all).",
+        type=click.Choice(HOLDS),
+    ),
+    option(LIMITS, "--replays N", "How often a turn that was cut while it was held is replayed (3).", type=int),
     option(
         LIMITS, "--first-output SECONDS", "How long the model may think before its first output (900).", type=seconds
     ),
@@ -47,6 +53,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 
 POLICY_FIELDS = {
+    "hold": "hold",
     "replays": "replays",
     "first_output": "first_output_timeout",
     "idle": "idle_timeout",

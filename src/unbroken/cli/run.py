@@ -86,7 +86,8 @@ def command(ctx: click.Context, /, prompt: str | None, **options: Any) -> None:
     the providers' users already set: DEEPSEEK_API_KEY, OPENAI_API_KEY, ...
 
     --format json prints one object: text, reasoning, tool_calls, finish_reason, usage, attempts and, on failure, error
-    with code, phase, retryable and message. Exit codes: see unbroken --help.
+    with code, phase, retryable and message. It holds the answer (--hold answer), as it shows nothing before the end.
+    Exit codes: see unbroken --help.
     """  # noqa: D301 - click's mark
     if sys.stdout is None:
         raise UsageError("stdout is closed: there is nowhere to write the answer")
@@ -145,6 +146,11 @@ def _renderer_kind(name: str) -> type[Renderer]:
     return JsonRenderer if name == "json" else JsonLinesRenderer
 
 
+def _hold(output: str) -> str:
+    """Return how much is held where no option says it: all, where nothing is shown before the end."""
+    return "answer" if output == "json" else "prelude"
+
+
 def _client(ctx: click.Context, options: Mapping[str, Any], on_retry: RetryCallback) -> Client:
     from unbroken.cli.prompt import as_text
     from unbroken.cli.provider_selection import SELECTION, select_provider
@@ -159,7 +165,7 @@ def _client(ctx: click.Context, options: Mapping[str, Any], on_retry: RetryCallb
         base_url=who["base_url"],
         model=who["model"] and as_text("the name of the model", who["model"]),
         key_env=who["api_key_env"],
-        policy=policy_from(options),
+        policy=policy_from({**options, "hold": options["hold"] or _hold(options["format"])}),
         on_retry=on_retry,
         proxy=proxy_from(ctx, options),
         verify=options["ca_file"] or True,

@@ -96,5 +96,5 @@ def _upstream(name: str, table: Mapping[str, Any], environ: Mapping[str, str], *
         dialect,
         key if inject else None,
         key_env,
-        **{option: table[option] for option in ("proxy", "ca_file", "accept_done") if option in table},
+        **{option: table[option] for option in ("proxy", "ca_file", "accept_done", "hold") if option in table},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from unbroken.client.request_builder import Messages, RequestBuilder
 from unbroken.core.answer import Answer, PartialToolCall
 from unbroken.core.events import ToolCall, TypedEvent, Usage
 from unbroken.core.http import Head
-from unbroken.core.policy import Policy
+from unbroken.core.policy import Hold, Policy
 from unbroken.core.providers import Provider
 from unbroken.core.report import Progress, Report
 from unbroken.drivers.asynchronous import AsyncDriver
@@ -115,6 +116,35 @@ class AsyncClient:
 
         counts = self._requests.counts and "stream_options" not in options
         return AsyncTurnStream(start, lambda refusal: counts and self._requests.refuses_counts(refusal))
+
+    async def complete(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        policy: Policy | None = None,
+        hold: Hold = "answer",
+        **options: Any,
+    ) -> Answer:
+        """Ask the model, wait, and return the whole answer. Nothing of it is shown, so all of it can be replayed.
+
+        Args:
+            messages: a prompt or a conversation.
+            model: the model to ask.
+            tools: tools in the dialect's form.
+            policy: limits for this turn alone.
+            hold: how much of an attempt is held, whatever the policy says; see :attr:`unbroken.Policy.hold`.
+            options: further fields of the request's body, such as ``temperature``.
+
+        Raises:
+            UsageError: as for :meth:`stream`.
+            TurnError: as for entering and reading the turn of :meth:`stream`. The error has the report and, where some
+                of an answer had come, ``partial``.
+        """
+        limits = dataclasses.replace(policy or self._requests.policy, hold=hold)
+        async with self.stream(messages, model=model, tools=tools, policy=limits, **options) as turn:
+            return await turn.read()
 
     async def aclose(self) -> None:
         """Close kept connections."""

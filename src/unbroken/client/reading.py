@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
 
@@ -101,6 +102,10 @@ class TurnReader:
     def explain(self, error: TurnError, report: Report) -> None:
         """Add the report and the answer so far to an error, so that the caller loses no output."""
         error.report = error.report or report
+        if error.held and self.answer.is_empty:  # an error may be raised, and explained, more than once
+            with contextlib.suppress(TurnError):
+                for _ in self._read(self._parser.feed(error.held), Phase.OUTPUT):
+                    pass
         if isinstance(error, StreamCut | MalformedStream | ProviderError):
             error.partial = self.answer
 

@@ -435,6 +435,8 @@ class Turn:
         told = RetryEvent(
             "replay" if replay else "retry", lost.number, lost.number + left, failure, lost, delay, self.report.advice
         )
+        if self._may_hold:
+            self._may_hold(0)
         self._todo += [Drop(), Notify(told), Wait(delay)]
         self._begin(now + delay)
 

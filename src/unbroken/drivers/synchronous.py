@@ -44,6 +44,8 @@ class Driver:
         policy: the limits.
         on_retry: called at every retry and replay.
         timeouts: the caller's own timeouts, which apply in addition to the policy.
+        may_hold: takes how many bytes of the response are held; says whether they may be; ``None`` for up to the
+            policy's cap.
         clock: monotonic seconds; must be the wire's clock.
         wall_clock: seconds since the epoch.
         uniform: uniform in [0, 1), for jitter.
@@ -59,6 +61,7 @@ class Driver:
         *,
         on_retry: RetryCallback | None = None,
         timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
+        may_hold: Callable[[int], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         uniform: Callable[[], float] = random.random,
@@ -70,7 +73,9 @@ class Driver:
         self._clock = clock
         self._sleep = sleep
         self._exchange: Exchange | None = None
-        self._begin = functools.partial(Turn, call, policy, random=uniform, wall_clock=wall_clock, timeouts=timeouts)
+        self._begin = functools.partial(
+            Turn, call, policy, random=uniform, wall_clock=wall_clock, timeouts=timeouts, may_hold=may_hold
+        )
         self._turn = self._begin(now=clock())
         self._opened = False
         self._over = False

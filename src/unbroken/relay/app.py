@@ -13,10 +13,11 @@ import anyio
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import DEFAULT, dialect_at, find_dialect, recognise
 from unbroken.core.http import Headers, Request
+from unbroken.core.policy import Hold, hold_named
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.errors import UsageError
 from unbroken.relay import asgi, guard, headers
-from unbroken.relay.budget import Budget
+from unbroken.relay.budget import Budget, Holding
 from unbroken.relay.client_request import ClientLeft, ClientRequest, Rejection
 from unbroken.relay.heartbeats import Heartbeats
 from unbroken.relay.passthrough import Passthrough
@@ -166,7 +167,7 @@ class Relay:
             body = await incoming.whole(self._settings.max_body, holding)
             whole = outgoing.with_body(body)
             if call := recognise(whole):
-                await self._run_turn(incoming, send, request, route, whole, call)
+                await self._run_turn(incoming, send, request, route, whole, call, holding)
             else:
                 await self._pass_through(incoming, send, request, route, outgoing, body)
 
@@ -203,11 +204,13 @@ class Relay:
         route: Route,
         outgoing: Request,
         call: Call,
+        holding: Holding,
     ) -> None:
         settings, recorder, upstream = self._settings, self.recorder, route.upstream
         on_retry = partial(recorder.retry, request.id)
-        policy = settings.policy_for(upstream)
-        driver = AsyncDriver(self._wire(upstream), outgoing, call, policy, on_retry=on_retry)
+        policy = settings.policy_for(upstream, _hold(incoming))
+        may_hold = holding.may_hold if policy.hold != "prelude" or not call.streaming else None
+        driver = AsyncDriver(self._wire(upstream), outgoing, call, policy, on_retry=on_retry, may_hold=may_hold)
         extra = self._extra(incoming)
         reply = Reply(send, call.dialect, request.id, streaming=call.streaming, extra=extra, clock=time.monotonic)
         turn = RelayedTurn(request.id, incoming, upstream.name, call, driver, reply)
@@ -240,3 +243,12 @@ class Relay:
             proxy = settings.proxy if upstream.proxy is None else upstream.proxy
             self._wires[upstream.name] = AsyncHttpWire(proxy=proxy, verify=upstream.ca_file or settings.verify)
         return self._wires[upstream.name]
+
+
+def _hold(incoming: ClientRequest) -> Hold | None:
+    """Return how much of an attempt the client asks to hold, ``None`` if it does not say."""
+    asked = headers.values(incoming.headers, headers.HOLD_FIELD)
+    try:
+        return hold_named(b", ".join(asked).decode("latin-1").lower()) if asked else None
+    except UsageError as exc:
+        raise Rejection(400, "bad_request", f"{headers.HOLD_FIELD.decode()}: {exc}") from None

@@ -1,4 +1,4 @@
-"""What all requests together may use: turns at once, and bytes of requests held to be sent again."""
+"""What all requests together may use: turns at once, and bytes held of requests and of responses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Budget:
 
     Attributes:
         turns: how many turns run, or have a request that is arriving.
-        held: bytes of requests that are held.
+        held: bytes of requests and responses that are held.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -52,7 +52,7 @@ class Budget:
             Rejection: 503, they are too many.
         """
         if self.held + size > self._max_held:
-            full = f"requests of {self.held} bytes are held already (--max-held)"
+            full = f"{self.held} bytes are held already (--max-held)"
             raise Rejection(503, "too_much_held", full, _RETRY_AFTER)
         self.held += size
 
@@ -69,6 +69,7 @@ class Holding:
 
     def __init__(self, budget: Budget) -> None:
         self.size = 0
+        self._response = 0
         self._budget = budget
 
     def add(self, size: int) -> None:
@@ -79,3 +80,12 @@ class Holding:
         """
         self._budget.hold(size)
         self.size += size
+
+    def may_hold(self, response: int) -> bool:
+        """Count anew how many bytes of the response are held; return ``False`` if they are too many."""
+        try:
+            self.add(response - self._response)
+        except Rejection:
+            return False
+        self._response = response
+        return True

@@ -12,11 +12,14 @@ from unbroken.relay.settings import UpstreamSettings
 
 TOKEN_FIELD = b"x-unbroken-token"
 
+HOLD_FIELD = b"x-unbroken-hold"
+"""A field of requests that names how much of an attempt is held."""
+
 _HOP_BY_HOP = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
     | {b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"}
 )
-_OURS_ALONE = frozenset({b"host", b"expect", TOKEN_FIELD})
+_OURS_ALONE = frozenset({b"host", b"expect", TOKEN_FIELD, HOLD_FIELD})
 _KEPT_BACK = (b"access-control-", b"x-unbroken-")
 """Beginnings of fields that only the relay itself sends."""
 

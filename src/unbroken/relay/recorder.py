@@ -47,7 +47,7 @@ class Outcome(enum.StrEnum):
     CUT = "cut"
     """The stream was lost after output."""
     LOST = "lost"
-    """The stream was lost before output, and the budget is used up."""
+    """The stream was lost before any output was handed on, and the budget is used up."""
     TIMED_OUT = "timed_out"
     """The model produced nothing in time."""
     UNREACHABLE = "unreachable"
@@ -302,7 +302,7 @@ def outcome_of(report: Report, error: TurnError | None) -> Outcome:
             return Outcome.TIMED_OUT
         case MalformedStream():
             return Outcome.MALFORMED
-        case StreamCut() if error.phase in (Phase.HEADERS, Phase.PRELUDE):
+        case StreamCut() if error.phase in (Phase.HEADERS, Phase.PRELUDE) or report.attempts[-1].held:
             return Outcome.LOST
     return Outcome.CUT
 

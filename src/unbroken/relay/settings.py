@@ -6,11 +6,12 @@ import dataclasses
 import ipaddress
 import re
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from unbroken.core.dialects import DEFAULT, find_dialect, versions
 from unbroken.core.http import check_url
-from unbroken.core.policy import Policy
+from unbroken.core.policy import Hold, Policy, hold_named
 from unbroken.errors import UsageError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -30,6 +31,7 @@ class UpstreamSettings:
         proxy: a proxy for this upstream alone; ``None`` for the relay's.
         ca_file: PEM file of certificate authorities for this upstream alone; ``None`` for the relay's.
         accept_done: :attr:`unbroken.Policy.accept_done` for this upstream alone; ``None`` for the relay's.
+        hold: :attr:`unbroken.Policy.hold` for this upstream alone; ``None`` for the relay's.
     """
 
     name: str
@@ -40,11 +42,14 @@ class UpstreamSettings:
     proxy: str | None = None
     ca_file: str | None = None
     accept_done: bool | None = None
+    hold: Hold | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name in versions():
             raise UsageError(f"{self.name!r} cannot name an upstream: lower-case letters, digits, '-', '_' and '.'")
         find_dialect(self.dialect)
+        if self.hold is not None:
+            hold_named(self.hold)
         check_url(self.base_url)
         if "?" in self.base_url or "#" in self.base_url:
             raise UsageError(f"the base URL of {self.name} cannot have a query")
@@ -88,7 +93,8 @@ class Settings:
         path_secret: the first segment that every path must have, ``""`` for none: it keeps other users of the machine
             out. Never shown by ``repr``.
         max_turns: how many turns may run at once, those whose request is still arriving included.
-        max_held: how many bytes of requests may be held at once, in all.
+        max_held: how many bytes may be held at once, in all: of requests, and of responses whose attempt has not spoken
+            (those that hold more than the prelude, and those that are not streamed).
         send_timeout: how long a client may accept nothing of its response.
         max_body: how long the body of a generation call may be; it is held in memory to be sent again.
         max_header: how long the headers of a request may be.
@@ -124,11 +130,11 @@ class Settings:
         if self.inject_key and not self.token:
             raise UsageError("a relay that injects keys demands a token, or every program here could use them")
 
-    def policy_for(self, upstream: UpstreamSettings) -> Policy:
-        """Return the limits of a turn at one upstream."""
-        if upstream.accept_done is None:
-            return self.policy
-        return dataclasses.replace(self.policy, accept_done=upstream.accept_done)
+    def policy_for(self, upstream: UpstreamSettings, hold: Hold | None = None) -> Policy:
+        """Return the limits of a turn at one upstream; ``hold`` is what the request asks for, ``None`` for nothing."""
+        own = {"accept_done": upstream.accept_done, "hold": hold or upstream.hold}
+        given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+        return dataclasses.replace(self.policy, **given) if given else self.policy
 
 
 def is_loopback(host: str) -> bool:

@@ -110,7 +110,8 @@ class AsyncRuleTransport:
         if ours is None:
             return await (self._inner or self._plain.choose(request)).handle_async_request(request)
         rule = self._rule
-        driver = AsyncDriver(self._wire, *ours, rule.policy, on_retry=rule.on_retry, timeouts=rule.timeouts(request))
+        policy, timeouts = rule.policy_of(request), rule.timeouts(request)
+        driver = AsyncDriver(self._wire, *ours, policy, on_retry=rule.on_retry, timeouts=timeouts)
         try:
             head = await driver.open()
         except TurnError as exc:

@@ -7,6 +7,7 @@ untouched.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import ssl
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from unbroken.core.actions import CallerTimeouts
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import recognise
 from unbroken.core.http import Head, Request
-from unbroken.core.policy import Policy
+from unbroken.core.policy import Policy, hold_named
 from unbroken.core.report import Report
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.notices import RetryCallback
@@ -36,7 +37,7 @@ from unbroken.wire.proxies import ProxyRules
 from unbroken.wire.tls import client_context
 
 EXTENSION = "unbroken"
-"""The key of the report on a response: ``response.extensions["unbroken"]``."""
+"""The key of the report on a response, ``response.extensions["unbroken"]``, and of what a request asks for."""
 
 
 class LiveReport:
@@ -96,6 +97,22 @@ class Rule:
         """Return the caller's own timeouts, which keep their meaning."""
         given: Mapping[str, float | None] = request.extensions.get("timeout", {})
         return CallerTimeouts(connect=given.get("connect"), read=given.get("read"), write=given.get("write"))
+
+    def policy_of(self, request: Any) -> Policy:
+        """Return the limits of a request, which may ask for some itself: ``extensions={"unbroken": {"hold": ...}}``.
+
+        Raises:
+            UsageError: it asks for something that is not known.
+        """
+        asked = request.extensions.get(EXTENSION)
+        if asked is None:
+            return self.policy
+        if not isinstance(asked, Mapping) or asked.keys() - {"hold"}:
+            raise UsageError(
+                f'a request\'s extensions may say {{"{EXTENSION}": {{"hold": ...}}}}, and nothing else of it'
+            )
+        hold = asked.get("hold", self.policy.hold)
+        return dataclasses.replace(self.policy, hold=hold_named(hold))
 
     def response(self, head: Head, stream: Any, report: LiveReport) -> Any:
         """Build the library's response."""

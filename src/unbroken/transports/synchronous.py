@@ -113,7 +113,8 @@ class RuleTransport:
         if ours is None:
             return (self._inner or self._plain.choose(request)).handle_request(request)
         rule = self._rule
-        driver = Driver(self._wire, *ours, rule.policy, on_retry=rule.on_retry, timeouts=rule.timeouts(request))
+        policy, timeouts = rule.policy_of(request), rule.timeouts(request)
+        driver = Driver(self._wire, *ours, policy, on_retry=rule.on_retry, timeouts=timeouts)
         try:
             head = driver.open()
         except TurnError as exc:
