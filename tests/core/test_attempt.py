@@ -390,7 +390,7 @@ class TestDocuments:
         assert attempt.end() == body
 
     def test_over_the_cap_it_is_handed_on_as_it_comes(self) -> None:
-        attempt = opened(Mode.WHOLE, policy=Policy(max_event=10))
+        attempt = opened(Mode.WHOLE, policy=Policy(max_hold=10))
         assert attempt.data(b"[1, 2, 3, 4") == b"[1, 2, 3, 4"
         assert (attempt.mode, attempt.phase) == (Mode.OPAQUE, Phase.OUTPUT)
         assert attempt.data(b", 5]") == b", 5]"

@@ -145,7 +145,7 @@ class TestCompressed:
         assert attempt.phase is Phase.SETTLED
 
     def test_a_document_over_the_cap_is_not_collected(self) -> None:
-        attempt = self.attempt(Policy(max_event=MIB), Mode.WHOLE)
+        attempt = self.attempt(Policy(max_hold=MIB), Mode.WHOLE)
         attempt.data(self.gzip(b" " * 8 * MIB))
         held = 0
         while attempt.has_more:

@@ -90,7 +90,7 @@ def wait_after(labels: Sequence[str]) -> float | None:
             stands = spoken and not proves_nothing
             proves_nothing = not stands
         usage = stands and (usage or "usage" in marks)
-        spoken = spoken or "output" in marks
+        spoken = spoken or "output" in marks or "reasoning" in marks
         if label.startswith("error") and (spoken or label == "error:permanent"):
             return USAGE_WAIT
     return (USAGE_WAIT if usage else Policy().settle_timeout) if stands else None

@@ -937,7 +937,7 @@ class TestDocuments:
         Playbook(streaming=False) >> answers(429) >> ends() << again("retry", delay=0.5)
 
     def test_too_long_to_be_held(self) -> None:
-        play = Playbook(streaming=False, max_event=10) >> answers(200, "application/json") >> brings(self.BODY)
+        play = Playbook(streaming=False, max_hold=10) >> answers(200, "application/json") >> brings(self.BODY)
         play << speaks(self.BODY) << reads(until=None) >> is_lost(Failure.RESET) << fails(StreamCut)
 
 
@@ -1103,7 +1103,7 @@ class TestWhenItHappened:
         assert self.moments(play) == [(0, 2, 14, 14)]
 
     def test_of_one_that_is_too_long_to_be_held(self) -> None:
-        play = Playbook(streaming=False, max_event=4) >> answers(content_type="application/json", after=2)
+        play = Playbook(streaming=False, max_hold=4) >> answers(content_type="application/json", after=2)
         play >> brings(b'{"a": ', after=3) << speaks(b'{"a": ') >> brings(b"1}", after=4) << Give(b"1}")
         play >> ends() << EndTurn()
         assert self.moments(play) == [(0, 2, 5, 9)]

@@ -107,9 +107,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def possibly_billed(self) -> int:
-        """How many lost attempts may have been billed; those of which output was held have been."""
-        lost_output = sum(attempt.billed == "yes" for attempt in self.attempts[:-1])
-        return lost_output + sum(attempt.billed == "unknown" for attempt in self.attempts)
+        """How many lost attempts may have been billed; those whose output was held have been."""
+        return sum(attempt.billed == "unknown" or attempt.held for attempt in self.attempts)
 
     @property
     def silent_cuts(self) -> list[SilentCut]:

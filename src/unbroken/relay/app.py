@@ -247,8 +247,8 @@ class Relay:
 
 def _hold(incoming: ClientRequest) -> Hold | None:
     """Return how much of an attempt the client asks to hold, ``None`` if it does not say."""
-    asked = headers.values(incoming.headers, headers.HOLD_FIELD)
+    requested = headers.values(incoming.headers, headers.HOLD_FIELD)
     try:
-        return hold_named(b", ".join(asked).decode("latin-1").lower()) if asked else None
+        return hold_named(b", ".join(requested).decode("latin-1").lower()) if requested else None
     except UsageError as exc:
         raise Rejection(400, "bad_request", f"{headers.HOLD_FIELD.decode()}: {exc}") from None

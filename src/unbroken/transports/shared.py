@@ -104,14 +104,14 @@ class Rule:
         Raises:
             UsageError: it asks for something that is not known.
         """
-        asked = request.extensions.get(EXTENSION)
-        if asked is None:
+        wanted = request.extensions.get(EXTENSION)
+        if wanted is None:
             return self.policy
-        if not isinstance(asked, Mapping) or asked.keys() - {"hold"}:
+        if not isinstance(wanted, Mapping) or wanted.keys() - {"hold"}:
             raise UsageError(
                 f'a request\'s extensions may say {{"{EXTENSION}": {{"hold": ...}}}}, and nothing else of it'
             )
-        hold = asked.get("hold", self.policy.hold)
+        hold = wanted.get("hold", self.policy.hold)
         return dataclasses.replace(self.policy, hold=hold_named(hold))
 
     def response(self, head: Head, stream: Any, report: LiveReport) -> Any:

@@ -32,7 +32,7 @@ from unbroken.core.policy import Policy
 from unbroken.core.sse import Event, Parser, encode, parse
 
 WORDS = {
-    Signal.OUTPUT: "output",
+    Signal.ANSWER: "output",
     Signal.REOPENS: "reopens",
     Signal.FINISHES: "finishes",
     Signal.SETTLES: "settles",
@@ -43,13 +43,16 @@ WORDS = {
 }
 
 
-UNREMARKABLE = ("silent", "output", "output+reopens", "usage")
+UNREMARKABLE = ("silent", "reasoning", "reasoning+reopens", "output", "output+reopens", "usage")
 """Labels of events that matter only before the first output, or once a choice has finished."""
 
 
 def label(signal: Signal) -> str:
     """The meaning of an event in the corpus's words."""
-    return "+".join(word for flag, word in WORDS.items() if signal & flag) or "silent"
+    said = [word for flag, word in WORDS.items() if signal & flag]
+    if signal & Signal.OUTPUT == Signal.REASONING:
+        said.insert(0, "reasoning")
+    return "+".join(said) or "silent"
 
 
 Cutter = Callable[[Recording], Iterable[bytes]]
@@ -66,9 +69,9 @@ def labelled(dialect: Dialect, call: Call, pieces: Iterable[bytes]) -> list[str]
     return [label(reader.read(event)) for piece in pieces for event in parser.feed(piece)]
 
 
-def attempted(call: Call, pieces: Iterable[bytes]) -> tuple[Attempt, bytes]:
+def attempted(call: Call, pieces: Iterable[bytes], policy: Policy | None = None) -> tuple[Attempt, bytes]:
     """An attempt that got these bytes and then a clean end, and what of them was handed on."""
-    attempt = Attempt(1, call, Policy(), 0.0)
+    attempt = Attempt(1, call, policy or Policy(), 0.0)
     attempt.open(Head(200, ((b"content-type", b"text/event-stream"),)), Mode.STREAM)
     given = b""
     for piece in pieces:

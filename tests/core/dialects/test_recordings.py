@@ -102,7 +102,7 @@ def test_nothing_of_it_is_given_on_before_its_first_output(corpus: Corpus, recor
     attempt.open(Head(200, ((b"content-type", b"text/event-stream"),)), Mode.STREAM)
     for block, label in blocks(recording):
         given = attempt.data(block)
-        if {"output", "ends", "error:transient", "error:permanent"}.intersection(label.split("+")):
+        if {"reasoning", "output", "ends", "error:transient", "error:permanent"}.intersection(label.split("+")):
             assert given or attempt.failure
             return
         assert not given
