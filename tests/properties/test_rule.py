@@ -17,7 +17,7 @@ from unbroken.core.dialect import Call, Generation
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head
-from unbroken.core.policy import Policy
+from unbroken.core.policy import HOLDS, Hold, Policy
 from unbroken.core.turn import Turn
 from unbroken.errors import StreamCut
 
@@ -72,6 +72,7 @@ class Driver:
         self.handed_on = b""
         self.told: Notify | None = None
         self.retries_in_a_row = 0
+        self.tried_since = 0.0
         self.leaves_at = leaves_at
         self.left = False
 
@@ -116,7 +117,7 @@ class Driver:
     def send(self, number: int, limits: Limits) -> None:
         assert self.head is None, "once an attempt has spoken there is no other"
         assert number == self.attempts + 1
-        assert number == 1 or self.now <= self.policy.give_up_after
+        assert number == 1 or self.now <= self.tried_since + self.policy.give_up_after
         script = self.plan[min(self.attempts, len(self.plan) - 1)]
         self.exchange = Exchange(script, self.streaming)
         self.attempts = number
@@ -179,13 +180,17 @@ class Driver:
 
         What is of another media type is one if it begins as one.
         """
-        if not self.streaming or self.exchange.script.status != 200 or len(self.exchange.received) > MAX_PRELUDE:
+        if not self.streaming or self.exchange.script.status != 200 or len(self.exchange.received) > self.cap:
             return False
         return self.content_type == self.expected or bool(self.exchange.received.strip())
 
     @property
+    def cap(self) -> int:
+        return self.policy.max_prelude if self.policy.hold == "prelude" else self.policy.max_hold
+
+    @property
     def heard(self) -> Heard:
-        return Heard(self.exchange.script, len(self.exchange.received), self.choices)
+        return Heard(self.exchange.script, len(self.exchange.received), self.choices, self.policy.hold)
 
     def check_head(self, head: Head) -> None:
         assert self.head is None, "the head comes once"
@@ -214,6 +219,8 @@ class Driver:
     def check_told(self, told: Notify) -> None:
         assert self.head is None, "nothing is sent again once an attempt has spoken"
         self.told = told
+        if told.event.lost.held:
+            self.tried_since = told.event.lost.after + told.event.lost.elapsed
         self.retries_in_a_row = self.retries_in_a_row + 1 if told.event.action == "retry" else 0
         assert self.retries_in_a_row <= self.policy.retries
         assert self.turn.report.replays <= self.policy.replays
@@ -227,9 +234,13 @@ class Driver:
         assert all(attempt.failure for attempt in report.attempts[:-1])
         assert all(attempt.elapsed >= 0 for attempt in report.attempts)
         assert report.lost == len(report.attempts) - 1
+        assert not any(attempt.held and self.policy.hold == "prelude" for attempt in report.attempts)
         if isinstance(end, Fail):
             assert end.error.report == report
+            assert exchange.received.startswith(end.error.held)
+            assert bool(end.error.held) is report.attempts[-1].held
             if self.head:
+                assert not end.error.held, "what was handed on is not handed on again"
                 assert isinstance(end.error, StreamCut)
                 assert not (self.under_the_rule and self.heard.settled), "what has settled cannot be cut"
         elif not self.left:
@@ -250,6 +261,8 @@ class Driver:
     streaming=rarely(st.just(False), True),
     choices=st.sampled_from([1, 1, 2]),
     leaves_at=rarely(st.integers(0, 20), -1),
+    hold=st.sampled_from(HOLDS),
+    max_hold=st.sampled_from([MAX_PRELUDE, 100_000]),
 )
 def test_the_rule(
     plan: list[Script],
@@ -259,6 +272,8 @@ def test_the_rule(
     streaming: bool,
     choices: int,
     leaves_at: int,
+    hold: Hold,
+    max_hold: int,
 ) -> None:
     policy = Policy(
         retries=retries,
@@ -266,6 +281,8 @@ def test_the_rule(
         give_up_after=give_up_after,
         max_prelude=MAX_PRELUDE,
         max_event=MAX_EVENT,
+        hold=hold,
+        max_hold=max_hold,
         first_output_timeout=300.0,
     )
     driver = Driver(plan, policy, streaming=streaming, choices=choices, leaves_at=leaves_at)

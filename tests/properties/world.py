@@ -15,6 +15,7 @@ from typing import TypeVar
 from hypothesis import strategies as st
 
 from unbroken.core.failures import Failure, Row
+from unbroken.core.policy import Hold
 
 T = TypeVar("T")
 
@@ -56,6 +57,13 @@ OUTPUT = st.builds(
     WORDS,
     INDEX,
 )
+REASONING = st.builds(
+    lambda words, index: Token(
+        _chunk(index=index, delta={"reasoning_content": "x" + words}, finish_reason=None), "reasoning", index
+    ),
+    WORDS,
+    INDEX,
+)
 STOP = st.builds(lambda index: Token(_chunk(index=index, delta={}, finish_reason="stop"), "stop", index), INDEX)
 DONE = st.just(Token(b"data: [DONE]\n\n", "done"))
 TROUBLE = st.sampled_from(
@@ -69,13 +77,14 @@ TROUBLE = st.sampled_from(
 
 _SENSIBLE = st.tuples(
     st.lists(SILENT, max_size=3),
+    st.lists(REASONING, max_size=2) | st.just([]),
     st.lists(OUTPUT | SILENT, max_size=3),
     st.lists(TROUBLE, max_size=1) | st.just([]),
     st.lists(STOP, max_size=2),
     st.lists(SILENT, max_size=1),
     st.lists(DONE, max_size=1),
 ).map(lambda parts: [token for part in parts for token in part])
-_ANYTHING = st.lists(st.one_of(SILENT, OUTPUT, STOP, DONE, TROUBLE), max_size=7)
+_ANYTHING = st.lists(st.one_of(SILENT, REASONING, OUTPUT, STOP, DONE, TROUBLE), max_size=7)
 
 PIECES = st.lists(st.integers(1, 400), max_size=8) | st.integers(1, 9).map(lambda size: [size] * 400)
 SECONDS = st.sampled_from([0.0, 0.0, 0.1, 3.0, 6.0, 29.0, 31.0, 250.0])
@@ -154,7 +163,7 @@ def scripts() -> st.SearchStrategy[Script]:
 
 
 class Heard:
-    """What the rule makes of the beginning of a stream.
+    """What the rule makes of the beginning of a stream, where this much of an attempt is held.
 
     Attributes:
         whole: how many bytes are whole tokens.
@@ -164,8 +173,10 @@ class Heard:
         too_early: where a terminator begins that came before that, or ``None``.
     """
 
-    def __init__(self, script: Script, received: int, choices: int) -> None:
+    def __init__(self, script: Script, received: int, choices: int, hold: Hold = "prelude") -> None:
         self.whole = 0
+        self._hold = hold
+        self._produced = False
         self.may_speak = self.must_speak = self.settled = False
         self.is_proven_by_end = False
         self.too_early: int | None = None
@@ -190,9 +201,9 @@ class Heard:
         return self.settled or self.is_proven_by_end or self._had_ended or self._all_finished()
 
     def _hear(self, token: Token) -> None:
-        if token.kind in ("begin", "output", "stop"):
+        if token.kind in ("begin", "reasoning", "output", "stop"):
             self._seen.add(token.index)
-        if token.kind == "output":
+        if token.kind in ("reasoning", "output"):
             self._take_back(token.index)
         if token.kind == "stop":
             self._finished.add(token.index)
@@ -200,13 +211,22 @@ class Heard:
         self._trouble |= token.kind in ("broken", "transient")
         self._over |= token.kind in ("done", "transient", "permanent")
         self.settled |= self._over
-        self.may_speak |= self.settled or token.kind == "output"
+        may_be_anything = token.kind == "broken" and self._produced
+        self._produced |= token.kind in ("reasoning", "output")
+        self.may_speak |= (
+            self.settled
+            or {
+                "prelude": self._produced,
+                "reasoning": token.kind == "output" or may_be_anything,
+                "answer": False,
+            }[self._hold]
+        )
         self.must_speak |= self.may_speak and not self._trouble
 
     def _finish(self) -> None:
         if len(self._finished) < self._choices or self._taken_back:
             return
-        if self.may_speak:
+        if self._produced or self.may_speak:
             self.settled = self.settled or not self.is_proven_by_end
         else:
             self.is_proven_by_end = True
