@@ -7,6 +7,7 @@ what is quadratic 64 times.
 from __future__ import annotations
 
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ from unbroken.core.dialects import DIALECTS
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head
-from unbroken.core.policy import Policy
+from unbroken.core.policy import Hold, Policy
 from unbroken.core.sse import Parser, encode
 
 KIB, MIB = 2**10, 2**20
@@ -93,6 +94,35 @@ def test_a_large_first_event() -> None:
         assert feed(OPENAI_CHAT, body, 4 * KIB, Policy(max_prelude=16 * MIB)).phase is Phase.COMPLETE
 
     assert_linear(run, MIB)
+
+
+@pytest.mark.parametrize("hold", ["reasoning", "answer"])
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_a_large_answer_that_is_held(dialect: Dialect, hold: Hold) -> None:
+    """Many events, and all of them are released at once."""
+    thought = b'data: {"choices": [{"index": 0, "delta": {"reasoning": "Hm"}}]}\n\n'
+    first = thought if hold == "reasoning" and dialect is OPENAI_CHAT else FIRST[dialect.name]
+
+    def run(size: int) -> None:
+        body = first * (size // len(first)) + large(dialect, 100)
+        assert feed(dialect, body, 4 * KIB, Policy(hold=hold)).phase in (Phase.SETTLED, Phase.COMPLETE)
+
+    assert_linear(run, 32 * KIB)
+
+
+def test_what_is_held_is_kept_once() -> None:
+    """The cap is a cap of memory: what is held is not held twice."""
+    attempt = Attempt(1, Call(OPENAI_CHAT, Generation(streaming=True)), Policy(hold="answer"), 0.0)
+    attempt.open(STREAM, Mode.STREAM)
+    piece = FIRST["openai-chat"] * 64
+    tracemalloc.start()
+    try:
+        for _ in range(8 * MIB // len(piece)):
+            attempt.data(piece)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert attempt.held <= peak < 2.5 * attempt.held  # growing a bytearray may copy it once
 
 
 def test_an_ending_byte_by_byte() -> None:
