@@ -88,6 +88,27 @@ class TestTheFirstOne:
         assert stage.told[0].lost.status == status
 
 
+class TestWhileOutputIsHeld:
+    HELD = Policy(hold="answer")
+
+    def test_they_go_on(self) -> None:
+        stage = perform([OK, ROLE, TOKEN, *[10.0, TOKEN] * 4, *ENDING], policy=self.HELD)
+        assert beats(stage) == [15.0, 30.0]
+        assert [piece for piece in stage.client.pieces if piece != BEAT] == [ROLE + 5 * TOKEN + STOP, DONE]
+        assert stage.record.first_output == 0
+
+    def test_they_go_on_through_a_replay(self) -> None:
+        stage = perform([OK, TOKEN, 20.0, lost()], [OK, TOKEN, 20.0, *ANSWER], policy=self.HELD)
+        assert beats(stage) == [15.0, 30.0]
+        assert stage.told[0].lost.held
+        assert stage.record.saved
+
+    def test_without_one_a_cut_of_all_that_was_held_is_a_status(self) -> None:
+        stage = perform([OK, TOKEN, 5.0, lost()], policy=Policy(hold="answer", replays=0))
+        assert stage.client.status == 502
+        assert stage.record.outcome is Outcome.LOST
+
+
 class TestMoreOfThem:
     def test_come_again_and_again(self) -> None:
         assert beats(perform([OK, 100.0, *ANSWER])) == [15.0, 30.0, 45.0, 60.0, 75.0, 90.0]

@@ -131,8 +131,10 @@ class RelayedTurn:
             return self.reply.sent_at
         if early:
             return self._began
-        running = self.driver.running if self.driver.phase is Phase.PRELUDE else None
-        if running is None or running.headers_after is None or not 200 <= (running.status or 0) < 300:
+        running = self.driver.running if self.driver.phase in (Phase.PRELUDE, Phase.OUTPUT) else None
+        if running is None or (running.phase is Phase.OUTPUT and not running.held):
+            return None
+        if running.headers_after is None or not 200 <= (running.status or 0) < 300:
             return None
         return self._began + running.after + running.headers_after
 
