@@ -64,10 +64,10 @@ class Way:
         """A transport of the library's that answers by a function."""
         return self.library.MockTransport(handle)
 
-    def post(self, url: str, call: Any = CHAT, *, timeout: Any = None, **options: Any) -> Reply:
+    def post(self, url: str, call: Any = CHAT, **options: Any) -> Reply:
         """Post a body as JSON."""
         headers = {"content-type": "application/json"}
-        return self.request("POST", url, content=json.dumps(call).encode(), headers=headers, timeout=timeout, **options)
+        return self.request("POST", url, content=json.dumps(call).encode(), headers=headers, **options)
 
     def request(
         self,
@@ -78,17 +78,19 @@ class Way:
         transport: Any = None,
         headers: Any = None,
         content: Any = None,
+        extensions: Any = None,
         **options: Any,
     ) -> Reply:
         """Make one request and read the answer piece by piece, whatever comes of it."""
         transport = transport or self.transport(**options)
+        request = {"method": method, "url": url, "content": content, "headers": headers, "extensions": extensions}
         if self.is_async:
-            return anyio.run(self._ask, transport, method, url, content, headers, timeout)
+            return anyio.run(self._ask, transport, request, timeout)
         reply = Reply()
         try:
             with (
                 self.client(transport, timeout=timeout) as client,
-                client.stream(method, url, content=content, headers=headers) as response,
+                client.stream(**request) as response,
             ):
                 _note(reply, response)
                 for piece in response.iter_raw():
@@ -97,12 +99,12 @@ class Way:
             reply.error = exc
         return reply
 
-    async def _ask(self, transport: Any, method: str, url: str, content: Any, headers: Any, timeout: Any) -> Reply:
+    async def _ask(self, transport: Any, request: dict[str, Any], timeout: Any) -> Reply:
         reply = Reply()
         try:
             async with (
                 self.client(transport, timeout=timeout) as client,
-                client.stream(method, url, content=content, headers=headers) as response,
+                client.stream(**request) as response,
             ):
                 _note(reply, response)
                 async for piece in response.aiter_raw():
