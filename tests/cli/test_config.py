@@ -14,6 +14,7 @@ import unbroken.cli
 from cli.programs import Cli
 from unbroken.cli.config import config_path, read_config, write_config
 from unbroken.cli.run import command
+from unbroken.core.policy import HOLDS
 from unbroken.errors import UsageError
 from unbroken.lab import Upstream
 
@@ -58,6 +59,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         ("provider", "provider", ("openai", "groq", "xai")),
         ("model", "model", ("a", "b", "c")),
         ("base_url", "base_url", ("http://a/v1", "http://b/v1", "http://c/v1")),
+        ("hold", "hold", ("reasoning", "answer", "prelude")),
         ("replays", "replays", (1, 2, 4)),
         ("idle", "idle_timeout", (1.5, 2.5, 3.5)),
         ("first_output", "first_output_timeout", (1.5, 2.5, 3.5)),
@@ -76,6 +78,27 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
     assert asked(file=file)[setting] == values[0]
     assert asked(file=file, env=env)[setting] == values[1]
     assert asked(*flag, file=file, env=env)[setting] == values[2]
+
+
+@pytest.mark.parametrize(
+    ("flags", "file", "hold"),
+    [
+        ([], {}, "prelude"),
+        (["--format", "jsonl"], {}, "prelude"),
+        (["--format", "json"], {}, "answer"),
+        ([], {"format": "json"}, "answer"),
+        (["--format", "json", "--hold", "prelude"], {}, "prelude"),
+        (["--format", "json"], {"hold": "reasoning"}, "reasoning"),
+    ],
+)
+def test_json_holds_the_answer_unless_it_is_told_otherwise(
+    flags: list[str], file: dict[str, Any], hold: str, asked: Any
+) -> None:
+    assert asked(*flags, file=file)["hold"] == hold
+
+
+def test_the_choices_of_hold_are_those_of_the_policy() -> None:
+    assert unbroken.cli.config.HOLDS == HOLDS
 
 
 def shown(*args: str) -> dict[str, Any]:
@@ -141,6 +164,10 @@ def test_every_option_may_stand_in_the_file(tmp_path: Path) -> None:
         (b"replays = 1.5", "replays must be a number"),
         (b"show_reasoning = 1", "show_reasoning must be true or false"),
         (b"format = 'xml'", "format must be one of text, json, jsonl"),
+        (b"hold = 'all'", "hold must be one of prelude, reasoning, answer"),
+        (b"relay.hold = 'all'", "hold must be one of prelude, reasoning, answer"),
+        (b"upstreams.lab.hold = 'all'", "hold must be one of prelude, reasoning, answer"),
+        (b"hold = true", "hold must be a string"),
         (b"api_key = 'sk-1'", "api_key needs provider or base_url beside it"),
     ],
 )

@@ -170,11 +170,29 @@ def test_json_is_one_object(cli: Cli) -> None:
     assert [attempt["failure"] for attempt in said["attempts"]] == ["reset", None]
 
 
-def test_json_tells_a_failure_and_what_had_come_but_no_half_tool_call(cli: Cli) -> None:
+def test_json_is_asked_again_wherever_it_was_cut(env: dict[str, str]) -> None:
+    with Upstream(faults=[Fault("rst", "after_token")], answer=TOKEN) as upstream:
+        ended = run("run", "--base-url", upstream.url, "--format", "json", "hi", env=env)
+    assert ended.code == 0
+    assert json.loads(ended.out)["text"] == "TOKEN-42"
+    assert untimed(ended.err).splitlines() == [
+        "↻ cut after 0.0 s of output, all held (connection reset) · replaying, attempt 2 of 4",
+        f"{FOOTER} · 1 attempt lost",
+    ]
+
+
+def test_text_is_held_if_that_is_wanted(cli: Cli) -> None:
+    with Upstream(faults=[Fault("rst", "after_token")], answer=TOKEN) as upstream:
+        ended = cli("run", "--base-url", upstream.url, "--hold", "answer", "hi")
+    assert (ended.code, ended.out) == (0, "TOKEN-42\n")
+
+
+@pytest.mark.parametrize("given", [["--replays", "0"], ["--hold", "prelude"]], ids=" ".join)
+def test_json_tells_a_failure_and_what_had_come_but_no_half_tool_call(given: list[str], cli: Cli) -> None:
     calls = [("call_1", "look_up", ['{"city": "Oslo"}'])]
     answer = ScriptedAnswer(text="", reasoning=["hm"], tool_calls=calls, finish_reason="tool_calls")
     with Upstream(faults=[Fault("rst", "after_token")], answer=answer) as upstream:
-        ended = cli("run", "--base-url", upstream.url, "--format", "json", "hi")
+        ended = cli("run", "--base-url", upstream.url, "--format", "json", *given, "hi")
     said = json.loads(ended.out)
     assert ended.code == 4
     assert (said["reasoning"], said["tool_calls"], said["finish_reason"]) == ("hm", [], None)
