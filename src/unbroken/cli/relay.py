@@ -59,7 +59,7 @@ _EVERYWHERE = ("0.0.0.0", "::", "")
 )
 @option(_TAKES, "--max-turns N", "Turns that may run at once (1000), in each worker.", prefix=PREFIX, type=count)
 @option(_TAKES, "--max-body SIZE", "Body of a generation call, held to be sent again (64M).", prefix=PREFIX, type=size)
-@option(_TAKES, "--max-held SIZE", "All requests that are held, together (512M).", prefix=PREFIX, type=size)
+@option(_TAKES, "--max-held SIZE", "All requests and answers that are held, together (512M).", prefix=PREFIX, type=size)
 @option(_TAKES, "--max-header SIZE", "Headers of a request (64K).", prefix=PREFIX, type=size)
 @option(
     _TAKES,

@@ -33,8 +33,8 @@ class Policy:
             429) may be sent again; the count restarts after each replay.
         replays: how often a request that was sent and lost may be sent again. Each may have been billed; one counter
             for the whole turn.
-        give_up_after: no further attempt *starts* later than this after the turn began. Longer than ``idle_timeout``,
-            so that a turn is replayed that was lost by it.
+        give_up_after: no further attempt *starts* later than this after the turn began, or after the loss of an attempt
+            whose output was held. Longer than ``idle_timeout``, so that a turn is replayed that was lost by it.
         connect_timeout: limit for name resolution, connection, proxy and TLS together.
         unreachable_for: how long an unreachable server or proxy is tried again, in all.
         idle_timeout: silence on the wire after which a connection counts as lost. Answers to PING are not silence.
@@ -47,7 +47,7 @@ class Policy:
             2 seconds are enough.
         ping_interval: interval of HTTP/2 PING; 0 turns it off. Without HTTP/2 it is the interval of TCP keepalive.
         ping_timeout: time without an answer to a PING, or any other byte, after which the path counts as dead. Only
-            until the first output: afterwards nothing can be won by giving up before ``idle_timeout``.
+            until output is handed on: afterwards nothing can be won by giving up before ``idle_timeout``.
         backoff_initial: the first wait.
         backoff_max: the longest wait.
         retry_after_max: a ``Retry-After`` beyond this is not waited for; the response is handed on.
