@@ -331,7 +331,7 @@ class TestCaps:
 
         def may_hold(size: int) -> bool:
             told.append(size)
-            return size <= len(ROLE)
+            return False
 
         call = Call(OPENAI_CHAT, Generation(streaming=True))
         turn = Turn(call, Policy(hold="answer"), now=0.0, random=lambda: 0.0, wall_clock=lambda: 0.0, may_hold=may_hold)

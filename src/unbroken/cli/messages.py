@@ -62,9 +62,10 @@ def attempt_line(attempt: AttemptReport) -> str:
     status = f", HTTP {attempt.status}" if attempt.status else ""
     over = f" over {attempt.http_version}" if attempt.http_version else ""
     pinged = ", PING kept up" if attempt.pinged else ""
+    held = ", all held," if attempt.held else ""
     detail = f" ({harmless(attempt.detail)})" if attempt.detail else ""
     return (
-        f"attempt {attempt.number}: {outcome}{detail} in {attempt.phase} after {attempt.elapsed:.1f} s, "
+        f"attempt {attempt.number}: {outcome}{detail} in {attempt.phase}{held} after {attempt.elapsed:.1f} s, "
         f"{attempt.silent:.1f} s silent{status}{over}{pinged}; billed: {attempt.billed}"
     )
 

@@ -162,8 +162,9 @@ class Attempt:
         return b""
 
     def speak(self) -> bytes:
-        """Stop holding an answer, although it may be held: return what may be handed on of it now."""
-        if self.has_spoken or self.mode not in (Mode.STREAM, Mode.WHOLE):
+        """Hold no more than by default, whatever the policy says: return what may be handed on of it now."""
+        is_prelude = self.phase is Phase.PRELUDE and self._parser.held <= self._policy.max_prelude
+        if self.has_spoken or self.mode not in (Mode.STREAM, Mode.WHOLE) or (self.mode is Mode.STREAM and is_prelude):
             return b""
         if self.mode is Mode.WHOLE:
             self.mode = Mode.OPAQUE

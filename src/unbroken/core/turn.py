@@ -97,7 +97,8 @@ class Turn:
         random: uniform in [0, 1), for jitter.
         wall_clock: seconds since the epoch, for ``Retry-After`` dates.
         timeouts: the caller's own timeouts, which apply in addition to the policy.
-        may_hold: takes how many bytes of the response are held; says whether they may be, or the attempt has to speak.
+        may_hold: takes how many bytes of the response are held; says whether they may be. If not, no more is held than
+            the prelude.
     """
 
     def __init__(
