@@ -70,6 +70,14 @@ def test_verbose_lists_the_attempts(cli: Cli) -> None:
     assert "HTTP 200 over HTTP/1.1; billed: yes" in second
 
 
+def test_verbose_tells_what_was_held(cli: Cli) -> None:
+    with Upstream(faults=[Fault("rst", "after_token")], answer=TOKEN) as upstream:
+        ended = cli("run", "--base-url", upstream.url, "-v", "--hold", "answer", "hi")
+    *_, first, _ = ended.err.splitlines()
+    assert first.startswith("  · attempt 1: reset in output, all held, after 0.")
+    assert first.endswith("billed: yes")
+
+
 def test_reasoning_is_shown_when_asked_for(cli: Cli) -> None:
     with Upstream(answer=TOKEN) as upstream:
         ended = cli("run", "--base-url", upstream.url, "--show-reasoning", "hi")

@@ -53,6 +53,7 @@ def blocking() -> None:
         assert_type(turn.finish_reason, str | None)
         assert_type(turn.tool_calls, list[ToolCall])
         assert_type(turn.report, Report)
+        assert_type(client.complete("Hi", policy=Policy(hold="reasoning"), hold="answer", temperature=0.5), Answer)
 
 
 async def asynchronous() -> None:
@@ -60,6 +61,7 @@ async def asynchronous() -> None:
         async for event in turn:
             assert_type(event, TypedEvent)
         assert_type(await turn.read(), Answer)
+        assert_type(await client.complete("Hi"), Answer)
 
 
 def errors() -> None:
@@ -68,6 +70,7 @@ def errors() -> None:
     except StreamCut as error:
         assert_type(error.report, Report | None)
         assert_type(error.retryable, bool)
+        assert_type(error.held, bytes)
     except ProviderError as error:
         assert_type(error.status, int)
         assert_type(error.kind, str)

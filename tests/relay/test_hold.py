@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from typing import Any
 
+import anyio
 import pytest
 
 from relay.serving import Call, Received, Serve, Served, poll
 from unbroken.core.policy import HOLDS, Hold, Policy
 from unbroken.errors import UsageError
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
+from unbroken.relay import asgi
 from unbroken.relay.budget import Budget
 from unbroken.relay.client_request import Rejection
 from unbroken.relay.settings import Settings, UpstreamSettings
@@ -99,6 +102,22 @@ def test_what_was_held_is_given_back(serve: Serve, call: Call) -> None:
         whole = ask(served, call, body={**CHAT, "stream": False})
         assert whole.json["choices"]
         poll(lambda: served.relay._budget.held == 0)
+
+
+def test_a_large_answer_is_sent_in_parts_so_that_a_slow_client_is_seen_to_accept_it() -> None:
+    sent: list[asgi.Message] = []
+
+    async def send(message: asgi.Message) -> None:
+        sent.append(message)
+
+    data = bytes(range(256)) * 4096
+    for size in (0, 1, asgi.PART, asgi.PART + 1, 2 * asgi.PART, len(data)):
+        for more in (True, False):
+            sent.clear()
+            anyio.run(functools.partial(asgi.body, send, data[:size], more=more))
+            assert b"".join(message["body"] for message in sent) == data[:size]
+            assert max(len(message["body"]) for message in sent) <= asgi.PART
+            assert [message["more_body"] for message in sent] == [True] * (len(sent) - 1) + [more]
 
 
 class TestBudget:

@@ -21,6 +21,9 @@ HAS_LEFT = "unbroken.has_left"
 
 JSON = b"application/json"
 
+PART = 256 * 1024
+"""How many bytes are sent at once, at most."""
+
 
 class Broken(Exception):
     """An exception that makes the server close the connection, because the body is not complete."""
@@ -32,8 +35,16 @@ async def start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> 
 
 
 async def body(send: Send, data: bytes, *, more: bool = True) -> None:
-    """Send bytes of the body."""
-    await send({"type": "http.response.body", "body": data, "more_body": more})
+    """Send bytes of the body. Many are sent in parts: a slow client is known to accept them by the parts it has accepted.
+
+    An answer that was held comes in one piece.
+    """
+    if len(data) <= PART:
+        await send({"type": "http.response.body", "body": data, "more_body": more})
+        return
+    for at in range(0, len(data), PART):
+        goes_on = more or at + PART < len(data)
+        await send({"type": "http.response.body", "body": data[at : at + PART], "more_body": goes_on})
 
 
 async def answer(
