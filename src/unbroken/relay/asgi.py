@@ -35,9 +35,9 @@ async def start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> 
 
 
 async def body(send: Send, data: bytes, *, more: bool = True) -> None:
-    """Send bytes of the body. Many are sent in parts: a slow client is known to accept them by the parts it has accepted.
+    """Send bytes of the body. An answer that was held comes at once, and is sent in parts.
 
-    An answer that was held comes in one piece.
+    By the parts that it accepts a slow client differs from one that accepts nothing.
     """
     if len(data) <= PART:
         await send({"type": "http.response.body", "body": data, "more_body": more})
