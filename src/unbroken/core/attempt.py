@@ -248,17 +248,12 @@ class Attempt:
         unread = b""
         try:
             whole = self._parser.whole(chunk)
-            unread = self._read(whole) if self._may_matter(whole) else b""
+            unread = self._read(whole) if not self._skims or self._is_notable(whole) else b""
         except DecodeError as exc:
             self._note_unreadable(exc)
         if not self.has_spoken and (self.failure or self._parser.held <= self._max_held):
             return b""
         return self._presentable(self.release(), unread)
-
-    def _may_matter(self, whole: bytes) -> object:
-        """Return whether held blocks must be read: once output is held up to the end, only what may be that end."""
-        skims = self.phase is Phase.OUTPUT and self._policy.hold == "answer" and not self._has_finished
-        return not skims or self._call.dialect.notable.search(whole)
 
     def _note_unreadable(self, error: DecodeError) -> None:
         """Note an event that cannot be read: a failure before output, and then output that may be of any kind."""
@@ -281,8 +276,13 @@ class Attempt:
             chunk = self.release()
         return self._presentable(chunk, self._read(whole) if whole and self._is_notable(whole) else b"")
 
+    @property
+    def _skims(self) -> bool:
+        """Whether only blocks that may be an ending or an error are read: further output changes nothing."""
+        return self.phase is Phase.OUTPUT and (self.has_spoken or self._policy.hold == "answer")
+
     def _is_notable(self, blocks: bytes) -> object:
-        """Return whether blocks after the first output are to be read, and not only handed on."""
+        """Return whether blocks after the first output are to be read, and not only held or handed on."""
         return self._has_finished or self._call.dialect.notable.search(blocks)
 
     def _read(self, whole: bytes) -> bytes:
@@ -293,7 +293,7 @@ class Attempt:
         """
         blocks = whole.split(b"\n\n")
         for number, block in enumerate(blocks):
-            if self.phase is Phase.OUTPUT and not self._is_notable(block + b"\n\n"):
+            if self._skims and not self._is_notable(block + b"\n\n"):
                 continue  # a burst brings hundreds of events with the first output, and with the ending
             try:
                 for event in parse(block, self._policy.max_event):
