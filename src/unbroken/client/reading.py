@@ -104,7 +104,7 @@ class TurnReader:
         error.report = error.report or report
         if error.held and self.answer.is_empty:  # an error may be raised, and explained, more than once
             with contextlib.suppress(TurnError):
-                for _ in self._read(self._parser.feed(error.held), Phase.OUTPUT):
+                for _ in self.feed(error.held, Phase.OUTPUT):
                     pass
         if isinstance(error, StreamCut | MalformedStream | ProviderError):
             error.partial = self.answer
