@@ -11,7 +11,7 @@ import zlib
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from properties.world import SECONDS, Heard, Script, rarely, scripts
+from properties.world import MAX_EVENT, SECONDS, Heard, Script, rarely, scripts
 from unbroken.core.actions import Action, Drop, EndTurn, Fail, Give, GiveHead, Limits, Notify, Read, Send, Wait
 from unbroken.core.dialect import Call, Generation
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
@@ -22,7 +22,6 @@ from unbroken.core.turn import Turn
 from unbroken.errors import StreamCut
 
 MAX_PRELUDE = 1500
-MAX_EVENT = 2500
 
 
 @dataclasses.dataclass

@@ -19,6 +19,8 @@ from unbroken.core.policy import Hold
 
 T = TypeVar("T")
 
+MAX_EVENT = 2500
+
 LOSSES = [failure for failure in Failure if failure.row is Row.LOST and failure is not Failure.UNFINISHED]
 BEFORE_SENDING = [*LOSSES, Failure.CONNECTION_REFUSED, Failure.PROXY_UNREACHABLE, Failure.NO_SUCH_HOST]
 
@@ -191,6 +193,8 @@ class Heard:
             if token.kind == "done" and not self._said_how_it_ended:
                 self.too_early = self.whole
             if end > received or self.too_early is not None:
+                is_too_large = received - self.whole > MAX_EVENT  # which is known before it is whole
+                self.may_speak |= is_too_large and self._produced and hold == "reasoning"
                 return  # nothing counts after a terminator
             self.whole = end
             if not self._over:
