@@ -109,6 +109,10 @@ REFUSED: dict[str, tuple[bytes, Failure]] = {
     "HTTP/1.1": (b"HTTP/1.1 400 Bad Request\r\n\r\n", Failure.BROKEN_FRAMING),
     "a push": (frame(PUSH_PROMISE, struct.pack(">I", 2) + BLOCK, END_HEADERS, 1), Failure.BROKEN_FRAMING),
     "a frame between HEADERS and CONTINUATION": (frame(HEADERS, BLOCK, 0, 1) + data(), Failure.BROKEN_FRAMING),
+    "a body between HEADERS and CONTINUATION of trailers": (
+        headers() + data() + frame(HEADERS, fields(("x", "1")), END_STREAM, 1) + data(), Failure.BROKEN_FRAMING
+    ),
+    "a body of another stream": (headers() + frame(DATA, b"ok", 0, 3), Failure.BROKEN_FRAMING),
     "more than the window": (headers() + data(bytes(16384)) * 65, Failure.BROKEN_FRAMING),
     "a reset": (headers() + frame(RST_STREAM, struct.pack(">I", CANCEL), 0, 1), Failure.STREAM_RESET),
     "a reset, NO_ERROR": (headers() + frame(RST_STREAM, struct.pack(">I", NO_ERROR), 0, 1), Failure.STREAM_RESET),
