@@ -28,6 +28,7 @@ from wire.servers import RawServer, read_head, reset
 
 class ToyReader:
     finish_reason = ""
+    runs_tool = False
 
     def __init__(self, generation: Generation) -> None:
         pass

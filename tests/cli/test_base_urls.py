@@ -8,8 +8,10 @@ import pytest
 
 from unbroken.cli.base_urls import VARIABLES, as_tables, child_environment, find_variables
 from unbroken.cli.upstreams import find_upstreams
+from unbroken.core.policy import Policy
 from unbroken.core.providers import PROVIDERS
 from unbroken.errors import UsageError
+from unbroken.relay.settings import Settings
 
 RELAY = "http://127.0.0.1:7"
 
@@ -140,3 +142,13 @@ def test_the_rest_of_the_environment_is_left_alone() -> None:
     assert child["HTTPS_PROXY"] == "http://p:1"
     assert child["OPENAI_API_KEY"] == "sk-1"
     assert child["UNBROKEN_RELAY_URL"] == RELAY
+
+
+@pytest.mark.parametrize(("name", "replays"), [("ollama", 8), ("llama.cpp", 8), ("openai", None)])
+def test_a_local_model_is_replayed_more_often_unless_the_relay_is_told_otherwise(
+    name: str, replays: int | None
+) -> None:
+    upstreams = find_upstreams({name: "http://127.0.0.1:9000/v1"}, {})
+    for policy, expected in ((Policy(), replays), (Policy(replays=3), 3)):
+        settings = Settings(upstreams=upstreams, policy=policy)
+        assert settings.policy_for(upstreams[name]).replays == expected

@@ -134,6 +134,8 @@ def test_control_characters_are_made_harmless(text: str, shown: str) -> None:
          "waiting for deepseek to speak · 12 s · no answer from the path for 12 s, still waiting"),
         (waits(Phase.OUTPUT, round_trip=0.021, unanswered=1.0),
          "deepseek is answering · 12 s · the nearest hop answers in 21 ms"),
+        (waits(Phase.HEADERS, 2, round_trip=0.021, lowered_ping=1.0011),
+         "waiting for deepseek to speak · 12 s · attempt 2 · the nearest hop answers in 21 ms, pinged every 1 s"),
         (waits(Phase.OUTPUT), "deepseek is answering · 12 s"),
     ],
 )  # fmt: skip

@@ -356,7 +356,7 @@ def test_cuts_at_the_same_silence_bring_advice_once(cli: Cli) -> None:
         ended = cli("run", "--base-url", upstream.url, "--proxy", proxy.url, "--replays", "3", "hi")
         assert len(upstream.requests) == 4
     assert ended.code == 4
-    assert ended.err.count("something on the way cuts idle connections after about 1 s") == 1
+    assert ended.err.count("something on the way cuts idle connections after about 1.") == 1
     notices = [line for line in ended.err.splitlines() if line.startswith("↻")]
     assert [line.partition("attempt ")[2] for line in notices] == ["2 of 4", "3 of 4", "4 of 4"]
     assert notices[0].startswith("↻ cut after 1.")

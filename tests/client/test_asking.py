@@ -11,6 +11,8 @@ import pytest
 from client.asking import KEY, Asking
 from unbroken import __version__
 from unbroken.client import PROVIDERS, AsyncClient, Client
+from unbroken.client.request_builder import RequestBuilder
+from unbroken.core.policy import Policy
 from unbroken.errors import UsageError
 from unbroken.lab import Upstream
 
@@ -107,6 +109,15 @@ class TestTheProvider:
             client = kind(name, _environ=environ)
             assert client.provider == preset
             assert preset.base_url.startswith(("https://", "http://127.0.0.1"))
+
+    @pytest.mark.parametrize(("name", "replays"), [("ollama", 8), ("llama.cpp", 8), ("openai", None)])
+    def test_says_how_often_it_is_replayed_unless_the_caller_does(self, name: str, replays: int | None) -> None:
+        def replays_of(policy: Policy | None) -> int | None:
+            given = {"api_key": "k", "base_url": None, "model": None, "headers": None, "environ": {}}
+            return RequestBuilder(name, policy=policy, **given).policy.replays
+
+        assert replays_of(None) == replays_of(Policy(idle_timeout=7)) == replays
+        assert replays_of(Policy(replays=3)) == 3
 
     def test_is_known_whatever_the_case(self) -> None:
         assert Client("DeepSeek", _environ={"DEEPSEEK_API_KEY": KEY}).provider.name == "deepseek"

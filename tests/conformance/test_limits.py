@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 import ssl
@@ -14,8 +15,10 @@ from conformance.expectations import LOST, fails, has_ended, is_cut, is_replayed
 from conformance.faces import DRIVERS, POLICY, Face
 from conformance.fixtures import Setting
 from unbroken.core.failures import Phase
+from unbroken.drivers.synchronous import Driver
 from unbroken.errors import FirstOutputTimeout, StreamCut, Unreachable
 from unbroken.lab import Fault, ScriptedAnswer
+from unbroken.wire.http import HttpWire
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ class TestTheIdleLimit:
         policy = dataclasses.replace(self.POLICY, ping_interval=0.05, ping_timeout=5)
         outcome = face.run(setting.ask(upstream, policy=policy))
         has_ended(outcome, upstream)
-        assert outcome.report.attempts[0].pinged
+        assert outcome.report.attempts[0].route.pings_answered > 3
         assert upstream.pings > 3
 
 
@@ -223,3 +226,32 @@ class TestACallThatActs:
         upstream = plain.serve(Fault("fin", "after_role"))
         policy = dataclasses.replace(POLICY, replay_side_effects=True)
         is_replayed(driver.run(plain.ask(upstream, acts=True, policy=policy)), upstream)
+
+
+class TestTheTimeWithoutOutput:
+    POLICY = dataclasses.replace(POLICY, stall_output_timeout=0.5)
+
+    def test_is_not_fed_by_comments(self, face: Face, plain: Setting) -> None:
+        """Though they feed every other limit."""
+        raw = Fault("raw", "after_token", seconds=0.2, body=b": still here\n\n")
+        upstream = plain.serve(raw, answer=ScriptedAnswer(text=["Hello", " from the lab."], gap=30))
+        outcome = face.run(plain.ask(upstream, policy=self.POLICY))
+        is_cut(outcome, upstream, codes={"stalled_output"})
+
+    def test_is_no_limit_while_output_comes(self, face: Face, plain: Setting) -> None:
+        upstream = plain.serve(answer=ScriptedAnswer(text=[*"Hello from the lab."], gap=0.05))
+        has_ended(face.run(plain.ask(upstream, policy=self.POLICY)), upstream)
+
+
+@pytest.mark.parametrize("transport", ["http1", "http2"])
+def test_time_that_the_caller_takes_is_no_time_without_output(settings, transport: str) -> None:
+    setting: Setting = settings(transport)
+    upstream = setting.serve(answer=ScriptedAnswer(text=[*"Hello from the lab."], gap=0.02))
+    ask = setting.ask(upstream, policy=dataclasses.replace(POLICY, stall_output_timeout=0.3))
+    wire = HttpWire(verify=ask.tls, environ={})
+    with contextlib.closing(wire), Driver(wire, *ask.request(), ask.policy) as driver:
+        driver.open()
+        data = next(driver)
+        time.sleep(0.6)  # the caller's own work
+        data += b"".join(driver)
+    assert data == upstream.requests[0].sent

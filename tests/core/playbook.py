@@ -18,13 +18,14 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from unbroken.core.actions import Action, Drop, EndTurn, Fail, Give, GiveHead, Notify, Read, Send, Wait
+from unbroken.core.actions import Action, Drop, EndTurn, Fail, Give, GiveHead, LowerPing, Notify, Read, Send, Wait
 from unbroken.core.dialect import Call, Generation
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head
 from unbroken.core.policy import Policy
 from unbroken.core.report import AttemptReport, Report
+from unbroken.core.route import RouteRecord
 from unbroken.core.sse import encode
 from unbroken.core.turn import Turn
 from unbroken.errors import TurnError
@@ -85,12 +86,13 @@ def answers(
     *,
     after: float = 0.0,
     http_version: str = "HTTP/2",
+    route: RouteRecord | None = None,
     **headers: str,
 ) -> Event:
     """The headers of the response come."""
     fields = {"content-type": content_type, **{name.replace("_", "-"): value for name, value in headers.items()}}
     encoded = tuple((name.encode(), value.encode()) for name, value in fields.items())
-    return Event(lambda turn, now: turn.head(Head(status, encoded, http_version), now), after, (Send,))
+    return Event(lambda turn, now: turn.head(Head(status, encoded, http_version), now, route), after, (Send,))
 
 
 def brings(data: bytes, *, after: float = 0.0) -> Event:
@@ -103,10 +105,20 @@ def ends(*, after: float = 0.0, silent: float = 0.0) -> Event:
     return Event(lambda turn, now: turn.end(now, silent), after, (Read,))
 
 
-def is_lost(failure: Failure, *, after: float = 0.0, sent: bool = True, silent: float = 0.0, detail: str = "") -> Event:
+def is_lost(
+    failure: Failure,
+    *,
+    after: float = 0.0,
+    sent: bool = True,
+    silent: float = 0.0,
+    detail: str = "",
+    route: RouteRecord | None = None,
+) -> Event:
     """The exchange fails."""
     return Event(
-        lambda turn, now: turn.lost(failure, detail, now, sent=sent, silent=silent or after), after, (Send, Read)
+        lambda turn, now: turn.lost(failure, detail, now, sent=sent, silent=silent or after, route=route),
+        after,
+        (Send, Read),
     )
 
 
@@ -154,6 +166,7 @@ def again(
     of: int | None = None,
     failure: Failure | None = None,
     advice: str | None = None,
+    ping: float | None = None,
 ) -> list[Check]:
     """The attempt is dropped, the observer is told, and after a wait the next one begins."""
 
@@ -172,7 +185,8 @@ def again(
         assert isinstance(done, Send), done
         assert done.attempt == play.attempts[-1].number + 1
 
-    return [*done(Drop()), told, *done(Wait(delay)), sent]
+    lowered = [] if ping is None else done(LowerPing(ping))
+    return [*lowered, *done(Drop()), told, *done(Wait(delay)), sent]
 
 
 def speaks(data: bytes, status: int = 200) -> list[Check]:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unbroken.core.policy import Policy, retry_after
+from unbroken.core.route import RouteRecord
 from unbroken.errors import UsageError
 
 UNIFORM = st.floats(0, 1, exclude_max=True)
@@ -16,7 +17,7 @@ UNIFORM = st.floats(0, 1, exclude_max=True)
 class TestDefaults:
     def test_they_are_the_designs(self) -> None:
         policy = Policy()
-        assert (policy.retries, policy.replays, policy.give_up_after) == (10, 3, 900)
+        assert (policy.retries, policy.replays_on(RouteRecord()), policy.give_up_after) == (10, 3, 900)
         assert (policy.connect_timeout, policy.unreachable_for, policy.idle_timeout, policy.first_output_timeout) == (
             10,
             10,
@@ -33,6 +34,31 @@ class TestDefaults:
     def test_once_is_one_attempt_and_nothing_else(self) -> None:
         policy = Policy(idle_timeout=7, retries=5)
         assert policy.once() == Policy(idle_timeout=7, retries=0, replays=0)
+
+
+class TestReplays:
+    @pytest.mark.parametrize(
+        ("host", "proxy", "replays"),
+        [
+            ("127.0.0.1:8080", "http://proxy.test:1", 8),
+            ("192.168.1.5:8080", "socks5h://127.0.0.1:10808", 8),
+            ("localhost:11434", "http://127.0.0.1:1", 8),
+            ("127.0.0.1:8080", "", 3),
+            ("api.test", "http://127.0.0.1:1", 3),
+            ("", "", 3),
+        ],
+    )
+    def test_are_more_for_a_model_of_ones_own_behind_a_proxy(self, host: str, proxy: str, replays: int) -> None:
+        path = RouteRecord(host=host, proxy=proxy)
+        assert Policy().replays_on(path) == replays
+        assert Policy(replays=3).replays_on(path) == 3
+        assert Policy(replays=0).replays_on(path) == 0
+        assert Policy().once().replays_on(path) == 0
+
+    def test_of_a_preset_apply_unless_the_caller_sets_them(self) -> None:
+        assert Policy(idle_timeout=7).unless_set(8) == Policy(idle_timeout=7, replays=8)
+        assert Policy(replays=3).unless_set(8) == Policy(replays=3)
+        assert Policy().unless_set(None) == Policy()
 
 
 class TestValidation:

@@ -46,23 +46,6 @@ class TestAdvice:
     def test_no_pattern_no_advice(self, attempts: list[AttemptReport]) -> None:
         assert advice(*attempts) == ""
 
-    def test_over_http1_no_ping_can_help(self) -> None:
-        found = advice(*[cut(60)] * 3)
-        assert "over HTTP/1.1 no PING can prevent it" in found
-        assert "connIdle" in found
-        assert "--no-proxy" in found
-
-    def test_over_http2_ping_is_to_be_turned_on(self) -> None:
-        assert "--ping 10" in advice(*[cut(60, http_version="HTTP/2")] * 3)
-
-    def test_with_ping_another_path_is_needed(self) -> None:
-        assert "although PING kept them busy" in advice(*[cut(60, http_version="HTTP/2", pinged=True)] * 3)
-
-    def test_before_the_headers_the_version_is_not_known_and_nothing_is_claimed_of_it(self) -> None:
-        found = advice(*[cut(60, phase=Phase.HEADERS, http_version="")] * 3)
-        assert "HTTP/1.1" not in found
-        assert "raise that limit" in found
-
 
 class TestCounting:
     def test_lost_attempts(self) -> None:
@@ -111,6 +94,12 @@ class TestSilentCuts:
     def test_are_losses_in_silence_before_output(self, phase: Phase, failure: str) -> None:
         assert len(silent_cuts([cut(1.0, phase=phase, failure=failure)])) == 1
 
+    @pytest.mark.parametrize("status", [504, 524])
+    @pytest.mark.parametrize("phase", [Phase.HEADERS, Phase.COMPLETE], ids=["replayed", "handed on"])
+    def test_so_are_gateways_that_gave_up(self, phase: Phase, status: int) -> None:
+        [found] = silent_cuts([cut(60, failure="gateway_gave_up", phase=phase, status=status)])
+        assert (found.silent, found.gateway_status) == (60, status)
+
     @pytest.mark.parametrize(
         "other",
         [
@@ -121,6 +110,9 @@ class TestSilentCuts:
             cut(60, failure="idle_timeout"),
             cut(60, failure="dead_path"),
             cut(60, failure="stalled"),
+            cut(60, failure="connect_timeout"),
+            cut(60, failure="gateway_gave_up", phase=Phase.HEADERS, status=500),
+            cut(0.9, failure="gateway_gave_up", phase=Phase.HEADERS, status=504),
             cut(60, failure="too_many_pings"),
             cut(60, failure="cancelled"),
             *(cut(60, phase=phase) for phase in (Phase.CONNECT, Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE)),

@@ -42,9 +42,10 @@ from core.playbook import (
     speaks,
     text,
 )
-from unbroken.core.actions import Drop, EndTurn, Fail, Give, Limits, Notify, Read, Send, Wait
+from unbroken.core.actions import Drop, EndTurn, Fail, Give, Limits, LowerPing, Notify, Read, Send, Wait
 from unbroken.core.attempt import MAX_REFUSAL
 from unbroken.core.failures import Failure, Phase, Row
+from unbroken.core.route import RouteRecord
 from unbroken.core.turn import LINGER, READ_REFUSAL, USAGE_WAIT
 from unbroken.errors import (
     CallerTimeout,
@@ -98,7 +99,7 @@ class TestATurnThatGoesWell:
         play >> ends() << EndTurn()
         [attempt] = play.attempts
         assert (attempt.number, attempt.phase, attempt.failure, attempt.status) == (1, Phase.COMPLETE, None, 200)
-        assert (attempt.elapsed, attempt.billed, attempt.http_version, attempt.pinged) == (27, "yes", "HTTP/2", True)
+        assert (attempt.elapsed, attempt.billed, attempt.http_version) == (27, "yes", "HTTP/2")
         assert (play.report.retries, play.report.replays, play.report.dialect) == (0, 0, "openai-chat")
 
     def test_the_wires_limits_are_the_policys(self) -> None:
@@ -187,6 +188,9 @@ class TestNotProcessed:
         spoken() >> is_lost(Failure.NOT_PROCESSED) << fails(StreamCut)
 
 
+TRIED = "(tried for 10 s, the limit of Policy.unreachable_for; 6 attempts in all)"
+
+
 class TestNobodyAnswers:
     """Row 2: retried for about 10 s in all."""
 
@@ -202,13 +206,13 @@ class TestNobodyAnswers:
         play = Playbook()
         for delay in (0.5, 1, 2, 4, 2.5):
             play >> is_unreachable(failure) << again("retry", delay=delay)
-        play >> is_unreachable(failure) << fails(Unreachable, "(tried for 10 s; 6 attempts in all)", retryable=True)
+        play >> is_unreachable(failure) << fails(Unreachable, TRIED, retryable=True)
         assert play.elapsed == 10
 
     def test_the_time_that_a_try_takes_counts(self) -> None:
         play = Playbook() >> is_unreachable(after=6) << again("retry", delay=0.5)
         play >> is_unreachable(after=3) << again("retry", delay=0.5)
-        play >> is_unreachable(after=3) << fails(Unreachable, "tried for 10 s; 3 attempts in all")
+        play >> is_unreachable(after=3) << fails(Unreachable, TRIED.replace("6", "3"))
 
     @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
     def test_the_number_of_attempts_that_is_told_can_be_reached(self, jitter: float) -> None:
@@ -978,7 +982,9 @@ class TestTheBudget:
 
     def test_after_a_quarter_of_an_hour_no_attempt_starts_any_more(self) -> None:
         play = self.cut(Playbook(), after=900) << again("replay", delay=0)
-        self.cut(play, after=1) << fails(StreamCut, "(gave up after 900 s; 2 attempts in all)")
+        self.cut(play, after=1) << fails(
+            StreamCut, "gave up after 900 s, the limit of Policy.give_up_after and --give-up-after; 2"
+        )
 
     def test_the_last_one_starts_at_the_limit(self) -> None:
         play = self.cut(Playbook(), after=899.8) << again("replay", delay=0)
@@ -1007,6 +1013,13 @@ class TestTheBudget:
         Playbook(retries=0) >> is_lost(Failure.RESET, sent=False) << fails(Unreachable, "(no retries allowed)")
         Playbook(retries=0) >> answers(429) << gives_head(429)
 
+    def test_a_model_of_ones_own_behind_a_proxy_gets_more_replays(self) -> None:
+        path = RouteRecord(host="127.0.0.1:8080", proxy="http://127.0.0.1:10808", http_version="HTTP/1.1")
+        play = Playbook()
+        for delay in (0, 0.5, 1, 2, 4, 8, 15, 15):
+            play >> is_lost(Failure.RESET, after=3, route=path) << again("replay", delay=delay, of=9)
+        play >> is_lost(Failure.RESET, after=3, route=path) << fails(StreamCut, "8 replays used up; 9 attempts in all")
+
     def test_an_sdks_retry_gets_one_attempt(self) -> None:
         self.cut(Playbook(single_attempt=True)) << fails(StreamCut)
         Playbook(single_attempt=True) >> is_unreachable() << fails(Unreachable)
@@ -1023,6 +1036,68 @@ class TestTheBudget:
 
     def test_and_replayed_if_the_policy_says_so(self) -> None:
         self.cut(Playbook(acts=True, replay_side_effects=True)) << again("replay", delay=0)
+
+
+def pinged_every(seconds: float, **fields: Any) -> RouteRecord:
+    """A path over HTTP/2 with PING at this interval."""
+    return RouteRecord(host="api.test", secure=True, http_version="HTTP/2", ping=seconds, **fields)
+
+
+class TestPing:
+    """What a cut teaches of it: a third of the silence, once, for this path."""
+
+    def test_a_silence_that_ping_came_too_late_for_lowers_its_interval(self) -> None:
+        play = Playbook() >> is_lost(Failure.CLOSED, after=9, route=pinged_every(10))
+        play << again("replay", delay=0, ping=3, advice="cut after 9 s: pinging every 3 s from now on")
+        assert finish(play).attempts[0].lowered_ping == 3
+
+    def test_but_never_under_a_second(self) -> None:
+        play = Playbook() >> answers(route=pinged_every(10)) >> is_lost(Failure.STREAM_RESET, after=1.5)
+        play << again("replay", delay=0, ping=1)
+
+    @pytest.mark.parametrize(
+        ("failure", "silent", "path"),
+        [
+            (Failure.RESET, 20, pinged_every(10)),
+            (Failure.RESET, 0.5, pinged_every(10)),
+            (Failure.RESET, 3, pinged_every(0)),
+            (Failure.RESET, 3, pinged_every(1)),
+            (Failure.RESET, 3, pinged_every(5, ping_learned=True)),
+            (Failure.RESET, 3, pinged_every(20, ping_refused=True)),
+            (Failure.RESET, 3, RouteRecord(http_version="HTTP/1.1")),
+            (Failure.IDLE_TIMEOUT, 3, pinged_every(10)),
+            (Failure.DEAD_PATH, 3, pinged_every(10)),
+            (Failure.TOO_MANY_PINGS, 3, pinged_every(10)),
+        ],
+        ids=[
+            "often enough", "no silence", "--ping 0", "as often as may be", "lowered before", "refused before",
+            "HTTP/1.1", "our own limit", "dead path", "complaint",
+        ],
+    )  # fmt: skip
+    def test_nothing_else_does(self, failure: Failure, silent: float, path: RouteRecord) -> None:
+        play = Playbook() >> is_lost(failure, after=silent, route=path) << again("replay", delay=0, advice="")
+        assert finish(play).attempts[0].lowered_ping is None
+
+    def test_a_cut_after_output_teaches_the_turns_to_come(self) -> None:
+        play = spoken() >> is_lost(Failure.RESET, after=6, route=pinged_every(10))
+        play << LowerPing(2.0) << fails(StreamCut)
+
+    def test_so_does_one_that_is_not_replayed(self) -> None:
+        play = Playbook(replays=0) >> is_lost(Failure.RESET, after=6, route=pinged_every(10))
+        play << LowerPing(2.0) << fails(StreamCut)
+
+
+class TestGatewayTimeouts:
+    def test_are_cuts_at_their_time(self) -> None:
+        play = Playbook()
+        for delay in (0, 0.5, 1):
+            play >> answers(504, after=61, route=RouteRecord(host="api.test", waited=60.0)) >> ends()
+            play << again("replay", delay=delay)
+        play >> answers(504, after=61, route=RouteRecord(host="api.test", waited=60.0)) << gives_head(504)
+        play >> ends() << EndTurn()
+        assert [attempt.silent for attempt in play.attempts] == [60] * 4
+        assert len(play.report.silent_cuts) == 4
+        assert "a gateway answers HTTP 504 after about 60 s" in play.report.advice
 
 
 class TestWhatIsTold:
@@ -1047,10 +1122,6 @@ class TestWhatIsTold:
             (3, Phase.PRELUDE, "stream_reset", 200, 5, "HTTP/2", "unknown"),
             (4, Phase.COMPLETE, None, 200, 0, "HTTP/2", "yes"),
         ]
-        assert [attempt.pinged for attempt in play.attempts] == [False, False, True, True]
-
-    def test_without_ping_nothing_is_pinged(self) -> None:
-        assert not finish(Playbook(ping_interval=0)).attempts[0].pinged
 
     @pytest.mark.parametrize(
         "play",

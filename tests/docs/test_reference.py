@@ -28,7 +28,7 @@ from unbroken.cli.relay import command as relay
 from unbroken.cli.run import command as run
 from unbroken.core.dialect import FinishMeaning
 from unbroken.core.dialects import DIALECTS
-from unbroken.core.policy import Policy
+from unbroken.core.policy import LOCAL_REPLAYS, USUAL_REPLAYS, Policy
 from unbroken.core.providers import PROVIDERS
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from unbroken.relay.recorder import Outcome, RequestRecord
@@ -87,8 +87,11 @@ def test_usual_values_are_the_usual_ones() -> None:
         row[0].strip("`"): row[2] for title in ("The connection", "`[relay]`") for row in rows(section(CONFIG, title))
     }
     policy, settings = Policy(), Settings(upstreams={})
+    assert usual["stall_output"] == "none"
+    assert usual["replays"] == f"{USUAL_REPLAYS}; {LOCAL_REPLAYS} for a local model"
     for key, field in POLICY_FIELDS.items():
-        assert usual[key].strip("`") == json.dumps(getattr(policy, field)).strip('"').removesuffix(".0")
+        told, value = usual[key].strip("`"), getattr(policy, field)
+        assert value is None or told == json.dumps(value).strip('"').removesuffix(".0")
     for key in ("heartbeat", "max_turns", "receive_timeout", "grace"):
         assert float(usual[key]) == getattr(settings, key)
     assert (usual["max_body"], usual["max_header"]) == ("64M", "64K")

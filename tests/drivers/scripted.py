@@ -14,10 +14,13 @@ from unbroken.core.dialects import recognise
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
+from unbroken.core.route import RouteRecord
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.notices import RetryCallback
 from unbroken.drivers.synchronous import Driver
 from unbroken.errors import WireError
+
+NO_RECORD = RouteRecord()
 
 Happening: TypeAlias = Head | bytes | BaseException | Callable[[], object]
 """What comes next: the headers, bytes (none: the end), an error, or something to do first."""
@@ -46,6 +49,7 @@ class ScriptedPath:
     sent: bool = False
     received: int = 0
     round_trip: float | None = None
+    record: RouteRecord = NO_RECORD
 
     def unanswered(self, now: float) -> float | None:
         return None
@@ -72,6 +76,9 @@ class ScriptedExchange:
         while callable(happening := self.next()):
             happening()
         return happening
+
+    def lower_ping(self, interval: float) -> None:
+        self._wire.log.append(f"ping every {interval:g}")
 
     def close(self) -> None:
         self._wire.log.append("close")
@@ -140,6 +147,9 @@ class _AsyncExchange:
         while callable(happening := self._exchange.next()):
             await _awaited(happening())
         return happening
+
+    def lower_ping(self, interval: float) -> None:
+        self._exchange.lower_ping(interval)
 
     async def aclose(self) -> None:
         self._exchange.close()

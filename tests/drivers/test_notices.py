@@ -28,8 +28,9 @@ def again(
             "cut after 61.2 s, before any output (connection reset) · replaying, attempt 2 of 4",
         ),
         (
-            again(Failure.IDLE_TIMEOUT, Phase.HEADERS, delay=1.0),
-            "cut after 61.2 s, before any output (idle timeout) · replaying in 1.0 s, attempt 2 of 4",
+            again(Failure.IDLE_TIMEOUT, Phase.HEADERS, delay=1.0, detail="nothing for 60 s, the limit of --idle"),
+            "given up after 61.2 s, before any output (idle timeout: nothing for 60 s, the limit of --idle)"
+            " · replaying in 1.0 s, attempt 2 of 4",
         ),
         (
             again(Failure.BUSY, Phase.HEADERS, action="retry", status=429, detail="HTTP 429", delay=20.0),

@@ -60,6 +60,7 @@ class Driver:
     def __init__(self, plan: list[Script], policy: Policy, *, streaming: bool, choices: int, leaves_at: int) -> None:
         self.plan = plan
         self.policy = policy
+        self.replays = 3 if policy.replays is None else policy.replays
         self.choices = choices
         self.streaming = streaming
         self.now = 0.0
@@ -222,12 +223,12 @@ class Driver:
             self.tried_since = told.event.lost.after + told.event.lost.elapsed
         self.retries_in_a_row = self.retries_in_a_row + 1 if told.event.action == "retry" else 0
         assert self.retries_in_a_row <= self.policy.retries
-        assert self.turn.report.replays <= self.policy.replays
-        assert told.event.attempt < told.event.of <= self.attempts + max(self.policy.retries, self.policy.replays)
+        assert self.turn.report.replays <= self.replays
+        assert told.event.attempt < told.event.of <= self.attempts + max(self.policy.retries, self.replays)
 
     def check_end(self, end: Fail | EndTurn) -> None:
         report, exchange = self.turn.report, self.exchange
-        assert self.attempts <= (1 + self.policy.replays) * (1 + self.policy.retries)
+        assert self.attempts <= (1 + self.replays) * (1 + self.policy.retries)
         assert [attempt.number for attempt in report.attempts] == list(range(1, len(report.attempts) + 1))
         assert len(report.attempts) - self.attempts in ((0, 1) if self.left else (0,))
         assert all(attempt.failure for attempt in report.attempts[:-1])

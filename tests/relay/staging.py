@@ -17,6 +17,7 @@ from unbroken.core.actions import Limits, RetryEvent
 from unbroken.core.failures import Failure, Row
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
+from unbroken.core.route import RouteRecord
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.errors import WireError
 from unbroken.relay import asgi
@@ -52,6 +53,7 @@ STOP = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 DONE = b"data: [DONE]\n\n"
 COMMENT = b": keep-alive\n\n"
 END = b""
+NO_RECORD = RouteRecord()
 ENDING = (STOP, DONE, END)
 ANSWER = (ROLE, TOKEN, *ENDING)
 BEAT = CHAT.dialect.heartbeat
@@ -64,6 +66,7 @@ class ScriptedPath:
     received: int = 0
     round_trip: float | None = None
     moved_at: float = 0.0
+    record: RouteRecord = NO_RECORD
 
     def unanswered(self, now: float) -> float | None:
         return None

@@ -15,6 +15,7 @@ from unbroken.core.actions import RetryEvent
 from unbroken.core.advice import SilentCut
 from unbroken.core.failures import Failure, Phase, Row
 from unbroken.core.report import AttemptReport, Report
+from unbroken.core.route import RouteRecord
 from unbroken.errors import (
     CallerTimeout,
     FirstOutputTimeout,
@@ -246,7 +247,13 @@ class TestMerged:
     def test_survives_the_way_from_process_to_process(self) -> None:
         recorder = Recorder()
         start(recorder, turn(cut(), outcome=None, id="0a"))
-        end(recorder, turn(cut(detail="[Errno 104]"), answer(2, http_version="HTTP/2", pinged=True)))
+        end(
+            recorder,
+            turn(
+                cut(detail="[Errno 104]"),
+                answer(2, http_version="HTTP/2", route=RouteRecord(pings_sent=2), lowered_ping=1.5),
+            ),
+        )
         snapshot = look(recorder)
         assert msgspec.json.decode(msgspec.json.encode(snapshot), type=Snapshot) == snapshot
 
@@ -338,13 +345,13 @@ class TestCuts:
     def test_are_dated_by_the_attempts_own_end(self) -> None:
         record = turn(
             attempt("reset", Phase.PRELUDE, after=0.5, elapsed=61.0, silent=60.0, http_version="HTTP/1.1"),
-            attempt("closed", Phase.HEADERS, after=62.0, elapsed=60.0, silent=59.5, pinged=True),
+            attempt("closed", Phase.HEADERS, after=62.0, elapsed=60.0, silent=59.5, route=RouteRecord(kept_busy=True)),
             attempt(after=122.0, elapsed=10.0),
             started=1000.0,
         )
         assert record.cuts == [
             SilentCut(at=1061.5, silent=60.0, pinged=False, http_version="HTTP/1.1"),
-            SilentCut(at=1122.0, silent=59.5, pinged=True),
+            SilentCut(at=1122.0, silent=59.5, pinged=True, route=RouteRecord(kept_busy=True)),
         ]
 
     @pytest.mark.parametrize(
@@ -354,10 +361,19 @@ class TestCuts:
             attempt("reset", Phase.SETTLED, silent=60.0),
             attempt("reset", Phase.PRELUDE, silent=0.9),
             attempt("busy", Phase.HEADERS, silent=60.0),
+            attempt("gateway_gave_up", Phase.HEADERS, silent=60.0, status=503),
             attempt("cancelled", Phase.PRELUDE, silent=60.0),
             attempt(None, Phase.PRELUDE, silent=60.0),
         ],
-        ids=["after output", "after settling", "not silent", "a status", "the client's leaving", "one that runs"],
+        ids=[
+            "after output",
+            "after settling",
+            "not silent",
+            "a status",
+            "a late 503",
+            "the client's leaving",
+            "one that runs",
+        ],
     )
     def test_are_nothing_else(self, another: AttemptReport) -> None:
         assert turn(another).cuts == []

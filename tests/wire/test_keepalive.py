@@ -6,7 +6,8 @@ import pytest
 
 from unbroken.core.http import Request
 from unbroken.wire import keepalive
-from unbroken.wire.keepalive import Complaints, KeepaliveMonitor
+from unbroken.wire.keepalive import Complaints, KeepaliveMonitor, LearnedIntervals
+from unbroken.wire.pool import Pool
 from unbroken.wire.proxies import parse_proxy
 from unbroken.wire.requests import Destination
 
@@ -53,3 +54,29 @@ def test_connections_of_the_same_time_complain_once() -> None:
     for _ in range(3):
         complaints.record(DIRECT, 0)
     assert complaints.step(DIRECT) == 1
+
+
+class TestWhatCutsHaveTaught:
+    def test_is_remembered_by_route_for_an_hour(self) -> None:
+        learned = LearnedIntervals()
+        learned.record(DIRECT, 2.0, 100)
+        assert (learned.get(DIRECT, 101), learned.get(PROXIED, 101)) == (2.0, None)
+        assert (learned.get(DIRECT, 3699.9), learned.get(DIRECT, 3700)) == (2.0, None)
+
+    def test_of_the_same_time_is_the_shortest(self) -> None:
+        learned = LearnedIntervals()
+        for interval in (3.0, 2.0, 4.0):
+            learned.record(DIRECT, interval, 0)
+        assert learned.get(DIRECT, 1) == 2.0
+
+    def test_is_forgotten_at_a_complaint(self) -> None:
+        pool = Pool(proxy="", verify=False, http2=True, environ={})
+        pool.lower_ping(DIRECT, 2.0)
+        assert pool.pings(DIRECT).spacing(10) == 2.0
+        pool.complain(DIRECT, 0)
+        pool.lower_ping(DIRECT, 2.0)  # by an attempt that ran beside
+        assert pool.pings(DIRECT).spacing(10) == 20.0
+
+    @pytest.mark.parametrize(("asked", "spacing"), [(10, 2.0), (1.5, 1.5), (0, None)])
+    def test_never_turns_ping_on_or_makes_it_rarer(self, asked: float, spacing: float | None) -> None:
+        assert KeepaliveMonitor(0, 0, learned=2.0).spacing(asked) == spacing

@@ -9,6 +9,7 @@ import pytest
 
 from unbroken.core.actions import CallerTimeouts, Limits
 from unbroken.core.failures import Failure
+from unbroken.core.route import RouteRecord
 from unbroken.errors import WireError
 from unbroken.wire.keepalive import KeepaliveMonitor
 from unbroken.wire.monitor import Monitor
@@ -62,18 +63,19 @@ def test_once_the_request_is_sent_the_limit_for_connecting_is_over() -> None:
     assert failure(started(), 11) is None
 
 
-def test_silence_is_counted_from_the_last_byte_either_way() -> None:
+def test_silence_is_counted_from_the_last_byte_of_the_request_or_the_response() -> None:
     monitor = started(http2=False)
     monitor.wrote(5, of_request=True)
     assert (monitor.silent(7), failure(monitor, 604.9), failure(monitor, 605)) == (2, None, Failure.IDLE_TIMEOUT)
     monitor.heard(100, of_response=True)
+    monitor.responded(100, awaits_head=True)
     assert (monitor.silent(101), failure(monitor, 699), failure(monitor, 700)) == (1, None, Failure.IDLE_TIMEOUT)
 
 
 def test_what_is_written_beside_the_request_is_no_progress() -> None:
     monitor = started(Limits(10, 600, None, 10, 20, CallerTimeouts(read=5)))
     monitor.wrote(4, of_request=False)
-    assert (monitor.silent(4.5), failure(monitor, 5)) == (0.5, Failure.CALLER_TIMEOUT)
+    assert (monitor.silent(4.5), failure(monitor, 5)) == (4.5, Failure.CALLER_TIMEOUT)
 
 
 def test_while_nobody_listens_there_is_no_silence() -> None:
@@ -238,3 +240,42 @@ def test_an_unanswered_ping_is_told() -> None:
     answered(monitor, 23)
     assert monitor.unanswered(23) is None
     assert started(http2=False).unanswered(50) is None
+
+
+class TestTheRecord:
+    def test_before_the_request_it_is_the_route(self) -> None:
+        monitor = Monitor(LIMITS, 0)
+        monitor.route = RouteRecord(host="api.test", proxy="http://proxy.test:1", secure=True)
+        assert monitor.record == monitor.route
+
+    @pytest.mark.parametrize(("http2", "version"), [(True, "HTTP/2"), (False, "HTTP/1.1")])
+    def test_knows_the_version_before_the_headers(self, http2: bool, version: str) -> None:
+        assert started(http2=http2).record.http_version == version
+
+    def test_counts_pings_and_says_whether_they_kept_the_silence_busy(self) -> None:
+        monitor = started()
+        assert (monitor.record.ping, monitor.record.pings_sent, monitor.record.kept_busy) == (10, 0, False)
+        assert pinged(monitor, 10)
+        assert (monitor.record.pings_sent, monitor.record.pings_answered) == (1, 0)
+        answered(monitor, 11)
+        assert (monitor.record.pings_answered, monitor.record.kept_busy, monitor.silent(12)) == (1, True, 12)
+        monitor.responded(13, awaits_head=True)
+        assert (monitor.record.kept_busy, monitor.silent(14)) == (False, 1)
+
+    def test_waiting_for_the_head_is_its_longest_silence(self) -> None:
+        monitor = started(http2=False)
+        for now in (2, 62, 63):  # an informational response, and a final one in two pieces
+            monitor.responded(now, awaits_head=True)
+        monitor.responded(200, awaits_head=False)
+        assert monitor.record.waited == 60
+
+    def test_without_ping_there_is_no_interval(self) -> None:
+        assert started(Limits(10, 600, None, 0, 20)).record.ping == 0
+        assert started(http2=False).record.ping == 0
+
+    def test_a_learned_interval_is_in_effect_and_a_complaint_outranks_it(self) -> None:
+        monitor = Monitor(LIMITS, 0)
+        monitor.begin_request(0, KeepaliveMonitor(0, 0, learned=2.0))
+        assert (monitor.record.ping, monitor.record.ping_learned, monitor.record.ping_refused) == (2, True, False)
+        monitor.begin_request(0, KeepaliveMonitor(0, 1, learned=2.0))
+        assert (monitor.record.ping, monitor.record.ping_learned, monitor.record.ping_refused) == (20, False, True)

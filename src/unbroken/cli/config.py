@@ -44,6 +44,7 @@ CONNECTION_KEYS: Mapping[str, Kind] = {
     "first_output": NUMBER,
     "idle": NUMBER,
     "stall": NUMBER,
+    "stall_output": NUMBER,
     "give_up_after": NUMBER,
     "accept_done": SWITCH,
     "ping": NUMBER,

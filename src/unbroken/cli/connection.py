@@ -23,7 +23,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "How much of an answer is held, and can be replayed: prelude (before any output), reasoning, or answer (all).",
         type=click.Choice(HOLDS),
     ),
-    option(LIMITS, "--replays N", "How often a turn that was cut while it was held is replayed (3).", type=int),
+    option(
+        LIMITS,
+        "--replays N",
+        "How often a turn that was cut while it was held is replayed (3; 8 for a local model).",
+        type=int,
+    ),
     option(
         LIMITS, "--first-output SECONDS", "How long the model may think before its first output (900).", type=seconds
     ),
@@ -32,6 +37,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         LIMITS,
         "--stall SECONDS",
         "Silence of the answer, once it has begun, after which it is lost although the path answers (600).",
+        type=seconds,
+    ),
+    option(
+        LIMITS,
+        "--stall-output SECONDS",
+        "Time without output, once it has begun, after which the answer is lost, whatever else comes (none).",
         type=seconds,
     ),
     option(LIMITS, "--give-up-after SECONDS", "No attempt starts later than this (900).", type=seconds),
@@ -58,6 +69,7 @@ POLICY_FIELDS = {
     "first_output": "first_output_timeout",
     "idle": "idle_timeout",
     "stall": "stall_timeout",
+    "stall_output": "stall_output_timeout",
     "give_up_after": "give_up_after",
     "accept_done": "accept_done",
     "ping": "ping_interval",

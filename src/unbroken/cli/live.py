@@ -113,7 +113,8 @@ def _path(progress: Progress) -> list[str]:
     if progress.unanswered is not None and progress.unanswered >= SUSPICIOUS:
         return [f"no answer from the path for {progress.unanswered:.0f} s, still waiting"]
     if progress.round_trip is not None:
-        return [f"the nearest hop answers in {progress.round_trip * 1000:.0f} ms"]
+        often = f", pinged every {progress.lowered_ping:.2g} s" if progress.lowered_ping else ""
+        return [f"the nearest hop answers in {progress.round_trip * 1000:.0f} ms{often}"]
     return [f"silent for {progress.silent:.0f} s"] if progress.silent >= 1 else []
 
 

@@ -61,7 +61,8 @@ def attempt_line(attempt: AttemptReport) -> str:
     outcome = attempt.failure or "answered"
     status = f", HTTP {attempt.status}" if attempt.status else ""
     over = f" over {attempt.http_version}" if attempt.http_version else ""
-    pinged = ", PING kept up" if attempt.pinged else ""
+    route = attempt.route
+    pinged = f", {route.pings_answered} of {route.pings_sent} PINGs answered" if route.pings_sent else ""
     held = ", all held," if attempt.held else ""
     detail = f" ({harmless(attempt.detail)})" if attempt.detail else ""
     return (

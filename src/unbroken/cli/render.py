@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import Iterator
 
@@ -51,11 +52,11 @@ class Renderer:
             yield
 
     def retried(self, event: RetryEvent) -> None:
-        """Show a retry or replay: one line, and advice once there is a pattern."""
+        """Show a retry or replay: one line, and a second one if there is advice of another kind than before."""
         if self._quiet:
             return
         self._notice(f"↻ {harmless(describe(event))}")
-        if event.advice and not self._advice:
+        if _kind_of(event.advice) != _kind_of(self._advice):
             self._advice = event.advice
             self._notice(f"  {event.advice}")
         if self._live:
@@ -67,7 +68,8 @@ class Renderer:
     def failed(self, error: TurnError, turn: TurnStream) -> None:
         """Show that the turn has failed."""
         advice = turn.report.advice
-        message = str(error).removesuffix(f"; {advice}") if advice and self._advice else str(error)
+        is_known = advice and _kind_of(advice) == _kind_of(self._advice)
+        message = str(error).removesuffix(f"; {advice}") if is_known else str(error)
         say(f"unbroken: {harmless(message)}")
         self._attempts(turn.report)
 
@@ -103,6 +105,11 @@ class Renderer:
         if self._verbose:
             for attempt in report.attempts:
                 say(dimmed(f"  · {attempt_line(attempt)}", sys.stderr))
+
+
+def _kind_of(advice: str) -> str:
+    """Return advice without its figures, which change a little from cut to cut."""
+    return re.sub(r"[\d.]+", "", advice)
 
 
 class TextRenderer(Renderer):

@@ -48,7 +48,12 @@ def find_upstreams(
     from unbroken.core.providers import PROVIDERS
 
     tables: dict[str, dict[str, Any]] = {
-        name: {"base_url": preset.base_url, "dialect": preset.dialect, "api_key_env": preset.key_env}
+        name: {
+            "base_url": preset.base_url,
+            "dialect": preset.dialect,
+            "api_key_env": preset.key_env,
+            "replays": preset.replays,
+        }
         for name, preset in PROVIDERS.items()
     }
     for name, table in read_config(config_path()).get("upstreams", {}).items():
@@ -96,5 +101,5 @@ def _upstream(name: str, table: Mapping[str, Any], environ: Mapping[str, str], *
         dialect,
         key if inject else None,
         key_env,
-        **{option: table[option] for option in ("proxy", "ca_file", "accept_done", "hold") if option in table},
+        **{name: table[name] for name in ("proxy", "ca_file", "accept_done", "hold", "replays") if name in table},
     )

@@ -41,7 +41,7 @@ class RequestBuilder:
     ) -> None:
         environ = os.environ if environ is None else environ
         self.provider: Provider = choose_provider(provider, base_url, environ)
-        self.policy = policy or Policy()
+        self.policy = (policy or Policy()).unless_set(self.provider.replays)
         self._model = model or self.provider.model
         self.key = api_key if api_key is not None else find_key(self.provider, key_env, environ)
         self._headers = dict(headers or {})

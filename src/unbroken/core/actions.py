@@ -58,7 +58,8 @@ class RetryEvent(msgspec.Struct, frozen=True):
         failure: how the attempt was lost.
         lost: the record of the lost attempt.
         delay: seconds until the next attempt.
-        advice: what to do about a pattern in the losses so far, or ``""``.
+        advice: what is done about this loss from now on (:attr:`unbroken.core.report.AttemptReport.lowered_ping`), or
+            what to do about a pattern in the losses so far, or ``""``.
     """
 
     action: Literal["retry", "replay"]
@@ -88,6 +89,12 @@ class Read(msgspec.Struct, frozen=True):
 
 class Drop(msgspec.Struct, frozen=True):
     """Close the exchange at once, in any state."""
+
+
+class LowerPing(msgspec.Struct, frozen=True):
+    """Have the wire send PING at this interval, in seconds, on the path of the running attempt from now on."""
+
+    interval: float
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -124,4 +131,4 @@ class Fail(msgspec.Struct, frozen=True):
     error: TurnError
 
 
-Action: TypeAlias = Send | Read | Drop | Wait | Notify | GiveHead | Give | EndTurn | Fail
+Action: TypeAlias = Send | Read | LowerPing | Drop | Wait | Notify | GiveHead | Give | EndTurn | Fail

@@ -11,6 +11,7 @@ from unbroken.core.failures import Failure, Phase
 from unbroken.core.http import Head
 from unbroken.core.payload import is_document
 from unbroken.core.policy import Policy
+from unbroken.core.route import RouteRecord
 from unbroken.core.sse import Event, Parser, begins_as_events, parse
 from unbroken.errors import DecodeError, EventTooLarge
 
@@ -64,6 +65,8 @@ class Attempt:
         """Whether its body may be handed on; before that it is held."""
         self.mode = Mode.WAITING
         self.head: Head | None = None
+        self.route = RouteRecord()
+        """What the wire knows of the path."""
         self.headers_at: float | None = None
         self.output_at: float | None = None
         self.failure: Failure | None = None
@@ -77,6 +80,8 @@ class Attempt:
         """Whether usage was reported after the attempt settled: only the end of the body is owed."""
         self.progress = 0
         """How many events have come that were more than a keepalive."""
+        self.outputs = 0
+        """How many events with output were read: all of them before the first output, and after it if that counts."""
         self._call = call
         self._policy = policy
         self._reader = call.dialect.reader(call.generation)
@@ -103,6 +108,11 @@ class Attempt:
     def held(self) -> int:
         """How many bytes of the body are held until the attempt speaks."""
         return 0 if self.has_spoken else self._parser.held + len(self._held)
+
+    @property
+    def runs_tool(self) -> bool:
+        """Whether a tool of the server runs, so that no output is due. Known only while each event is read."""
+        return self._reader.runs_tool
 
     def open(self, head: Head, mode: Mode) -> None:
         """Take the response's head; ``mode`` says how to read the body. Sets :attr:`failure` if that is impossible."""
@@ -283,7 +293,8 @@ class Attempt:
 
     def _is_notable(self, blocks: bytes) -> object:
         """Return whether blocks after the first output are to be read, and not only held or handed on."""
-        return self._has_finished or self._call.dialect.notable.search(blocks)
+        reads_all = self._has_finished or self._policy.stall_output_timeout is not None
+        return reads_all or self._call.dialect.notable.search(blocks)
 
     def _read(self, whole: bytes) -> bytes:
         """Read whole blocks; return the block that failed and those after it, ``b""`` if none failed.
@@ -335,6 +346,7 @@ class Attempt:
             self._apply_error(signal, event)
             return
         self.progress += signal is not Signal.SILENT
+        self.outputs += bool(signal & Signal.OUTPUT)
         self._has_finished |= bool(signal & (Signal.FINISHES | Signal.SETTLES))
         self._apply_finish(signal)
         if signal & Signal.OUTPUT and self.phase is Phase.PRELUDE:

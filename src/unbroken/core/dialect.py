@@ -100,9 +100,13 @@ class EventReader(Protocol):
 
     Attributes:
         finish_reason: the last finish reason of the first choice, ``""`` before one.
+        runs_tool: whether a tool of the server has started and its result has not come: meanwhile there is no output.
     """
 
     finish_reason: str
+
+    @property
+    def runs_tool(self) -> bool: ...
 
     def read(self, event: Event) -> Signal:
         """Return what ``event`` means.

@@ -11,6 +11,9 @@ import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 
+GATEWAY_TIMEOUTS = frozenset({504, 524})
+"""Statuses of a gateway that gave up waiting (RFC 9110, section 15.6.5; Cloudflare docs, "Error 524")."""
+
 
 class Phase(enum.StrEnum):
     """The phases of an attempt, in order."""
@@ -77,6 +80,7 @@ class Failure(enum.Enum):
     DEAD_PATH = ("dead_path", "path dead, no answer to PING", Row.LOST)
     IDLE_TIMEOUT = ("idle_timeout", "idle timeout", Row.LOST)
     STALLED = ("stalled", "nothing came of the response", Row.LOST)
+    STALLED_OUTPUT = ("stalled_output", "no output came", Row.LOST)
     TLS_FAILED = ("tls_failed", "TLS handshake cut", Row.LOST)
     NOT_PROCESSED = ("not_processed", "refused by the server before processing", Row.UNPROCESSED)
     CONNECTION_REFUSED = ("connection_refused", "connection refused", Row.UNREACHABLE)
@@ -110,6 +114,12 @@ class Failure(enum.Enum):
         self.code = code
         self.phrase = phrase
         self.row = row
+
+
+OWN_LIMITS = frozenset(
+    {Failure.IDLE_TIMEOUT, Failure.STALLED, Failure.STALLED_OUTPUT, Failure.DEAD_PATH, Failure.CONNECT_TIMEOUT}
+)
+"""Failures by a limit of our own: they say nothing of timers on the path, and their detail names the limit."""
 
 
 def _table() -> Mapping[tuple[Row, Phase], Verdict]:

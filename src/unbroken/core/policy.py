@@ -14,6 +14,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias, get_args
 
+from unbroken.core.failures import Failure
+from unbroken.core.route import RouteRecord
 from unbroken.errors import UsageError
 
 Hold: TypeAlias = Literal["prelude", "reasoning", "answer"]
@@ -21,7 +23,15 @@ Hold: TypeAlias = Literal["prelude", "reasoning", "answer"]
 
 HOLDS: tuple[Hold, ...] = get_args(Hold)
 
-_NEVER_ZERO = ("connect_timeout", "idle_timeout", "stall_timeout", "first_output_timeout", "ping_timeout", "max_event")
+USUAL_REPLAYS = 3
+
+LOCAL_REPLAYS = 8
+"""Replays for a model of one's own: nobody bills them, and each finds more of its prompt in the server's cache."""
+
+_NEVER_ZERO = (
+    *("connect_timeout", "idle_timeout", "stall_timeout", "stall_output_timeout"),
+    *("first_output_timeout", "ping_timeout", "max_event"),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +42,7 @@ class Policy:
         retries: how often a request that was provably not processed (never sent, or refused by a prompt status such as
             429) may be sent again; the count restarts after each replay.
         replays: how often a request that was sent and lost may be sent again. Each may have been billed; one counter
-            for the whole turn.
+            for the whole turn. ``None`` for :data:`USUAL_REPLAYS`, or :data:`LOCAL_REPLAYS` for a local model.
         give_up_after: no further attempt *starts* later than this after the turn began, or after the loss of an attempt
             whose output was held. Longer than ``idle_timeout``, so that a turn is replayed that was lost by it.
         connect_timeout: limit for name resolution, connection, proxy and TLS together.
@@ -41,6 +51,9 @@ class Policy:
         stall_timeout: silence of the response after its first output, after which the connection counts as lost,
             although PING is answered: the nearest HTTP/2 hop answers it. The server's own comments and pings are no
             silence.
+        stall_output_timeout: time without *output* after the first one, whatever else comes, after which the connection
+            counts as lost; ``None`` for no limit. It rests while a tool of the server runs and while the caller does
+            not read. Each event is then read, also after the first output.
         first_output_timeout: limit from an attempt's start to the model's first output; comments and pings do not
             extend it.
         settle_timeout: silence after the attempt settled, after which the stream ends normally. After a report of usage
@@ -71,12 +84,13 @@ class Policy:
     """
 
     retries: int = 10
-    replays: int = 3
+    replays: int | None = None
     give_up_after: float = 900.0
     connect_timeout: float = 10.0
     unreachable_for: float = 10.0
     idle_timeout: float = 600.0
     stall_timeout: float = 600.0
+    stall_output_timeout: float | None = None
     first_output_timeout: float = 900.0
     settle_timeout: float = 20.0
     ping_interval: float = 10.0
@@ -97,7 +111,9 @@ class Policy:
         hold_named(self.hold)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name != "hold" and not value >= 0:  # NaN too
+            if field.name == "hold" or (value is None and field.default is None):
+                continue
+            if not value >= 0:  # NaN too
                 raise UsageError(f"{field.name} cannot be {value!r}: it must be 0 or more")
         for name in _NEVER_ZERO:
             if getattr(self, name) == 0:
@@ -106,6 +122,27 @@ class Policy:
     def once(self) -> Policy:
         """Return the policy with a single attempt, for a request that is already an SDK's retry."""
         return dataclasses.replace(self, retries=0, replays=0)
+
+    def unless_set(self, replays: int | None) -> Policy:
+        """Return the policy with this number of replays, unless it has one or ``replays`` is ``None``."""
+        return self if replays is None or self.replays is not None else dataclasses.replace(self, replays=replays)
+
+    def named_limit(self, failure: Failure) -> str:
+        """Return which limit of the policy a failure is, by its options; ``""`` for a failure that is none."""
+        match failure:
+            case Failure.IDLE_TIMEOUT:
+                return f"nothing for {self.idle_timeout:g} s, the limit of Policy.idle_timeout and --idle"
+            case Failure.STALLED:
+                return f"nothing for {self.stall_timeout:g} s, the limit of Policy.stall_timeout and --stall"
+            case Failure.STALLED_OUTPUT if (limit := self.stall_output_timeout) is not None:
+                return f"none for {limit:g} s, the limit of Policy.stall_output_timeout and --stall-output"
+        return ""
+
+    def replays_on(self, route: RouteRecord) -> int:
+        """Return the number of replays on a path. A model of one's own behind a proxy gets as many as a local one."""
+        if self.replays is not None:
+            return self.replays
+        return LOCAL_REPLAYS if route.proxy and route.is_local else USUAL_REPLAYS
 
     def backoff(self, waits: int, random: Callable[[], float]) -> float:
         """Return the seconds to wait after ``waits`` earlier waits; the module's docstring has the formula."""

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from unbroken.core.http import check_url
+from unbroken.core.policy import LOCAL_REPLAYS
 from unbroken.errors import UsageError
 
 
@@ -23,6 +24,7 @@ class Provider(msgspec.Struct, frozen=True):
         model: the default model, ``""`` if the caller must name one.
         counts: whether it sends token counts only on request (``stream_options``) and accepts the request.
         dialect: the name of its dialect.
+        replays: :attr:`unbroken.Policy.replays` where the caller sets none; ``None`` for the usual number.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Provider(msgspec.Struct, frozen=True):
     model: str = ""
     counts: bool = True
     dialect: str = "openai-chat"
+    replays: int | None = None
 
     @property
     def is_local(self) -> bool:
@@ -63,8 +66,8 @@ _ALL = (
     Provider("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", model="mistral-small-latest", counts=False),
     Provider("together", "https://api.together.xyz/v1", "TOGETHER_API_KEY"),
     Provider("xai", "https://api.x.ai/v1", "XAI_API_KEY", model="grok-4"),
-    Provider("ollama", "http://127.0.0.1:11434/v1"),
-    Provider("llama.cpp", "http://127.0.0.1:8080/v1", model="default"),
+    Provider("ollama", "http://127.0.0.1:11434/v1", replays=LOCAL_REPLAYS),
+    Provider("llama.cpp", "http://127.0.0.1:8080/v1", model="default", replays=LOCAL_REPLAYS),
 )
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({provider.name: provider for provider in _ALL})

@@ -7,8 +7,10 @@ from typing import Literal
 
 import msgspec
 
-from unbroken.core.advice import SilentCut, advice, is_silent_cut
-from unbroken.core.failures import Phase
+from unbroken.core import advice as advising
+from unbroken.core.advice import CUTS, LEAST_SILENCE, SilentCut
+from unbroken.core.failures import GATEWAY_TIMEOUTS, Failure, Phase
+from unbroken.core.route import RouteRecord
 
 
 class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,9 +27,11 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
         headers_after: seconds from its start to the response's headers, ``None`` if none came.
         output_after: seconds from its start to the model's first output, ``None`` if there was none.
         elapsed: seconds from its start to its end.
-        silent: seconds without a byte on the wire, either way, when it ended.
+        silent: seconds without a byte of the response when it ended, counted from the request where none came; PING and
+            what ended it are no bytes of it. Where a gateway gave up: the seconds until its status came.
         http_version: ``"HTTP/1.1"``, ``"HTTP/2"`` or ``""`` if unknown.
-        pinged: whether HTTP/2 PING was sent.
+        route: where it was sent, and what PING did there.
+        lowered_ping: seconds between PINGs on this path from its cut on, ``None`` if the cut taught nothing.
         finish_reason: the provider's finish reason of the first choice, as it came; ``None`` if the stream named none.
         billed: ``"no"`` if it provably was not processed, ``"unknown"`` if its tokens may have been billed,
             ``"yes"`` if there was output.
@@ -45,7 +49,8 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     elapsed: float = 0.0
     silent: float = 0.0
     http_version: str = ""
-    pinged: bool = False
+    route: RouteRecord = RouteRecord()
+    lowered_ping: float | None = None
     billed: Literal["no", "unknown", "yes"] = "unknown"
     finish_reason: str | None = None
     held: bool = False
@@ -58,9 +63,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         phase: the phase of the running attempt.
         attempt: its number, 1 for the first.
         sent: whether any byte of its request may have left.
-        silent: seconds since the last byte on its connection, either way.
+        silent: seconds since the last byte of its response, or of its request before that.
         round_trip: seconds that the last answered PING took, ``None`` before the first.
         unanswered: seconds for which a PING has been unanswered, ``None`` if none is.
+        lowered_ping: seconds between PINGs, if an earlier cut has lowered them; ``None`` if not.
     """
 
     phase: Phase
@@ -69,6 +75,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     silent: float = 0.0
     round_trip: float | None = None
     unanswered: float | None = None
+    lowered_ping: float | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,17 +119,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def silent_cuts(self) -> list[SilentCut]:
-        """The attempts that were cut before their first output, while nothing was on the wire; in order."""
+        """The attempts that were cut before their first output, after a silence; in order."""
         return silent_cuts(self.attempts)
 
     @property
     def advice(self) -> str:
         """What to do about a pattern in the cuts, see :func:`unbroken.core.advice.advice`. ``""`` without one."""
-        return advice(self.silent_cuts)
+        return advising.advice(self.silent_cuts)
 
 
 def silent_cuts(attempts: Iterable[AttemptReport], since: float = 0.0) -> list[SilentCut]:
-    """Return the attempts of a turn that were cut before their first output, while nothing was on the wire.
+    """Return the attempts of a turn that were cut before their first output, after a silence.
 
     Args:
         attempts: of one turn, in order.
@@ -132,9 +139,34 @@ def silent_cuts(attempts: Iterable[AttemptReport], since: float = 0.0) -> list[S
         SilentCut(
             at=since + attempt.after + attempt.elapsed,
             silent=attempt.silent,
-            pinged=attempt.pinged,
+            pinged=attempt.route.kept_busy,
             http_version=attempt.http_version,
+            gateway_status=(attempt.status or 0) if attempt.failure == Failure.GATEWAY_GAVE_UP.code else 0,
+            lowered_ping=attempt.lowered_ping,
+            route=attempt.route,
         )
         for attempt in attempts
-        if is_silent_cut(attempt.phase, attempt.failure, attempt.silent)
+        if _is_silent_cut(attempt)
     ]
+
+
+def lowered_ping(attempt: AttemptReport) -> float | None:
+    """Return the interval of PING that the end of an attempt teaches, ``None`` if it teaches none.
+
+    See :meth:`unbroken.core.route.RouteRecord.lowered_ping`. A cut after output teaches the turns to come.
+    """
+    was_cut = attempt.failure in CUTS and attempt.phase in (Phase.HEADERS, Phase.PRELUDE, Phase.OUTPUT)
+    return attempt.route.lowered_ping(attempt.silent) if was_cut else None
+
+
+def lesson(attempt: AttemptReport) -> str:
+    """Return what is done about the cut of an attempt from now on, ``""`` for nothing."""
+    return "" if attempt.lowered_ping is None else advising.lesson(attempt.silent, attempt.lowered_ping)
+
+
+def _is_silent_cut(attempt: AttemptReport) -> bool:
+    if attempt.silent < LEAST_SILENCE:
+        return False
+    if attempt.failure == Failure.GATEWAY_GAVE_UP.code:
+        return attempt.status in GATEWAY_TIMEOUTS
+    return attempt.failure in CUTS and attempt.phase in (Phase.HEADERS, Phase.PRELUDE)

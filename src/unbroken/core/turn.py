@@ -37,6 +37,7 @@ from unbroken.core.actions import (
     Give,
     GiveHead,
     Limits,
+    LowerPing,
     Notify,
     Read,
     RetryEvent,
@@ -45,10 +46,12 @@ from unbroken.core.actions import (
 )
 from unbroken.core.attempt import MAX_REFUSAL, Attempt, Mode
 from unbroken.core.dialect import Call
-from unbroken.core.failures import Failure, Phase, Row, Verdict, verdict
+from unbroken.core.failures import GATEWAY_TIMEOUTS, Failure, Phase, Row, Verdict, verdict
 from unbroken.core.http import Head
+from unbroken.core.output_limit import OutputLimit
 from unbroken.core.policy import Policy, retry_after
-from unbroken.core.report import AttemptReport, Report
+from unbroken.core.report import AttemptReport, Report, lesson, lowered_ping
+from unbroken.core.route import RouteRecord
 from unbroken.errors import (
     CallerTimeout,
     FirstOutputTimeout,
@@ -72,9 +75,6 @@ NO_BODY = frozenset({*range(100, 200), 204, 205})
 """Statuses of responses without a body (RFC 9110, sections 15.2, 15.3.5 and 15.3.6)."""
 
 RETRYABLE_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)})
-
-GATEWAY_TIMEOUTS = frozenset({504, 524})
-"""Statuses of a gateway that gave up waiting (RFC 9110, section 15.6.5; Cloudflare docs, "Error 524")."""
 
 TOO_BUSY = frozenset({429, 529})
 """Statuses that say that the request was not processed, however late (RFC 6585, section 4; Anthropic, "Errors")."""
@@ -131,6 +131,7 @@ class Turn:
         self._over = False
         self._data_at = now
         self._progress = 0
+        self._output_limit = OutputLimit(self._policy.stall_output_timeout, now)
         self._attempt = self._begin(now)
         self._otherwise: Action = Read(self._limits(now))
 
@@ -167,25 +168,35 @@ class Turn:
             dialect=self._call.dialect.name,
         )
 
-    def running(self, now: float, *, sent: bool, silent: float = 0.0) -> AttemptReport | None:
+    def running(
+        self, now: float, *, sent: bool, silent: float = 0.0, route: RouteRecord | None = None
+    ) -> AttemptReport | None:
         """Return the record of the running attempt so far; ``None`` once the turn is over.
 
         Args:
             now: the driver's clock.
             sent: whether any byte of its request may have left.
-            silent: seconds since the last byte on the wire, either way.
+            silent: seconds since the last byte of the response.
+            route: what the wire knows of the path, ``None`` for what it said before.
         """
         if self._over:
             return None
+        self._attempt.route = route or self._attempt.route
         attempt = self._describe(None, "", now, silent)
         waits = sent and attempt.phase is Phase.CONNECT
         return msgspec.structs.replace(attempt, phase=Phase.HEADERS) if waits else attempt
 
     # Reports of the driver
 
-    def head(self, head: Head, now: float) -> None:
-        """Take the response's status and headers."""
+    def resume(self, away: float, now: float) -> None:
+        """Take that the caller asks for more, ``away`` seconds after it was given the last: no time without output."""
+        if self._output_limit.rest(self._attempt, away):
+            self._otherwise = Read(self._limits(now))
+
+    def head(self, head: Head, now: float, route: RouteRecord | None = None) -> None:
+        """Take the response's status and headers, and what the wire knows of the path."""
         attempt = self._attempt
+        attempt.route = route or attempt.route
         attempt.headers_at = now
         if head.status >= 300:
             attempt.noted = self._judge(head, now - attempt.started)
@@ -211,9 +222,10 @@ class Turn:
         self._data_at = now
         self._take(self._attempt.data(chunk), now)
 
-    def end(self, now: float, silent: float = 0.0) -> None:
-        """Take the end of the body, which is clean by HTTP's framing."""
+    def end(self, now: float, silent: float = 0.0, route: RouteRecord | None = None) -> None:
+        """Take the end of the body, which is clean by HTTP's framing; the rest as for :meth:`lost`."""
         attempt = self._attempt
+        attempt.route = route or attempt.route
         if attempt.mode is Mode.REFUSAL and self._decide_refusal(now):
             return
         self._give(attempt.end())
@@ -223,7 +235,16 @@ class Turn:
         if attempt is self._attempt and not self._over:  # not lost, or an error that was handed on
             self._finish(now, silent)
 
-    def lost(self, failure: Failure, detail: str, now: float, *, sent: bool, silent: float = 0.0) -> None:
+    def lost(
+        self,
+        failure: Failure,
+        detail: str,
+        now: float,
+        *,
+        sent: bool,
+        silent: float = 0.0,
+        route: RouteRecord | None = None,
+    ) -> None:
         """Take a failure of the exchange.
 
         Args:
@@ -231,8 +252,10 @@ class Turn:
             detail: one line for a person.
             now: the driver's clock.
             sent: whether any byte of the request may have left.
-            silent: seconds since the last byte on the wire, either way.
+            silent: seconds since the last byte of the response.
+            route: what the wire knows of the path, ``None`` for what it said before.
         """
+        self._attempt.route = route or self._attempt.route
         if sent and self._attempt.phase is Phase.CONNECT:
             self._attempt.phase = Phase.HEADERS
         self._lose(failure, detail, now, silent)
@@ -278,7 +301,9 @@ class Turn:
                 failure, detail = Failure.TRUNCATED, f"the error's body did not come within {READ_REFUSAL:g} s"
         if failure is Failure.DEADLINE and self._attempt.phase is Phase.SETTLED:
             failure = Failure.UNPROVEN_END
-        detail = self._named_limit(failure) or detail
+        if failure is Failure.DEADLINE and self._attempt.phase is Phase.OUTPUT:
+            failure = Failure.STALLED_OUTPUT
+        detail = self._policy.named_limit(failure) or detail
         if self._attempt.output_at is not None:
             self._tried_since = now  # what is held is lost only now, however long it took to come
         match verdict(failure, self._attempt.shown_phase):
@@ -290,16 +315,6 @@ class Turn:
                 self._resend(how, failure, detail, now, silent)
             case _:
                 self._raise_error(failure, detail, now, silent)
-
-    def _named_limit(self, failure: Failure) -> str:
-        """Return which limit of the policy has ended the attempt, if one has: it says nothing of the path."""
-        policy = self._policy
-        match failure:
-            case Failure.IDLE_TIMEOUT:
-                return f"nothing for {policy.idle_timeout:g} s, the limit of Policy.idle_timeout and --idle"
-            case Failure.STALLED:
-                return f"nothing for {policy.stall_timeout:g} s, the limit of Policy.stall_timeout and --stall"
-        return ""
 
     def _resend(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float) -> None:
         delay = self._clamped(self._delay(how), failure, now)
@@ -402,14 +417,16 @@ class Turn:
         counts_as_replay = how in (Verdict.REPLAY, Verdict.REPLAY_WITH_BACKOFF)
         if counts_as_replay and self._call.generation.acts and not policy.replay_side_effects:
             return "not replayed: the call acts on the world"
-        if counts_as_replay and self._replays >= policy.replays:
-            return f"{_times(policy.replays, 'replay')} used up" if policy.replays else "no replays allowed"
+        replays = policy.replays_on(self._attempt.route)
+        if counts_as_replay and self._replays >= replays:
+            return f"{_times(replays, 'replay')} used up" if replays else "no replays allowed"
         counts = not counts_as_replay and not self._is_away(failure)
         if counts and self._retries_in_a_row >= policy.retries:
             return f"{_times(policy.retries, 'retry', 'retries')} used up" if policy.retries else "no retries allowed"
         if start > self._tried_since + policy.give_up_after:
-            return f"gave up after {policy.give_up_after:g} s"
-        return f"tried for {policy.unreachable_for:g} s" if start > self._limit(failure) else ""
+            return f"gave up after {policy.give_up_after:g} s, the limit of Policy.give_up_after and --give-up-after"
+        tried = f"tried for {policy.unreachable_for:g} s, the limit of Policy.unreachable_for"
+        return tried if start > self._limit(failure) else ""
 
     # State changes
 
@@ -434,8 +451,15 @@ class Turn:
         self._retries_in_a_row = 0 if replay else self._retries_in_a_row + (not self._is_away(failure))
         self._waits += delay > 0
         told = RetryEvent(
-            "replay" if replay else "retry", lost.number, lost.number + left, failure, lost, delay, self.report.advice
+            "replay" if replay else "retry",
+            lost.number,
+            lost.number + left,
+            failure,
+            lost,
+            delay,
+            lesson(lost) or self.report.advice,
         )
+        self._learn(lost)
         if self._may_hold:
             self._may_hold(0)
         self._todo += [Drop(), Notify(told), Wait(delay)]
@@ -444,7 +468,7 @@ class Turn:
     def _left(self, replay: bool, failure: Failure, start: float) -> int:
         """Return how many further attempts the budget and the limit allow, the one at ``start`` among them."""
         if replay:
-            return self._policy.replays - self._replays
+            return self._policy.replays_on(self._attempt.route) - self._replays
         waits, limit = self._waits + 1, self._limit(failure)
         left = self._policy.retries - self._retries_in_a_row  # waiting for the network uses none of them up
         possible = 1
@@ -468,11 +492,17 @@ class Turn:
 
     def _raise_error(self, failure: Failure, detail: str, now: float, silent: float, refused: str = "") -> None:
         record, attempt = self._record(failure, detail, now, silent), self._attempt
+        self._learn(record)
         error = self._error(failure, record, refused)
         if record.held and attempt.mode is Mode.STREAM:
             error.held = attempt.release()
         self._todo.append(Drop())
         self._end_with(Fail(error))
+
+    def _learn(self, lost: AttemptReport) -> None:
+        """Have the path kept busier from now on, if the cut of this attempt teaches that."""
+        if lost.lowered_ping is not None:
+            self._todo.append(LowerPing(lost.lowered_ping))
 
     def _end_with(self, action: EndTurn | Fail) -> None:
         self._over = True
@@ -538,6 +568,8 @@ class Turn:
             until = now + (min(USAGE_WAIT, policy.settle_timeout) if nothing_owed else policy.settle_timeout)
         elif attempt.phase is not Phase.OUTPUT:
             until = attempt.started + policy.first_output_timeout
+        else:
+            until = self._output_limit.until(attempt)
         has_output = attempt.phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE)
         return Limits(
             policy.connect_timeout,
@@ -560,8 +592,9 @@ class Turn:
         progress, self._progress = self._progress, attempt.progress
         if before is Phase.PRELUDE and self._phase is not before and attempt.noted is not Failure.OTHER_CONTENT:
             attempt.output_at = now
-        is_settled = attempt.phase is Phase.SETTLED
-        return self._phase is not before or (is_settled and self._progress != progress)
+        limits_output = self._output_limit.note(attempt, now)
+        counts = limits_output or attempt.phase is Phase.SETTLED
+        return self._phase is not before or (counts and self._progress != progress)
 
     def _record(self, failure: Failure | None, detail: str, now: float, silent: float = 0.0) -> AttemptReport:
         record = self._describe(failure, detail, now, silent)
@@ -571,8 +604,9 @@ class Turn:
     def _describe(self, failure: Failure | None, detail: str, now: float, silent: float) -> AttemptReport:
         attempt = self._attempt
         head = attempt.head
-        version = head.http_version if head else ""
-        return AttemptReport(
+        if failure is Failure.GATEWAY_GAVE_UP:
+            silent = attempt.route.waited  # the silence that its status ended
+        record = AttemptReport(
             number=attempt.number,
             phase=attempt.phase,
             failure=failure.code if failure else None,
@@ -583,12 +617,13 @@ class Turn:
             output_after=_since(attempt.started, attempt.output_at),
             elapsed=max(0.0, now - attempt.started),
             silent=silent,
-            http_version=version,
-            pinged=version == "HTTP/2" and self._policy.ping_interval > 0,
+            http_version=head.http_version if head else attempt.route.http_version,
+            route=attempt.route,
             billed=self._billed(failure),
             held=attempt.phase is Phase.OUTPUT and not attempt.has_spoken,
             finish_reason=attempt.finish_reason or None,
         )
+        return msgspec.structs.replace(record, lowered_ping=lowered_ping(record))
 
     def _billed(self, failure: Failure | None) -> Literal["no", "unknown", "yes"]:
         phase, noted = self._attempt.phase, self._attempt.noted

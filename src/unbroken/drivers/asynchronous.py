@@ -17,6 +17,7 @@ from unbroken.core.actions import (
     Give,
     GiveHead,
     Limits,
+    LowerPing,
     Notify,
     Read,
     Send,
@@ -79,6 +80,7 @@ class AsyncDriver:
         self._opened = False
         self._over = False
         self._left = False
+        self._handed_at = 0.0
 
     @property
     def phase(self) -> Phase:
@@ -106,14 +108,16 @@ class AsyncDriver:
             silent=path.silent(self._clock()) if path else 0.0,
             round_trip=path.round_trip if path else None,
             unanswered=path.unanswered(self._clock()) if path else None,
+            lowered_ping=path.record.ping if path and path.record.ping_learned else None,
         )
 
     @property
     def running(self) -> AttemptReport | None:
         """The record of the running attempt so far; ``None`` once the turn is over."""
         now = self._clock()
-        silent = self._exchange.path.silent(now) if self._exchange else 0.0
-        return self._turn.running(now, sent=self._was_sent, silent=silent)
+        path = self._exchange.path if self._exchange else None
+        silent, record = (path.silent(now), path.record) if path else (0.0, None)
+        return self._turn.running(now, sent=self._was_sent, silent=silent, route=record)
 
     @property
     def report(self) -> Report:
@@ -168,6 +172,9 @@ class AsyncDriver:
 
     async def _advance(self) -> GiveHead | Give | EndTurn:
         """Carry out the turn's actions up to the next one that is for the caller."""
+        if self._handed_at:
+            now = self._clock()
+            self._turn.resume(now - self._handed_at, now)
         try:
             while True:
                 self._check_open()
@@ -175,6 +182,7 @@ class AsyncDriver:
                     case Read(limits):
                         await self._read(limits)
                     case Give() | GiveHead() as action:
+                        self._handed_at = self._clock()
                         return action
                     case EndTurn() as action:
                         self._over = True
@@ -184,6 +192,9 @@ class AsyncDriver:
                     case Wait(seconds):
                         if seconds:
                             await self._sleep(seconds)
+                    case LowerPing(interval):
+                        if self._exchange:
+                            self._exchange.lower_ping(interval)
                     case Drop():
                         await self._drop()
                     case Notify(event):
@@ -203,7 +214,7 @@ class AsyncDriver:
         except WireError as exc:
             self._lose(exchange, exc)
         else:
-            self._turn.head(head, self._clock())
+            self._turn.head(head, self._clock(), exchange.path.record)
 
     async def _read(self, limits: Limits) -> None:
         exchange = self._exchange
@@ -218,12 +229,13 @@ class AsyncDriver:
             else:
                 self._check_open()
                 now = self._clock()
-                self._turn.end(now, exchange.path.silent(now))
+                self._turn.end(now, exchange.path.silent(now), exchange.path.record)
 
     def _lose(self, exchange: AsyncExchange, error: WireError) -> None:
         self._check_open()
         now, path = self._clock(), exchange.path
-        self._turn.lost(error.failure, error.detail, now, sent=path.sent, silent=path.silent(now))
+        silent = path.silent(now)
+        self._turn.lost(error.failure, error.detail, now, sent=path.sent, silent=silent, route=path.record)
 
     def _check_open(self) -> None:
         """Errors after :meth:`aclose` are caused by the close: report the close, not the error."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from unbroken.core.actions import RetryEvent
+from unbroken.core.failures import OWN_LIMITS
 
 RetryCallback = Callable[[RetryEvent], None]
 """Called at every retry and replay, before the wait. It must not block: the turn waits for it."""
@@ -20,11 +21,12 @@ def describe(event: RetryEvent) -> str:
     """
     lost = event.lost
     refused = lost.status is not None and lost.status >= 400
-    lead = "refused" if refused else "cut" if event.action == "replay" else "failed"
-    after, when = lost.elapsed, ", before any output" if lead == "cut" else ""
+    ours = event.failure in OWN_LIMITS
+    lead = "refused" if refused else "failed" if event.action == "retry" else "given up" if ours else "cut"
+    after, when = lost.elapsed, ", before any output" if event.action == "replay" and not refused else ""
     if lost.held:
         after, when = lost.elapsed - (lost.output_after or 0.0), " of output, all held"
-    why = lost.detail if refused else event.failure.phrase
+    why = lost.detail if refused else f"{event.failure.phrase}: {lost.detail}" if ours else event.failure.phrase
     next_step = "replaying" if event.action == "replay" else "retrying"
     soon = f" in {event.delay:.1f} s" if event.delay else ""
     attempt = f"attempt {event.attempt + 1} of {event.of}"

@@ -32,6 +32,7 @@ class UpstreamSettings:
         ca_file: PEM file of certificate authorities for this upstream alone; ``None`` for the relay's.
         accept_done: :attr:`unbroken.Policy.accept_done` for this upstream alone; ``None`` for the relay's.
         hold: :attr:`unbroken.Policy.hold` for this upstream alone; ``None`` for the relay's.
+        replays: :attr:`unbroken.Policy.replays` for this upstream where the relay's policy sets none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class UpstreamSettings:
     ca_file: str | None = None
     accept_done: bool | None = None
     hold: Hold | None = None
+    replays: int | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name in versions():
@@ -134,7 +136,8 @@ class Settings:
         """Return the limits of a turn at one upstream; ``hold`` is what the request asks for, ``None`` for nothing."""
         own = {"accept_done": upstream.accept_done, "hold": hold or upstream.hold}
         given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
-        return dataclasses.replace(self.policy, **given) if given else self.policy
+        policy = self.policy.unless_set(upstream.replays)
+        return dataclasses.replace(policy, **given) if given else policy
 
 
 def is_loopback(host: str) -> bool:

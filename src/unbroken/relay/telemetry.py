@@ -179,7 +179,7 @@ class Metrics:
         )
         self._silence = Histogram(
             "unbroken_silence_at_cut_seconds",
-            "Silence on the wire, of a second or more, when an attempt was cut before output.",
+            "Seconds, at least one, without a byte of the response until a cut before output, or a 504.",
             ["upstream"],
             buckets=_WAITS,
             registry=registry,

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from unbroken.core.actions import Limits
 from unbroken.core.http import Head, Request
+from unbroken.core.route import RouteRecord
 
 
 class Path(Protocol):
@@ -38,7 +39,11 @@ class Path(Protocol):
         """Return the seconds for which a PING has been unanswered, ``None`` if none is."""
 
     def silent(self, now: float) -> float:
-        """Return the seconds since the last byte on the wire, either way."""
+        """Return the seconds since the last byte of the response, or of the request before it; PING does not count."""
+
+    @property
+    def record(self) -> RouteRecord:
+        """What is known of the path and of PING on it."""
 
 
 class Exchange(Protocol):
@@ -61,6 +66,9 @@ class Exchange(Protocol):
         Raises:
             WireError: the network failed, or a limit passed.
         """
+
+    def lower_ping(self, interval: float) -> None:
+        """Send PING at this interval, in seconds, on this path from now on and for an hour."""
 
     def close(self) -> None:
         """End the exchange now. May be called at any time and more than once.
@@ -91,6 +99,9 @@ class AsyncExchange(Protocol):
 
     async def read(self, limits: Limits) -> bytes:
         """As :meth:`Exchange.read`."""
+
+    def lower_ping(self, interval: float) -> None:
+        """As :meth:`Exchange.lower_ping`."""
 
     async def aclose(self) -> None:
         """As :meth:`Exchange.close`; not itself cancelled."""

@@ -40,6 +40,11 @@ class BaseExchange(Generic[StreamT]):
         self._http: Http | None = None
         self._failure: WireError | None = None
 
+    def lower_ping(self, interval: float) -> None:
+        """See :meth:`unbroken.wire.contract.Exchange.lower_ping`."""
+        if self._destination:
+            self._pool.lower_ping(self._destination, interval)
+
     def _start(self, limits: Limits) -> Destination:
         """Start the clock, and return where the request goes.
 
@@ -50,6 +55,7 @@ class BaseExchange(Generic[StreamT]):
         self._check_open()
         self.path = Monitor(limits, time.monotonic())
         self._destination = self._pool.destination(self._request)
+        self.path.route = self._pool.record_of(self._destination)
         return self._destination
 
     def _remaining(self) -> float:
@@ -78,9 +84,7 @@ class BaseExchange(Generic[StreamT]):
     def _begin(self, stream: BaseStream, *, streamed: bool = False) -> Http:
         """Begin to send the request."""
         destination = stream.connection.destination
-        stream.begin(
-            request_head(self._request, destination, streamed=streamed), self._pool.complaints.step(destination)
-        )
+        stream.begin(request_head(self._request, destination, streamed=streamed), self._pool.pings(destination))
         self._http = stream.http
         return stream.http
 
@@ -153,4 +157,4 @@ class BaseExchange(Generic[StreamT]):
         """Record a complaint of the server's about PING."""
         keepalive = self.path.keepalive
         if keepalive and (http := connection.http) and http.version == "HTTP/2" and http.asks_for_calm:
-            self._pool.complaints.record(connection.destination, keepalive.step)
+            self._pool.complain(connection.destination, keepalive.step)

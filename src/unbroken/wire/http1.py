@@ -43,6 +43,7 @@ class Http1:
         head: status and headers of the response, once they have come.
         ended: whether the response is complete.
         untaken: bytes of the body that have come and were not taken.
+        response_bytes: bytes of heads and bodies that have come, without the framing of chunks.
         waits_for_room: whether the rest of the request waits for the server (never: HTTP/1.1 has no flow control).
     """
 
@@ -52,7 +53,7 @@ class Http1:
     def __init__(self) -> None:
         self.head: Head | None = None
         self.ended = False
-        self.untaken = 0
+        self.untaken = self.response_bytes = 0
         self._out: deque[bytes | memoryview] = deque()
         self._body: list[bytes] = []
         self._fields: list[tuple[bytes, bytes]] = []
@@ -114,6 +115,8 @@ class Http1:
         if self._parser is None:  # more than the response
             self._keeps_alive = False
             return
+        if self.head is None:
+            self.response_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as exc:
@@ -207,6 +210,7 @@ class Http1:
         else:
             self._body.append(data)
             self.untaken += len(data)
+            self.response_bytes += len(data)
 
     def on_message_complete(self) -> None:
         """A response is complete."""

@@ -74,6 +74,7 @@ class Http2:
         goaway: the last GOAWAY, if one came.
         pongs: how many PINGs sent here have been answered.
         responding: how many frames of a response have come, or room for the request.
+        response_bytes: bytes of bodies that have come, and one for each head: neither PING nor a frame that only ends.
         idle_frames: how many frames came that carry nothing of a response, nor room for the request: PING, SETTINGS,
             empty DATA and their like.
     """
@@ -86,6 +87,7 @@ class Http2:
         self.goaway: GoAway | None = None
         self.pongs = 0
         self.responding = 0
+        self.response_bytes = 0
         self.idle_frames = 0
         self._pings = 0
         self._stream = -1
@@ -271,6 +273,7 @@ class Http2:
 
     def _receive_body(self, data: bytes) -> None:
         self.responding += 1
+        self.response_bytes += len(data)
         self._untaken += len(data)
         self._unknown_to_h2 += len(data)
         if self._untaken > WINDOW:
@@ -288,6 +291,7 @@ class Http2:
         match event:
             case h2.events.DataReceived():
                 self._untaken += event.flow_controlled_length
+                self.response_bytes += len(event.data or b"")
                 if event.data and not self.ended:
                     self._body.append(event.data)
             case h2.events.ResponseReceived():
@@ -295,6 +299,9 @@ class Http2:
                 status = next(value for name, value in fields if name == b":status")
                 self.head = Head(int(status), tuple(field for field in fields if field[0] != b":status"), self.version)
                 self._reads_bodies = "content-length" not in self.head.fields  # which h2 compares with what comes
+                self.response_bytes += 1
+            case h2.events.InformationalResponseReceived():
+                self.response_bytes += 1
             case h2.events.StreamEnded():
                 self._end()
             case h2.events.PingAckReceived():

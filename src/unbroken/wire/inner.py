@@ -16,6 +16,7 @@ import anyio
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
+from unbroken.core.route import RouteRecord
 from unbroken.errors import WireError
 
 
@@ -27,6 +28,7 @@ class InnerPath:
     def __init__(self) -> None:
         self.sent = False
         self.received = 0
+        self.record = RouteRecord(sends_ping=False)
         self._heard_at = time.monotonic()
 
     def unanswered(self, now: float) -> float | None:  # noqa: ARG002 - there is no PING here
@@ -36,6 +38,12 @@ class InnerPath:
     def silent(self, now: float) -> float:
         """Return the seconds since the last bytes that the transport handed on."""
         return max(0.0, now - self._heard_at)
+
+    def answered(self) -> None:
+        """Record that the response's head has come."""
+        now = time.monotonic()
+        self.record = RouteRecord(sends_ping=False, waited=now - self._heard_at)
+        self._heard_at = now
 
     def heard(self, chunk: bytes) -> None:
         """Record bytes that have come."""
@@ -64,6 +72,9 @@ class _Exchange:
             extensions={"timeout": self._timeouts(limits)},
         )
 
+    def lower_ping(self, interval: float) -> None:
+        """Do nothing: there is no PING here."""
+
     def _timeouts(self, limits: Limits) -> dict[str, float | None]:
         caller = limits.caller
         return {
@@ -79,6 +90,7 @@ class _Exchange:
 
     def _head(self, response: Any) -> Head:
         self._response = response
+        self.path.answered()
         version = response.extensions.get("http_version", b"HTTP/1.1").decode("ascii", "replace")
         return Head(response.status_code, tuple(response.headers.raw), version)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
+from unbroken.core.route import RouteRecord
 from unbroken.errors import WireError
 from unbroken.wire.keepalive import KeepaliveMonitor
 
@@ -31,6 +34,7 @@ class Monitor:
         sent: whether any byte of the request may have left.
         received: bytes received during the exchange, as HTTP sees them.
         keepalive: the PINGs; ``None`` before the request and in HTTP/1.1, which has none.
+        route: what was known of the path before anything was sent.
         awaits_caller: whether the next bytes are the caller's, who still produces the request: no silence counts.
     """
 
@@ -39,12 +43,14 @@ class Monitor:
         self.sent = False
         self.received = 0
         self.keepalive: KeepaliveMonitor | None = None
+        self.route = RouteRecord()
         self.awaits_caller = False
         self._started = now
         self._heard_at = now
         self._progress_at = now
         self._listening_since = now
-        self._moved_at = now
+        self._responded_at = now
+        self._waited = 0.0
 
     @property
     def round_trip(self) -> float | None:
@@ -57,8 +63,31 @@ class Monitor:
         return now - keepalive.sent_at if keepalive and keepalive.in_flight else None
 
     def silent(self, now: float) -> float:
-        """Return the seconds since the last byte on the wire, either way."""
-        return max(0.0, now - self._moved_at)
+        """Return the seconds since the last byte of the response, or of the request before it.
+
+        Neither PING nor what ends a response without a byte of it breaks the silence: idle timers count what flows.
+        """
+        return max(0.0, now - self._responded_at)
+
+    @property
+    def record(self) -> RouteRecord:
+        """What is known of the path and of PING on it."""
+        pings = self.keepalive
+        if not self.sent:
+            return self.route
+        if pings is None:
+            return msgspec.structs.replace(self.route, http_version="HTTP/1.1", waited=self._waited)
+        return msgspec.structs.replace(
+            self.route,
+            http_version="HTTP/2",
+            ping=pings.spacing(self.limits.ping) or 0.0,
+            ping_learned=pings.learned is not None,
+            ping_refused=pings.step > 0,
+            pings_sent=pings.sent_count,
+            pings_answered=pings.answered_count,
+            kept_busy=pings.answered_at is not None and pings.answered_at > self._responded_at,
+            waited=self._waited,
+        )
 
     # Events
 
@@ -66,7 +95,7 @@ class Monitor:
         """Record that the request is about to be sent, and with which PINGs."""
         self.sent = True
         self.keepalive = keepalive
-        self._heard_at = self._moved_at = self._progress_at = now
+        self._heard_at = self._responded_at = self._progress_at = now
 
     def listens(self, now: float) -> None:
         """Record that the caller begins to wait. What it did before does not count as silence."""
@@ -74,9 +103,8 @@ class Monitor:
 
     def wrote(self, now: float, *, of_request: bool) -> None:
         """Record that the network accepted bytes; those of PING and its like are no progress."""
-        self._moved_at = now
         if of_request:
-            self._heard_at = self._progress_at = now
+            self._heard_at = self._responded_at = self._progress_at = now
 
     def pinged(self, now: float) -> None:
         """Record that a PING was sent."""
@@ -85,9 +113,15 @@ class Monitor:
 
     def heard(self, now: float, *, of_response: bool) -> None:
         """Record that bytes have come; HTTP/2 frames outside of the response are no progress."""
-        self._heard_at = self._moved_at = now
+        self._heard_at = now
         if of_response:
             self._progress_at = now
+
+    def responded(self, now: float, *, awaits_head: bool) -> None:
+        """Record that bytes of the response have come, of its head if that was awaited or of its body."""
+        if awaits_head:
+            self._waited = max(self._waited, now - self._responded_at)
+        self._responded_at = now
 
     def limit_floods(self, now: float, received: int, idle_frames: int, *, answered: bool) -> None:
         """Refuse what a server may send without end: each frame costs a look, and an answer at worst.
@@ -125,11 +159,13 @@ class Monitor:
         if due is not None and now >= due:
             raise WireError(Failure.CALLER_TIMEOUT, which)
         if not self.sent and now - self._started >= limits.connect:
-            raise WireError(Failure.CONNECT_TIMEOUT, f"{limits.connect:g} s")
+            raise WireError(
+                Failure.CONNECT_TIMEOUT, f"none in {limits.connect:g} s, the limit of Policy.connect_timeout"
+            )
         if limits.until is not None and now >= limits.until:
             raise WireError(Failure.DEADLINE)
         if (pong := self._pong_due()) is not None and now >= pong:
-            raise WireError(Failure.DEAD_PATH, f"{limits.ping_timeout:g} s")
+            raise WireError(Failure.DEAD_PATH, f"none for {limits.ping_timeout:g} s, the limit of Policy.ping_timeout")
         if self.sent and now >= self._idle_due():
             raise WireError(Failure.IDLE_TIMEOUT, f"nothing for {limits.idle:g} s")
         if (stalled := self._stall_due()) is not None and now >= stalled:

@@ -1,4 +1,4 @@
-"""What the exchanges of one wire share: options, idle connections, and complaints about PING."""
+"""What the exchanges of one wire share: options, idle connections, and what is known of PING on each path."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from unbroken.core.http import Request
+from unbroken.core.route import RouteRecord
 from unbroken.wire.connection import Connection
-from unbroken.wire.keepalive import Complaints
+from unbroken.wire.keepalive import Complaints, KeepaliveMonitor, LearnedIntervals
 from unbroken.wire.proxies import ProxyRules
 from unbroken.wire.requests import Destination
 from unbroken.wire.sockets import close, readable
@@ -49,6 +50,7 @@ class Pool:
 
     Attributes:
         complaints: what servers said of PING.
+        learned: the intervals of PING that cuts have taught.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Pool:
         environ: Mapping[str, str] | None,
     ) -> None:
         self.complaints = Complaints()
+        self.learned = LearnedIntervals()
         self._proxies = ProxyRules(proxy, os.environ if environ is None else environ)
         self._verify = verify
         self._http2 = http2
@@ -74,6 +77,30 @@ class Pool:
             UsageError: the environment names a malformed proxy.
         """
         return Destination.of(request, self._proxies.choose(request.url))
+
+    def record_of(self, destination: Destination) -> RouteRecord:
+        """Return what is known of a path before anything is sent on it."""
+        return RouteRecord(
+            host=destination.authority,
+            proxy=destination.proxy.url if destination.proxy else "",
+            secure=destination.scheme == "https",
+            offers_http2=self._http2 and destination.scheme == "https",
+        )
+
+    def pings(self, destination: Destination) -> KeepaliveMonitor:
+        """Return the PINGs of an exchange that begins now."""
+        now = time.monotonic()
+        return KeepaliveMonitor(now, self.complaints.step(destination), self.learned.get(destination, now))
+
+    def lower_ping(self, destination: Destination, interval: float) -> None:
+        """Send PING at this interval, in seconds, to a destination whose server has not complained of it."""
+        if not self.complaints.step(destination):
+            self.learned.record(destination, interval, time.monotonic())
+
+    def complain(self, destination: Destination, step: int) -> None:
+        """Record a server's complaint about PINGs that were sent at this step; it outranks what was learned."""
+        self.complaints.record(destination, step)
+        self.learned.forget(destination)
 
     def connection(self, destination: Destination) -> Connection:
         """Return a connection that is still to be established.

@@ -39,6 +39,11 @@ class Destination(NamedTuple):
         return (self.proxy.host, self.proxy.port) if self.proxy else (self.host, self.port)
 
     @property
+    def authority(self) -> str:
+        """The host, with its port unless that is the scheme's own."""
+        return _bracketed(self.host) if self.port == _PORTS[self.scheme] else authority_of(self)
+
+    @property
     def forwards(self) -> bool:
         """Whether an HTTP proxy is asked for the resource itself instead of a tunnel (RFC 9112, section 3.2.2)."""
         return self.proxy is not None and self.proxy.scheme in ("http", "https") and self.scheme == "http"
@@ -82,8 +87,7 @@ def request_head(request: Request, destination: Destination, *, streamed: bool =
     if not all(_VALUE.fullmatch(value) for _, value in request.headers):
         raise WireError(Failure.BAD_REQUEST, "illegal header value")
     parts = request.parts
-    has_own_port = destination.port != _PORTS[destination.scheme]
-    authority = authority_of(destination) if has_own_port else _bracketed(destination.host)
+    authority = destination.authority
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     fields = [] if _value(request, b"host") is not None else [(b"Host", authority.encode())]
     fields += [field for field in request.headers if field[0].lower() not in _FRAMING]

@@ -64,13 +64,13 @@ class BaseStream:
         refused = self.failure or self._write_failed or self._unsent
         return not refused and self.http.reusable and not readable(self.sock)
 
-    def begin(self, request: RequestHead, ping_step: int) -> None:
-        """Write the head of the request, and the body if it is in memory."""
+    def begin(self, request: RequestHead, pings: KeepaliveMonitor) -> None:
+        """Write the head of the request, and the body if it is in memory. HTTP/1.1 has no PING."""
         http, now = self.http, time.monotonic()
         http.send_request(request)
         keepalive = None
         if http.version == "HTTP/2":
-            keepalive, self._idle_frames_before = KeepaliveMonitor(now, ping_step), http.idle_frames
+            keepalive, self._idle_frames_before = pings, http.idle_frames
         self.monitor.begin_request(now, keepalive)
 
     def relimit(self) -> None:
@@ -154,10 +154,13 @@ class BaseStream:
             raise WireError(Failure.CLOSED)
         http = connection.http
         pongs, responding = (http.pongs, http.responding) if http and http.version == "HTTP/2" else (0, 0)
+        bytes_before, awaits_head = (http.response_bytes, http.head is None) if http else (0, True)
         try:
             connection.receive(data)
         finally:
             monitor.heard(now, of_response=not http or http.version != "HTTP/2" or http.responding > responding)
+            if http and http.response_bytes > bytes_before:
+                monitor.responded(now, awaits_head=awaits_head)
         idle_frames = 0
         if http and http.version == "HTTP/2":
             idle_frames = http.idle_frames - self._idle_frames_before

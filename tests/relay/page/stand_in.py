@@ -115,7 +115,8 @@ def attempt(number: int = 1, **fields: Any) -> dict[str, Any]:
         "output_after": None,
         "silent": 0.0,
         "http_version": "HTTP/2",
-        "pinged": False,
+        "route": {"pings_sent": 0, "pings_answered": 0, "kept_busy": False},
+        "lowered_ping": None,
         "billed": "unknown",
         **fields,
     }

@@ -58,11 +58,11 @@ const WHERE = {
 function lossText(alike) {
   const [{ failure, phase, status }] = alike;
   const times = alike.length > 1 ? `${alike.length} × ` : "";
-  if (status >= 400) return `${times}${words(failure)} (${status})`;
   const silent = alike.map((attempt) => attempt.silent).sort((a, b) => a - b);
   const [low, high] = [seconds(silent[0]), seconds(silent.at(-1))];
   const silence = low === high ? low : `${low.replace(" s", "")}–${high}`;
   const after = silent.at(-1) >= 1 ? ` after ${silence} of silence` : "";
+  if (status >= 400) return `${times}${words(failure)} (${status})${after}`;
   return `${times}${words(failure)}${after}, ${WHERE[phase] ?? words(phase)}`;
 }
 
@@ -321,6 +321,12 @@ function toggle(entry) {
   for (const part of [entry.details, entry.button]) part.scrollIntoView({ block: "nearest" }); // the row above all
 }
 
+/** How many PINGs were answered, and how often they are sent since: "5 of 5 answered; every 1.0 s from then on". */
+function pings({ route, lowered_ping }) {
+  const counted = route.pings_sent ? `${route.pings_answered} of ${route.pings_sent} answered` : "none";
+  return lowered_ping === null ? counted : `${counted}; every ${seconds(lowered_ping)} from then on`;
+}
+
 /** What is known of an attempt, column by column. */
 const COLUMNS = {
   Attempt: (a) => String(a.number),
@@ -329,7 +335,7 @@ const COLUMNS = {
   Failure: (a) => (a.failure ? words(a.failure) : "–"),
   Status: (a) => String(a.status ?? "–"),
   HTTP: (a) => a.http_version.replace("HTTP/", "") || "–",
-  PING: (a) => (a.pinged ? "kept up" : "no"),
+  PING: pings,
   Headers: (a) => secondsOrNone(a.headers_after),
   "1st output": (a) => secondsOrNone(a.output_after),
   Silent: (a) => seconds(a.silent),
@@ -394,11 +400,15 @@ function spikeText(bin, total) {
 const CUT_BY_OTHERS = [
   "reset", "closed", "truncated", "unfinished", "broken_framing", "stream_reset", "tls_failed",
 ];
-const isSilentCut = ({ failure, phase, silent }) =>
-  CUT_BY_OTHERS.includes(failure) && ["headers", "prelude"].includes(phase) && silent >= 1;
+const GATEWAY_TIMEOUTS = [504, 524];
+const isSilentCut = ({ failure, phase, silent, status }) =>
+  silent >= 1 && (failure === "gateway_gave_up"
+    ? GATEWAY_TIMEOUTS.includes(status)
+    : CUT_BY_OTHERS.includes(failure) && ["headers", "prelude"].includes(phase));
+const asCut = ({ silent, route }) => ({ silent, pinged: route.kept_busy });
 
 function paintHistogram() {
-  const cuts = [...relay.cuts, ...relay.live.flatMap((turn) => turn.attempts.filter(isSilentCut))];
+  const cuts = [...relay.cuts, ...relay.live.flatMap((turn) => turn.attempts.filter(isSilentCut).map(asCut))];
   const bins = TIMERS.map(() => []);
   for (const cut of cuts) {
     const bin = EDGES.findIndex((edge) => cut.silent < edge);
@@ -415,14 +425,14 @@ function paintHistogram() {
     }
     node.classList.toggle("tallest", index === tallest);
     say(count, bin.length ? String(bin.length) : "");
-    node.title = `${range}: ${plural(bin.length, "cut")}${kept ? `, ${kept} while PING was kept up` : ""}`;
+    node.title = `${range}: ${plural(bin.length, "cut")}${kept ? `, ${kept} although PING was answered` : ""}`;
   });
 
   const total = cuts.length;
   const kept = cuts.filter((cut) => cut.pinged).length;
   say($("cut-count"), total ? String(total) : "");
   $("no-cuts").hidden = total > 0;
-  const ping = `${kept ? `${kept} in all` : "none"} while PING was kept up${kept ? " (hatched)" : ""}`;
+  const ping = `${kept ? `${kept} in all` : "none"} although PING was answered${kept ? " (hatched)" : ""}`;
   say($("spike"), total ? `${spikeText(bins[tallest], total)}; ${ping}.` : "");
   say($("advice"), relay.advice);
   const each = bins.map((bin, index) => bin.length && `${bars[index].range}: ${bin.length}`).filter(Boolean);

@@ -43,6 +43,12 @@ class MessagesReader:
     def __init__(self, generation: Generation) -> None:  # noqa: ARG002 - there is only ever one choice
         self.finish_reason = ""
         self._finished = False
+        self._tools: set[str] = set()
+
+    @property
+    def runs_tool(self) -> bool:
+        """See :class:`unbroken.core.dialect.EventReader`."""
+        return bool(self._tools)
 
     def read(self, event: Event) -> Signal:
         """See :meth:`unbroken.core.dialect.EventReader.read`."""
@@ -61,7 +67,7 @@ class MessagesReader:
                 said = Signal.OUTPUT if filled(mapping(answer.get("message")).get("content")) else Signal.SILENT
                 return self._output(said)
             case "content_block_start":
-                return self._output(_output_of_start(answer.get("content_block")))
+                return self._block(answer.get("content_block"))
             case "content_block_delta":
                 return self._output(_output_of(answer.get("delta")))
             case "message_delta":
@@ -71,6 +77,15 @@ class MessagesReader:
             case "error":
                 return severity(judged(error_of(answer, "error") or {}))
         return Signal.OUTPUT
+
+    def _block(self, block: object) -> Signal:
+        """Take the start of a block, which may be a server tool's or its result."""
+        kind = text(mapping(block).get("type"))
+        if kind in ("server_tool_use", "mcp_tool_use"):
+            self._tools.add(text(mapping(block).get("id")))
+        elif kind.endswith("_tool_result"):
+            self._tools.discard(text(mapping(block).get("tool_use_id")))
+        return self._output(_output_of_start(block))
 
     def _output(self, said: Signal) -> Signal:
         if not said:

@@ -37,6 +37,7 @@ class ChoicesReader:
         generation: what the request asks for; the attempt settles when each of its choices has a finish reason.
     """
 
+    runs_tool = False  # the format has no server tools
     finish_reasons: ClassVar[Mapping[str, FinishMeaning]]
 
     def __init__(self, generation: Generation) -> None:

@@ -33,6 +33,7 @@ class GeminiReader:
 
     def __init__(self, generation: Generation) -> None:
         self.finish_reason = ""
+        self.runs_tool = False
         self._requested = generation.choices
         self._finished: set[int] = set()
 
@@ -62,12 +63,21 @@ class GeminiReader:
             return Signal.OUTPUT
         index = count(candidate.get("index")) or 0
         signal = _output_if(_has_more_than(_BESIDE_CONTENT, candidate))
+        self._note_tools(mapping(candidate.get("content")).get("parts"))
         if said := _output_of(candidate.get("content")):
             signal |= said | (Signal.REOPENS if index in self._finished else Signal.SILENT)
             self._finished.discard(index)
         if reason := reason_of(candidate.get("finishReason")):
             signal |= self._finish(index, reason)
         return signal
+
+    def _note_tools(self, parts: object) -> None:
+        """Note whether the server runs code: from ``executableCode`` to ``codeExecutionResult``."""
+        for part in parts if isinstance(parts, list) else []:
+            if "executableCode" in mapping(part):
+                self.runs_tool = True
+            elif "codeExecutionResult" in mapping(part):
+                self.runs_tool = False
 
     def _finish(self, index: int, reason: str) -> Signal:
         if finish_meaning(FINISH_REASONS, reason) is FinishMeaning.FAILED:

@@ -9,7 +9,7 @@ from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.dialects.common.error_shapes import parsed
 from unbroken.core.dialects.common.notable import Notable
 from unbroken.core.dialects.openai_responses.errors import ENDINGS, ERRORS, Json, error_of_event, event_kind, reason_of
-from unbroken.core.payload import filled, is_done, mapping
+from unbroken.core.payload import filled, is_done, mapping, text
 from unbroken.core.sse import Event
 
 PROGRESS = frozenset(
@@ -33,6 +33,12 @@ class ResponsesReader:
 
     def __init__(self, generation: Generation) -> None:  # noqa: ARG002 - there is only ever one choice
         self.finish_reason = ""
+        self._tools: set[str] = set()
+
+    @property
+    def runs_tool(self) -> bool:
+        """See :class:`unbroken.core.dialect.EventReader`."""
+        return bool(self._tools)
 
     def read(self, event: Event) -> Signal:
         """See :meth:`unbroken.core.dialect.EventReader.read`."""
@@ -50,9 +56,33 @@ class ResponsesReader:
         if kind in ENDINGS:
             self.finish_reason = reason_of(kind, mapping(answer.get("response")))
             return Signal.SETTLES | Signal.ENDS
+        self._note_tool(kind, answer)
         if kind in PROGRESS or _is_empty(kind, answer):
             return Signal.SILENT
         return Signal.REASONING if _is_reasoning(kind, answer) else Signal.OUTPUT
+
+    def _note_tool(self, kind: str, answer: Json) -> None:
+        """Note a server tool that starts or ends: by its item, or by an event of its own."""
+        item = mapping(answer.get("item"))
+        if kind in ("response.output_item.added", "response.output_item.done"):
+            name, state = text(item.get("type")), kind.rpartition(".")[2]
+        else:
+            _, _, rest = kind.partition("response.")
+            name, _, state = rest.partition(".")
+        if name not in _SERVER_TOOLS:
+            return
+        tool = text(item.get("id")) or text(answer.get("item_id"))
+        if state in ("added", "in_progress"):
+            self._tools.add(tool)
+        elif state in ("done", "completed", "failed", "incomplete"):
+            self._tools.discard(tool)
+
+
+_SERVER_TOOLS = frozenset(
+    {"web_search_call", "code_interpreter_call", "file_search_call", "image_generation_call"}
+    | {"mcp_call", "mcp_list_tools"}
+)
+"""Items during which the server works and the model says nothing."""
 
 
 def _is_empty(kind: str, answer: Json) -> bool:
