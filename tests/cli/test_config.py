@@ -65,6 +65,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         ("first_output", "first_output_timeout", (1.5, 2.5, 3.5)),
         ("give_up_after", "give_up_after", (1.5, 2.5, 3.5)),
         ("ping", "ping_interval", (1.5, 2.5, 0.0)),
+        ("connect", "connect_timeout", (1.5, 2.5, 3.5)),
         ("proxy", "proxy", ("http://a:1", "http://b:1", "http://c:1")),
         ("ca_file", "verify", ("a.pem", "b.pem", "c.pem")),
     ],
@@ -132,6 +133,20 @@ def test_the_nearer_of_proxy_and_no_proxy_wins(asked: Any) -> None:
     assert asked("--no-proxy", file=proxy)["proxy"] == ""
     assert asked(file=proxy, env={"UNBROKEN_NO_PROXY": "1"})["proxy"] == ""
     assert asked("--proxy", "http://b:1", file={"no_proxy": True})["proxy"] == "http://b:1"
+
+
+def test_several_paths_from_every_source(asked: Any) -> None:
+    paths = ["http://a:1", "direct"]
+    assert asked(file={"proxy": paths})["proxy"] == tuple(paths)
+    assert asked(file={"proxy": paths}, env={"UNBROKEN_PROXY": "direct http://b:1"})["proxy"] == (
+        "direct",
+        "http://b:1",
+    )
+    assert asked("--proxy", "http://c:1", "--proxy", "direct", file={"proxy": paths})["proxy"] == (
+        "http://c:1",
+        "direct",
+    )
+    assert asked("--no-proxy", file={"proxy": paths})["proxy"] == ""
 
 
 def test_proxy_and_no_proxy_of_one_source_exclude_each_other(cli: Cli) -> None:

@@ -129,6 +129,8 @@ def test_a_proxy(proxy: str, said: str, cli: Cli, tmp_path: Path) -> None:
     refuses(cli("run", *HERE, "--proxy", proxy), "unbroken: --proxy ")
     refuses(cli("run", *HERE, "--proxy", proxy), said)
     for variable in ("UNBROKEN_PROXY", "http_proxy", "ALL_PROXY"):
+        if variable == "UNBROKEN_PROXY" and " " in proxy:
+            continue  # in which a space separates paths
         ended = cli("run", *HERE, **{variable: proxy})
         refuses(ended, said)
         assert variable in ended.err

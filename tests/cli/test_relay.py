@@ -21,7 +21,7 @@ from relay.serving import poll
 from unbroken.cli.relay import command
 from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from unbroken.relay.settings import Settings
-from wire.servers import refuses
+from wire.servers import closed_port, refuses
 
 TOKEN = ScriptedAnswer(text="TOKEN-42")
 KEYS = {"OPENAI_API_KEY": "sk-openai", "ANTHROPIC_API_KEY": "sk-ant"}
@@ -261,6 +261,15 @@ def test_mistakes_are_2_and_told(args: list[str], said: str, cli: Cli) -> None:
         ("[upstreams.work]\nbase_url = 'x'", "'x' is not an http:// or https:// URL"),
         ("[upstreams.work]\nbase_url = 'http://x'\ndialect = 'chat'", "there is no dialect 'chat'; known are openai-"),
         ("[upstreams.openai]\napi_key_env = 'secret-1'", "[upstreams.openai]: api_key_env takes the name of an env"),
+        (
+            "[upstreams.openai]\nproxy = ''\npaths = ['direct']",
+            "[upstreams.openai]: proxy and paths exclude each other",
+        ),
+        ("[upstreams.openai]\npaths = []", "[upstreams.openai]: the proxy is an empty list: name a proxy, or direct"),
+        (
+            "[upstreams.openai]\npaths = ['socks4://x']",
+            "[upstreams.openai]: the proxy has the unknown scheme socks4://",
+        ),
         ("[upstreams.openai]\nproxy = 'socks4://x'", "[upstreams.openai]: the proxy has the unknown scheme socks4://"),
         ("[upstreams.openai]\nca_file = '/nope'", "[upstreams.openai]: cannot use the CA file '/nope'"),
     ],
@@ -333,6 +342,27 @@ def test_a_preset_is_led_elsewhere_by_the_file(env: dict[str, str], tmp_path: Pa
             assert refused.status == 404
             assert "--default" in refused.json["error"]["message"]
         assert len(proxy.tunnels) == 1
+
+
+def test_an_upstream_has_paths(env: dict[str, str], tmp_path: Path) -> None:
+    missing = f"http://me:s3cret@127.0.0.1:{closed_port()}"
+    with Upstream(answer=TOKEN) as upstream:
+        tables = {
+            "both": {"base_url": upstream.url, "paths": [missing, "direct"]},
+            "one": {"base_url": upstream.url, "paths": [missing]},
+        }
+        path = tmp_path / "config.toml"
+        path.write_text(tomli_w.dumps({"upstreams": tables}))
+        with running("--port", "0", env=env | {"UNBROKEN_CONFIG": str(path)}) as relay:
+            assert relay.chat("/both/v1").text == "TOKEN-42"
+            refused = relay.chat("/one/v1")
+            said = relay.program.err.wait_for("502")
+    shown = missing.replace("me:s3cret@", "")
+    assert refused.status == 502
+    named = f"cannot connect to the proxy at {shown} ([upstreams.one]): connection refused"
+    assert named in refused.json["error"]["message"]
+    assert "going by direct from now on" in said
+    assert "s3cret" not in said
 
 
 def test_keys_are_put_in_for_whoever_shows_the_token(env: dict[str, str], tmp_path: Path) -> None:

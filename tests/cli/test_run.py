@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from cli.programs import Cli, Ended, Program, run, untimed
 from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
-from wire.servers import closed_port
+from wire.servers import RawServer, closed_port
 
 TOKEN = ScriptedAnswer(text="TOKEN-42", reasoning=["let me think"])
 FOOTER = "  · 10 tok · in 7 (0 cached / 7 new) · out 3"
@@ -98,6 +99,13 @@ def test_reasoning_is_shown_when_asked_for(cli: Cli) -> None:
             status(200, headers={"content-type": "text/html"}, body=b"<html>"),
             "HTTP 200 with text/html instead of an answer",
         ),
+        (
+            status(200, headers={"content-type": "text/html"}, body=b"<html>"),
+            "or it is the page of a captive portal: open a page in a browser and log in to the network",
+        ),
+        (status(511), "HTTP 511: a captive portal answers instead of the server: open a page in a browser"),
+        (status(302, headers={"location": "/v2"}), "redirected to /v2; redirects are not followed: use that as"),
+        (status(302, headers={"location": "http://else.where/"}), "that is another host, such as a captive portal's ("),
         (status(302, headers={"location": "http://me:pw@else.where/v1?key=1"}), "redirected to http://else.where/v1;"),
         (status(200, body=b'{"error": {"message": "no credit"}}'), "no credit"),
         (status(200, body=b'{"models": []}'), "HTTP 200 with application/json instead of an answer"),
@@ -148,7 +156,79 @@ def test_a_proxy_that_is_not_there_is_5(cli: Cli) -> None:
     proxy = f"socks5h://127.0.0.1:{closed_port()}"
     ended = cli("run", "--provider", "ollama", "--model", "m", "--proxy", proxy, "--give-up-after", "0", "hi")
     assert ended.code == 5
-    assert "proxy unreachable" in ended.err
+    told, hint = ended.err.splitlines()[-2:]
+    assert told.startswith(f"unbroken: cannot connect to the proxy at {proxy} (--proxy): connection refused")
+    assert hint == f"  {proxy} (--proxy): is the proxy running? --no-proxy in its place goes without it"
+
+
+REFUSED = b"HTTP/1.1 403 Forbidden\r\n\r\n"
+WRONG = "speaks another protocol: it answered with"
+SCHEMES = "is its scheme right (http, https, socks5, socks5h)? --no-proxy goes without it"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer", "said", "hint"),
+    [
+        ("http", REFUSED, "refuses to connect to model.test:443: 403 Forbidden", "the proxy's rules do not allow this"),
+        ("http", b"SSH-2.0-OpenSSH_9.2\r\n", f"{WRONG} an SSH server's greeting", SCHEMES),
+        ("http", b"<html>hello</html>", f"{WRONG} an HTML page", SCHEMES),
+        ("socks5h", REFUSED, f"{WRONG} HTTP: write http://ADDRESS", SCHEMES),
+        ("https", REFUSED, f"{WRONG} HTTP: write http://ADDRESS", SCHEMES),
+        ("http", b"HTTP/1.1 302 Found\r\nLocation: http://hotspot.test/\r\n\r\n", "answers as a captive portal does:",
+         "open a page in a browser and log in to the network; --no-proxy goes without it"),
+    ],
+)  # fmt: skip
+def test_a_proxy_that_can_never_work_is_named_at_once(
+    scheme: str, answer: bytes, said: str, hint: str, cli: Cli
+) -> None:
+    def script(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(answer)
+
+    with RawServer(script) as server:
+        url = f"{scheme}://127.0.0.1:{server.port}"
+        secret = url.replace("//", "//me:s3cret@")
+        ended = cli("run", "--base-url", "https://model.test/v1", "hi", HTTPS_PROXY=secret)
+        assert server.connections == 1
+    assert ended.code == 5
+    told, step = ended.err.splitlines()
+    assert told.startswith(f"unbroken: the proxy at {url} (HTTPS_PROXY) ")
+    assert said.replace("ADDRESS", f"127.0.0.1:{server.port}") in told
+    assert step.startswith(f"  {url} (HTTPS_PROXY): {hint}")
+    assert "write http://" not in step
+
+
+def test_a_proxy_that_cannot_reach_the_server_is_told_from_one_that_is_not_there(cli: Cli) -> None:
+    with CuttingProxy(refuse=502) as proxy:
+        ended = cli("run", "--base-url", "https://model.test/v1", "--proxy", proxy.url, "--give-up-after", "0", "hi")
+    told, step = ended.err.splitlines()[-2:]
+    assert f"the proxy at {proxy.url} (--proxy) cannot reach model.test:443: 502 Bad Gateway" in told
+    assert step.startswith(f"  {proxy.url} (--proxy): the proxy runs; its log says why")
+
+
+def test_a_status_that_may_be_the_proxys_is_told_as_such(cli: Cli) -> None:
+    with CuttingProxy(refuse=403) as proxy:
+        ended = cli("run", "--base-url", "http://127.0.0.1:9/v1", "--proxy", proxy.url, "hi")
+    assert ended.err.splitlines()[-1].startswith(f"  {proxy.url} (--proxy): the answer may be the proxy's own;")
+
+
+def test_without_a_proxy_there_is_no_advice_about_one(cli: Cli) -> None:
+    with RawServer() as server:  # accepts, and says nothing
+        url = f"https://127.0.0.1:{server.port}/v1"
+        ended = cli("run", "--base-url", url, "--connect", "0.3", "--give-up-after", "0", "hi")
+    assert ended.err.splitlines()[-1] == f"  {url}: is the URL right? --connect SECONDS waits longer"
+    assert "proxy" not in ended.err
+
+
+def test_the_next_path_is_taken_and_told(cli: Cli) -> None:
+    missing = f"http://127.0.0.1:{closed_port()}"
+    with Upstream() as upstream:
+        ended = cli("run", "--base-url", upstream.url, "--proxy", missing, "--proxy", "direct", "-v", "hi")
+    assert ended.code == 0
+    first = untimed(ended.err.splitlines()[0])
+    assert first.startswith("↻ failed after 0.0 s (proxy unreachable) · retrying, attempt 2 of ")
+    assert first.endswith(" · going by direct from now on")
+    assert f" by {missing}; billed: no" in ended.err
 
 
 @pytest.mark.parametrize("code", [503, 429, 529])

@@ -24,6 +24,7 @@ from unbroken.drivers.synchronous import Driver
 from unbroken.errors import TurnError
 from unbroken.wire.async_http import AsyncHttpWire
 from unbroken.wire.http import HttpWire
+from unbroken.wire.proxies import ProxySetting
 
 KEY = "sk-conformance-0123456789"
 PROMPT = "a prompt that nobody may quote"
@@ -50,6 +51,7 @@ class Ask:
         policy: the limits.
         options: further fields of the request's body.
         headers: further headers.
+        proxy: the paths.
         acts: the call acts on the world; no request of the chat dialect says so, so it is said here.
     """
 
@@ -58,6 +60,7 @@ class Ask:
     policy: Policy = POLICY
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    proxy: ProxySetting = None
     acts: bool = False
 
     def request(self) -> tuple[Request, Call]:
@@ -78,6 +81,7 @@ class Ask:
             "policy": self.policy,
             "verify": self.tls,
             "headers": self.headers,
+            "proxy": self.proxy,
             "_environ": {},
         }
 
@@ -123,7 +127,7 @@ class Face:
 
 def drive(ask: Ask) -> Outcome:
     outcome = Outcome(data=b"")
-    wire = HttpWire(verify=ask.tls, environ={})
+    wire = HttpWire(proxy=ask.proxy, verify=ask.tls, environ={})
     driver = Driver(wire, *ask.request(), ask.policy, on_retry=outcome.told.append)
     try:
         with driver:
@@ -140,7 +144,7 @@ def drive(ask: Ask) -> Outcome:
 
 async def drive_async(ask: Ask) -> Outcome:
     outcome = Outcome(data=b"")
-    wire = AsyncHttpWire(verify=ask.tls, environ={})
+    wire = AsyncHttpWire(proxy=ask.proxy, verify=ask.tls, environ={})
     driver = AsyncDriver(wire, *ask.request(), ask.policy, on_retry=outcome.told.append)
     try:
         async with driver:

@@ -23,6 +23,7 @@ from unbroken.core.dialect import Call, Generation
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head
+from unbroken.core.paths import Paths
 from unbroken.core.policy import Policy
 from unbroken.core.report import AttemptReport, Report
 from unbroken.core.route import RouteRecord
@@ -167,6 +168,7 @@ def again(
     failure: Failure | None = None,
     advice: str | None = None,
     ping: float | None = None,
+    path: str | None = None,
 ) -> list[Check]:
     """The attempt is dropped, the observer is told, and after a wait the next one begins."""
 
@@ -180,6 +182,7 @@ def again(
         assert event.failure is (failure or event.failure)
         assert event.failure.code == event.lost.failure
         assert advice is None or advice in event.advice
+        assert path is None or event.path == path
 
     def sent(done: Action, play: Playbook) -> None:
         assert isinstance(done, Send), done
@@ -237,6 +240,7 @@ class Playbook:
 
     Args:
         streaming, choices, acts, single_attempt: what is asked, see :class:`unbroken.core.dialect.Call`.
+        paths: the paths to the server.
         jitter: what the random source always says; 0 gives the longest waits.
         policy: limits that differ from the usual ones.
     """
@@ -248,6 +252,7 @@ class Playbook:
         choices: int = 1,
         acts: bool = False,
         single_attempt: bool = False,
+        paths: Paths = Paths(),  # noqa: B008 - frozen
         jitter: float = 0.0,
         **policy: Any,
     ) -> None:
@@ -261,6 +266,7 @@ class Playbook:
             now=START,
             random=lambda: jitter,
             wall_clock=lambda: WALL_CLOCK + self.now - START,
+            paths=paths,
         )
         self._asked: Action | None = None
 

@@ -68,8 +68,10 @@ FAILURES_OF_THE_FIRST_ROWS = {
     Row.LOST: "reset closed truncated unfinished broken_framing stream_reset too_many_pings dead_path idle_timeout "
     "stalled stalled_output tls_failed",
     Row.UNPROCESSED: "not_processed",
-    Row.UNREACHABLE: "connection_refused connect_timeout not_connected no_route proxy_unreachable dns_temporary",
-    Row.MISCONFIGURED: "no_such_host certificate tls_mismatch proxy_auth proxy_refused proxy_protocol bad_request",
+    Row.UNREACHABLE: "connection_refused connect_timeout not_connected no_route proxy_unreachable "
+    "proxy_cannot_reach proxy_closed dns_temporary",
+    Row.MISCONFIGURED: "no_such_host certificate tls_mismatch proxy_auth proxy_refused proxy_protocol captive_portal "
+    "bad_request",
     Row.MALFORMED: "malformed event_too_large",
     Row.UNREADABLE: "unsupported_encoding",
     Row.NO_OUTPUT: "unproven_end deadline",

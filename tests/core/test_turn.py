@@ -44,9 +44,9 @@ from core.playbook import (
 )
 from unbroken.core.actions import Drop, EndTurn, Fail, Give, Limits, LowerPing, Notify, Read, Send, Wait
 from unbroken.core.attempt import MAX_REFUSAL
-from unbroken.core.failures import Failure, Phase, Row
+from unbroken.core.failures import Failure, Phase, Row, described
 from unbroken.core.route import RouteRecord
-from unbroken.core.turn import LINGER, READ_REFUSAL, USAGE_WAIT
+from unbroken.core.turn import LINGER, NETWORK_AWAY, READ_REFUSAL, USAGE_WAIT
 from unbroken.errors import (
     CallerTimeout,
     FirstOutputTimeout,
@@ -224,7 +224,7 @@ class TestNobodyAnswers:
         assert 11 > told[0] >= len(play.attempts)
         assert told[-1] == len(play.attempts)
 
-    @pytest.mark.parametrize("failure", [Failure.NO_ROUTE, Failure.CONNECT_TIMEOUT, Failure.DNS_TEMPORARY])
+    @pytest.mark.parametrize("failure", sorted(NETWORK_AWAY, key=str))
     def test_a_turn_that_was_connected_waits_for_the_network(self, failure: Failure) -> None:
         play = Playbook() >> answers() >> brings(ROLE) >> is_lost(Failure.RESET, after=10) << again("replay", delay=0)
         while not isinstance((actions := play.rest())[-1], Fail):
@@ -291,7 +291,7 @@ class TestMisconfigured:
 
     def test_before_the_request_is_sent(self, failure: Failure) -> None:
         play = Playbook() >> is_lost(failure, sent=False, detail="the detail")
-        play << fails(Unreachable, f"{failure.phrase} (the detail)", retryable=False)
+        play << fails(Unreachable, described(failure.code, "the detail"), retryable=False)
         assert (play.attempts[0].phase, play.attempts[0].billed) == (Phase.CONNECT, "no")
 
     def test_while_it_is_being_sent(self, failure: Failure) -> None:

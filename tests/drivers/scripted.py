@@ -13,6 +13,7 @@ from unbroken.core.actions import Limits
 from unbroken.core.dialects import recognise
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
+from unbroken.core.paths import Paths
 from unbroken.core.policy import Policy
 from unbroken.core.route import RouteRecord
 from unbroken.drivers.asynchronous import AsyncDriver
@@ -105,6 +106,8 @@ class ScriptedWire:
         limits: the limits of each ``send`` and ``read``.
         exchanges: those that were made.
         while_asleep: called by every ``sleep``.
+        named: the paths that there are.
+        taken: the path of each exchange.
     """
 
     def __init__(self, *scripts: Sequence[Happening]) -> None:
@@ -113,9 +116,18 @@ class ScriptedWire:
         self.limits: list[tuple[str, Limits]] = []
         self.exchanges: list[ScriptedExchange] = []
         self.while_asleep: Callable[[], object] = lambda: None
+        self.named = Paths()
+        self.taken: list[int | None] = []
         self._scripts = list(scripts)
 
-    def exchange(self, request: Request) -> ScriptedExchange:
+    def paths(self, request: Request) -> Paths:
+        return self.named
+
+    def prefer(self, request: Request, path: int) -> None:
+        self.log.append(f"prefer {path}")
+
+    def exchange(self, request: Request, path: int | None = None) -> ScriptedExchange:
+        self.taken.append(path)
         self.exchanges.append(ScriptedExchange(self, request, self._scripts.pop(0)))
         return self.exchanges[-1]
 
@@ -164,8 +176,11 @@ class _AsyncWire:
     def __init__(self, wire: ScriptedWire) -> None:
         self._wire = wire
 
-    def exchange(self, request: Request) -> _AsyncExchange:
-        return _AsyncExchange(self._wire.exchange(request))
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wire, name)
+
+    def exchange(self, request: Request, path: int | None = None) -> _AsyncExchange:
+        return _AsyncExchange(self._wire.exchange(request, path))
 
     async def aclose(self) -> None:
         self._wire.close()

@@ -14,10 +14,17 @@ from unbroken.drivers.notices import describe, notify
 
 
 def again(
-    failure: Failure, phase: Phase, *, action: Any = "replay", delay: float = 0.0, advice: str = "", **lost: Any
+    failure: Failure,
+    phase: Phase,
+    *,
+    action: Any = "replay",
+    delay: float = 0.0,
+    advice: str = "",
+    path: str = "",
+    **lost: Any,
 ) -> RetryEvent:
     record = AttemptReport(number=1, phase=phase, failure=failure.code, elapsed=61.23, **lost)
-    return RetryEvent(action, 1, 4, failure, record, delay, advice)
+    return RetryEvent(action, 1, 4, failure, record, delay, advice, path)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +50,11 @@ def again(
         (
             again(Failure.CONNECTION_REFUSED, Phase.CONNECT, action="retry", delay=0.5),
             "failed after 61.2 s (connection refused) · retrying in 0.5 s, attempt 2 of 4",
+        ),
+        (
+            again(Failure.PROXY_CANNOT_REACH, Phase.CONNECT, action="retry", path="direct"),
+            "failed after 61.2 s (the proxy cannot reach the server) · retrying, attempt 2 of 4"
+            " · going by direct from now on",
         ),
         (
             again(Failure.NOT_PROCESSED, Phase.PRELUDE, action="retry", status=200, delay=0.5),

@@ -16,6 +16,7 @@ from relay.downstream import Downstream
 from unbroken.core.actions import Limits, RetryEvent
 from unbroken.core.failures import Failure, Row
 from unbroken.core.http import Head, Request
+from unbroken.core.paths import Paths
 from unbroken.core.policy import Policy
 from unbroken.core.route import RouteRecord
 from unbroken.drivers.asynchronous import AsyncDriver
@@ -126,7 +127,10 @@ class ScriptedWire:
         self.exchanges: list[ScriptedExchange] = []
         self._scripts = list(scripts)
 
-    def exchange(self, request: Request) -> ScriptedExchange:
+    def paths(self, request: Request) -> Paths:
+        return Paths()
+
+    def exchange(self, request: Request, path: int | None = None) -> ScriptedExchange:
         self.exchanges.append(ScriptedExchange(self._scripts.pop(0)))
         return self.exchanges[-1]
 

@@ -211,6 +211,15 @@ def test_a_turn_that_ends_becomes_the_first_row(show: Show, relay: StandIn) -> N
     )
 
 
+def test_a_turn_that_took_another_path_tells_which(show: Show) -> None:
+    moved = turn("cafe0001", cut() | {"path": "http://127.0.0.1:1"}, answer(2, after=61.0) | {"path": "direct"})
+    page = show({"recent": [moved]})
+    row = page.locator("tr.turn").first
+    expect(row.locator(".lost")).to_have_text(
+        "reset after 60 s of silence, before any output; going by direct from then on"
+    )
+
+
 def test_keys_move_through_the_turns_and_open_one(show: Show) -> None:
     page = show({"recent": three_turns()})
     rows = page.locator("tr.turn button")
@@ -237,6 +246,7 @@ def test_keys_move_through_the_turns_and_open_one(show: Show) -> None:
         "Reached": "prelude",
         "Failure": "reset",
         "Status": "200",
+        "Path": "–",
         "HTTP": "2",
         "PING": "no",
         "Headers": "1.0 s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,14 @@ def test_a_ca_file_is_trusted_for_both_kinds_of_request(
     assert way.request("GET", upstream.url + "/models", verify=str(file)).status == 200
     assert isinstance(way.post(upstream.url + PATH).error, way.library.ConnectError)
     assert way.post(upstream.url + PATH, verify=False).status == 200
+
+
+def test_the_next_of_several_paths_is_taken(way: Way, serve) -> None:
+    upstream = serve()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        missing = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    for given in (missing, way.library.Proxy(missing)):
+        assert way.post(upstream.url + PATH, proxy=[given, "direct"]).status == 200
 
 
 @pytest.mark.parametrize("kind", ["url", "Proxy"])

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from unbroken.core.paths import REMEMBERED, PathMemory, PathName, Paths
 from unbroken.errors import UsageError
-from unbroken.wire.proxies import Proxy, ProxyRules, parse_proxy
+from unbroken.wire.proxies import GivenProxy, Proxy, ProxyRules, parse_paths, parse_proxy
 
 PROXY = "http://proxy.test:3128"
 
@@ -125,3 +126,45 @@ def test_an_empty_proxy_means_none() -> None:
 def test_a_malformed_proxy_in_the_environment_is_named() -> None:
     with pytest.raises(UsageError, match="ALL_PROXY has the unknown scheme"):
         chosen("http://api.test", {"ALL_PROXY": "gopher://proxy.test"})
+
+
+def test_a_proxy_knows_where_it_was_set() -> None:
+    [given] = ProxyRules(GivenProxy("http://user:secret@proxy.test:1", "--proxy"), {}).all("https://api.test")
+    [found] = ProxyRules(None, {"HTTPS_PROXY": PROXY}).all("https://api.test")
+    assert given is not None
+    assert found is not None
+    assert given.title == "the proxy at http://proxy.test:1 (--proxy)"
+    assert found.title == f"the proxy at {PROXY} (HTTPS_PROXY)"
+    assert parse_proxy(PROXY).title == f"the proxy at {PROXY}"
+    assert found == parse_proxy(PROXY)  # a connection is used again wherever its proxy was set
+
+
+def test_paths_in_order() -> None:
+    proxy = parse_proxy(PROXY)
+    assert parse_paths([PROXY, "direct", PROXY, ""]) == (proxy, None)
+    assert parse_paths("direct") == parse_paths("") == (None,)
+    with pytest.raises(UsageError, match="--proxy is an empty list"):
+        parse_paths([], "--proxy")
+    with pytest.raises(UsageError, match="unknown scheme gopher"):
+        ProxyRules(["direct", "gopher://x"], {})
+
+
+class TestTheMemory:
+    URL = "https://api.test/v1/chat/completions"
+
+    def test_is_of_a_server_and_these_paths(self) -> None:
+        now, memory = 100.0, PathMemory()
+
+        def rules(*paths: str) -> ProxyRules:
+            return ProxyRules(paths, {}, memory=memory, clock=lambda: now)
+
+        two = rules(PROXY, "direct")
+        assert two.paths(self.URL) == Paths((PathName(PROXY), PathName("direct")), 0)
+        two.prefer(self.URL, 1)
+        assert rules(PROXY, "direct").paths("https://api.test/v1/models").first == 1
+        assert rules(PROXY, "direct").choose(self.URL) is None
+        assert rules("direct", PROXY).paths(self.URL).first == 0
+        assert two.paths("https://other.test/").first == two.paths("http://api.test/").first == 0
+        now += REMEMBERED
+        assert two.paths(self.URL).first == 0
+        assert two.choose(self.URL) == parse_proxy(PROXY)

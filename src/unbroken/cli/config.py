@@ -32,6 +32,7 @@ class Kind(NamedTuple):
 
 TEXT = Kind((str,), "a string")
 TEXTS = Kind((list,), "a list of strings")
+TEXT_OR_TEXTS = Kind((str, list), "a string, or a list of strings")
 WHOLE = Kind((int,), "a number")
 NUMBER = Kind((int, float), "a number")
 SIZE = Kind((int, str), 'a number of bytes, or a size such as "16M"')
@@ -48,7 +49,8 @@ CONNECTION_KEYS: Mapping[str, Kind] = {
     "give_up_after": NUMBER,
     "accept_done": SWITCH,
     "ping": NUMBER,
-    "proxy": TEXT,
+    "connect": NUMBER,
+    "proxy": TEXT_OR_TEXTS,
     "no_proxy": SWITCH,
     "ca_file": TEXT,
 }
@@ -99,6 +101,7 @@ UPSTREAM_KEYS: Mapping[str, Kind] = {
     "api_key_env": TEXT,
     "api_key": TEXT,
     "proxy": TEXT,
+    "paths": TEXTS,
     "ca_file": TEXT,
     "accept_done": SWITCH,
     "hold": TEXT,
@@ -167,8 +170,14 @@ def readers_warning(path: Path, config: Mapping[str, Any]) -> str:
 
 
 def _holds_secret(table: Mapping[str, Any]) -> bool:
-    credentials, at, _ = table.get("proxy", "").rpartition("@")
-    return bool(table.get("api_key") or (at and ":" in credentials.rpartition("/")[2]))
+    proxies = table.get("proxy", [])
+    urls = [*([proxies] if isinstance(proxies, str) else proxies), *table.get("paths", [])]
+    return bool(table.get("api_key") or any(map(_holds_password, urls)))
+
+
+def _holds_password(url: str) -> bool:
+    credentials, at, _ = url.rpartition("@")
+    return bool(at and ":" in credentials.rpartition("/")[2])
 
 
 def _check(path: Path, config: Mapping[str, Any]) -> None:
@@ -193,7 +202,9 @@ def _check_table(path: Path, prefix: str, table: Mapping[str, Any], keys: Mappin
             raise UsageError(f"{path}: unknown key {f'{prefix}{key}'!r}; {_meant(key, keys)}")
         if not _is(value, keys[key]):
             raise UsageError(f"{path}: {prefix}{key} must be {keys[key].words}")
-        if isinstance(value, str) and "\0" in value:  # neither an argument nor a variable could hold it
+        if any(
+            "\0" in text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)
+        ):  # neither an argument nor a variable could hold it
             raise UsageError(f"{path}: {prefix}{key} has a NUL character")
 
 
@@ -201,7 +212,7 @@ def _is(value: Any, kind: Kind) -> bool:
     if isinstance(value, bool):  # a bool is an int, too
         return bool in kind.types
     if isinstance(value, list):
-        return kind is TEXTS and all(isinstance(item, str) for item in value)
+        return list in kind.types and all(isinstance(item, str) for item in value)
     return isinstance(value, kind.types)
 
 

@@ -55,8 +55,16 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option(WAY, "--ping SECONDS", "Interval of HTTP/2 PING, which keeps the path busy (10); 0 for none.", type=seconds),
     option(
         WAY,
+        "--connect SECONDS",
+        "How long a connection may take to be made, with proxy and TLS (10).",
+        type=seconds,
+    ),
+    option(
+        WAY,
         "--proxy URL",
-        "http, https, socks5 or socks5h, for every host; by default what HTTPS_PROXY and its like say.",
+        "http, https, socks5 or socks5h, for every host; by default what HTTPS_PROXY and its like say. May be repeated,"
+        " also with direct: the next one is taken where one fails.",
+        multiple=True,
     ),
     option(WAY, "--no-proxy", "Connect directly, whatever the environment says.", is_flag=True),
     option(WAY, "--ca-file FILE", "PEM file of certificate authorities, instead of the system's."),
@@ -73,6 +81,7 @@ POLICY_FIELDS = {
     "give_up_after": "give_up_after",
     "accept_done": "accept_done",
     "ping": "ping_interval",
+    "connect": "connect_timeout",
 }
 """The option of each limit, and the field of :class:`unbroken.Policy` that it sets."""
 
@@ -106,22 +115,26 @@ def policy_from(options: Mapping[str, Any]) -> Policy:
         raise UsageError(f"--{option_name.replace('_', '-')} {rest}") from None
 
 
-def proxy_from(ctx: click.Context, options: Mapping[str, Any]) -> str | None:
-    """Return the proxy: ``None`` for the environment's, ``""`` for none.
+def proxy_from(ctx: click.Context, options: Mapping[str, Any]) -> str | tuple[str, ...] | None:
+    """Return the proxy, or the paths in the order of preference: ``None`` for the environment's, ``""`` for none.
 
     Of ``--proxy`` and ``--no-proxy``, the one from the source with the higher :func:`rank` applies.
 
     Raises:
-        UsageError: both come from the same source, or the proxy cannot be used; the message names its source.
+        UsageError: both come from the same source, or a proxy cannot be used; the message names its source.
     """
-    proxy: str | None = options["proxy"]
+    given: tuple[str, ...] = options["proxy"]
     if options["no_proxy"]:
-        if proxy and rank(ctx, "proxy") == rank(ctx, "no_proxy"):
+        if any(given) and rank(ctx, "proxy") == rank(ctx, "no_proxy"):
             raise UsageError("--proxy and --no-proxy exclude each other")
-        proxy = proxy if proxy and rank(ctx, "proxy") > rank(ctx, "no_proxy") else ""
-    if proxy:
-        from unbroken.wire.proxies import parse_proxy
+        if not any(given) or rank(ctx, "proxy") < rank(ctx, "no_proxy"):
+            return ""
+    if not given:
+        return None
+    from unbroken.wire.proxies import GivenProxy, parse_paths
 
-        sources = {3: "--proxy", 2: "UNBROKEN_PROXY", 1: f"{config_path()}: proxy"}
-        parse_proxy(proxy, sources[rank(ctx, "proxy")])
-    return proxy
+    sources = {3: "--proxy", 2: "UNBROKEN_PROXY", 1: f"{config_path()}: proxy"}
+    source = sources[rank(ctx, "proxy")]
+    parse_paths(given, source)
+    paths = tuple(GivenProxy(path, source) for path in given)
+    return paths if len(paths) > 1 else paths[0]

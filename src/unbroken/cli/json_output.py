@@ -49,7 +49,8 @@ class JsonLinesRenderer(Renderer):
     def retried(self, event: RetryEvent) -> None:
         """See :meth:`Renderer.retried`."""
         told = {"attempt": event.attempt, "of": event.of, "delay": event.delay, "lost": event.lost}
-        self._line({"type": event.action} | told | {"advice": event.advice})
+        moved = {"path": event.path} if event.path else {}
+        self._line({"type": event.action} | told | {"advice": event.advice} | moved)
         super().retried(event)
 
     def failed(self, error: TurnError, turn: TurnStream) -> None:

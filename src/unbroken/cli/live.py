@@ -40,6 +40,7 @@ class LiveLine:
         self._provider = provider
         self._started = time.monotonic()
         self._pause_ends = 0.0
+        self._by = ""
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._painted = False
@@ -66,9 +67,10 @@ class LiveLine:
             self._clear()
             say(text)
 
-    def pause(self, seconds: float) -> None:
-        """Show that the next attempt starts in this many seconds."""
+    def pause(self, seconds: float, path: str = "") -> None:
+        """Show that the next attempt starts in this many seconds, and the path that it takes if that is another one."""
         self._pause_ends = time.monotonic() + seconds
+        self._by = path or self._by
 
     def text(self, now: float) -> str:
         """Return the text of the line: what is waited for, how long, and whether the path answers."""
@@ -77,7 +79,7 @@ class LiveLine:
         spinner = _SPINNER[int(waited / REFRESH) % len(_SPINNER)]
         parts = [f"{spinner} {self._waits_for(progress, now)}", f"{waited:.0f} s"]
         if progress.attempt > 1:
-            parts.append(f"attempt {progress.attempt}")
+            parts.append(f"attempt {progress.attempt}{f' by {self._by}' if self._by else ''}")
         return " · ".join(parts + _path(progress))
 
     def _waits_for(self, progress: Progress, now: float) -> str:

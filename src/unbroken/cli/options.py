@@ -128,6 +128,13 @@ class ConfiguredCommand(click.Command):
         """Return the settings of the file that this command uses."""
         return {key: value for key, value in config.items() if not isinstance(value, dict)}
 
+    def _listed(self, defaults: dict[str, Any]) -> dict[str, Any]:
+        """Return the settings with a list for each option that may be repeated, where the file has a single one."""
+        repeated = {param.name for param in self.params if isinstance(param, click.Option) and param.multiple}
+        return {
+            key: [value] if key in repeated and isinstance(value, str) else value for key, value in defaults.items()
+        }
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the file, and then the arguments. ``--help`` needs no valid file, and shell completion none at all."""
         if ctx.resilient_parsing:
@@ -138,7 +145,7 @@ class ConfiguredCommand(click.Command):
         except UsageError as exc:
             refused = exc
         else:
-            ctx.default_map = self.defaults(config)
+            ctx.default_map = self._listed(self.defaults(config))
             ctx.meta[_WARNING] = readers_warning(path, config)
         rest = super().parse_args(ctx, args)
         if refused:

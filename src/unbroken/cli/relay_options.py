@@ -91,19 +91,17 @@ def settings_from(
 
 def _check_way(settings: Settings) -> None:
     """Refuse a proxy or CA file now that would fail every request later."""
-    from unbroken.wire.proxies import parse_proxy
+    from unbroken.wire.proxies import parse_paths
     from unbroken.wire.tls import check_environment, client_context
 
-    if settings.proxy:
-        parse_proxy(settings.proxy, "--proxy")
     if isinstance(settings.verify, str):
         client_context(settings.verify)
     else:
         check_environment()
     for upstream in settings.upstreams.values():
         try:
-            if upstream.proxy:
-                parse_proxy(upstream.proxy)
+            if upstream.proxy is not None:
+                parse_paths(upstream.proxy, "the proxy")
             if upstream.ca_file:
                 client_context(upstream.ca_file)
         except UsageError as exc:

@@ -60,7 +60,7 @@ class Renderer:
             self._advice = event.advice
             self._notice(f"  {event.advice}")
         if self._live:
-            self._live.pause(event.delay)
+            self._live.pause(event.delay, event.path)
 
     def event(self, event: TypedEvent) -> None:
         """Show a typed event."""

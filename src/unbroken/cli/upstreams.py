@@ -95,11 +95,23 @@ def _upstream(name: str, table: Mapping[str, Any], environ: Mapping[str, str], *
     if key_env and not key_env.isidentifier():  # it may be the key itself, so it is not shown
         raise UsageError(f"[upstreams.{name}]: api_key_env takes the name of an environment variable, not a key")
     key = environ.get(key_env, "").strip() or table.get("api_key")
+    if "paths" in table and "proxy" in table:
+        raise UsageError(f"[upstreams.{name}]: proxy and paths exclude each other")
     return UpstreamSettings(
         name,
         table["base_url"],
         dialect,
         key if inject else None,
         key_env,
-        **{name: table[name] for name in ("proxy", "ca_file", "accept_done", "hold", "replays") if name in table},
+        proxy=_paths(name, table),
+        **{key: table[key] for key in ("ca_file", "accept_done", "hold", "replays") if key in table},
     )
+
+
+def _paths(name: str, table: Mapping[str, Any]) -> str | tuple[str, ...] | None:
+    from unbroken.wire.proxies import GivenProxy
+
+    source = f"[upstreams.{name}]"
+    if "paths" in table:
+        return tuple(GivenProxy(path, source) for path in table["paths"])
+    return GivenProxy(table["proxy"], source) if "proxy" in table else None

@@ -19,6 +19,7 @@ from unbroken.drivers.notices import RetryCallback, remark
 from unbroken.errors import TurnError
 from unbroken.wire.async_http import AsyncHttpWire
 from unbroken.wire.contract import AsyncWire
+from unbroken.wire.proxies import ProxySetting
 
 if TYPE_CHECKING:
     import ssl
@@ -40,7 +41,8 @@ class AsyncClient:
         model: the model to ask if :meth:`stream` names none.
         policy: the limits of every turn.
         on_retry: called at every retry and replay.
-        proxy: a proxy for every host; ``None`` for the environment's, ``""`` for none.
+        proxy: a proxy for every host; ``None`` for the environment's, ``""`` for none; or a list of proxies and
+            ``"direct"`` in the order of preference: the next one is taken where one fails.
         verify: ``True``, a path to a CA file, an ``SSLContext``, or ``False``.
         headers: further headers for every request.
         key_env: environment variable to look for the key in, instead of the provider's own.
@@ -59,7 +61,7 @@ class AsyncClient:
         model: str | None = None,
         policy: Policy | None = None,
         on_retry: RetryCallback | None = None,
-        proxy: str | None = None,
+        proxy: ProxySetting = None,
         verify: bool | str | Path | ssl.SSLContext = True,
         headers: Mapping[str, str] | None = None,
         key_env: str | None = None,
@@ -112,7 +114,7 @@ class AsyncClient:
         def start() -> tuple[AsyncDriver, TurnReader]:
             request, call = self._requests.build(messages, model, tools, options)
             driver = AsyncDriver(self._wire, request, call, chosen, on_retry=self._on_retry)
-            return driver, TurnReader(call, chosen, self._requests.key)
+            return driver, TurnReader(call, chosen, self._requests.key, request.url)
 
         counts = self._requests.counts and "stream_options" not in options
         return AsyncTurnStream(start, lambda refusal: counts and self._requests.refuses_counts(refusal))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
+from urllib.parse import urljoin, urlsplit
 
 from unbroken.core.answer import Answer
 from unbroken.core.dialect import Call
@@ -19,6 +20,11 @@ from unbroken.errors import DecodeError, MalformedStream, ProviderError, StreamC
 MAX_REFUSAL = 64 * 1024
 """How many bytes of an error response are read for its message."""
 
+LOGIN_REQUIRED = 511
+"""The status of a captive portal (RFC 6585, section 6)."""
+
+_LOG_IN = "open a page in a browser and log in to the network"
+
 MIN_SECRET = 12
 """The length of the shortest key that is kept out of messages; the shortest of a provider has more than 30."""
 
@@ -30,13 +36,15 @@ class TurnReader:
         call: the generation call.
         policy: the policy whose cap of an event applies.
         key: the API key, which is removed from errors if the provider repeats it.
+        url: the URL that is asked.
 
     Attributes:
         answer: the answer so far.
     """
 
-    def __init__(self, call: Call, policy: Policy, key: str | None = None) -> None:
+    def __init__(self, call: Call, policy: Policy, key: str | None = None, url: str = "") -> None:
         self._call = call
+        self._url = url
         self._key = key
         self._decoder = call.dialect.decoder()
         self.answer = Answer(call.dialect, self._decoder)
@@ -89,6 +97,8 @@ class TurnReader:
             yield from self._prove(phase)
             return
         head, body = self._opened, bytes(self._document)
+        if head.status == LOGIN_REQUIRED:
+            raise self._portal(head)
         if head.status >= 400:
             raise self._refused(head, body)
         if head.status >= 300:
@@ -179,21 +189,37 @@ class TurnReader:
         return message.replace(self._key, "[the API key]") if self._key and _may_be_secret(self._key) else message
 
     def _redirected(self, head: Head) -> UnexpectedResponse:
-        target = redacted(head.fields.get("location", "")) or "nowhere"
+        target = head.fields.get("location", "")
+        advice = "use that as the base URL"
+        if is_elsewhere(target, self._url):
+            advice = f"that is another host, such as a captive portal's ({_LOG_IN}), or the server has moved"
         return UnexpectedResponse(
-            f"HTTP {head.status}: redirected to {target}; redirects are not followed: use that as the base URL",
+            f"HTTP {head.status}: redirected to {redacted(target) or 'nowhere'}; redirects are not followed: {advice}",
             status=head.status,
             phase=Phase.HEADERS,
         )
 
     def _unexpected(self, head: Head) -> UnexpectedResponse:
         kind = head.content_type or "no content type"
+        page = f"; or it is the page of a captive portal: {_LOG_IN}" if kind == "text/html" else ""
         return UnexpectedResponse(
             f"HTTP {head.status} with {kind} instead of an answer: is the base URL right? "
-            "It is the part before /chat/completions and mostly ends in /v1",
+            f"It is the part before /chat/completions and mostly ends in /v1{page}",
             status=head.status,
             phase=Phase.HEADERS,
         )
+
+    def _portal(self, head: Head) -> UnexpectedResponse:
+        message = f"HTTP {head.status}: a captive portal answers instead of the server: {_LOG_IN}"
+        return UnexpectedResponse(message, status=head.status, phase=Phase.HEADERS)
+
+
+def is_elsewhere(location: str, url: str) -> bool:
+    """Return whether a redirect leads to another host than the one that was asked."""
+    try:
+        return urlsplit(urljoin(url, location)).hostname != urlsplit(url).hostname
+    except ValueError:
+        return True
 
 
 def _malformed(error: DecodeError, phase: Phase) -> MalformedStream:

@@ -60,6 +60,7 @@ class RetryEvent(msgspec.Struct, frozen=True):
         delay: seconds until the next attempt.
         advice: what is done about this loss from now on (:attr:`unbroken.core.report.AttemptReport.lowered_ping`), or
             what to do about a pattern in the losses so far, or ``""``.
+        path: the path that attempts take from now on, ``""`` if it is the same as before.
     """
 
     action: Literal["retry", "replay"]
@@ -69,16 +70,24 @@ class RetryEvent(msgspec.Struct, frozen=True):
     lost: AttemptReport
     delay: float
     advice: str
+    path: str = ""
 
 
 # Actions
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send the request on a connection of its own; report ``head`` or ``lost``."""
+    """Send the request on a connection of its own, over the path of this index; report ``head`` or ``lost``."""
 
     attempt: int
     limits: Limits
+    path: int = 0
+
+
+class Prefer(msgspec.Struct, frozen=True):
+    """Begin later turns to this server with the path of this index, for a while."""
+
+    path: int
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -131,4 +140,4 @@ class Fail(msgspec.Struct, frozen=True):
     error: TurnError
 
 
-Action: TypeAlias = Send | Read | LowerPing | Drop | Wait | Notify | GiveHead | Give | EndTurn | Fail
+Action: TypeAlias = Send | Prefer | Read | LowerPing | Drop | Wait | Notify | GiveHead | Give | EndTurn | Fail

@@ -88,6 +88,8 @@ class Failure(enum.Enum):
     NOT_CONNECTED = ("not_connected", "cannot connect", Row.UNREACHABLE)
     NO_ROUTE = ("no_route", "network unreachable", Row.UNREACHABLE)
     PROXY_UNREACHABLE = ("proxy_unreachable", "proxy unreachable", Row.UNREACHABLE)
+    PROXY_CANNOT_REACH = ("proxy_cannot_reach", "the proxy cannot reach the server", Row.UNREACHABLE)
+    PROXY_CLOSED = ("proxy_closed", "closed by the proxy", Row.UNREACHABLE)
     DNS_TEMPORARY = ("dns_temporary", "temporary DNS failure", Row.UNREACHABLE)
     NO_SUCH_HOST = ("no_such_host", "no such host", Row.MISCONFIGURED)
     CERTIFICATE = ("certificate", "certificate refused", Row.MISCONFIGURED)
@@ -95,6 +97,7 @@ class Failure(enum.Enum):
     PROXY_AUTH = ("proxy_auth", "proxy authentication required", Row.MISCONFIGURED)
     PROXY_REFUSED = ("proxy_refused", "refused by the proxy", Row.MISCONFIGURED)
     PROXY_PROTOCOL = ("proxy_protocol", "the proxy speaks another protocol", Row.MISCONFIGURED)
+    CAPTIVE_PORTAL = ("captive_portal", "a captive portal answers", Row.MISCONFIGURED)
     UNSUPPORTED_ENCODING = ("unsupported_encoding", "the response cannot be read", Row.UNREADABLE)
     BAD_REQUEST = ("bad_request", "request cannot be sent", Row.MISCONFIGURED)
     BUSY = ("busy", "server busy", Row.BUSY)
@@ -120,6 +123,35 @@ OWN_LIMITS = frozenset(
     {Failure.IDLE_TIMEOUT, Failure.STALLED, Failure.STALLED_OUTPUT, Failure.DEAD_PATH, Failure.CONNECT_TIMEOUT}
 )
 """Failures by a limit of our own: they say nothing of timers on the path, and their detail names the limit."""
+PROXY_FAILURES = frozenset(
+    {
+        Failure.PROXY_UNREACHABLE,
+        Failure.PROXY_CANNOT_REACH,
+        Failure.PROXY_CLOSED,
+        Failure.PROXY_AUTH,
+        Failure.PROXY_REFUSED,
+        Failure.PROXY_PROTOCOL,
+        Failure.CAPTIVE_PORTAL,
+    }
+)
+"""Failures of a proxy, before any server was reached through it."""
+
+_BY_CODE = {failure.code: failure for failure in Failure}
+
+
+def described(code: str | None, detail: str) -> str:
+    """Return a failure for a person. The detail of a proxy's failure is a sentence that names the proxy.
+
+    Args:
+        code: the failure's code, ``None`` for none.
+        detail: its detail, or ``""``.
+    """
+    if code is None:
+        return ""
+    failure = _BY_CODE[code]
+    if detail and failure in PROXY_FAILURES:
+        return detail
+    return f"{failure.phrase} ({detail})" if detail else failure.phrase
 
 
 def _table() -> Mapping[tuple[Row, Phase], Verdict]:

@@ -33,6 +33,8 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
         route: where it was sent, and what PING did there.
         lowered_ping: seconds between PINGs on this path from its cut on, ``None`` if the cut taught nothing.
         finish_reason: the provider's finish reason of the first choice, as it came; ``None`` if the stream named none.
+        path: the path it took: a proxy's URL without credentials, ``"direct"``, or ``""`` if that is not known.
+        path_source: where that path was set, such as ``"HTTPS_PROXY"``, or ``""``.
         billed: ``"no"`` if it provably was not processed, ``"unknown"`` if its tokens may have been billed,
             ``"yes"`` if there was output.
         held: whether there was output and nothing of it was handed on (:attr:`unbroken.Policy.hold`).
@@ -54,6 +56,8 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     billed: Literal["no", "unknown", "yes"] = "unknown"
     finish_reason: str | None = None
     held: bool = False
+    path: str = ""
+    path_source: str = ""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

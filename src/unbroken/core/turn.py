@@ -39,6 +39,7 @@ from unbroken.core.actions import (
     Limits,
     LowerPing,
     Notify,
+    Prefer,
     Read,
     RetryEvent,
     Send,
@@ -46,9 +47,10 @@ from unbroken.core.actions import (
 )
 from unbroken.core.attempt import MAX_REFUSAL, Attempt, Mode
 from unbroken.core.dialect import Call
-from unbroken.core.failures import GATEWAY_TIMEOUTS, Failure, Phase, Row, Verdict, verdict
+from unbroken.core.failures import GATEWAY_TIMEOUTS, Failure, Phase, Row, Verdict, described, verdict
 from unbroken.core.http import Head
 from unbroken.core.output_limit import OutputLimit
+from unbroken.core.paths import PathChoice, Paths, told_by_path
 from unbroken.core.policy import Policy, retry_after
 from unbroken.core.report import AttemptReport, Report, lesson, lowered_ping
 from unbroken.core.route import RouteRecord
@@ -74,7 +76,7 @@ READ_REFUSAL = 5.0
 NO_BODY = frozenset({*range(100, 200), 204, 205})
 """Statuses of responses without a body (RFC 9110, sections 15.2, 15.3.5 and 15.3.6)."""
 
-RETRYABLE_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)})
+RETRYABLE_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)}) - {511}  # a captive portal (RFC 6585, section 6)
 
 TOO_BUSY = frozenset({429, 529})
 """Statuses that say that the request was not processed, however late (RFC 6585, section 4; Anthropic, "Errors")."""
@@ -83,8 +85,16 @@ NOT_PROCESSED = frozenset({408, 409, 425, 503, *TOO_BUSY})
 """Retryable statuses that are not billed; any other may come from a server that failed in the middle of its work."""
 
 
-NETWORK_AWAY = frozenset({Failure.CONNECT_TIMEOUT, Failure.NO_ROUTE, Failure.DNS_TEMPORARY})
-"""Failures to connect without an answer from anybody."""
+NETWORK_AWAY = frozenset(
+    {
+        Failure.CONNECT_TIMEOUT,
+        Failure.NO_ROUTE,
+        Failure.DNS_TEMPORARY,
+        Failure.PROXY_CANNOT_REACH,
+        Failure.PROXY_CLOSED,
+    }
+)
+"""Failures to connect without an answer from anybody but a proxy."""
 
 
 class Turn:
@@ -99,6 +109,7 @@ class Turn:
         timeouts: the caller's own timeouts, which apply in addition to the policy.
         may_hold: takes how many bytes of the response are held; says whether they may be. If not, no more is held than
             the prelude.
+        paths: the paths to the server.
     """
 
     def __init__(
@@ -111,7 +122,9 @@ class Turn:
         wall_clock: Callable[[], float],
         timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
         may_hold: Callable[[int], bool] | None = None,
+        paths: Paths = Paths(),  # noqa: B008 - frozen
     ) -> None:
+        self._paths = PathChoice(paths)
         self._call = call
         self._policy = policy.once() if call.single_attempt else policy
         self._random = random
@@ -198,6 +211,8 @@ class Turn:
         attempt = self._attempt
         attempt.route = route or attempt.route
         attempt.headers_at = now
+        if self._paths.moved and head.status < 300:
+            self._todo.append(Prefer(self._paths.index))
         if head.status >= 300:
             attempt.noted = self._judge(head, now - attempt.started)
             retryable = attempt.noted is not Failure.REFUSED and self._retry_delay(head, attempt.noted, now) is not None
@@ -306,21 +321,25 @@ class Turn:
         detail = self._policy.named_limit(failure) or detail
         if self._attempt.output_at is not None:
             self._tried_since = now  # what is held is lost only now, however long it took to come
-        match verdict(failure, self._attempt.shown_phase):
+        how = verdict(failure, self._attempt.shown_phase)
+        if how is Verdict.ERROR and self._paths.successor(failure, self._attempt.shown_phase) is not None:
+            how = Verdict.RETRY
+        match how:
             case Verdict.END:
                 self._finish(now, silent, failure, detail)
             case Verdict.HAND_ON:
                 self._hand_on_error(failure, now)
-            case Verdict.RETRY | Verdict.RETRY_BRIEFLY | Verdict.REPLAY | Verdict.REPLAY_WITH_BACKOFF as how:
+            case Verdict.RETRY | Verdict.RETRY_BRIEFLY | Verdict.REPLAY | Verdict.REPLAY_WITH_BACKOFF:
                 self._resend(how, failure, detail, now, silent)
             case _:
                 self._raise_error(failure, detail, now, silent)
 
     def _resend(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float) -> None:
-        delay = self._clamped(self._delay(how), failure, now)
+        is_new_path = self._paths.is_new(self._paths.successor(failure, self._attempt.shown_phase))
+        delay = 0.0 if is_new_path else self._clamped(self._delay(how), failure, now)
         if (told := self._attempt.retry_after) is not None and how is Verdict.REPLAY_WITH_BACKOFF:
             delay = told
-        refused = self._forbids(how, failure, now + delay)
+        refused = self._forbids(how, failure, now + delay, is_new_path=is_new_path)
         if told is not None and told > self._policy.retry_after_max:
             refused = f"the provider asks to wait {told:g} s"
         if not refused:
@@ -411,7 +430,7 @@ class Turn:
         busy = (lost.status if lost.failure == Failure.BUSY.code else None for lost in reversed(self._records))
         return sum(1 for _ in itertools.takewhile(lambda last: last == status, busy))
 
-    def _forbids(self, how: Verdict, failure: Failure, start: float) -> str:
+    def _forbids(self, how: Verdict, failure: Failure, start: float, *, is_new_path: bool = False) -> str:
         """Return why another attempt, starting at ``start``, is not allowed; ``""`` if it is."""
         policy = self._policy
         counts_as_replay = how in (Verdict.REPLAY, Verdict.REPLAY_WITH_BACKOFF)
@@ -426,7 +445,7 @@ class Turn:
         if start > self._tried_since + policy.give_up_after:
             return f"gave up after {policy.give_up_after:g} s, the limit of Policy.give_up_after and --give-up-after"
         tried = f"tried for {policy.unreachable_for:g} s, the limit of Policy.unreachable_for"
-        return tried if start > self._limit(failure) else ""
+        return tried if start > self._limit(failure) and not is_new_path else ""
 
     # State changes
 
@@ -435,7 +454,7 @@ class Turn:
         self._attempt = attempt
         self._phase = attempt.phase
         self._progress = 0
-        self._todo.append(Send(attempt.number, self._limits(now)))
+        self._todo.append(Send(attempt.number, self._limits(now), self._paths.index))
         return attempt
 
     def _repeat(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float, delay: float) -> None:
@@ -458,6 +477,7 @@ class Turn:
             lost,
             delay,
             lesson(lost) or self.report.advice,
+            self._paths.name.name if self._paths.lose(failure, self._attempt.shown_phase) else "",
         )
         self._learn(lost)
         if self._may_hold:
@@ -510,7 +530,7 @@ class Turn:
 
     def _error(self, failure: Failure, record: AttemptReport, refused: str) -> TurnError:
         phase, report = self._attempt.phase, self.report
-        happened = f"{failure.phrase} ({record.detail})" if record.detail else failure.phrase
+        happened = told_by_path((one.path, described(one.failure, one.detail)) for one in self._records)
         lost = f"; {_times(len(report.attempts), 'attempt')} in all" if len(report.attempts) > 1 else ""
         advice = f"; {report.advice}" if report.advice else ""
         because = f" ({refused}{lost})" if refused else ""
@@ -622,6 +642,8 @@ class Turn:
             billed=self._billed(failure),
             held=attempt.phase is Phase.OUTPUT and not attempt.has_spoken,
             finish_reason=attempt.finish_reason or None,
+            path=self._paths.name.name,
+            path_source=self._paths.name.source,
         )
         return msgspec.structs.replace(record, lowered_ping=lowered_ping(record))
 

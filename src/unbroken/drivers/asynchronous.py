@@ -19,6 +19,7 @@ from unbroken.core.actions import (
     Limits,
     LowerPing,
     Notify,
+    Prefer,
     Read,
     Send,
     Wait,
@@ -130,11 +131,13 @@ class AsyncDriver:
         Raises:
             TurnError: no attempt had one, within the policy.
             StateError: the turn was opened before, or closed.
+            UsageError: the environment names a malformed proxy.
         """
         if self._opened:
             raise StateError("a turn is opened once")
+        paths = self._wire.paths(self._request)
         self._opened = True
-        self._turn = self._begin(now=self._clock())  # the limits count from here
+        self._turn = self._begin(now=self._clock(), paths=paths)  # the limits count from here
         action = await self._advance()
         assert isinstance(action, GiveHead), "the head comes first"
         return action.head
@@ -187,8 +190,10 @@ class AsyncDriver:
                     case EndTurn() as action:
                         self._over = True
                         return action
-                    case Send(_, limits):
-                        await self._send(limits)
+                    case Send(_, limits, path):
+                        await self._send(limits, path)
+                    case Prefer(path):
+                        self._wire.prefer(self._request, path)
                     case Wait(seconds):
                         if seconds:
                             await self._sleep(seconds)
@@ -206,8 +211,8 @@ class AsyncDriver:
             await self.aclose()
             raise
 
-    async def _send(self, limits: Limits) -> None:
-        exchange = self._exchange = self._wire.exchange(self._request)
+    async def _send(self, limits: Limits, path: int) -> None:
+        exchange = self._exchange = self._wire.exchange(self._request, path)
         self._check_open()
         try:
             head = await exchange.send(limits)

@@ -30,7 +30,8 @@ def describe(event: RetryEvent) -> str:
     next_step = "replaying" if event.action == "replay" else "retrying"
     soon = f" in {event.delay:.1f} s" if event.delay else ""
     attempt = f"attempt {event.attempt + 1} of {event.of}"
-    return f"{lead} after {after:.1f} s{when} ({why}) · {next_step}{soon}, {attempt}"
+    path = f" · going by {event.path} from now on" if event.path else ""
+    return f"{lead} after {after:.1f} s{when} ({why}) · {next_step}{soon}, {attempt}{path}"
 
 
 def remark(text: str) -> None:

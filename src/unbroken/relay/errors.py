@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unbroken.core.dialect import GatewayError
+from unbroken.core.failures import described
 from unbroken.errors import FirstOutputTimeout, TurnError, UsageError, WireError
 
 STOPPED = GatewayError(503, "relay_stopped", "the relay was stopped", retryable=True)
@@ -17,5 +18,5 @@ def gateway_error(error: TurnError | WireError | UsageError) -> GatewayError:
         case TurnError():
             return GatewayError(502, error.code, str(error))
         case WireError():
-            return GatewayError(502, error.failure.code, str(error))
+            return GatewayError(502, error.failure.code, described(error.failure.code, error.detail))
     return GatewayError(500, "misconfigured", str(error))

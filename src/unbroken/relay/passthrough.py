@@ -97,7 +97,7 @@ class Passthrough:
         async with anyio.create_task_group() as tasks:
             content = self._held(body) if body is not None else self._content(tasks.cancel_scope)
             has_body = bool(body) if body is not None else self._incoming.has_body
-            exchange = self._wire.exchange(request, content if has_body else None)
+            exchange = self._wire.exchange(request, content=content if has_body else None)
             if not has_body:
                 self._sent.set()
             tasks.start_soon(self._end_with_client, tasks.cancel_scope)

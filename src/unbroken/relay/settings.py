@@ -13,6 +13,7 @@ from unbroken.core.dialects import DEFAULT, find_dialect, versions
 from unbroken.core.http import check_url
 from unbroken.core.policy import Hold, Policy, hold_named
 from unbroken.errors import UsageError
+from unbroken.wire.proxies import ProxySetting
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _VERSION = re.compile(r"(?<!/)/v1\Z")  # a host may be called v1
@@ -28,7 +29,7 @@ class UpstreamSettings:
         dialect: name of its dialect, which says where its key goes.
         key: the key to inject; ``None`` if the client's own credentials are forwarded. Never shown by ``repr``.
         key_env: the variable of the key, for an error if it is missing; ``""`` if no key is needed.
-        proxy: a proxy for this upstream alone; ``None`` for the relay's.
+        proxy: a proxy for this upstream alone, or a list of paths; ``None`` for the relay's.
         ca_file: PEM file of certificate authorities for this upstream alone; ``None`` for the relay's.
         accept_done: :attr:`unbroken.Policy.accept_done` for this upstream alone; ``None`` for the relay's.
         hold: :attr:`unbroken.Policy.hold` for this upstream alone; ``None`` for the relay's.
@@ -40,7 +41,7 @@ class UpstreamSettings:
     dialect: str = DEFAULT.name
     key: str | None = dataclasses.field(default=None, repr=False)
     key_env: str = ""
-    proxy: str | None = None
+    proxy: ProxySetting = None
     ca_file: str | None = None
     accept_done: bool | None = None
     hold: Hold | None = None
@@ -83,7 +84,7 @@ class Settings:
         upstreams: the upstreams to forward to, by name.
         default: name of the upstream of ``/v1/...``; ``""`` if there is none.
         policy: the limits of a turn.
-        proxy: proxy to the upstreams; ``None`` for the environment's, ``""`` for none.
+        proxy: proxy to the upstreams; ``None`` for the environment's, ``""`` for none; or a list of paths.
         verify: ``True`` for the system's trust store, or a PEM file.
         heartbeat: downstream silence after which a heartbeat is sent, once the upstream has answered with its headers;
             0 for never.
@@ -108,7 +109,7 @@ class Settings:
     upstreams: Mapping[str, UpstreamSettings]
     default: str = ""
     policy: Policy = dataclasses.field(default_factory=Policy)
-    proxy: str | None = None
+    proxy: ProxySetting = None
     verify: bool | str = True
     heartbeat: float = 15.0
     early_heartbeat: bool = False

@@ -59,7 +59,8 @@ class AsyncRuleTransport:
         http2: offer HTTP/2.
         limits: limits of the pool for requests that are not generation calls; a generation call has a connection of
             its own.
-        proxy: a proxy for every host.
+        proxy: a proxy for every host; or a list of proxies and ``"direct"`` in the order of preference: the next one is
+            taken where one fails.
         uds: refused, as are ``local_address``, ``retries`` and ``socket_options``.
         local_address: refused.
         retries: refused: ``policy`` has the limits.

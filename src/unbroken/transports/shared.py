@@ -192,7 +192,7 @@ def wire_options(
     """
     options: dict[str, Any] = {"verify": _with_certificate(verify, cert), "http2": http2}
     if proxy is not None:
-        options["proxy"] = _proxy_url(proxy)
+        options["proxy"] = [_proxy_url(one) for one in proxy] if isinstance(proxy, list | tuple) else _proxy_url(proxy)
     elif not trust_env:
         options["proxy"] = ""
     return options

@@ -14,12 +14,14 @@ import anyio
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
+from unbroken.core.paths import Paths
 from unbroken.errors import WireError
 from unbroken.wire.async_resolving import connect
 from unbroken.wire.exchange import BaseExchange
 from unbroken.wire.loops.asyncio import AsyncioStream
 from unbroken.wire.loops.trio import TrioStream
 from unbroken.wire.pool import Pool
+from unbroken.wire.proxies import ProxySetting
 from unbroken.wire.requests import declared_length
 
 if TYPE_CHECKING:
@@ -34,23 +36,34 @@ class AsyncHttpWire:
     def __init__(
         self,
         *,
-        proxy: str | None = None,
+        proxy: ProxySetting = None,
         verify: bool | str | Path | ssl.SSLContext = True,
         http2: bool = True,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._pool = Pool(proxy=proxy, verify=verify, http2=http2, environ=environ)
 
-    def exchange(self, request: Request, content: AsyncIterable[bytes] | None = None) -> AsyncHttpExchange:
+    def paths(self, request: Request) -> Paths:
+        """See :meth:`unbroken.wire.contract.Wire.paths`."""
+        return self._pool.proxies.paths(request.url)
+
+    def prefer(self, request: Request, path: int) -> None:
+        """See :meth:`unbroken.wire.contract.Wire.prefer`."""
+        self._pool.proxies.prefer(request.url, path)
+
+    def exchange(
+        self, request: Request, path: int | None = None, *, content: AsyncIterable[bytes] | None = None
+    ) -> AsyncHttpExchange:
         """See :meth:`unbroken.wire.contract.AsyncWire.exchange`.
 
         Args:
             request: what to send.
+            path: index of the path to take.
             content: a body of any size, sent as it comes instead of the request's own; its length is the request's
                 ``Content-Length``, or else it is sent in chunks. Where the server refuses the request (status 400 and
                 above) before it has all of it, the rest is not asked for.
         """
-        return AsyncHttpExchange(self._pool, request, content)
+        return AsyncHttpExchange(self._pool, request, path, content)
 
     async def aclose(self) -> None:
         """Close the idle connections."""
@@ -60,8 +73,8 @@ class AsyncHttpWire:
 class AsyncHttpExchange(BaseExchange[AsyncioStream | TrioStream]):
     """See :class:`unbroken.wire.contract.AsyncExchange`."""
 
-    def __init__(self, pool: Pool, request: Request, content: AsyncIterable[bytes] | None) -> None:
-        super().__init__(pool, request)
+    def __init__(self, pool: Pool, request: Request, path: int | None, content: AsyncIterable[bytes] | None) -> None:
+        super().__init__(pool, request, path)
         self._content = content
 
     async def send(self, limits: Limits) -> Head:

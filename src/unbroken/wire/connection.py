@@ -9,6 +9,7 @@ Establishing is one generator, which a loop drives without knowing of it: :meth:
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -27,6 +28,20 @@ if TYPE_CHECKING:
     Http: TypeAlias = Http1 | Http2
 
 
+SAMPLE = 16
+"""How many of the first bytes are kept, to recognise a protocol."""
+
+
+class Step(enum.Enum):
+    """The steps of a connection through a proxy, in order."""
+
+    DIAL = "connecting to the proxy"
+    PROXY_TLS = "TLS with the proxy"
+    HANDSHAKE = "asking the proxy for a tunnel"
+    SERVER_TLS = "TLS with the server, through the tunnel"
+    OPEN = "the request"
+
+
 class Connection:
     """One connection.
 
@@ -39,12 +54,16 @@ class Connection:
         destination: where it leads.
         http: the HTTP of the server, once the way to it stands.
         received: bytes that have come, as HTTP sees them.
+        step: how far it has come through a proxy.
+        sample: the first bytes that came in this step.
     """
 
     def __init__(self, destination: Destination, context: Callable[[], ssl.SSLContext], *, http2: bool) -> None:
         self.destination = destination
         self.http: Http | None = None
         self.received = 0
+        self.step = Step.HANDSHAKE
+        self.sample = b""
         self._context = context
         self._protocols = ["h2", "http/1.1"] if http2 else ["http/1.1"]
         self._layers: list[Tls] = []
@@ -61,6 +80,8 @@ class Connection:
             h2.exceptions.ProtocolError: as above.
         """
         for plain in self._decrypted(data, 0) if self._layers else (data,):
+            if len(self.sample) < SAMPLE:
+                self.sample += plain[:SAMPLE]
             self.received += len(plain)
             if self.http:
                 self.http.receive(plain)
@@ -97,6 +118,8 @@ class Connection:
     def _decrypted(self, data: bytes, depth: int) -> Iterator[bytes]:
         layer = self._layers[depth]
         layer.receive(data)
+        if not layer.established and len(self.sample) < SAMPLE:
+            self.sample += data[:SAMPLE]
         if not layer.established:
             self._advance()
         if layer.established:
@@ -120,6 +143,7 @@ class Connection:
             next(self._establishing)
         except StopIteration as done:
             self.http = done.value
+            self.step, self.sample = Step.OPEN, bytes(self._buffer.incoming[:SAMPLE])
             if rest := bytes(self._buffer.incoming):
                 self._buffer.incoming.clear()
                 self.http.receive(rest)
@@ -128,7 +152,8 @@ class Connection:
         """Establish the connection; each ``yield`` waits for more bytes."""
         scheme, host, _, proxy = self.destination
         if proxy and proxy.scheme == "https":
-            yield from self._start_tls(proxy.host, ["http/1.1"])
+            yield from self._start_tls(proxy.host, ["http/1.1"], Step.PROXY_TLS)
+            self.step = Step.HANDSHAKE
         if proxy and proxy.scheme.startswith("socks5"):
             from unbroken.wire.socks import socks5
 
@@ -136,16 +161,17 @@ class Connection:
         elif proxy and not self.destination.forwards:
             yield from handshakes.connect(self._buffer, self.destination, proxy)
         if scheme == "https":
-            tls = yield from self._start_tls(host, self._protocols)
+            tls = yield from self._start_tls(host, self._protocols, Step.SERVER_TLS)
             if tls.protocol == "h2":
                 from unbroken.wire.http2 import Http2
 
                 return Http2()
         return Http1()
 
-    def _start_tls(self, host: str, protocols: list[str]) -> Generator[None, None, Tls]:
+    def _start_tls(self, host: str, protocols: list[str], step: Step) -> Generator[None, None, Tls]:
         from unbroken.wire.tls import Tls
 
+        self.step, self.sample = step, bytes(self._buffer.incoming[:SAMPLE])
         tls = Tls(self._context(), host, protocols)
         tls.receive(bytes(self._buffer.incoming))
         self._buffer.incoming.clear()

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from unbroken.core.actions import Limits
 from unbroken.core.http import Head, Request
+from unbroken.core.paths import Paths
 from unbroken.core.route import RouteRecord
 
 
@@ -80,8 +81,23 @@ class Exchange(Protocol):
 class Wire(Protocol):
     """A factory of exchanges, blocking."""
 
-    def exchange(self, request: Request) -> Exchange:
-        """Return a new exchange; nothing happens before :meth:`Exchange.send`."""
+    def paths(self, request: Request) -> Paths:
+        """Return the paths to the server of a request.
+
+        Raises:
+            UsageError: the environment names a malformed proxy.
+        """
+
+    def prefer(self, request: Request, path: int) -> None:
+        """Begin later turns to this server with the path of this index, for a while."""
+
+    def exchange(self, request: Request, path: int | None = None) -> Exchange:
+        """Return a new exchange; nothing happens before :meth:`Exchange.send`.
+
+        Args:
+            request: what to send.
+            path: index of the path to take, ``None`` for the one that turns begin with.
+        """
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -110,7 +126,13 @@ class AsyncExchange(Protocol):
 class AsyncWire(Protocol):
     """A factory of exchanges, for asyncio and trio."""
 
-    def exchange(self, request: Request) -> AsyncExchange:
+    def paths(self, request: Request) -> Paths:
+        """As :meth:`Wire.paths`."""
+
+    def prefer(self, request: Request, path: int) -> None:
+        """As :meth:`Wire.prefer`."""
+
+    def exchange(self, request: Request, path: int | None = None) -> AsyncExchange:
         """As :meth:`Wire.exchange`."""
 
     async def aclose(self) -> None:

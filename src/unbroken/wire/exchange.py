@@ -10,7 +10,7 @@ from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.errors import UsageError, WireError
-from unbroken.wire.connection import Connection
+from unbroken.wire.connection import Connection, Step
 from unbroken.wire.mapping import wire_error
 from unbroken.wire.monitor import Monitor
 from unbroken.wire.pool import Pool
@@ -31,10 +31,12 @@ class BaseExchange(Generic[StreamT]):
         path: the clock of the exchange.
     """
 
-    def __init__(self, pool: Pool, request: Request) -> None:
+    def __init__(self, pool: Pool, request: Request, path: int | None = None) -> None:
         self.path = Monitor(Limits(0, 0, None, 0, 0), time.monotonic())
         self._pool = pool
         self._request = request
+        self._path_index = path
+        self._began = 0.0
         self._destination: Destination | None = None
         self._stream: StreamT | None = None
         self._http: Http | None = None
@@ -53,8 +55,9 @@ class BaseExchange(Generic[StreamT]):
             WireError: the exchange was closed.
         """
         self._check_open()
-        self.path = Monitor(limits, time.monotonic())
-        self._destination = self._pool.destination(self._request)
+        self._began = time.monotonic()
+        self.path = Monitor(limits, self._began)
+        self._destination = self._pool.destination(self._request, self._path_index)
         self.path.route = self._pool.record_of(self._destination)
         return self._destination
 
@@ -150,8 +153,21 @@ class BaseExchange(Generic[StreamT]):
             self._failure = self._failure or WireError(Failure.CANCELLED)
             return exc
         proxied = self._destination is not None and self._destination.proxy is not None
-        self._failure = self._failure or wire_error(exc, sent=self.path.sent, proxied=proxied)
+        self._failure = self._failure or self._named(wire_error(exc, sent=self.path.sent, proxied=proxied))
         return self._failure
+
+    def _named(self, error: WireError) -> WireError:
+        """Return the failure under the name of the proxy, if it is the proxy's."""
+        destination = self._destination
+        answered = self._http is not None and self._http.head is not None and error.failure is not Failure.PROXY_AUTH
+        if destination is None or destination.proxy is None or answered:
+            return error
+        from unbroken.wire.culprits import Way, named
+
+        connection = self._stream.connection if self._stream else None
+        step = connection.step if connection else Step.DIAL
+        sample = connection.sample if connection else b""
+        return named(error, Way(destination.proxy, destination, step, sample, time.monotonic() - self._began))
 
     def _heed(self, connection: Connection) -> None:
         """Record a complaint of the server's about PING."""

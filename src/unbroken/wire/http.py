@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
+from unbroken.core.paths import Paths
 from unbroken.errors import WireError
 from unbroken.wire.exchange import BaseExchange
 from unbroken.wire.loops.blocking import BlockingStream
 from unbroken.wire.pool import Pool
+from unbroken.wire.proxies import ProxySetting
 from unbroken.wire.resolving import connect
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ class HttpWire:
     """A :class:`unbroken.wire.contract.Wire` over TCP and TLS, HTTP/1.1 and HTTP/2, with proxies.
 
     Args:
-        proxy: URL of a proxy for every host; ``None`` for the environment's proxies, ``""`` for none.
+        proxy: the paths: URL of a proxy for every host, ``None`` for the environment's proxies, ``""`` for none, or a
+            list of proxies and ``"direct"`` in the order of preference.
         verify: ``True`` for the system's trust store, a path to a CA file, an ``SSLContext``, or ``False``.
         http2: whether to offer HTTP/2, without which there is no PING.
         environ: where proxies are looked up; by default ``os.environ``.
@@ -38,16 +41,24 @@ class HttpWire:
     def __init__(
         self,
         *,
-        proxy: str | None = None,
+        proxy: ProxySetting = None,
         verify: bool | str | Path | ssl.SSLContext = True,
         http2: bool = True,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._pool = Pool(proxy=proxy, verify=verify, http2=http2, environ=environ)
 
-    def exchange(self, request: Request) -> HttpExchange:
+    def paths(self, request: Request) -> Paths:
+        """See :meth:`unbroken.wire.contract.Wire.paths`."""
+        return self._pool.proxies.paths(request.url)
+
+    def prefer(self, request: Request, path: int) -> None:
+        """See :meth:`unbroken.wire.contract.Wire.prefer`."""
+        self._pool.proxies.prefer(request.url, path)
+
+    def exchange(self, request: Request, path: int | None = None) -> HttpExchange:
         """See :meth:`unbroken.wire.contract.Wire.exchange`."""
-        return HttpExchange(self._pool, request)
+        return HttpExchange(self._pool, request, path)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -57,8 +68,8 @@ class HttpWire:
 class HttpExchange(BaseExchange[BlockingStream]):
     """See :class:`unbroken.wire.contract.Exchange`."""
 
-    def __init__(self, pool: Pool, request: Request) -> None:
-        super().__init__(pool, request)
+    def __init__(self, pool: Pool, request: Request, path: int | None) -> None:
+        super().__init__(pool, request, path)
         self._user: int | None = None  # the thread that is sending or reading
 
     def send(self, limits: Limits) -> Head:

@@ -16,6 +16,7 @@ import anyio
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
+from unbroken.core.paths import Paths
 from unbroken.core.route import RouteRecord
 from unbroken.errors import WireError
 
@@ -221,7 +222,14 @@ class InnerWire:
         self._library = library
         self._inner = inner
 
-    def exchange(self, request: Request) -> InnerExchange:
+    def paths(self, request: Request) -> Paths:  # noqa: ARG002 - the transport knows its way
+        """See :meth:`unbroken.wire.contract.Wire.paths`."""
+        return Paths()
+
+    def prefer(self, request: Request, path: int) -> None:
+        """Do nothing: there is one path."""
+
+    def exchange(self, request: Request, path: int | None = None) -> InnerExchange:  # noqa: ARG002 - there is one
         """See :meth:`unbroken.wire.contract.Wire.exchange`."""
         return InnerExchange(self._library, self._inner, request)
 
@@ -236,7 +244,14 @@ class AsyncInnerWire:
         self._library = library
         self._inner = inner
 
-    def exchange(self, request: Request) -> AsyncInnerExchange:
+    def paths(self, request: Request) -> Paths:  # noqa: ARG002 - the transport knows its way
+        """See :meth:`unbroken.wire.contract.AsyncWire.paths`."""
+        return Paths()
+
+    def prefer(self, request: Request, path: int) -> None:
+        """Do nothing: there is one path."""
+
+    def exchange(self, request: Request, path: int | None = None) -> AsyncInnerExchange:  # noqa: ARG002 - there is one
         """See :meth:`unbroken.wire.contract.AsyncWire.exchange`."""
         return AsyncInnerExchange(self._library, self._inner, request)
 

@@ -14,7 +14,7 @@ from unbroken.core.http import Request
 from unbroken.core.route import RouteRecord
 from unbroken.wire.connection import Connection
 from unbroken.wire.keepalive import Complaints, KeepaliveMonitor, LearnedIntervals
-from unbroken.wire.proxies import ProxyRules
+from unbroken.wire.proxies import ProxyRules, ProxySetting
 from unbroken.wire.requests import Destination
 from unbroken.wire.sockets import close, readable
 
@@ -40,7 +40,7 @@ class Pool:
     """The options of a wire, and its idle connections. It may be used by several threads.
 
     Args:
-        proxy: URL of a proxy for every host; ``None`` for the environment's proxies, ``""`` for none.
+        proxy: the paths; see :class:`unbroken.wire.proxies.ProxyRules`.
         verify: see :func:`unbroken.wire.tls.client_context`. Loaded for the first https URL.
         http2: whether to offer HTTP/2.
         environ: where proxies are looked up; by default ``os.environ``.
@@ -51,32 +51,38 @@ class Pool:
     Attributes:
         complaints: what servers said of PING.
         learned: the intervals of PING that cuts have taught.
+        proxies: the paths to each server.
     """
 
     def __init__(
         self,
         *,
-        proxy: str | None,
+        proxy: ProxySetting,
         verify: bool | str | Path | ssl.SSLContext,
         http2: bool,
         environ: Mapping[str, str] | None,
     ) -> None:
         self.complaints = Complaints()
         self.learned = LearnedIntervals()
-        self._proxies = ProxyRules(proxy, os.environ if environ is None else environ)
+        self.proxies = ProxyRules(proxy, os.environ if environ is None else environ)
         self._verify = verify
         self._http2 = http2
         self._context: ssl.SSLContext | None = None
         self._idle: list[Idle] = []
         self._lock = threading.Lock()
 
-    def destination(self, request: Request) -> Destination:
+    def destination(self, request: Request, path: int | None = None) -> Destination:
         """Return the destination of a request.
+
+        Args:
+            request: what to send.
+            path: index of the path to take; ``None`` for the one that later turns begin with.
 
         Raises:
             UsageError: the environment names a malformed proxy.
         """
-        return Destination.of(request, self._proxies.choose(request.url))
+        proxies = self.proxies
+        return Destination.of(request, proxies.choose(request.url) if path is None else proxies.all(request.url)[path])
 
     def record_of(self, destination: Destination) -> RouteRecord:
         """Return what is known of a path before anything is sent on it."""

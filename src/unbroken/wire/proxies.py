@@ -1,4 +1,4 @@
-"""The proxy of a request: an explicit one for every host, or the environment's.
+"""The paths of a request: explicit ones for every host, or the environment's proxy.
 
 The environment is read as curl and Go read it: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, the
 lower-case name first; ``HTTP_PROXY`` in upper case is ignored in a CGI program, where a client could set it (httpoxy).
@@ -13,15 +13,24 @@ import dataclasses
 import ipaddress
 import re
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Self
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from unbroken.core.http import HOST_AND_PORT
+from unbroken.core.paths import DIRECT, PathMemory, PathName, Paths
 from unbroken.errors import UsageError
 
 SCHEMES = ("http", "https", "socks5", "socks5h")
 
 _PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+
+_PROVEN = PathMemory()
+"""The paths that proved better in this process."""
+
+_proving = threading.Lock()
 
 _LONGEST_IN_SOCKS = 255
 """Bytes of a user or password (RFC 1929, section 2)."""
@@ -36,17 +45,29 @@ class Proxy:
         host: name or address, without brackets.
         port: TCP port.
         auth: user and password, or ``None``. Never shown by ``repr``.
+        source: where it was set, such as ``"HTTPS_PROXY"``, or ``""`` if that is not known.
     """
 
     scheme: str
     host: str
     port: int
     auth: tuple[str, str] | None = dataclasses.field(default=None, repr=False)
+    source: str = dataclasses.field(default="", compare=False)
+
+    @property
+    def address(self) -> str:
+        """Host and port, as in a URL."""
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     @property
     def url(self) -> str:
         """The proxy's URL without credentials, fit for a message."""
-        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return f"{self.scheme}://{self.address}"
+
+    @property
+    def title(self) -> str:
+        """The proxy in a sentence: its URL, and where it was set."""
+        return f"the proxy at {self.url}" + (f" ({self.source})" if self.source else "")
 
     @property
     def url_with_credentials(self) -> str:
@@ -55,18 +76,41 @@ class Proxy:
         return self.url.replace("://", f"://{credentials}", 1)
 
 
-def parse_proxy(url: str, source: str = "the proxy") -> Proxy:
+class GivenProxy(str):
+    """A proxy's URL, or ``"direct"``, with the place where it was set.
+
+    Attributes:
+        source: the place, for messages, such as ``"--proxy"``.
+    """
+
+    source: str
+
+    def __new__(cls, url: str, source: str) -> Self:
+        """Return the URL under its source."""
+        given = super().__new__(cls, url)
+        given.source = source
+        return given
+
+
+ProxySetting = str | Sequence[str] | None
+"""The proxy of a wire: a URL, ``None`` for the environment's, ``""`` for none, or a list of paths."""
+
+
+def parse_proxy(url: str, source: str = "") -> Proxy:
     """Read a proxy's URL; ``host:port`` means ``http://host:port``, as for curl.
 
     Args:
         url: the URL. Its path is ignored.
-        source: where it comes from, such as the name of a variable, for the message.
+        source: where it comes from, such as the name of a variable, for messages; by default that of a
+            :class:`GivenProxy`.
 
     Raises:
         UsageError: not a URL, an unknown scheme, an invalid host or port, or credentials that cannot be sent; the
             message quotes none of them. There is no fallback to a direct connection: it could leak what the proxy
             protects.
     """
+    set_in = source or (url.source if isinstance(url, GivenProxy) else "")
+    source = set_in or "the proxy"
     no_url = UsageError(f"{source} is no URL; write http://host:port")
     if "://" not in url and ":/" in url:
         raise no_url
@@ -80,7 +124,24 @@ def parse_proxy(url: str, source: str = "the proxy") -> Proxy:
     if "@" in parts.path + parts.query + parts.fragment:
         raise UsageError(f"{source} has a user or password with / ? or #: write them %2F, %3F and %23")
     host, port = _address_of(parts, source)
-    return Proxy(parts.scheme, host, port, _credentials(parts, source))
+    return Proxy(parts.scheme, host, port, _credentials(parts, source), set_in)
+
+
+def parse_paths(paths: str | Sequence[str], source: str = "") -> tuple[Proxy | None, ...]:
+    """Read paths in the order of preference: proxies, and ``"direct"`` (``None`` in the result).
+
+    Args:
+        paths: a list, or a single path; ``""`` is ``"direct"``, too.
+        source: as for :func:`parse_proxy`.
+
+    Raises:
+        UsageError: there is none, or as for :func:`parse_proxy`.
+    """
+    given = [paths] if isinstance(paths, str) else paths
+    found = dict.fromkeys(None if one in ("", DIRECT) else parse_proxy(one, source) for one in given)
+    if not found:
+        raise UsageError(f"{source or 'the proxy'} is an empty list: name a proxy, or {DIRECT}")
+    return tuple(found)
 
 
 def _address_of(parts: SplitResult, source: str) -> tuple[str, int]:
@@ -114,32 +175,71 @@ def _credentials(parts: SplitResult, source: str) -> tuple[str, str] | None:
 
 
 class ProxyRules:
-    """The choice of the proxy of a URL.
+    """The choice of the paths of a URL.
 
     Args:
         proxy: an explicit proxy for every host, which takes precedence over the environment and ``NO_PROXY``;
-            ``None`` to read the environment; ``""`` for none at all.
+            ``None`` to read the environment; ``""`` for none at all; a list of proxies and ``"direct"`` in the order
+            of preference.
         environ: the environment, such as ``os.environ``.
+        memory: the paths that proved better, by default those of this process.
+        clock: monotonic seconds.
 
     Raises:
-        UsageError: the explicit proxy is malformed.
+        UsageError: an explicit proxy is malformed.
     """
 
-    def __init__(self, proxy: str | None, environ: Mapping[str, str]) -> None:
-        self._explicit = parse_proxy(proxy) if proxy else None
-        self._environ: Mapping[str, str] = {} if proxy is not None else environ
-        self._use_system = proxy is None
+    def __init__(
+        self,
+        proxy: ProxySetting,
+        environ: Mapping[str, str],
+        *,
+        memory: PathMemory = _PROVEN,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._explicit = None if proxy is None else parse_paths(proxy)
+        self._environ = environ
+        self._memory = memory
+        self._clock = clock
 
-    def choose(self, url: str) -> Proxy | None:
-        """Return the proxy for ``url``, or ``None`` for a direct connection.
+    def all(self, url: str) -> tuple[Proxy | None, ...]:
+        """Return the proxies for ``url`` in the order of preference; ``None`` among them is a direct connection.
 
         Raises:
             UsageError: the environment names a malformed proxy.
         """
-        if self._explicit:
-            return self._explicit
+        return self._explicit or (self._from_surroundings(urlsplit(url)),)
+
+    def choose(self, url: str) -> Proxy | None:
+        """Return the proxy to begin with for ``url``, or ``None`` for a direct connection.
+
+        Raises:
+            UsageError: the environment names a malformed proxy.
+        """
+        return self.all(url)[self.paths(url).first]
+
+    def paths(self, url: str) -> Paths:
+        """Return the names of the paths for ``url``, and which one to begin with.
+
+        Raises:
+            UsageError: the environment names a malformed proxy.
+        """
+        proxies = self.all(url)
+        names = tuple(PathName(proxy.url, proxy.source) if proxy else PathName(DIRECT) for proxy in proxies)
+        first = self._memory.first(self._server(url), self._clock()) if len(names) > 1 else 0
+        return Paths(names, first)
+
+    def prefer(self, url: str, path: int) -> None:
+        """Begin with this path from now on, for :data:`unbroken.core.paths.REMEMBERED` seconds."""
+        with _proving:
+            self._memory.prefer(self._server(url), path, self._clock())
+
+    def _server(self, url: str) -> Hashable:
         parts = urlsplit(url)
-        found = self._from_environ(parts) or (self._from_system(parts) if self._use_system else None)
+        return parts.scheme, parts.hostname, parts.port, self.all(url)
+
+    def _from_surroundings(self, parts: SplitResult) -> Proxy | None:
+        found = self._from_environ(parts) or self._from_system(parts)
         if found is None or self._bypassed(parts):
             return None
         name, value = found

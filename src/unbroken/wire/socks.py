@@ -9,6 +9,7 @@ from socksio import socks5 as socks
 
 from unbroken.core.failures import Failure
 from unbroken.errors import WireError
+from unbroken.wire.culprits import other_protocol
 from unbroken.wire.handshakes import Buffer
 from unbroken.wire.proxies import Proxy
 from unbroken.wire.requests import Destination
@@ -16,21 +17,21 @@ from unbroken.wire.requests import Destination
 _VERSION = b"\x05"
 
 _REPLIES = {
-    socks.SOCKS5ReplyCode.GENERAL_SERVER_FAILURE: (Failure.PROXY_UNREACHABLE, "general SOCKS server failure"),
-    socks.SOCKS5ReplyCode.CONNECTION_NOT_ALLOWED_BY_RULESET: (Failure.PROXY_REFUSED, "not allowed by ruleset"),
-    socks.SOCKS5ReplyCode.NETWORK_UNREACHABLE: (Failure.PROXY_UNREACHABLE, "network unreachable"),
-    socks.SOCKS5ReplyCode.HOST_UNREACHABLE: (Failure.PROXY_UNREACHABLE, "host unreachable"),
-    socks.SOCKS5ReplyCode.CONNECTION_REFUSED: (Failure.PROXY_UNREACHABLE, "connection refused"),
-    socks.SOCKS5ReplyCode.TTL_EXPIRED: (Failure.PROXY_UNREACHABLE, "TTL expired"),
-    socks.SOCKS5ReplyCode.COMMAND_NOT_SUPPORTED: (Failure.PROXY_REFUSED, "command not supported"),
-    socks.SOCKS5ReplyCode.ADDRESS_TYPE_NOT_SUPPORTED: (Failure.PROXY_REFUSED, "address type not supported"),
+    1: (Failure.PROXY_CANNOT_REACH, "general SOCKS server failure"),
+    2: (Failure.PROXY_REFUSED, "not allowed by ruleset"),
+    3: (Failure.PROXY_CANNOT_REACH, "network unreachable"),
+    4: (Failure.PROXY_CANNOT_REACH, "host unreachable"),
+    5: (Failure.PROXY_CANNOT_REACH, "connection refused"),
+    6: (Failure.PROXY_CANNOT_REACH, "TTL expired"),
+    7: (Failure.PROXY_REFUSED, "command not supported"),
+    8: (Failure.PROXY_REFUSED, "address type not supported"),
 }
 """The replies of RFC 1928, section 6, other than success."""
 
 _WANTS = {
-    socks.SOCKS5AuthMethod.GSSAPI: "the proxy wants GSSAPI",
-    socks.SOCKS5AuthMethod.USERNAME_PASSWORD: "the proxy wants user and password",
-    socks.SOCKS5AuthMethod.NO_ACCEPTABLE_METHODS: "no acceptable method: the proxy wants other credentials",
+    socks.SOCKS5AuthMethod.GSSAPI: "it wants GSSAPI, which is not supported",
+    socks.SOCKS5AuthMethod.USERNAME_PASSWORD: "it chose a method that was not offered",
+    socks.SOCKS5AuthMethod.NO_ACCEPTABLE_METHODS: "no acceptable method",
 }
 """The choices of a proxy (RFC 1928, section 3) that cannot be met."""
 
@@ -47,11 +48,9 @@ def socks5(buffer: Buffer, destination: Destination, proxy: Proxy) -> Generator[
         buffer.outgoing += socks.SOCKS5CommandRequest.from_address(
             command, (destination.host, destination.port)
         ).dumps()
-        reply = socks.SOCKS5Reply.loads((yield from _reply(buffer)))
     except socksio.ProtocolError as exc:
         raise WireError(Failure.PROXY_PROTOCOL, str(exc)) from None
-    if reply.reply_code is not socks.SOCKS5ReplyCode.SUCCEEDED:
-        raise WireError(*_REPLIES[reply.reply_code])
+    yield from _reply(buffer, proxy)
 
 
 def _authenticate(buffer: Buffer, proxy: Proxy) -> Generator[None, None, None]:
@@ -61,7 +60,7 @@ def _authenticate(buffer: Buffer, proxy: Proxy) -> Generator[None, None, None]:
     buffer.outgoing += socks.SOCKS5AuthMethodsRequest(methods).dumps()
     choice = yield from buffer.read(2)
     if choice[:1] != _VERSION:
-        raise WireError(Failure.PROXY_PROTOCOL, "it does not speak SOCKS5")
+        raise other_protocol(proxy, choice + buffer.incoming)
     method = socks.SOCKS5AuthReply.loads(choice).method
     if method not in methods:
         raise WireError(Failure.PROXY_AUTH, _WANTS[method])
@@ -72,10 +71,15 @@ def _authenticate(buffer: Buffer, proxy: Proxy) -> Generator[None, None, None]:
             raise WireError(Failure.PROXY_AUTH, "invalid user or password")
 
 
-def _reply(buffer: Buffer) -> Generator[None, None, bytes]:
-    """Read a reply, whose length depends on the kind of address in it (RFC 1928, section 6)."""
-    start = yield from buffer.read(5)
-    address = {1: 4, 3: 1 + start[4], 4: 16}.get(start[3])
-    if start[:1] != _VERSION or address is None:
+def _reply(buffer: Buffer, proxy: Proxy) -> Generator[None, None, None]:
+    """Read a reply (RFC 1928, section 6). What follows a refusal is not waited for: some proxies close instead."""
+    version, code = yield from buffer.read(2)
+    if version != _VERSION[0]:
+        raise other_protocol(proxy, bytes([version, code]) + buffer.incoming)
+    if code:
+        raise WireError(*_REPLIES.get(code, (Failure.PROXY_CANNOT_REACH, f"SOCKS reply {code}")))
+    _, kind, first = yield from buffer.read(3)
+    address = {1: 4, 3: 1 + first, 4: 16}.get(kind)
+    if address is None:
         raise WireError(Failure.PROXY_PROTOCOL, "a malformed reply")
-    return start + (yield from buffer.read(4 + address + 2 - len(start)))
+    yield from buffer.read(address - 1 + 2)

@@ -72,7 +72,13 @@ function lossesText(turn) {
     const key = `${attempt.failure} ${attempt.phase} ${attempt.status}`;
     groups.set(key, [...(groups.get(key) ?? []), attempt]);
   }
-  return [...groups.values()].map(lossText).join("; ");
+  return [...groups.values()].map(lossText).join("; ") + moveText(turn);
+}
+
+/** The path that a turn took after another one had failed: "; going by direct from then on". */
+function moveText({ attempts }) {
+  const path = attempts.at(-1)?.path;
+  return path && path !== attempts[0].path ? `; going by ${path} from then on` : "";
 }
 
 // ---- lanes ----------------------------------------------------------------------------------------------------------
@@ -334,6 +340,7 @@ const COLUMNS = {
   Reached: (a) => a.phase,
   Failure: (a) => (a.failure ? words(a.failure) : "–"),
   Status: (a) => String(a.status ?? "–"),
+  Path: (a) => a.path || "–",
   HTTP: (a) => a.http_version.replace("HTTP/", "") || "–",
   PING: pings,
   Headers: (a) => secondsOrNone(a.headers_after),
