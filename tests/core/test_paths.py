@@ -29,7 +29,11 @@ PROXY, OTHER, DIRECT = PathName("http://p.test:1", "--proxy"), PathName("socks5h
 TWO, THREE = (PROXY, DIRECT), (PROXY, OTHER, DIRECT)
 
 COUNTED = [failure for failure in Failure if failure.row is Row.LOST and failure not in (F.TOO_MANY_PINGS, F.STALLED)]
-AT_ONCE = [*(failure for failure in Failure if failure.row is Row.UNREACHABLE), F.NO_SUCH_HOST, *PROXY_FAILURES]
+AT_ONCE = [
+    *(failure for failure in Failure if failure.row is Row.UNREACHABLE),
+    F.NO_SUCH_HOST,
+    *sorted(PROXY_FAILURES, key=str),
+]
 NOT_THE_PATHS = [
     F.BUSY,
     F.GATEWAY_GAVE_UP,
