@@ -23,6 +23,8 @@ KEYS = [
     'proxy = "me:s3cret@h:1"',
     '[relay]\nproxy = "socks5h://me:s3cret@h:1"',
     '[upstreams.work]\nbase_url = "http://h"\nproxy = "http://me:s3cret@h"',
+    '[upstreams.work]\nbase_url = "http://h"\npaths = ["direct", "http://me:s3cret@h"]',
+    'proxy = ["http://h:1", "http://me:s3cret@h:1"]',
 ]
 NO_KEYS = [
     "",

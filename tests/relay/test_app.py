@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import trustme
 from relay.asked import CHAT, DIALECTS, GEMINI, Asked
 from relay.downstream import SCOPE, Downstream
 from relay.serving import Call, Caller, Serve, Served, ServeRaw, poll, settings_to
+from unbroken.core.policy import Policy
 from unbroken.errors import UsageError
 from unbroken.lab import Fault, Upstream
 from unbroken.relay import Relay
@@ -24,7 +26,8 @@ from unbroken.relay import app as module
 from unbroken.relay.passthrough import Passthrough
 from unbroken.relay.settings import UpstreamSettings
 from unbroken.relay.turns import RelayedTurn
-from wire.servers import silence
+from unbroken.wire.proxies import GivenProxy
+from wire.servers import RawServer, silence
 
 BODY = json.dumps(CHAT.request()[1]).encode()
 
@@ -84,6 +87,39 @@ class TestWhereItGoes:
         assert answers["known"].status == 200
         assert (answers["unknown"].status, answers["unknown"].code) == (502, "certificate")
         assert (answers["proxied"].status, answers["proxied"].code) == (502, "proxy_unreachable")
+
+    @pytest.mark.parametrize("kind", ["turn", "passed through"])
+    @pytest.mark.parametrize(
+        ("scheme", "answer", "said"),
+        [
+            ("http", b"", "accepted, then closed: wrong scheme, or it cannot reach model.test:443"),
+            ("http", b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "cannot reach model.test:443: 502 Bad Gateway"),
+            ("http", b"HTTP/1.1 403 Forbidden\r\n\r\n", "refuses to connect to model.test:443: 403 Forbidden"),
+            ("http", b"SSH-2.0-OpenSSH_9.2\r\n", "speaks another protocol: it answered with an SSH server's greeting"),
+            ("https", b"HTTP/1.1 400 Bad Request\r\n\r\n", "speaks another protocol: it answered with HTTP: write"),
+            ("socks5h", b"<html>", "speaks another protocol: it answered with an HTML page"),
+            ("socks5h", b"\5\0\5\4", "cannot reach model.test:443: host unreachable"),
+        ],
+    )
+    def test_a_client_is_told_which_proxy_failed(
+        self, serve: Serve, call: Call, stack: ExitStack, scheme: str, answer: bytes, said: str, kind: str
+    ) -> None:
+        def script(sock: socket.socket) -> None:
+            sock.recv(65536)
+            sock.sendall(answer)
+            if answer:
+                silence(sock)
+
+        server = stack.enter_context(RawServer(script))
+        proxy = GivenProxy(f"{scheme}://me:s3cret@127.0.0.1:{server.port}", "[upstreams.lab]")
+        upstream = UpstreamSettings("lab", "https://model.test/v1", proxy=proxy)
+        served = serve({"lab": upstream}, policy=Policy(give_up_after=0))
+        ours = call(served)
+        told = ours.ask_json(*CHAT.request()) if kind == "turn" else ours.ask("GET", "/lab/v1/models")
+        assert told.status == 502
+        named = f"the proxy at {scheme}://127.0.0.1:{server.port} ([upstreams.lab]) {said}"
+        assert named in told.json["error"]["message"]
+        assert named in served.entry()["detail"]
 
     def test_concurrent_turns_do_not_mix(self, served: Served, lab: Upstream, call: Call) -> None:
         """The upstream numbers its answers, and knows what each of them was asked."""

@@ -202,9 +202,8 @@ def _check_table(path: Path, prefix: str, table: Mapping[str, Any], keys: Mappin
             raise UsageError(f"{path}: unknown key {f'{prefix}{key}'!r}; {_meant(key, keys)}")
         if not _is(value, keys[key]):
             raise UsageError(f"{path}: {prefix}{key} must be {keys[key].words}")
-        if any(
-            "\0" in text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)
-        ):  # neither an argument nor a variable could hold it
+        texts = value if isinstance(value, list) else [value]
+        if any(isinstance(text, str) and "\0" in text for text in texts):  # no argument or variable could hold it
             raise UsageError(f"{path}: {prefix}{key} has a NUL character")
 
 
