@@ -353,7 +353,7 @@ def test_an_upstream_has_paths(env: dict[str, str], tmp_path: Path) -> None:
         }
         path = tmp_path / "config.toml"
         path.write_text(tomli_w.dumps({"upstreams": tables}))
-        with running("--port", "0", env=env | {"UNBROKEN_CONFIG": str(path)}) as relay:
+        with running("--port", "0", "--give-up-after", "1", env=env | {"UNBROKEN_CONFIG": str(path)}) as relay:
             assert relay.chat("/both/v1").text == "TOKEN-42"
             refused = relay.chat("/one/v1")
             said = relay.program.err.wait_for("502")
