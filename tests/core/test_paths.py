@@ -168,7 +168,7 @@ class TestTurn:
     def test_a_slow_path_does_not_use_up_the_time_of_the_next(self) -> None:
         it = play(*TWO) >> is_unreachable(F.CONNECT_TIMEOUT, after=10.1) << again("retry", delay=0, path="direct")
         it >> is_unreachable(F.CONNECT_TIMEOUT, after=10.1)
-        it << fails(Unreachable, "tried for 10 s; 2 attempts in all")
+        it << fails(Unreachable, "tried for 10 s, the limit of Policy.unreachable_for; 2 attempts in all")
 
     def test_paths_that_nobody_answers_on_are_tried_for_a_while(self) -> None:
         it = play(*TWO)
