@@ -333,6 +333,40 @@ def test_a_black_hole_swallows_everything_and_stays() -> None:
         assert upstream.wait_for(lambda: upstream.requests[0].gone, 10)
 
 
+def test_a_frozen_path_carries_nothing_and_keeps_what_was_sent() -> None:
+    answer = ScriptedAnswer(text=("word",) * 20, gap=0.02)
+    with Upstream(answer=answer) as upstream, CuttingProxy() as proxy, RawClient(proxy.port) as client:
+        connect(client, f"localhost:{upstream.port}")
+        client.post()
+        client.read_until(b'"word"')
+        proxy.freeze()
+        assert upstream.wait_for(lambda: upstream.requests[0].done, 5)
+        client.socket.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            client.read_until(b"[DONE]")
+        client.socket.settimeout(5)
+        proxy.thaw()
+        client.read_until(b"[DONE]")
+
+
+@pytest.mark.parametrize("coming", [True, False], ids=["freezes", "does not freeze"])
+def test_it_freezes_what_comes_too_if_asked_to(coming: bool) -> None:
+    with Upstream() as upstream, CuttingProxy() as proxy:
+        proxy.freeze(coming=coming)
+        with RawClient(proxy.port) as client:
+            client.socket.settimeout(0.1 if coming else 5)
+            if coming:
+                with pytest.raises(TimeoutError):
+                    connect(client, f"localhost:{upstream.port}")
+                proxy.thaw()
+                client.socket.settimeout(5)
+                client.read_until(b"200")
+            else:
+                connect(client, f"localhost:{upstream.port}")
+                client.post()
+                assert text_of(client.read_response()[1]) == "Hello from the lab."
+
+
 # -- what it must not change
 
 

@@ -64,6 +64,35 @@ class CuttingProxy(Service):
         self._refuse = refuse
         self._target = target
         self._allow_remote = allow_remote
+        self._thawed = asyncio.Event()
+        self._thawed.set()
+        self._freezes_coming = False
+
+    def freeze(self, *, coming: bool = True) -> None:
+        """Carry nothing any more, as in an outage: connections stay open, and what is sent waits for :meth:`thaw`.
+
+        Args:
+            coming: whether connections that come meanwhile get no answer either.
+        """
+
+        def apply() -> None:
+            self._thawed.clear()
+            self._freezes_coming = coming
+            for tunnel in self.tunnels:
+                tunnel.frozen = True
+
+        self._apply(apply)
+
+    def thaw(self) -> None:
+        """Carry everything again, and what was sent meanwhile first."""
+
+        def apply() -> None:
+            self._freezes_coming = False
+            for tunnel in self.tunnels:
+                tunnel.frozen = False
+            self._thawed.set()
+
+        self._apply(apply)
 
     @property
     def url(self) -> str:
@@ -87,6 +116,8 @@ class CuttingProxy(Service):
     async def _serve(self, sock: socket.socket) -> None:
         client = RawStream(sock)
         try:
+            while self._freezes_coming:
+                await self._thawed.wait()
             negotiation = await self._negotiate(client)
             target = await self._open(negotiation) if negotiation else None
             if negotiation is None or target is None:
@@ -127,7 +158,7 @@ class CuttingProxy(Service):
             await negotiation.grant()
             if negotiation.head:
                 await target.send(negotiation.head)
-            await TunnelRun(tunnel, client, target, self._rules, self, self._condition).run()
+            await TunnelRun(tunnel, client, target, self._rules, self, self._condition, self._thawed).run()
             with self._condition.change():
                 tunnel.closed_at = time.monotonic()
             await asyncio.gather(client.linger(), target.linger())

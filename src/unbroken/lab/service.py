@@ -91,6 +91,17 @@ class Service(ABC):
         """Host and port as in a URL."""
         return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
 
+    def _apply(self, change: Callable[[], None]) -> None:
+        """Make a change on the service's own thread, and wait for it."""
+        applied = threading.Event()
+
+        def apply() -> None:
+            change()
+            applied.set()
+
+        self._loop.call_soon_threadsafe(apply)
+        applied.wait()
+
     @abstractmethod
     async def _serve(self, sock: socket.socket) -> None:
         """Serve one accepted connection. It may raise OSError when the client leaves."""

@@ -28,6 +28,7 @@ class Tunnel:
         closed_at: when it ended, in any way; None: it is open.
         bytes_up: bytes that the client sent through it, without the heads that the proxy itself read.
         bytes_down: bytes that the target sent through it.
+        frozen: whether it carries nothing while its proxy is frozen.
     """
 
     kind: TunnelKind
@@ -37,6 +38,7 @@ class Tunnel:
     closed_at: float | None = None
     bytes_up: int = 0
     bytes_down: int = 0
+    frozen: bool = False
 
 
 class Cutter(Protocol):
@@ -66,6 +68,7 @@ class TunnelRun:
         rules: TunnelRules,
         cutter: Cutter,
         condition: Condition,
+        thawed: asyncio.Event,
     ) -> None:
         self._tunnel = tunnel
         self._client = client
@@ -73,6 +76,7 @@ class TunnelRun:
         self._rules = rules
         self._cutter = cutter
         self._condition = condition
+        self._thawed = thawed
         self._loop = asyncio.get_running_loop()
         self._opened_at = self._moved_at = self._loop.time()
         self._pumps: list[asyncio.Task[None]] = []
@@ -92,9 +96,11 @@ class TunnelRun:
         """Carry the bytes of one direction, then end the other connection in the same way."""
         try:
             while data := await source.read():
+                await self._until_thawed()
                 self._note_moved(source, len(data))
                 if not self._is_black_hole:
                     await sink.send(data)
+            await self._until_thawed()
         except OSError:
             source.reset()
             return
@@ -105,6 +111,10 @@ class TunnelRun:
             sink.reset()
         else:
             sink.send_eof()
+
+    async def _until_thawed(self) -> None:
+        while self._tunnel.frozen and not self._thawed.is_set():
+            await self._thawed.wait()
 
     @property
     def _is_black_hole(self) -> bool:
