@@ -11,13 +11,13 @@ import time
 
 import pytest
 
-from conformance.expectations import LOST, fails, has_ended, is_cut, is_replayed
+from conformance.expectations import LOST, fails, has_ended, is_cut, is_replayed, is_whole
 from conformance.faces import DRIVERS, POLICY, Face
 from conformance.fixtures import Setting
 from unbroken.core.failures import Phase
 from unbroken.drivers.synchronous import Driver
 from unbroken.errors import FirstOutputTimeout, StreamCut, Unreachable
-from unbroken.lab import Fault, ScriptedAnswer
+from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from unbroken.wire.http import HttpWire
 
 
@@ -76,13 +76,35 @@ class TestTheIdleLimit:
         assert upstream.pings > 3
 
 
+def freeze_and_thaw(upstream: Upstream, path: CuttingProxy) -> None:
+    """An outage, from the request until a second connection was tried."""
+    assert upstream.wait_for(lambda: upstream.requests, timeout=5)
+    path.freeze()
+    assert path.wait_for(lambda: path.connections == 2, timeout=5)
+    path.thaw()
+
+
 class TestAnUnansweredPing:
-    POLICY = dataclasses.replace(POLICY, ping_interval=0.05, ping_timeout=0.15, idle_timeout=0.7)
+    POLICY = dataclasses.replace(POLICY, ping_interval=0.05, ping_timeout=0.15, idle_timeout=0.7, revive=0.2)
 
     @pytest.mark.parametrize("at", ["before_headers", "after_role"])
-    def test_finds_a_dead_path_before_output(self, face: Face, settings, at: str) -> None:
+    def test_before_output_is_replayed_on_a_second_connection(self, face: Face, settings, at: str) -> None:
         upstream = (setting := settings("http2")).serve(Fault("no_ping_ack", at))
         is_replayed(face.run(setting.ask(upstream, policy=self.POLICY)), upstream, codes={"dead_path"})
+        assert upstream.connections == 2
+
+    @pytest.mark.parametrize("at", ["before_headers", "after_role"])
+    def test_of_a_path_that_comes_back_costs_nothing(self, face: Face, settings, at: str) -> None:
+        setting = settings("http2")
+        upstream = setting.serve(answer=ScriptedAnswer(think=1, think_at=at))
+        with CuttingProxy(target=("127.0.0.1", upstream.port)) as path:
+            ask = setting.ask(upstream, policy=dataclasses.replace(self.POLICY, idle_timeout=20, revive=20))
+            ask = dataclasses.replace(ask, url=f"https://127.0.0.1:{path.port}/v1")
+            outage = threading.Thread(target=freeze_and_thaw, args=(upstream, path))
+            outage.start()
+            outcome = face.run(ask)
+            outage.join()
+        is_whole(outcome, upstream, requests=1)
 
     def test_is_waited_out_after_output(self, face: Face, settings) -> None:
         """Nothing can be won any more by giving up before the idle timeout."""

@@ -18,7 +18,21 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from unbroken.core.actions import Action, Drop, EndTurn, Fail, Give, GiveHead, LowerPing, Notify, Read, Send, Wait
+from unbroken.core.actions import (
+    Action,
+    Drop,
+    EndTurn,
+    Fail,
+    Give,
+    GiveHead,
+    LowerPing,
+    Notify,
+    PathNotice,
+    Read,
+    RetryEvent,
+    Send,
+    Wait,
+)
 from unbroken.core.dialect import Call, Generation
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.failures import Failure
@@ -28,6 +42,7 @@ from unbroken.core.policy import Policy
 from unbroken.core.report import AttemptReport, Report
 from unbroken.core.route import RouteRecord
 from unbroken.core.sse import encode
+from unbroken.core.suspicion import PathEvent
 from unbroken.core.turn import Turn
 from unbroken.errors import TurnError
 
@@ -93,7 +108,7 @@ def answers(
     """The headers of the response come."""
     fields = {"content-type": content_type, **{name.replace("_", "-"): value for name, value in headers.items()}}
     encoded = tuple((name.encode(), value.encode()) for name, value in fields.items())
-    return Event(lambda turn, now: turn.head(Head(status, encoded, http_version), now, route), after, (Send,))
+    return Event(lambda turn, now: turn.head(Head(status, encoded, http_version), now, route), after, (Send, Read))
 
 
 def brings(data: bytes, *, after: float = 0.0) -> Event:
@@ -126,6 +141,11 @@ def is_lost(
 def is_unreachable(failure: Failure = Failure.CONNECTION_REFUSED, *, after: float = 0.0) -> Event:
     """The exchange fails before anything was sent."""
     return is_lost(failure, after=after, sent=False)
+
+
+def path(event: PathEvent, *, after: float = 0.0) -> Event:
+    """The wire reports something of the path."""
+    return Event(lambda turn, now: turn.noticed(event, now), after, (Send, Read))
 
 
 def is_cancelled(*, after: float = 0.0, sent: bool = True) -> Event:
@@ -175,6 +195,7 @@ def again(
     def told(done: Action, play: Playbook) -> None:
         assert isinstance(done, Notify), done
         event = done.event
+        assert isinstance(event, RetryEvent), event
         assert (event.action, event.delay) == (action, delay)
         assert event.lost == play.attempts[-1]
         assert event.attempt == event.lost.number == (attempt or event.attempt)
@@ -190,6 +211,28 @@ def again(
 
     lowered = [] if ping is None else done(LowerPing(ping))
     return [*lowered, *done(Drop()), told, *done(Wait(delay)), sent]
+
+
+def tells(words: str) -> list[Check]:
+    """The observer is told that something else is waited for."""
+
+    def check(action: Action, play: Playbook) -> None:
+        assert isinstance(action, Notify), action
+        assert isinstance(action.event, PathNotice), action
+        assert action.event.text == words
+
+    return [check]
+
+
+def waits(*, probe: float | None = None, revive: float | None = None) -> list[Check]:
+    """The response is read on; when a second connection is tried, or the path given up, in seconds after the start."""
+
+    def check(action: Action, play: Playbook) -> None:
+        assert isinstance(action, Read), action
+        asked = [None if at is None else at - START for at in (action.limits.probe, action.limits.revive)]
+        assert asked == [probe, revive]
+
+    return [check]
 
 
 def speaks(data: bytes, status: int = 200) -> list[Check]:

@@ -16,15 +16,16 @@ from unbroken.core.http import Head, Request
 from unbroken.core.paths import Paths
 from unbroken.core.policy import Policy
 from unbroken.core.route import RouteRecord
+from unbroken.core.suspicion import PathEvent
 from unbroken.drivers.asynchronous import AsyncDriver
-from unbroken.drivers.notices import RetryCallback
+from unbroken.drivers.notices import PathCallback, RetryCallback
 from unbroken.drivers.synchronous import Driver
 from unbroken.errors import WireError
 
 NO_RECORD = RouteRecord()
 
-Happening: TypeAlias = Head | bytes | BaseException | Callable[[], object]
-"""What comes next: the headers, bytes (none: the end), an error, or something to do first."""
+Happening: TypeAlias = Head | bytes | PathEvent | BaseException | Callable[[], object]
+"""What comes next: the headers, bytes (none: the end), an event of the path, an error, or something to do first."""
 
 OK = Head(200, ((b"content-type", b"text/event-stream"),))
 ROLE = b'data: {"choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": null}]}\n\n'
@@ -224,7 +225,12 @@ class Blocking:
 Make: TypeAlias = Callable[..., Any]
 
 
-def make_driver(wire: ScriptedWire, policy: Policy | None = None, on_retry: RetryCallback | None = None) -> Driver:
+def make_driver(
+    wire: ScriptedWire,
+    policy: Policy | None = None,
+    on_retry: RetryCallback | None = None,
+    on_path: PathCallback | None = None,
+) -> Driver:
     call = recognise(REQUEST)
     assert call
     return Driver(
@@ -233,6 +239,7 @@ def make_driver(wire: ScriptedWire, policy: Policy | None = None, on_retry: Retr
         call,
         policy or Policy(),
         on_retry=on_retry,
+        on_path=on_path,
         clock=lambda: wire.now,
         wall_clock=lambda: 0.0,
         uniform=lambda: 0.0,
@@ -241,7 +248,10 @@ def make_driver(wire: ScriptedWire, policy: Policy | None = None, on_retry: Retr
 
 
 def make_async_driver(
-    wire: ScriptedWire, policy: Policy | None = None, on_retry: RetryCallback | None = None
+    wire: ScriptedWire,
+    policy: Policy | None = None,
+    on_retry: RetryCallback | None = None,
+    on_path: PathCallback | None = None,
 ) -> Blocking:
     call = recognise(REQUEST)
     assert call
@@ -256,6 +266,7 @@ def make_async_driver(
             call,
             policy or Policy(),
             on_retry=on_retry,
+            on_path=on_path,
             clock=lambda: wire.now,
             wall_clock=lambda: 0.0,
             uniform=lambda: 0.0,

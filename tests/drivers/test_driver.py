@@ -20,12 +20,13 @@ from drivers.scripted import (
     make_driver,
     reset,
 )
-from unbroken.core.actions import RetryEvent
-from unbroken.core.failures import Phase
+from unbroken.core.actions import PathNotice, RetryEvent
+from unbroken.core.failures import Failure, Phase
 from unbroken.core.http import Head
 from unbroken.core.policy import Policy
 from unbroken.core.report import Progress
-from unbroken.errors import StateError, StreamCut
+from unbroken.core.suspicion import Recovered, SecondFailed, SecondStands, Suspected
+from unbroken.errors import StateError, StreamCut, WireError
 
 BUSY = Head(503, ((b"retry-after", b"7"),))
 
@@ -131,6 +132,36 @@ def test_tells_before_it_waits(make: Make) -> None:
     make(wire, on_retry=on_retry).open()
     assert wire.log[:10] == ["send", "read", "close", "retry", "sleep 7", "send", "read", "close", "replay", "send"]
     assert [(event.attempt, event.delay, event.lost.silent) for event in told] == [(1, 7, 0), (2, 0, 1.5)]
+
+
+def test_a_path_that_does_not_answer_is_told_and_its_exchange_goes_on(make: Make) -> None:
+    said: list[str] = []
+    events = (Suspected(20), SecondFailed(Failure.NO_ROUTE), SecondStands())
+    wire = ScriptedWire((*events, lambda: said.append(driver.progress.suspicion), Recovered(), *ANSWER))
+    told: list[PathNotice] = []
+    driver = make(wire, on_path=told.append)
+    assert driver.open() == OK
+    assert driver.progress.suspicion == ""
+    assert list(driver) == [ROLE + TOKEN, STOP, DONE]
+    assert wire.log == ["send"] + ["read"] * 9 + ["close"]
+    probes = [limits.probe for _, limits in wire.limits]
+    assert probes[:5] == [None, 1001, 1002.5, None, None]
+    assert [limits.revive for _, limits in wire.limits][:5] == [None, None, None, 1033, None]
+    assert [notice.text.partition(", ")[2] for notice in told] == [
+        "trying a second connection beside it",
+        "waiting for the network",
+        "a second connection stands: the first has 30 s to come back",
+        "after 24 s",
+    ]
+    assert said == ["no answer from the path for 23 s, a second connection stands: the first has 30 s to come back"]
+
+
+def test_a_path_that_is_given_up_is_closed_and_the_request_sent_once_more(make: Make) -> None:
+    wire = ScriptedWire((Suspected(20), SecondStands(), WireError(Failure.DEAD_PATH)), ANSWER)
+    driver = make(wire)
+    driver.open()
+    assert wire.log[:5] == ["send", "read", "read", "close", "send"]
+    assert driver.report.attempts[0].failure == "dead_path"
 
 
 class TestTheConnectionIsClosedWhen:

@@ -20,7 +20,7 @@ import trio.lowlevel
 
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
-from unbroken.core.http import Head, Request
+from unbroken.core.http import Request
 from unbroken.errors import WireError
 from unbroken.wire.async_http import AsyncHttpWire
 from unbroken.wire.http import HttpWire
@@ -57,10 +57,13 @@ class Talk:
     def path(self) -> Any:
         return self._exchange.path
 
-    def send(self, limits: Limits = PATIENT) -> Head:
+    def connect(self, limits: Limits = PATIENT) -> None:
+        self._side.run(self._exchange.connect, limits)
+
+    def send(self, limits: Limits = PATIENT) -> Any:
         return self._side.run(self._exchange.send, limits)
 
-    def read(self, limits: Limits = PATIENT) -> bytes:
+    def read(self, limits: Limits = PATIENT) -> Any:
         return self._side.run(self._exchange.read, limits)
 
     def read_until(self, marker: bytes, limits: Limits = PATIENT) -> bytes:

@@ -10,9 +10,11 @@ import pytest
 from unbroken.core.actions import CallerTimeouts, Limits
 from unbroken.core.failures import Failure
 from unbroken.core.route import RouteRecord
+from unbroken.core.suspicion import PathEvent, Recovered, Suspected
 from unbroken.errors import WireError
 from unbroken.wire.keepalive import KeepaliveMonitor
 from unbroken.wire.monitor import Monitor
+from unbroken.wire.tcp import TcpState
 
 LIMITS = Limits(connect=10, idle=600, until=None, ping=10, ping_timeout=20)
 
@@ -86,7 +88,7 @@ def test_while_nobody_listens_there_is_no_silence() -> None:
 
 
 def test_a_deadline_ends_the_wait_in_every_phase() -> None:
-    limits = Limits(connect=10, idle=600, until=5, ping=0, ping_timeout=20)
+    limits = Limits(connect=10, idle=600, until=5, ping=0, ping_timeout=math.inf)
     for monitor in (Monitor(limits, 0), started(limits)):
         assert monitor.wait(2) == 3
         assert (failure(monitor, 4.9), failure(monitor, 5)) == (None, Failure.DEADLINE)
@@ -128,17 +130,157 @@ def test_while_pings_are_answered_the_idle_limit_does_not_pass() -> None:
         assert failure(monitor, now + 11) is None
 
 
-def test_an_unanswered_ping_means_that_the_path_is_dead() -> None:
+def reported(monitor: Monitor, now: float) -> PathEvent | None:
+    """What is to be reported of the path, which is then reported."""
+    monitor.suspect(now)
+    event, monitor.event = monitor.event, None
+    return event
+
+
+def test_an_unanswered_ping_is_a_suspicion_and_reported_once() -> None:
     monitor = started()
     assert pinged(monitor, 10)
-    assert (monitor.wait(25), failure(monitor, 29.9), failure(monitor, 30)) == (5, None, Failure.DEAD_PATH)
+    assert (monitor.wait(25), reported(monitor, 29.9)) == (5, None)
+    assert reported(monitor, 30) == Suspected(20)
+    assert (reported(monitor, 31), failure(monitor, 599), failure(monitor, 600)) == (None, None, Failure.IDLE_TIMEOUT)
 
 
 def test_any_byte_is_a_sign_of_life() -> None:
     monitor = started()
     assert pinged(monitor, 10)
     monitor.heard(25, of_response=True)
-    assert (failure(monitor, 44.9), failure(monitor, 45)) == (None, Failure.DEAD_PATH)
+    assert (reported(monitor, 44.9), reported(monitor, 45)) == (None, Suspected(35))
+
+
+def test_a_suspected_path_that_is_heard_has_recovered_and_may_be_suspected_again() -> None:
+    monitor = started()
+    assert pinged(monitor, 10)
+    assert reported(monitor, 30)
+    answered(monitor, 40)
+    assert (reported(monitor, 40), reported(monitor, 49)) == (Recovered(), None)
+    assert pinged(monitor, 50)
+    assert reported(monitor, 70) == Suspected(20)
+
+
+def test_a_suspected_path_is_given_up_at_the_limit_and_no_other() -> None:
+    monitor = started()
+    monitor.limits = msgspec.structs.replace(LIMITS, revive=60)
+    assert pinged(monitor, 10)
+    assert failure(monitor, 100) is None
+    assert reported(monitor, 100)
+    assert failure(monitor, 100) is Failure.DEAD_PATH
+
+
+# What TCP knows: over HTTP/1.1, where there is no PING
+
+ACKNOWLEDGED = TcpState(outstanding=False, acknowledged=9, retransmissions=0)
+
+
+def unacknowledged(seconds: float, retransmissions: int = 0) -> TcpState:
+    return TcpState(outstanding=True, acknowledged=seconds, retransmissions=retransmissions)
+
+
+def test_what_tcp_has_sent_in_vain_is_a_suspicion() -> None:
+    monitor = started(http2=False)
+    assert (monitor.tcp_is_due(0.9), monitor.tcp_is_due(1), monitor.wait(0)) == (False, True, 1)
+    monitor.take_tcp(50, ACKNOWLEDGED)
+    monitor.take_tcp(51, unacknowledged(10.2))  # it was sent since the last look
+    assert monitor.unanswered(60) == 10
+    monitor.take_tcp(69.9, unacknowledged(29.1))
+    assert (reported(monitor, 69.9), reported(monitor, 70)) == (None, Suspected(20))
+
+
+@pytest.mark.parametrize("then", [ACKNOWLEDGED, unacknowledged(0.5)], ids=["all", "a part"])
+def test_an_acknowledgement_ends_it(then: TcpState) -> None:
+    monitor = started(http2=False)
+    monitor.take_tcp(1, unacknowledged(1))
+    monitor.take_tcp(21, unacknowledged(21))
+    assert reported(monitor, 21)
+    monitor.take_tcp(22, then)
+    assert reported(monitor, 22) == Recovered()
+
+
+def test_where_the_system_tells_nothing_there_is_no_suspicion() -> None:
+    monitor = started(http2=False)
+    for now in range(1, 500):
+        monitor.take_tcp(now, None)
+        assert reported(monitor, now) is None
+
+
+def test_over_http2_ping_tells_it_and_tcp_is_not_asked() -> None:
+    assert not started().tcp_is_due(500)
+
+
+def test_what_is_sent_again_in_vain_after_a_second_connection_stood_is_the_end() -> None:
+    monitor = started()
+    monitor.limits = msgspec.structs.replace(LIMITS, revive=70)
+    assert pinged(monitor, 10)
+    assert reported(monitor, 30)
+    monitor.take_tcp(40, unacknowledged(30, 6))
+    monitor.stood(40)
+    for now in range(41, 51):
+        assert monitor.tcp_is_due(now)
+        monitor.take_tcp(now, unacknowledged(now - 10, 6))
+        assert failure(monitor, now) is None
+    monitor.take_tcp(51, unacknowledged(41, 7))
+    assert (failure(monitor, 55.9), failure(monitor, 56)) == (None, Failure.DEAD_PATH)
+
+
+def test_what_is_sent_again_and_acknowledged_is_no_such_sign() -> None:
+    monitor = started()
+    monitor.limits = msgspec.structs.replace(LIMITS, revive=70)
+    assert pinged(monitor, 10)
+    assert reported(monitor, 30)
+    monitor.take_tcp(40, unacknowledged(30, 6))
+    monitor.stood(40)
+    monitor.take_tcp(41, unacknowledged(31, 7))
+    monitor.take_tcp(42, ACKNOWLEDGED)
+    assert (failure(monitor, 69), failure(monitor, 70)) == (None, Failure.DEAD_PATH)
+
+
+def test_without_such_a_sign_it_has_its_whole_time() -> None:
+    monitor = started()
+    monitor.limits = msgspec.structs.replace(LIMITS, revive=70)
+    assert pinged(monitor, 10)
+    assert reported(monitor, 30)
+    monitor.take_tcp(40, ACKNOWLEDGED)  # by a proxy on this machine
+    monitor.stood(40)
+    for now in range(41, 70):
+        monitor.take_tcp(now, ACKNOWLEDGED)
+        assert failure(monitor, now) is None
+    assert failure(monitor, 70) is Failure.DEAD_PATH
+
+
+# The process did not run
+
+
+def test_on_waking_ping_is_due_at_once_and_soon_unanswered() -> None:
+    monitor = started()
+    monitor.runs(1, away=100)
+    monitor.runs(2, away=100.5)  # a busy machine
+    assert not monitor.ping_is_due(2)
+    monitor.runs(3, away=4000)
+    assert pinged(monitor, 3)
+    assert (reported(monitor, 7.9), reported(monitor, 8)) == (None, Suspected(5))
+
+
+def test_a_ping_from_before_has_its_time_from_the_waking() -> None:
+    monitor = started()
+    monitor.runs(1, away=0)
+    assert pinged(monitor, 10)
+    monitor.runs(12, away=3600)
+    assert not monitor.ping_is_due(12)  # one at a time
+    assert (reported(monitor, 16.9), reported(monitor, 17)) == (None, Suspected(7))
+
+
+def test_who_answers_after_a_waking_is_no_suspect() -> None:
+    monitor = started()
+    monitor.runs(1, away=0)
+    monitor.runs(2, away=3600)
+    assert pinged(monitor, 2)
+    answered(monitor, 3)
+    assert (reported(monitor, 12.9), pinged(monitor, 13)) == (None, True)
+    assert (reported(monitor, 32.9), reported(monitor, 33)) == (None, Suspected(20))
 
 
 def test_an_answer_that_could_not_be_heard_is_not_missed() -> None:
@@ -187,7 +329,7 @@ def test_what_is_no_part_of_the_response_does_not_feed_the_caller_s_timeout() ->
 
 
 def test_while_the_caller_produces_the_request_no_silence_counts() -> None:
-    monitor = started(Limits(10, 600, 2000, 0, 20, CallerTimeouts(read=5)))
+    monitor = started(Limits(10, 600, 2000, 0, math.inf, CallerTimeouts(read=5)))
     monitor.awaits_caller = True
     assert (failure(monitor, 1999), monitor.wait(0)) == (None, 2000)
     monitor.awaits_caller = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import socket
 import ssl
 import time
@@ -121,7 +122,7 @@ def certificate(
 
 EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 TO_THE_CLOSE = ScriptedAnswer(framing="close")
-PING = limits(ping=0.1, ping_timeout=0.3)
+PING = limits(idle=0.5, ping=0.1, ping_timeout=math.inf)
 F = Failure
 
 
@@ -188,8 +189,8 @@ CASES = {
     "GOAWAY and close": Case(
         h2(Fault("goaway", "after_token", code=11, then="close")), F.CLOSED, "after GOAWAY ENHANCE_YOUR_CALM"
     ),
-    "PING unanswered": Case(h2(Fault("no_ping_ack", "after_role")), F.DEAD_PATH, "0.3 s", limits=PING),
-    "PING into a black hole": Case(path_that_dies, F.DEAD_PATH, "0.3 s", limits=PING),
+    "PING unanswered": Case(h2(Fault("no_ping_ack", "after_role")), F.IDLE_TIMEOUT, "0.5 s", limits=PING),
+    "PING into a black hole": Case(path_that_dies, F.IDLE_TIMEOUT, "0.5 s", limits=PING),
     "certificate: other authority": Case(certificate(), F.CERTIFICATE, "unable to get local issuer", sent=False),
     "certificate: other host": Case(
         certificate("other.test", authority=trustme.CA()), F.CERTIFICATE, "IP address mismatch", sent=False

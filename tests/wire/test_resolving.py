@@ -15,6 +15,8 @@ import pytest
 from timing import Control
 from unbroken.wire import async_resolving, resolving
 from unbroken.wire.resolving import Address, Race, interleaved
+from unbroken.wire.sockets import run
+from waiting import poll
 from wire.servers import black_hole, closed_port
 from wire.sides import Side
 
@@ -28,7 +30,7 @@ def remaining() -> float:
 
 def connect(side: Side, host: str, port: int, remaining: Callable[[], float] = remaining) -> socket.socket:
     if side.portal is None:
-        return resolving.connect(host, port, remaining)
+        return run(resolving.connect(host, port, remaining))
     return side.portal.call(functools.partial(async_resolving.connect, host, port, remaining))
 
 
@@ -139,6 +141,6 @@ def test_a_family_that_the_machine_lacks_is_passed_over(monkeypatch: pytest.Monk
         with Race([(V6, ("::1", 1)), (V4, server.getsockname())]) as race:
             race.start_due(0.0)
             monkeypatch.undo()
-            winner = race.winner(1)
+            winner = poll(race.winner, 1)
             assert winner is not None
             winner.close()

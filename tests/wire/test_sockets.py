@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from unbroken.wire.sockets import close, readable, tune, wait_for, wake
+from unbroken.wire.sockets import Waits, close, readable, tune, wait_for, wake
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_socket_may_be_closed_twice_and_unconnected() -> None:
 def test_a_thread_that_waits_for_bytes_can_be_woken(pair: tuple[socket.socket, socket.socket]) -> None:
     client, peer = pair
     woken = threading.Event()
-    thread = threading.Thread(target=lambda: (wait_for(client, 5, writable=False), woken.set()), daemon=True)
+    thread = threading.Thread(target=lambda: (wait_for(Waits([client], [], 5)), woken.set()), daemon=True)
     thread.start()
     wake(client)
     assert woken.wait(1)
@@ -55,10 +55,10 @@ def test_a_thread_that_waits_for_bytes_can_be_woken(pair: tuple[socket.socket, s
 
 def test_a_wait_ends_with_bytes_with_room_or_with_its_time(pair: tuple[socket.socket, socket.socket]) -> None:
     client, peer = pair
-    wait_for(client, 0.01, writable=False)
-    wait_for(client, 5, writable=True)
+    wait_for(Waits([client], [], 0.01))
+    wait_for(Waits([client], [client], 5))
     peer.sendall(b"x")
-    wait_for(client, 5, writable=False)
+    wait_for(Waits([client], [], 5))
     assert readable(client)
 
 
@@ -73,15 +73,20 @@ def test_readable(pair: tuple[socket.socket, socket.socket]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval", "timeout", "seconds", "probes", "user_timeout"),
-    [(10, 20, 10, 2, 30_000), (0.2, 1, 1, 1, 1200), (60, 30, 60, 1, 90_000)],
+    ("interval", "timeout", "first", "seconds", "probes", "user_timeout"),
+    [
+        (10, 20, 10, 10, 2, 30_000),
+        (0.2, 1, 1, 1, 1, 1200),
+        (60, 30, 60, 60, 1, 90_000),
+        (1, 600, 1, 5, 120, 601_000),  # 127 probes, the most that there are, a second apart would end after 127 s
+    ],
 )
-def test_tune(interval: float, timeout: float, seconds: int, probes: int, user_timeout: int) -> None:
+def test_tune(interval: float, timeout: float, first: int, seconds: int, probes: int, user_timeout: int) -> None:
     with socket.socket() as sock:
         tune(sock, interval, timeout)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == seconds
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == first
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == seconds
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == probes
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == user_timeout

@@ -34,9 +34,12 @@ class Limits(msgspec.Struct, frozen=True):
         idle: seconds without a byte after which the connection counts as lost.
         until: the time, on the driver's clock, at which waiting ends in any case; ``None`` for never.
         ping: interval of PING in seconds, 0 for none.
-        ping_timeout: seconds a PING may stay unanswered.
+        ping_timeout: seconds a PING may stay unanswered before the path is suspected; infinite for no suspicion.
         stall: seconds without a byte of the response, once it has begun; answers to PING do not count.
         caller: the caller's own timeouts, which apply in addition.
+        probe: the time, on the driver's clock, at which a second connection is tried beside a suspected path; ``None``
+            for never.
+        revive: the time at which a suspected path is given up; ``None`` for never.
     """
 
     connect: float
@@ -46,6 +49,8 @@ class Limits(msgspec.Struct, frozen=True):
     ping_timeout: float
     caller: CallerTimeouts = CallerTimeouts()
     stall: float | None = None
+    probe: float | None = None
+    revive: float | None = None
 
 
 class RetryEvent(msgspec.Struct, frozen=True):
@@ -73,11 +78,23 @@ class RetryEvent(msgspec.Struct, frozen=True):
     path: str = ""
 
 
+class PathNotice(msgspec.Struct, frozen=True):
+    """The event of a path that does not answer, or answers again: the attempt goes on.
+
+    Attributes:
+        attempt: number of the attempt.
+        text: what is waited for, as a line for a person.
+    """
+
+    attempt: int
+    text: str
+
+
 # Actions
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send the request on a connection of its own, over the path of this index; report ``head`` or ``lost``."""
+    """Send the request on a connection of its own, over the path of this index; report as for :class:`Read`."""
 
     attempt: int
     limits: Limits
@@ -91,7 +108,7 @@ class Prefer(msgspec.Struct, frozen=True):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """Read the next bytes of the body; report ``data``, ``end`` or ``lost``."""
+    """Read what comes next of the response; report ``head``, ``data``, ``end``, ``noticed`` or ``lost``."""
 
     limits: Limits
 
@@ -115,7 +132,7 @@ class Wait(msgspec.Struct, frozen=True):
 class Notify(msgspec.Struct, frozen=True):
     """Notify the observer of the turn."""
 
-    event: RetryEvent
+    event: RetryEvent | PathNotice
 
 
 class GiveHead(msgspec.Struct, frozen=True):

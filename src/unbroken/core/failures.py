@@ -77,7 +77,7 @@ class Failure(enum.Enum):
     BROKEN_FRAMING = ("broken_framing", "broken HTTP framing", Row.LOST)
     STREAM_RESET = ("stream_reset", "HTTP/2 stream reset by the server", Row.LOST)
     TOO_MANY_PINGS = ("too_many_pings", "the server had too many PINGs", Row.LOST)
-    DEAD_PATH = ("dead_path", "path dead, no answer to PING", Row.LOST)
+    DEAD_PATH = ("dead_path", "path dead, no answer from it", Row.LOST)
     IDLE_TIMEOUT = ("idle_timeout", "idle timeout", Row.LOST)
     STALLED = ("stalled", "nothing came of the response", Row.LOST)
     STALLED_OUTPUT = ("stalled_output", "no output came", Row.LOST)

@@ -59,8 +59,11 @@ class Policy:
         settle_timeout: silence after the attempt settled, after which the stream ends normally. After a report of usage
             2 seconds are enough.
         ping_interval: interval of HTTP/2 PING; 0 turns it off. Without HTTP/2 it is the interval of TCP keepalive.
-        ping_timeout: time without an answer to a PING, or any other byte, after which the path counts as dead. Only
-            until output is handed on: afterwards nothing can be won by giving up before ``idle_timeout``.
+        ping_timeout: time without an answer to a PING, or any other byte, after which the path is suspected: until
+            output is handed on a second connection is tried beside it. Over HTTP/1.1 it is the time without an answer
+            of TCP, where the system tells it (Linux); elsewhere only ``idle_timeout`` finds a dead path.
+        revive: how long a suspected path has to come back once a second connection stands, before the request is sent
+            on that one.
         backoff_initial: the first wait.
         backoff_max: the longest wait.
         retry_after_max: a ``Retry-After`` beyond this is not waited for; the response is handed on.
@@ -95,6 +98,7 @@ class Policy:
     settle_timeout: float = 20.0
     ping_interval: float = 10.0
     ping_timeout: float = 20.0
+    revive: float = 30.0
     backoff_initial: float = 0.5
     backoff_max: float = 15.0
     retry_after_max: float = 60.0

@@ -71,6 +71,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         round_trip: seconds that the last answered PING took, ``None`` before the first.
         unanswered: seconds for which a PING has been unanswered, ``None`` if none is.
         lowered_ping: seconds between PINGs, if an earlier cut has lowered them; ``None`` if not.
+        suspicion: what is waited for of a path that does not answer, as a line for a person; ``""`` if it answers.
     """
 
     phase: Phase
@@ -80,6 +81,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     round_trip: float | None = None
     unanswered: float | None = None
     lowered_ping: float | None = None
+    suspicion: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

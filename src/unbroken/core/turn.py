@@ -1,8 +1,8 @@
 """A turn: the rule, the budget, and the next action. Start reading here.
 
 A driver asks :meth:`Turn.next` what to do, does it, and reports the result with :meth:`Turn.head`, :meth:`Turn.data`,
-:meth:`Turn.end` or :meth:`Turn.lost`. The turn decides everything: what is handed on, what is replayed, how long to
-wait and when it is over. A successful turn::
+:meth:`Turn.end`, :meth:`Turn.lost` or :meth:`Turn.noticed`. The turn decides everything: what is handed on, what is
+replayed, how long to wait and when it is over. A successful turn::
 
     next -> Send         head(200, ...)
     next -> Read         data(": keep-alive")      held
@@ -39,6 +39,7 @@ from unbroken.core.actions import (
     Limits,
     LowerPing,
     Notify,
+    PathNotice,
     Prefer,
     Read,
     RetryEvent,
@@ -54,6 +55,7 @@ from unbroken.core.paths import PathChoice, Paths, told_by_path
 from unbroken.core.policy import Policy, retry_after
 from unbroken.core.report import AttemptReport, Report, lesson, lowered_ping
 from unbroken.core.route import RouteRecord
+from unbroken.core.suspicion import PathEvent, Recovered, Suspected, Suspicion
 from unbroken.errors import (
     CallerTimeout,
     FirstOutputTimeout,
@@ -140,6 +142,7 @@ class Turn:
         self._unreachable_since: float | None = None
         self._records: list[AttemptReport] = []
         self._head_given = False
+        self._suspicion: Suspicion | None = None
         self._todo: deque[Action] = deque()
         self._over = False
         self._data_at = now
@@ -170,6 +173,10 @@ class Turn:
     def is_stream(self) -> bool:
         """Whether the response is read as a stream of events, whatever its media type."""
         return self._attempt.mode is Mode.STREAM
+
+    def suspicion(self, now: float) -> str:
+        """Return what is waited for of a path that does not answer, as a line for a person; ``""`` if it answers."""
+        return self._suspicion.text(now) if self._suspicion else ""
 
     @property
     def report(self) -> Report:
@@ -274,6 +281,21 @@ class Turn:
         if sent and self._attempt.phase is Phase.CONNECT:
             self._attempt.phase = Phase.HEADERS
         self._lose(failure, detail, now, silent)
+
+    def noticed(self, event: PathEvent, now: float) -> None:
+        """Take an event of the path; the exchange goes on. Where little is waited for anyway, it changes nothing."""
+        attempt, suspicion = self._attempt, self._suspicion
+        if attempt.phase is Phase.CONNECT:
+            attempt.phase = Phase.HEADERS
+        if attempt.phase not in (Phase.HEADERS, Phase.PRELUDE, Phase.OUTPUT) or attempt.mode is Mode.REFUSAL:
+            return
+        if suspicion is None and isinstance(event, Suspected):
+            suspicion = self._suspicion = Suspicion(event, now, self._policy, self._random)
+        if suspicion and suspicion.take(event, now, replaceable=self._may_replay):
+            self._todo.append(Notify(PathNotice(attempt.number, suspicion.text(now))))
+        if isinstance(event, Recovered):
+            self._suspicion = None
+        self._otherwise = Read(self._limits(now))
 
     def cancelled(self, now: float, *, sent: bool) -> None:
         """End the turn because the caller cancelled it, and record that."""
@@ -439,7 +461,7 @@ class Turn:
         replays = policy.replays_on(self._attempt.route)
         if counts_as_replay and self._replays >= replays:
             return f"{_times(replays, 'replay')} used up" if replays else "no replays allowed"
-        counts = not counts_as_replay and not self._is_away(failure)
+        counts = not counts_as_replay and not (policy.retries and self._is_away(failure))
         if counts and self._retries_in_a_row >= policy.retries:
             return f"{_times(policy.retries, 'retry', 'retries')} used up" if policy.retries else "no retries allowed"
         if start > self._tried_since + policy.give_up_after:
@@ -454,6 +476,7 @@ class Turn:
         self._attempt = attempt
         self._phase = attempt.phase
         self._progress = 0
+        self._suspicion = None
         self._todo.append(Send(attempt.number, self._limits(now), self._paths.index))
         return attempt
 
@@ -484,6 +507,12 @@ class Turn:
             self._may_hold(0)
         self._todo += [Drop(), Notify(told), Wait(delay)]
         self._begin(now + delay)
+
+    def _may_replay(self, start: float) -> bool:
+        """Return whether the request may be sent again at ``start`` if its path is given up."""
+        failure = Failure.DEAD_PATH
+        how = verdict(failure, self._attempt.shown_phase)
+        return how is Verdict.REPLAY and not self._forbids(how, failure, start)
 
     def _left(self, replay: bool, failure: Failure, start: float) -> int:
         """Return how many further attempts the budget and the limit allow, the one at ``start`` among them."""
@@ -591,15 +620,17 @@ class Turn:
         else:
             until = self._output_limit.until(attempt)
         has_output = attempt.phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE)
+        suspicion = self._suspicion
         return Limits(
             policy.connect_timeout,
             policy.idle_timeout,
             until,
             policy.ping_interval,
-            # Once output was handed on, a path that comes back late is better than none.
-            max(policy.ping_timeout, policy.idle_timeout) if attempt.has_spoken else policy.ping_timeout,
+            policy.ping_timeout,
             self._timeouts,
             policy.stall_timeout if has_output else None,
+            suspicion.probe if suspicion else None,
+            suspicion.revive if suspicion else None,
         )
 
     def _note_phase(self, now: float) -> bool:

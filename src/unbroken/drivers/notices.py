@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from unbroken.core.actions import RetryEvent
+from unbroken.core.actions import PathNotice, RetryEvent
 from unbroken.core.failures import OWN_LIMITS
 
 RetryCallback = Callable[[RetryEvent], None]
 """Called at every retry and replay, before the wait. It must not block: the turn waits for it."""
+
+PathCallback = Callable[[PathNotice], None]
+"""Called when a path does not answer, and when another thing is waited for because of it. It must not block."""
 
 logger = logging.getLogger("unbroken")
 
@@ -39,8 +42,13 @@ def remark(text: str) -> None:
     logger.warning(text)
 
 
-def notify(event: RetryEvent, on_retry: RetryCallback | None) -> None:
-    """Log the event, and notify the observer if there is one."""
+def notify(event: RetryEvent | PathNotice, on_retry: RetryCallback | None, on_path: PathCallback | None = None) -> None:
+    """Log the event, and notify its observer if there is one."""
+    if isinstance(event, PathNotice):
+        logger.warning(event.text, extra={"unbroken": event})
+        if on_path:
+            on_path(event)
+        return
     logger.warning(describe(event), extra={"unbroken": event})
     if event.advice:
         logger.warning(event.advice)

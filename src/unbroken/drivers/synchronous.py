@@ -30,9 +30,11 @@ from unbroken.core.failures import Phase
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.report import AttemptReport, Progress, Report
+from unbroken.core.suspicion import PathEvent
 from unbroken.core.turn import Turn
-from unbroken.drivers.notices import RetryCallback, notify
+from unbroken.drivers.notices import PathCallback, RetryCallback, notify
 from unbroken.errors import StateError, WireError
+from unbroken.wire.clock import clock, sleep
 from unbroken.wire.contract import Exchange, Wire
 
 
@@ -45,6 +47,7 @@ class Driver:
         call: the request as its dialect recognised it.
         policy: the limits.
         on_retry: called at every retry and replay.
+        on_path: called when a path does not answer, and when another thing is waited for because of it.
         timeouts: the caller's own timeouts, which apply in addition to the policy.
         may_hold: takes how many bytes of the response are held; says whether they may be; ``None`` for up to the
             policy's cap.
@@ -62,16 +65,18 @@ class Driver:
         policy: Policy,
         *,
         on_retry: RetryCallback | None = None,
+        on_path: PathCallback | None = None,
         timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
         may_hold: Callable[[int], bool] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = clock,
         wall_clock: Callable[[], float] = time.time,
         uniform: Callable[[], float] = random.random,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = sleep,
     ) -> None:
         self._wire = wire
         self._request = request.with_headers(accept_encoding="identity")
         self._on_retry = on_retry
+        self._on_path = on_path
         self._clock = clock
         self._sleep = sleep
         self._exchange: Exchange | None = None
@@ -111,6 +116,7 @@ class Driver:
             round_trip=path.round_trip if path else None,
             unanswered=path.unanswered(self._clock()) if path else None,
             lowered_ping=path.record.ping if path and path.record.ping_learned else None,
+            suspicion=self._turn.suspicion(self._clock()),
         )
 
     @property
@@ -204,7 +210,7 @@ class Driver:
                     case Drop():
                         self._drop()
                     case Notify(event):
-                        notify(event, self._on_retry)
+                        notify(event, self._on_retry, self._on_path)
                     case Fail(error):
                         self._over = True
                         raise error
@@ -216,26 +222,34 @@ class Driver:
         exchange = self._exchange = self._wire.exchange(self._request, path)
         self._check_open()
         try:
-            head = exchange.send(limits)
+            came = exchange.send(limits)
         except WireError as exc:
             self._lose(exchange, exc)
         else:
-            self._turn.head(head, self._clock(), exchange.path.record)
+            self._take(exchange, came)
 
     def _read(self, limits: Limits) -> None:
         exchange = self._exchange
         assert exchange is not None, "a turn sends before it reads"
         try:
-            chunk = exchange.read(limits)
+            came = exchange.read(limits)
         except WireError as exc:
             self._lose(exchange, exc)
         else:
-            if chunk:
-                self._turn.data(chunk, self._clock())
-            else:
+            self._take(exchange, came)
+
+    def _take(self, exchange: Exchange, came: Head | bytes | PathEvent) -> None:
+        now = self._clock()
+        match came:
+            case b"":
                 self._check_open()
-                now = self._clock()
                 self._turn.end(now, exchange.path.silent(now), exchange.path.record)
+            case bytes():
+                self._turn.data(came, now)
+            case Head():
+                self._turn.head(came, now, exchange.path.record)
+            case _:
+                self._turn.noticed(came, now)
 
     def _lose(self, exchange: Exchange, error: WireError) -> None:
         self._check_open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -9,7 +10,7 @@ import anyio
 
 from unbroken.core.actions import Limits
 from unbroken.core.dialect import Dialect, GatewayError
-from unbroken.core.http import Headers, Request
+from unbroken.core.http import Head, Headers, Request
 from unbroken.core.policy import Policy
 from unbroken.errors import UsageError, WireError
 from unbroken.relay import asgi, headers
@@ -63,9 +64,7 @@ class Passthrough:
         self._send = send
         self._dialect = dialect
         self._extra = extra
-        self._limits = Limits(
-            policy.connect_timeout, policy.idle_timeout, None, policy.ping_interval, policy.idle_timeout
-        )
+        self._limits = Limits(policy.connect_timeout, policy.idle_timeout, None, policy.ping_interval, math.inf)
         self._sent = anyio.Event()
         self._finished = False
         self._rejected: Rejection | ClientLeft | None = None
@@ -110,10 +109,12 @@ class Passthrough:
     async def _relay_response(self, exchange: AsyncHttpExchange, method: str) -> None:
         try:
             head = await exchange.send(self._limits)
+            assert isinstance(head, Head), "these limits suspect no path"
             fields = headers.downwards(head, stream=False, to_head=method == "HEAD")
             self.status = head.status
             await asgi.start(self._send, head.status, [*fields, *self._extra])
             while chunk := await exchange.read(self._limits):
+                assert isinstance(chunk, bytes), "the head has come"
                 self.bytes += len(chunk)
                 await asgi.body(self._send, chunk)
             self._finished = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,14 +14,16 @@ from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.core.paths import Paths
-from unbroken.errors import WireError
+from unbroken.core.suspicion import PathEvent
+from unbroken.errors import UsageError, WireError
 from unbroken.wire.async_resolving import connect
+from unbroken.wire.clock import async_sleep, clock
 from unbroken.wire.exchange import BaseExchange
 from unbroken.wire.loops.asyncio import AsyncioStream
 from unbroken.wire.loops.trio import TrioStream
 from unbroken.wire.pool import Pool
 from unbroken.wire.proxies import ProxySetting
-from unbroken.wire.requests import declared_length
+from unbroken.wire.requests import Destination, declared_length
 
 if TYPE_CHECKING:
     import ssl
@@ -71,13 +72,25 @@ class AsyncHttpWire:
 
 
 class AsyncHttpExchange(BaseExchange[AsyncioStream | TrioStream]):
-    """See :class:`unbroken.wire.contract.AsyncExchange`."""
+    """See :class:`unbroken.wire.contract.AsyncConnectableExchange`."""
 
     def __init__(self, pool: Pool, request: Request, path: int | None, content: AsyncIterable[bytes] | None) -> None:
         super().__init__(pool, request, path)
         self._content = content
 
-    async def send(self, limits: Limits) -> Head:
+    async def connect(self, limits: Limits) -> None:
+        """See :meth:`unbroken.wire.contract.AsyncConnectableExchange.connect`."""
+        try:
+            stream = await self._open_new(self._start(limits))
+            if (http := stream.http).version == "HTTP/2":
+                http.ping()
+                while not http.pongs:
+                    await stream.wait()
+        except BaseException as exc:
+            self._end(exc)
+            raise
+
+    async def send(self, limits: Limits) -> Head | PathEvent:
         """See :meth:`unbroken.wire.contract.AsyncExchange.send`."""
         try:
             stream = await self._open(limits)
@@ -87,18 +100,20 @@ class AsyncHttpExchange(BaseExchange[AsyncioStream | TrioStream]):
             if self._content is not None:
                 await _Upload(stream, http, self._content, declared_length(self._request)).run()
             while http.head is None:
+                if event := self._take_event():
+                    return event
                 await stream.wait()
             return self._answered(http.head)
         except BaseException as exc:
             self._end(exc)
             raise
 
-    async def read(self, limits: Limits) -> bytes:
+    async def read(self, limits: Limits) -> Head | bytes | PathEvent:
         """See :meth:`unbroken.wire.contract.AsyncExchange.read`."""
         if self._failure or self._http is None:
             self._check_open()
             return b""
-        if data := self._http.take():
+        if self._head_given and (data := self._http.take()):
             return data
         try:
             return await self._next(limits, self._http)
@@ -109,14 +124,20 @@ class AsyncHttpExchange(BaseExchange[AsyncioStream | TrioStream]):
     async def aclose(self) -> None:
         """See :meth:`unbroken.wire.contract.AsyncExchange.aclose`."""
         self._failure = self._failure or WireError(Failure.CANCELLED)
-        self._drop()
+        self.drop()
 
     async def _open(self, limits: Limits) -> AsyncioStream | TrioStream:
         """Return a stream over an idle connection or over a new one."""
+        if self._stream:
+            self.path.limits = limits
+            return self._stream
         destination = self._start(limits)
         if idle := self._pool.take(destination):
             self._stream = _stream_type()(idle.sock, idle.connection, self.path)
             return self._stream
+        return await self._open_new(destination)
+
+    async def _open_new(self, destination: Destination) -> AsyncioStream | TrioStream:
         connection = self._pool.connection(destination)
         sock = await connect(*destination.first_hop, self._remaining)
         self._connected(sock)
@@ -125,15 +146,33 @@ class AsyncHttpExchange(BaseExchange[AsyncioStream | TrioStream]):
             await stream.wait()
         return stream
 
-    async def _next(self, limits: Limits, http: Http) -> bytes:
-        """Wait for the next bytes of the body, or its end."""
+    async def _next(self, limits: Limits, http: Http) -> Head | bytes | PathEvent:
+        """Wait for what comes next, and beside it for a second connection if one is to be tried."""
         stream = self._stream_to_read(limits)
-        while not http.ended:
+        if limits.probe is None or self._second:
+            return await self._coming(stream, http)
+        came: Head | bytes | PathEvent | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._try_second, limits, limits.probe, tasks.cancel_scope)
+            came = await self._coming(stream, http)
+            tasks.cancel_scope.cancel()
+        return await self._coming(stream, http) if came is None else came
+
+    async def _coming(self, stream: AsyncioStream | TrioStream, http: Http) -> Head | bytes | PathEvent:
+        while (came := self._came(http)) is None:
             await stream.wait()
-            if data := http.take():
-                return data
-        self._rest(stream)
-        return b""
+        return came
+
+    async def _try_second(self, limits: Limits, start: float, scope: anyio.CancelScope) -> None:
+        """Establish a second connection, and end the wait for the first."""
+        second, error = AsyncHttpExchange(self._pool, self._request, self._path_index, None), None
+        await async_sleep(max(0.0, start - clock()))
+        try:
+            await second.connect(limits)
+        except (WireError, UsageError) as exc:
+            error = exc
+        self._take_second(second, error)
+        scope.cancel()
 
 
 class _Upload:
@@ -162,6 +201,7 @@ class _Upload:
             tasks.start_soon(self._send, tasks.cancel_scope)
             while not self._refused:
                 await self._stream.wait()
+                self._stream.monitor.event = None  # what is suspected meanwhile is not reported
                 if not self._stream.sending:
                     self._room.set()
             tasks.cancel_scope.cancel()
@@ -191,7 +231,7 @@ class _Upload:
 
     async def _drain(self) -> None:
         """Wait until the network has accepted all that was written."""
-        self._stream.monitor.listens(time.monotonic())
+        self._stream.monitor.listens(clock())
         self._stream.relimit()
         self._stream.flush()
         while self._stream.sending:

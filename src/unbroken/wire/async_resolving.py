@@ -17,7 +17,7 @@ async def connect(host: str, port: int, remaining: Remaining) -> socket.socket:
             wait = race.start_due(time.monotonic())
             with anyio.move_on_after(min(wait, remaining(), SLICE)):
                 await _any_writable(race.running)
-            if winner := race.winner(0.0):
+            if winner := race.winner():
                 return winner
 
 

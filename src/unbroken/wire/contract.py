@@ -7,8 +7,15 @@
   anything happens, a :class:`unbroken.errors.UsageError` about a proxy or a CA file.
 * An exchange has its connection to itself; after a clean end the connection is kept for a while and used again.
 * After a failure an exchange stays failed: reading on raises the same failure again.
+* A path that does not answer is no failure: ``send`` (while it waits for the headers) and ``read`` report
+  :class:`unbroken.core.suspicion.Suspected`, and the exchange goes on with the next ``read``. If the limits ask for
+  it, a second connection is tried beside it (``Limits.probe``), without the request and on the same thread; whether it
+  stands is reported too. It *stands* when TLS with the server is established and, over HTTP/2, a PING was answered: a
+  proxy's consent proves nothing. Without TLS a connection to the server itself must do; through a proxy nothing proves
+  it. It is closed with its exchange, in every phase, unless the suspected path answers or is lost: then it is kept as
+  an idle connection, which the next exchange takes.
 
-``send`` and ``read`` take the limits that apply from then on (:class:`unbroken.core.actions.Limits`).
+``connect``, ``send`` and ``read`` take the limits that apply from then on (:class:`unbroken.core.actions.Limits`).
 """
 
 from __future__ import annotations
@@ -19,6 +26,7 @@ from unbroken.core.actions import Limits
 from unbroken.core.http import Head, Request
 from unbroken.core.paths import Paths
 from unbroken.core.route import RouteRecord
+from unbroken.core.suspicion import PathEvent
 
 
 class Path(Protocol):
@@ -37,7 +45,7 @@ class Path(Protocol):
         """Bytes received on this connection during the exchange, as HTTP sees them (after TLS)."""
 
     def unanswered(self, now: float) -> float | None:
-        """Return the seconds for which a PING has been unanswered, ``None`` if none is."""
+        """Return the seconds for which a PING, or else TCP, has been unanswered, ``None`` if none is."""
 
     def silent(self, now: float) -> float:
         """Return the seconds since the last byte of the response, or of the request before it; PING does not count."""
@@ -54,15 +62,15 @@ class Exchange(Protocol):
     def path(self) -> Path:
         """The state of the connection; another object after :meth:`send` has begun."""
 
-    def send(self, limits: Limits) -> Head:
-        """Connect, send the request and wait for the headers.
+    def send(self, limits: Limits) -> Head | PathEvent:
+        """Connect, send the request and wait for the headers. After an event of the path, :meth:`read` goes on.
 
         Raises:
             WireError: the network failed, or a limit passed.
         """
 
-    def read(self, limits: Limits) -> bytes:
-        """Return the next bytes of the body, ``b""`` at its clean end.
+    def read(self, limits: Limits) -> Head | bytes | PathEvent:
+        """Return what comes next: the headers if :meth:`send` has not, bytes of the body, ``b""`` at its clean end.
 
         Raises:
             WireError: the network failed, or a limit passed.
@@ -75,6 +83,17 @@ class Exchange(Protocol):
         """End the exchange now. May be called at any time and more than once.
 
         Another thread that is sending or reading (another task, in the async twin) gets ``CANCELLED``.
+        """
+
+
+class ConnectableExchange(Exchange, Protocol):
+    """An exchange over sockets of the wire's own: its connection can be established before the request is sent."""
+
+    def connect(self, limits: Limits) -> None:
+        """Establish a new connection until it stands; :meth:`send` then uses it.
+
+        Raises:
+            WireError: the network failed, or a limit passed.
         """
 
 
@@ -110,10 +129,10 @@ class AsyncExchange(Protocol):
     def path(self) -> Path:
         """As :attr:`Exchange.path`."""
 
-    async def send(self, limits: Limits) -> Head:
+    async def send(self, limits: Limits) -> Head | PathEvent:
         """As :meth:`Exchange.send`."""
 
-    async def read(self, limits: Limits) -> bytes:
+    async def read(self, limits: Limits) -> Head | bytes | PathEvent:
         """As :meth:`Exchange.read`."""
 
     def lower_ping(self, interval: float) -> None:
@@ -121,6 +140,13 @@ class AsyncExchange(Protocol):
 
     async def aclose(self) -> None:
         """As :meth:`Exchange.close`; not itself cancelled."""
+
+
+class AsyncConnectableExchange(AsyncExchange, Protocol):
+    """As :class:`ConnectableExchange`."""
+
+    async def connect(self, limits: Limits) -> None:
+        """As :meth:`ConnectableExchange.connect`."""
 
 
 class AsyncWire(Protocol):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import socket
-import time
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from unbroken.core.actions import Limits
-from unbroken.core.failures import Failure
+from unbroken.core.failures import Failure, Row
 from unbroken.core.http import Head, Request
+from unbroken.core.suspicion import PathEvent, Recovered, SecondFailed, SecondStands
 from unbroken.errors import UsageError, WireError
+from unbroken.wire.clock import clock
 from unbroken.wire.connection import Connection, Step
 from unbroken.wire.mapping import wire_error
 from unbroken.wire.monitor import Monitor
 from unbroken.wire.pool import Pool
 from unbroken.wire.requests import Destination, request_head
+from unbroken.wire.resolving import SLICE
 from unbroken.wire.sockets import tune
 from unbroken.wire.stream import BaseStream
 
@@ -32,7 +34,7 @@ class BaseExchange(Generic[StreamT]):
     """
 
     def __init__(self, pool: Pool, request: Request, path: int | None = None) -> None:
-        self.path = Monitor(Limits(0, 0, None, 0, 0), time.monotonic())
+        self.path = Monitor(Limits(0, 0, None, 0, 0), clock())
         self._pool = pool
         self._request = request
         self._path_index = path
@@ -41,6 +43,9 @@ class BaseExchange(Generic[StreamT]):
         self._stream: StreamT | None = None
         self._http: Http | None = None
         self._failure: WireError | None = None
+        self._second: Self | None = None
+        self._looked_at: float | None = None
+        self._head_given = False
 
     def lower_ping(self, interval: float) -> None:
         """See :meth:`unbroken.wire.contract.Exchange.lower_ping`."""
@@ -55,11 +60,12 @@ class BaseExchange(Generic[StreamT]):
             WireError: the exchange was closed.
         """
         self._check_open()
-        self._began = time.monotonic()
+        self._began = clock()
         self.path = Monitor(limits, self._began)
-        self._destination = self._pool.destination(self._request, self._path_index)
-        self.path.route = self._pool.record_of(self._destination)
-        return self._destination
+        destination = self._destination = self._pool.destination(self._request, self._path_index)
+        self.path.route = self._pool.record_of(destination)
+        self.path.provable = destination.scheme == "https" or destination.proxy is None
+        return destination
 
     def _remaining(self) -> float:
         """Return the seconds that may be waited for a connection.
@@ -68,7 +74,9 @@ class BaseExchange(Generic[StreamT]):
             WireError: a deadline has passed, or the exchange was closed.
         """
         self._check_open()
-        now = time.monotonic()
+        if self._looked_at is not None:
+            clock.woke(self._looked_at + SLICE)
+        now = self._looked_at = clock()
         self.path.check(now)
         return self.path.wait(now)
 
@@ -99,7 +107,46 @@ class BaseExchange(Generic[StreamT]):
         """
         if head.status == 407 and self._destination and self._destination.proxy:
             raise WireError(Failure.PROXY_AUTH, "407")
+        self._head_given = True
         return head
+
+    def _came(self, http: Http) -> Head | bytes | PathEvent | None:
+        """Return what has come; ``None`` if that is nothing yet."""
+        if self.path.event:
+            return self._take_event()
+        if http.head is not None and not self._head_given:
+            return self._answered(http.head)
+        if data := http.take():
+            return data
+        if http.ended:
+            assert self._stream is not None
+            self._rest(self._stream)
+            return b""
+        return None
+
+    def _take_event(self) -> PathEvent | None:
+        """Return what is to be reported of the path, once."""
+        event, self.path.event = self.path.event, None
+        if isinstance(event, Recovered):
+            self._keep_second()
+        return event
+
+    def _take_second(self, second: Self, error: WireError | UsageError | None) -> None:
+        """Take a second connection, or why there is none."""
+        if error:
+            failure = error.failure if isinstance(error, WireError) else Failure.BAD_REQUEST
+            self.path.event = SecondFailed(failure, str(error))
+        elif self._stream:
+            self._second, self.path.event = second, SecondStands()
+            self._stream.second_stands()
+        else:  # the exchange was closed meanwhile
+            second.drop()
+
+    def _keep_second(self) -> None:
+        """Make an idle connection of the second one."""
+        second, self._second = self._second, None
+        if second:
+            second.keep()
 
     def _stream_to_read(self, limits: Limits) -> StreamT:
         """Return the stream, from which the caller waits for the body under these limits from now on."""
@@ -108,8 +155,13 @@ class BaseExchange(Generic[StreamT]):
         if limits != self.path.limits:
             self.path.limits = limits
             stream.relimit()
-        self.path.listens(time.monotonic())
+        self.path.listens(clock())
         return stream
+
+    def keep(self) -> None:
+        """Keep the connection, on which no request was sent."""
+        if self._stream:
+            self._rest(self._stream)
 
     def _rest(self, stream: StreamT) -> None:
         """Keep the connection after a clean end of the body, or close it."""
@@ -129,16 +181,21 @@ class BaseExchange(Generic[StreamT]):
             WireError: the failure.
         """
         error = self._lose(exc)
-        self._drop()
+        if isinstance(error, WireError) and error.failure.row is Row.LOST:
+            self._keep_second()  # for the request, which is sent on it if it is sent again
+        self.drop()
         if error is not exc:
             raise error from exc
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
         """Reset the connection, unless the exchange has ended."""
         stream, self._stream, self._http = self._stream, None, None
         if stream:
             self._heed(stream.connection)
             stream.close(abort=True)
+        second, self._second = self._second, None
+        if second:
+            second.drop()
 
     def _check_open(self) -> None:
         """Raise the failure that has ended the exchange, if one has."""
@@ -167,7 +224,7 @@ class BaseExchange(Generic[StreamT]):
         connection = self._stream.connection if self._stream else None
         step = connection.step if connection else Step.DIAL
         sample = connection.sample if connection else b""
-        return named(error, Way(destination.proxy, destination, step, sample, time.monotonic() - self._began))
+        return named(error, Way(destination.proxy, destination, step, sample, clock() - self._began))
 
     def _heed(self, connection: Connection) -> None:
         """Record a complaint of the server's about PING."""

@@ -1,12 +1,11 @@
 """A second wire, over any given transport of httpx2 or httpx.
 
-The transport owns the sockets. So there is no PING, and a blocking call can last as long as its read timeout, which is
-set from the limits.
+The transport owns the sockets. So there is no PING, no path is ever suspected, and a blocking call can last as long as
+its read timeout, which is set from the limits.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any
@@ -19,6 +18,7 @@ from unbroken.core.http import Head, Request
 from unbroken.core.paths import Paths
 from unbroken.core.route import RouteRecord
 from unbroken.errors import WireError
+from unbroken.wire.clock import clock
 
 
 class InnerPath:
@@ -30,7 +30,7 @@ class InnerPath:
         self.sent = False
         self.received = 0
         self.record = RouteRecord(sends_ping=False)
-        self._heard_at = time.monotonic()
+        self._heard_at = clock()
 
     def unanswered(self, now: float) -> float | None:  # noqa: ARG002 - there is no PING here
         """See :meth:`unbroken.wire.contract.Path.unanswered`."""
@@ -42,14 +42,14 @@ class InnerPath:
 
     def answered(self) -> None:
         """Record that the response's head has come."""
-        now = time.monotonic()
+        now = clock()
         self.record = RouteRecord(sends_ping=False, waited=now - self._heard_at)
         self._heard_at = now
 
     def heard(self, chunk: bytes) -> None:
         """Record bytes that have come."""
         self.received += len(chunk)
-        self._heard_at = time.monotonic()
+        self._heard_at = clock()
 
 
 class _Exchange:
@@ -87,7 +87,7 @@ class _Exchange:
 
     def _longest_wait(self, limits: Limits) -> float:
         until = limits.until
-        return limits.idle if until is None else max(0.001, min(limits.idle, until - time.monotonic()))
+        return limits.idle if until is None else max(0.001, min(limits.idle, until - clock()))
 
     def _head(self, response: Any) -> Head:
         self._response = response
@@ -112,7 +112,7 @@ class _Exchange:
         if isinstance(exc, self._library.ConnectTimeout | self._library.PoolTimeout):
             is_callers = caller.connect is not None and caller.connect <= limits.connect
             return WireError(Failure.CALLER_TIMEOUT, "connect") if is_callers else WireError(Failure.CONNECT_TIMEOUT)
-        if limits.until is not None and time.monotonic() >= limits.until:
+        if limits.until is not None and clock() >= limits.until:
             return WireError(Failure.DEADLINE)
         if caller.read is not None and caller.read <= limits.idle:
             return WireError(Failure.CALLER_TIMEOUT, "read")
@@ -206,7 +206,7 @@ class AsyncInnerExchange(_Exchange):
                 await response.aclose()
 
     def _over(self, limits: Limits) -> WireError:
-        over = limits.until is not None and time.monotonic() >= limits.until
+        over = limits.until is not None and clock() >= limits.until
         return WireError(Failure.DEADLINE if over else Failure.IDLE_TIMEOUT)
 
 

@@ -9,14 +9,22 @@ import msgspec
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.route import RouteRecord
+from unbroken.core.suspicion import PathEvent, Recovered, Suspected
 from unbroken.errors import WireError
 from unbroken.wire.keepalive import KeepaliveMonitor
+from unbroken.wire.tcp import TcpState
 
 IDLE_FRAMES_AT_ONCE, IDLE_FRAMES_PER_SECOND = 1000, 100
 """How many HTTP/2 frames without anything of a response may come, at once and in the long run."""
 
 MAX_BEFORE_HEADERS = 1024 * 1024
 """Bytes that may come before a response's headers: informational responses (1xx) may be repeated without end."""
+
+ANSWER = 5.0
+"""Seconds for the answer to a PING after waking, and to what TCP sends again once a second connection has stood."""
+
+LOOK_AT_TCP = 1.0
+"""Seconds between two looks at TCP's state, at most."""
 
 LONGEST_WAIT = 3600.0
 """Seconds; limits may be infinite, but no system call accepts that as a timeout."""
@@ -36,6 +44,8 @@ class Monitor:
         keepalive: the PINGs; ``None`` before the request and in HTTP/1.1, which has none.
         route: what was known of the path before anything was sent.
         awaits_caller: whether the next bytes are the caller's, who still produces the request: no silence counts.
+        provable: whether a second connection can prove that the network is there.
+        event: what is to be reported of the path; whoever reports it clears it.
     """
 
     def __init__(self, limits: Limits, now: float) -> None:
@@ -45,12 +55,22 @@ class Monitor:
         self.keepalive: KeepaliveMonitor | None = None
         self.route = RouteRecord()
         self.awaits_caller = False
+        self.provable = True
+        self.event: PathEvent | None = None
         self._started = now
         self._heard_at = now
         self._progress_at = now
         self._listening_since = now
         self._responded_at = now
         self._waited = 0.0
+        self._woke_at: float | None = None
+        self._away: float | None = None
+        self._tcp_looked_at = now
+        self._unacknowledged_since: float | None = None
+        self._retransmissions = 0
+        self._stood_at: float | None = None
+        self._retransmitted_at: float | None = None
+        self._suspected_at: float | None = None
 
     @property
     def round_trip(self) -> float | None:
@@ -58,9 +78,9 @@ class Monitor:
         return self.keepalive.round_trip if self.keepalive else None
 
     def unanswered(self, now: float) -> float | None:
-        """Return the seconds for which a PING has been unanswered, ``None`` if none is."""
-        keepalive = self.keepalive
-        return now - keepalive.sent_at if keepalive and keepalive.in_flight else None
+        """Return the seconds for which a PING, or TCP, has been unanswered, ``None`` if none is."""
+        since = self._unanswered_since
+        return None if since is None else now - since
 
     def silent(self, now: float) -> float:
         """Return the seconds since the last byte of the response, or of the request before it.
@@ -95,11 +115,11 @@ class Monitor:
         """Record that the request is about to be sent, and with which PINGs."""
         self.sent = True
         self.keepalive = keepalive
-        self._heard_at = self._responded_at = self._progress_at = now
+        self._heard_at = self._responded_at = self._progress_at = self._tcp_looked_at = now
 
     def listens(self, now: float) -> None:
         """Record that the caller begins to wait. What it did before does not count as silence."""
-        self._listening_since = now
+        self._listening_since = self._tcp_looked_at = now
 
     def wrote(self, now: float, *, of_request: bool) -> None:
         """Record that the network accepted bytes; those of PING and its like are no progress."""
@@ -114,8 +134,56 @@ class Monitor:
     def heard(self, now: float, *, of_response: bool) -> None:
         """Record that bytes have come; HTTP/2 frames outside of the response are no progress."""
         self._heard_at = now
+        self._woke_at = None
         if of_response:
             self._progress_at = now
+        if self._suspected_at is not None:
+            self._recover()
+
+    def runs(self, now: float, away: float) -> None:
+        """Record that the process runs.
+
+        Args:
+            now: the current time.
+            away: seconds in which it did not run, so far. After a step of a second or more, PING is due at once.
+        """
+        if self._away is not None and away - self._away >= 1.0 and self.sent:
+            self._woke_at = now
+        self._away = away
+
+    def take_tcp(self, now: float, state: TcpState | None) -> None:
+        """Take what TCP knows of the path, ``None`` where the system does not tell it."""
+        before, self._tcp_looked_at = self._tcp_looked_at, now
+        if state is None:
+            return
+        if not state.outstanding:
+            self._unacknowledged_since = None
+        elif self._unacknowledged_since is None:
+            self._unacknowledged_since = max(before, now - state.acknowledged)
+        else:
+            self._unacknowledged_since = max(self._unacknowledged_since, now - state.acknowledged)
+        if self._stood_at is None:
+            self._retransmissions = state.retransmissions
+        elif not state.outstanding:
+            self._retransmitted_at = None
+        elif self._retransmitted_at is None and state.retransmissions > self._retransmissions:
+            self._retransmitted_at = now
+        if not self._pings and self._suspected_at is not None and not self._is_unanswered(self._suspected_at):
+            self._recover()
+
+    def stood(self, now: float) -> None:
+        """Record that a second connection stands: what TCP sends again from now on could be answered."""
+        self._stood_at = now
+
+    def suspect(self, now: float) -> None:
+        """Suspect the path if it has not answered in time."""
+        if self._suspected_at is None and (due := self._suspicion_due()) is not None and now >= due:
+            self._suspected_at = now
+            self.event = Suspected(self.unanswered(now) or 0.0, self.provable)
+
+    def _recover(self) -> None:
+        self._suspected_at = self._stood_at = self._retransmitted_at = None
+        self.event = Recovered()
 
     def responded(self, now: float, *, awaits_head: bool) -> None:
         """Record that bytes of the response have come, of its head if that was awaited or of its body."""
@@ -164,8 +232,8 @@ class Monitor:
             )
         if limits.until is not None and now >= limits.until:
             raise WireError(Failure.DEADLINE)
-        if (pong := self._pong_due()) is not None and now >= pong:
-            raise WireError(Failure.DEAD_PATH, f"none for {limits.ping_timeout:g} s, the limit of Policy.ping_timeout")
+        if (dead := self._dead_due()) is not None and now >= dead:
+            raise WireError(Failure.DEAD_PATH, f"{self.unanswered(now) or 0:.0f} s, and a second connection stands")
         if self.sent and now >= self._idle_due():
             raise WireError(Failure.IDLE_TIMEOUT, f"nothing for {limits.idle:g} s")
         if (stalled := self._stall_due()) is not None and now >= stalled:
@@ -184,7 +252,8 @@ class Monitor:
         """
         limits = self.limits
         first = self._idle_due() if self.sent else self._started + limits.connect
-        for due in (limits.until, self._stall_due(), self._pong_due(), self._caller_due(sending)[1]):
+        dues = (limits.until, self._stall_due(), self._suspicion_due(), self._dead_due(), self._tcp_due())
+        for due in (*dues, self._caller_due(sending)[1]):
             if due is not None and due < first:
                 first = due
         until_ping = self.until_ping(now)
@@ -219,10 +288,54 @@ class Monitor:
             return which, None
         return which, max(self._progress_at, self._listening_since) + limit
 
-    def _ping_due(self) -> float | None:
-        return self.keepalive.due(self.limits.ping, self._heard_at) if self.keepalive else None
+    def tcp_is_due(self, now: float) -> bool:
+        """Return whether :meth:`take_tcp` is to be called."""
+        due = self._tcp_due()
+        return due is not None and now >= due
 
-    def _pong_due(self) -> float | None:
-        if self.keepalive is None or not self.keepalive.in_flight or self.awaits_caller:
+    @property
+    def _pings(self) -> bool:
+        """Whether PING tells if the path answers; otherwise it is TCP."""
+        return self.keepalive is not None and self.keepalive.spacing(self.limits.ping) is not None
+
+    def _ping_due(self) -> float | None:
+        if self.keepalive is None:
             return None
-        return max(self.keepalive.sent_at, self._quiet_since) + self.limits.ping_timeout
+        due = self.keepalive.due(self.limits.ping, self._heard_at)
+        return due if due is None or self._woke_at is None else min(due, self._woke_at)
+
+    @property
+    def _unanswered_since(self) -> float | None:
+        """Since when the path has not answered, as far as the caller listened."""
+        if self.keepalive is not None and self.keepalive.in_flight:
+            return self.keepalive.sent_at
+        return None if self._pings else self._unacknowledged_since
+
+    def _is_unanswered(self, moment: float) -> bool:
+        """Return whether the path has not answered since that moment, by what TCP knows."""
+        since = self._unacknowledged_since
+        return since is not None and since <= moment
+
+    def _suspicion_due(self) -> float | None:
+        """Return when the path is to be suspected, ``None`` for never."""
+        since, patience = self._unanswered_since, self.limits.ping_timeout
+        if since is None or self.awaits_caller or not self.sent or self._suspected_at is not None:
+            return None
+        if self._pings:
+            since = max(since, self._quiet_since)
+        if self._woke_at is not None:
+            since, patience = max(since, self._woke_at), min(patience, ANSWER)
+        return since + patience
+
+    def _dead_due(self) -> float | None:
+        """Return when a suspected path is given up, ``None`` for never."""
+        revive = self.limits.revive
+        if revive is None or self._suspected_at is None:
+            return None
+        return revive if self._retransmitted_at is None else min(revive, self._retransmitted_at + ANSWER)
+
+    def _tcp_due(self) -> float | None:
+        if not self.sent or (self._pings and self._stood_at is None):
+            return None
+        patience = self.limits.ping_timeout
+        return None if math.isinf(patience) else self._tcp_looked_at + min(LOOK_AT_TCP, patience / 4)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import selectors
 import socket
 import threading
@@ -20,6 +19,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
+
+from unbroken.wire.sockets import Steps, Waits, readable
 
 STAGGER = 0.25
 """Seconds between attempts on different addresses (RFC 8305, section 5)."""
@@ -34,8 +35,8 @@ Remaining = Callable[[], float]
 """A function that returns how many seconds may be waited now; it raises when it is time to give up."""
 
 
-def connect(host: str, port: int, remaining: Remaining) -> socket.socket:
-    """Connect by TCP; the socket is non-blocking.
+def connect(host: str, port: int, remaining: Remaining) -> Steps[socket.socket]:
+    """Connect by TCP, in steps; the socket is non-blocking.
 
     Args:
         host: name or address.
@@ -45,15 +46,17 @@ def connect(host: str, port: int, remaining: Remaining) -> socket.socket:
     Raises:
         OSError: no address could be reached; the first failure is raised. :class:`socket.gaierror` is one.
     """
-    with Race(resolve(host, port, remaining)) as race:
+    addresses = yield from resolve(host, port, remaining)
+    with Race(addresses) as race:
         while True:
             wait = race.start_due(time.monotonic())
-            if winner := race.winner(min(wait, remaining(), SLICE)):
+            yield Waits([], race.running, min(wait, remaining(), SLICE))
+            if winner := race.winner():
                 return winner
 
 
-def resolve(host: str, port: int, remaining: Remaining) -> list[Address]:
-    """Return the addresses of a host.
+def resolve(host: str, port: int, remaining: Remaining) -> Steps[list[Address]]:
+    """Find the addresses of a host, in steps.
 
     Raises:
         socket.gaierror: no such host, or no answer.
@@ -62,8 +65,8 @@ def resolve(host: str, port: int, remaining: Remaining) -> list[Address]:
         return look_up(host, port)
     with Lookup() as lookup:
         lookup.start(host, port)
-        while not select.select([lookup.bell], [], [], min(remaining(), SLICE))[0]:
-            pass
+        while not readable(lookup.bell):
+            yield Waits([lookup.bell], [], min(remaining(), SLICE))
         return lookup.result()
 
 
@@ -163,12 +166,12 @@ class Race:
             raise self._failure or OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
         return float("inf")
 
-    def winner(self, seconds: float) -> socket.socket | None:
-        """Return the socket that has connected within this many seconds, if one has."""
+    def winner(self) -> socket.socket | None:
+        """Return a socket that has connected, if one has."""
         with selectors.DefaultSelector() as selector:
             for sock in self.running:
                 selector.register(sock, selectors.EVENT_WRITE)
-            ready = selector.select(seconds)
+            ready = selector.select(0)
         for key, _ in ready:
             assert isinstance(key.fileobj, socket.socket)
             self.running.remove(key.fileobj)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import struct
 import sys
+import time
+from collections.abc import Generator
+from typing import NamedTuple, TypeAlias, TypeVar
+
+T = TypeVar("T")
 
 CHUNK = 64 * 1024
 """Bytes that are read at a time."""
@@ -28,16 +34,18 @@ def tune(sock: socket.socket, interval: float, timeout: float) -> None:
 
     Args:
         sock: a TCP socket, connected or not.
-        interval: seconds of silence before a probe and between probes; rounded up to a second.
+        interval: seconds of silence before a probe and, if the timeout allows it, between probes; rounded up to a
+            second.
         timeout: seconds after which unacknowledged data or probes mean that the path is dead.
     """
     interval, timeout = min(interval, _LONGEST_PROBING), min(timeout, _LONGEST_PROBING)  # limits may be infinite
-    seconds = max(1, round(interval))
-    probes = min(max(1, round(timeout / seconds)), _MAX_PROBES)
+    first = max(1, round(interval))
+    seconds = max(first, math.ceil(timeout / _MAX_PROBES))  # or else the kernel would give up before the timeout
+    probes = max(1, round(timeout / seconds))
     options = [
         (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
         (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
-        (socket.IPPROTO_TCP, "TCP_KEEPIDLE" if sys.platform != "darwin" else "TCP_KEEPALIVE", seconds),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE" if sys.platform != "darwin" else "TCP_KEEPALIVE", first),
         (socket.IPPROTO_TCP, "TCP_KEEPINTVL", seconds),
         (socket.IPPROTO_TCP, "TCP_KEEPCNT", probes),
         (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", round((interval + timeout) * 1000)),
@@ -74,19 +82,51 @@ def close(sock: socket.socket, *, abort: bool = False) -> None:
     sock.close()
 
 
-def wait_for(sock: socket.socket, seconds: float, *, writable: bool) -> None:
-    """Block until something has come, or, if asked for, something can be sent, or the time is over.
+class Waits(NamedTuple):
+    """What a step waits for: one of these sockets, or the time.
 
-    Args:
-        sock: a socket; Ctrl-C and :func:`wake` interrupt the wait.
-        seconds: how long to wait at most.
-        writable: whether to wait for room to send, too.
+    Attributes:
+        readers: sockets on which something is to come.
+        writers: sockets on which there is to be room, or a connection.
+        seconds: how long at most.
     """
+
+    readers: list[socket.socket]
+    writers: list[socket.socket]
+    seconds: float
+
+
+Steps: TypeAlias = Generator[Waits, None, T]
+"""Work in steps that do not block. A step may be taken before what it waits for has come."""
+
+
+def run(steps: Steps[T]) -> T:
+    """Take all steps, blocking the thread. Ctrl-C ends it, and closes what they have opened."""
+    with contextlib.closing(steps):
+        while True:
+            try:
+                waits = next(steps)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            wait_for(waits)
+
+
+def wait_for(waits: Waits) -> None:
+    """Block until one of the sockets is ready, or the time is over. Ctrl-C and :func:`wake` interrupt it."""
+    readers, writers, seconds = waits
     if sys.platform == "win32":
-        select.select([sock], [sock] if writable else [], [sock], min(seconds, _ONE_WAIT_ON_WINDOWS))
+        if readers or writers:  # it accepts no empty lists
+            select.select(readers, writers, [*readers, *writers], min(seconds, _ONE_WAIT_ON_WINDOWS))
+        else:
+            time.sleep(min(seconds, _ONE_WAIT_ON_WINDOWS))
         return
     poll = select.poll()
-    poll.register(sock, select.POLLIN | select.POLLOUT if writable else select.POLLIN)
+    events: dict[socket.socket, int] = dict.fromkeys(readers, select.POLLIN)
+    for sock in writers:
+        events[sock] = events.get(sock, 0) | select.POLLOUT
+    for sock, event in events.items():
+        poll.register(sock, event)
     poll.poll(seconds * 1000)
 
 

@@ -6,17 +6,18 @@ A loop adds the waiting: :mod:`unbroken.wire.loops`.
 from __future__ import annotations
 
 import socket
-import time
 from typing import TYPE_CHECKING
 
 from unbroken.core.failures import Failure
 from unbroken.errors import WireError
+from unbroken.wire.clock import clock
 from unbroken.wire.connection import Connection
 from unbroken.wire.keepalive import KeepaliveMonitor
 from unbroken.wire.mapping import wire_error
 from unbroken.wire.monitor import Monitor
 from unbroken.wire.requests import RequestHead
 from unbroken.wire.sockets import CHUNK, close, readable
+from unbroken.wire.tcp import tcp_state
 
 if TYPE_CHECKING:
     from unbroken.wire.connection import Http
@@ -62,11 +63,12 @@ class BaseStream:
     def reusable(self) -> bool:
         """Whether the connection can serve another exchange."""
         refused = self.failure or self._write_failed or self._unsent
-        return not refused and self.http.reusable and not readable(self.sock)
+        fresh = not self.monitor.sent
+        return not refused and (fresh or self.http.reusable) and not readable(self.sock)
 
     def begin(self, request: RequestHead, pings: KeepaliveMonitor) -> None:
         """Write the head of the request, and the body if it is in memory. HTTP/1.1 has no PING."""
-        http, now = self.http, time.monotonic()
+        http, now = self.http, clock()
         http.send_request(request)
         keepalive = None
         if http.version == "HTTP/2":
@@ -77,7 +79,22 @@ class BaseStream:
         """Take note of other limits."""
         self._look_at = 0.0
 
+    def second_stands(self) -> None:
+        """Record that a second connection stands."""
+        now = clock()
+        self.monitor.take_tcp(now, tcp_state(self.sock))
+        self.monitor.stood(now)
+        self.relimit()
+
     # Calls of a loop
+
+    def watch(self, now: float) -> None:
+        """Learn what no byte tells: that the process did not run, what TCP knows, that the path does not answer."""
+        monitor = self.monitor
+        monitor.runs(now, clock.away)
+        if monitor.tcp_is_due(now):
+            monitor.take_tcp(now, tcp_state(self.sock))
+        monitor.suspect(now)
 
     def look(self) -> float:
         """Enforce the deadlines and write a PING if one is due; return the seconds until that must be done again.
@@ -87,8 +104,9 @@ class BaseStream:
         Raises:
             WireError: a deadline has passed.
         """
-        now, sending = time.monotonic(), self.sending
+        now, sending = clock(), self.sending
         if now >= self._look_at or sending is not self._was_sending:
+            self.watch(now)
             self.monitor.check(now, sending=sending)
             self.ping(now)
             self._look_at, self._was_sending = now + self.monitor.wait(now, sending=sending), sending
@@ -110,7 +128,7 @@ class BaseStream:
                 self._write_failed = True
                 break
             self._unsent = data[count:] if count < len(data) else b""
-            self.monitor.wrote(time.monotonic(), of_request=of_request)
+            self.monitor.wrote(clock(), of_request=of_request)
         self._unsent = b""
 
     def flush(self) -> None:
@@ -148,7 +166,7 @@ class BaseStream:
         close(self.sock, abort=abort)
 
     def _take(self, data: bytes) -> None:
-        connection, monitor, now = self.connection, self.monitor, time.monotonic()
+        connection, monitor, now = self.connection, self.monitor, clock()
         if not data:
             connection.receive_eof()
             raise WireError(Failure.CLOSED)

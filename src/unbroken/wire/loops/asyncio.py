@@ -7,11 +7,12 @@ touched while bytes come.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
-import time
 
 from unbroken.core.failures import Failure
 from unbroken.errors import WireError
+from unbroken.wire.clock import clock
 from unbroken.wire.connection import Connection
 from unbroken.wire.http1 import Http1
 from unbroken.wire.monitor import Monitor
@@ -31,13 +32,14 @@ class AsyncioStream(BaseStream):
         self._fd = sock.fileno()
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = math.inf
         self._keeps_deadlines = False
         self._reads = True
         self._writes = False
         self._loop.add_reader(self._fd, self._on_readable)
 
     async def wait(self) -> None:
-        """Wait until something has come, or all that was to be sent is sent.
+        """Wait until something has come, all that was to be sent is sent, or something is to be reported of the path.
 
         Raises:
             WireError: nothing more will come, or a deadline has passed.
@@ -45,6 +47,8 @@ class AsyncioStream(BaseStream):
         self.flush()
         if self.failure:
             raise self.failure
+        if self.monitor.event:
+            return
         if not self._reads:
             self._reads = True
             self._loop.add_reader(self._fd, self._on_readable)
@@ -88,6 +92,7 @@ class AsyncioStream(BaseStream):
         self._wake()
 
     def _on_readable(self) -> None:
+        clock.woke(self._timer_due)
         # Until nothing is left: where an error came with the bytes, uvloop does not call again.
         while self.receive() and not self.failure and not self._is_full:
             pass
@@ -112,14 +117,19 @@ class AsyncioStream(BaseStream):
         """Enforce the deadlines if somebody waits, send PING in any case, and look again when it is time."""
         if self._timer:
             self._timer.cancel()
-        now, monitor = time.monotonic(), self.monitor
+        clock.woke(self._timer_due)
+        self._timer_due = math.inf
+        now, monitor = clock(), self.monitor
         if self._waiter is not None:
+            self.watch(now)
             try:
                 monitor.check(now, sending=self.sending)
             except WireError as exc:
                 self.fail(exc)
                 self._wake()
                 return
+            if monitor.event:
+                self._wake()
         http = self.connection.http
         if self.failure or (http is not None and http.ended):
             return
@@ -128,7 +138,9 @@ class AsyncioStream(BaseStream):
             self.flush()
         self._keeps_deadlines = self._waiter is not None
         delay = monitor.wait(now, sending=self.sending) if self._keeps_deadlines else monitor.until_ping(now)
-        self._timer = self._loop.call_later(delay, self._on_timer) if delay is not None else None
+        self._timer = None
+        if delay is not None:
+            self._timer, self._timer_due = self._loop.call_later(delay, self._on_timer), now + delay
 
     def _stop_reading(self) -> None:
         if self._reads and self._fd >= 0:

@@ -8,6 +8,7 @@ import anyio
 
 from unbroken.core.failures import Failure
 from unbroken.errors import WireError
+from unbroken.wire.clock import clock
 from unbroken.wire.sockets import close
 from unbroken.wire.stream import BaseStream
 
@@ -18,18 +19,22 @@ class TrioStream(BaseStream):
     _waiting: anyio.CancelScope | None = None
 
     async def wait(self) -> None:
-        """Wait until something has come, or all that was to be sent is sent.
+        """Wait until something has come, all that was to be sent is sent, or something is to be reported of the path.
 
         Raises:
             WireError: nothing more will come, or a deadline has passed.
         """
         was_sending = self.sending
         while not self.failure:
-            seconds = self.look()
+            seconds, due = self.look(), self._look_at
+            if self.monitor.event:
+                return
             self.send()
             await self._until_ready(seconds)
+            clock.woke(due)
             if self.receive() or (was_sending and not self.sending):
-                return self.send()
+                self.send()
+                return
         raise self.failure
 
     def flush(self) -> None:
