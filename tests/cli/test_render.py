@@ -132,6 +132,8 @@ def test_control_characters_are_made_harmless(text: str, shown: str) -> None:
          "waiting for deepseek to speak · 12 s · attempt 3 · the nearest hop answers in 21 ms"),
         (waits(Phase.PRELUDE, round_trip=0.021, unanswered=12.4),
          "waiting for deepseek to speak · 12 s · no answer from the path for 12 s, still waiting"),
+        (waits(Phase.PRELUDE, unanswered=22.4, suspicion="no answer for 22 s, waiting for the network"),
+         "waiting for deepseek to speak · 12 s · no answer for 22 s, waiting for the network"),
         (waits(Phase.OUTPUT, round_trip=0.021, unanswered=1.0),
          "deepseek is answering · 12 s · the nearest hop answers in 21 ms"),
         (waits(Phase.HEADERS, 2, round_trip=0.021, lowered_ping=1.0011),

@@ -40,6 +40,7 @@ TURN_FIELDS = {
     "retries",
     "replays",
     "detail",
+    "suspicion",
 }
 ATTEMPT_FIELDS = {
     "number",

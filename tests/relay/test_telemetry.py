@@ -21,7 +21,7 @@ from cli.programs import environment
 from relay.asked import ANTHROPIC, CHAT
 from relay.records import STARTED, answer, buckets, cut, other, series, turn
 from relay.serving import Call, Serve, Served, poll
-from unbroken.core.actions import RetryEvent
+from unbroken.core.actions import PathNotice, RetryEvent
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.policy import Policy
 from unbroken.lab import Fault, Upstream
@@ -89,6 +89,11 @@ class TestText:
             "cafe0001   take another path",
         ]
 
+    def test_a_path_that_does_not_answer_has_a_line(self) -> None:
+        lines: list[str] = []
+        AccessLog(lines.append).noticed("cafe0001", PathNotice(1, "no answer from the path for 20 s, still waiting"))
+        assert lines == ["cafe0001 … no answer from the path for 20 s, still waiting"]
+
 
 class TestJson:
     def test_says_everything(self) -> None:
@@ -128,7 +133,9 @@ class TestJson:
 
     def test_has_one_line_for_a_request_however_many_attempts_it_takes(self) -> None:
         lines: list[str] = []
-        AccessLog(lines.append, as_json=True).retried("cafe0001", again(advice="take another path"))
+        log = AccessLog(lines.append, as_json=True)
+        log.retried("cafe0001", again(advice="take another path"))
+        log.noticed("cafe0001", PathNotice(1, "no answer from the path for 20 s, still waiting"))
         assert lines == []
 
 

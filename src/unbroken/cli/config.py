@@ -46,6 +46,7 @@ CONNECTION_KEYS: Mapping[str, Kind] = {
     "idle": NUMBER,
     "stall": NUMBER,
     "stall_output": NUMBER,
+    "revive": NUMBER,
     "give_up_after": NUMBER,
     "accept_done": SWITCH,
     "ping": NUMBER,

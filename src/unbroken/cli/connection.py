@@ -45,6 +45,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "Time without output, once it has begun, after which the answer is lost, whatever else comes (none).",
         type=seconds,
     ),
+    option(
+        LIMITS,
+        "--revive SECONDS",
+        "How long a path that does not answer may come back once a second connection stands (30).",
+        type=seconds,
+    ),
     option(LIMITS, "--give-up-after SECONDS", "No attempt starts later than this (900).", type=seconds),
     option(
         LIMITS,
@@ -78,6 +84,7 @@ POLICY_FIELDS = {
     "idle": "idle_timeout",
     "stall": "stall_timeout",
     "stall_output": "stall_output_timeout",
+    "revive": "revive",
     "give_up_after": "give_up_after",
     "accept_done": "accept_done",
     "ping": "ping_interval",

@@ -106,12 +106,14 @@ class LiveLine:
 
 
 def _path(progress: Progress) -> list[str]:
-    """Return the state of the path: an unanswered PING, the last one's round trip, or the seconds since the last byte.
+    """Return the state of the path: a suspicion, an unanswered PING, a round trip, or the seconds since the last byte.
 
     A PING is answered by the nearest HTTP/2 hop, which need not be the provider.
     """
     if not progress.sent:
         return []
+    if progress.suspicion:
+        return [progress.suspicion]
     if progress.unanswered is not None and progress.unanswered >= SUSPICIOUS:
         return [f"no answer from the path for {progress.unanswered:.0f} s, still waiting"]
     if progress.round_trip is not None:

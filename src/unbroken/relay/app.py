@@ -207,10 +207,12 @@ class Relay:
         holding: Holding,
     ) -> None:
         settings, recorder, upstream = self._settings, self.recorder, route.upstream
-        on_retry = partial(recorder.retry, request.id)
+        on_retry, on_path = partial(recorder.retry, request.id), partial(recorder.notice, request.id)
         policy = settings.policy_for(upstream, _hold(incoming))
         may_hold = holding.may_hold if policy.hold != "prelude" or not call.streaming else None
-        driver = AsyncDriver(self._wire(upstream), outgoing, call, policy, on_retry=on_retry, may_hold=may_hold)
+        driver = AsyncDriver(
+            self._wire(upstream), outgoing, call, policy, on_retry=on_retry, on_path=on_path, may_hold=may_hold
+        )
         extra = self._extra(incoming)
         reply = Reply(send, call.dialect, request.id, streaming=call.streaming, extra=extra, clock=time.monotonic)
         turn = RelayedTurn(request.id, incoming, upstream.name, call, driver, reply)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from unbroken.core.actions import RetryEvent
+from unbroken.core.actions import PathNotice, RetryEvent
 from unbroken.core.advice import SilentCut, advice
 from unbroken.core.dialect import GatewayError
 from unbroken.core.failures import Failure, Phase
@@ -88,6 +88,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
         retries: how many attempts were made because one was provably not processed.
         replays: how many attempts were made because one was lost.
         detail: one line for a person if it failed, or ``""``.
+        suspicion: what is waited for of a path that does not answer, or ``""``.
     """
 
     id: str
@@ -108,6 +109,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     replays: int = 0
     detail: str = ""
+    suspicion: str = ""
 
     @property
     def is_turn(self) -> bool:
@@ -180,6 +182,9 @@ class Observer(Protocol):
     def retried(self, turn_id: str, event: RetryEvent) -> None:
         """Handle an attempt of a turn that was lost, and that another one follows."""
 
+    def noticed(self, turn_id: str, notice: PathNotice) -> None:
+        """Handle a path of a turn that does not answer, or answers again."""
+
     def ended(self, record: RequestRecord) -> None:
         """Handle a request that has ended."""
 
@@ -215,6 +220,11 @@ class Recorder:
         """Record that an attempt of a turn was lost, and that another one follows."""
         for observer in self._observers:
             observer.retried(turn_id, event)
+
+    def notice(self, turn_id: str, notice: PathNotice) -> None:
+        """Record that the path of a turn does not answer, or answers again."""
+        for observer in self._observers:
+            observer.noticed(turn_id, notice)
 
     def end(self, record: RequestRecord) -> None:
         """Record the end of a request, turn or not."""

@@ -32,7 +32,7 @@ try:
 except ImportError as exc:
     raise MissingExtra("the relay needs", "relay", exc) from None
 
-from unbroken.core.actions import RetryEvent
+from unbroken.core.actions import PathNotice, RetryEvent
 from unbroken.core.report import Report
 from unbroken.drivers.notices import describe
 from unbroken.relay.recorder import Outcome, RequestRecord
@@ -50,7 +50,7 @@ _WAITS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 45, 60, 90, 120, 180, 300, 600,
 
 
 class AccessLog:
-    """The access log: a line for each request, and one for each retry and replay, in printable characters.
+    """The access log: a line for each request, retry, replay and path that does not answer, in printable characters.
 
     Args:
         write: takes a line without its end.
@@ -72,6 +72,11 @@ class AccessLog:
             self._write(f"{turn_id} ↻ {_plain(describe(event))}")
             if event.advice:
                 self._write(f"{turn_id}   {_plain(event.advice)}")
+
+    def noticed(self, turn_id: str, notice: PathNotice) -> None:
+        """Write a line for a path that does not answer, or answers again. There is none in JSON."""
+        if not self._as_json:
+            self._write(f"{turn_id} … {_plain(notice.text)}")
 
     def ended(self, record: RequestRecord) -> None:
         """Write the line of a request that has ended."""
@@ -202,6 +207,9 @@ class Metrics:
 
     def retried(self, turn_id: str, event: RetryEvent) -> None:
         """Do nothing: attempts are counted when their turn ends."""
+
+    def noticed(self, turn_id: str, notice: PathNotice) -> None:
+        """Do nothing: a path that does not answer is no event that is counted."""
 
     def ended(self, record: RequestRecord) -> None:
         """Count a request that has ended."""

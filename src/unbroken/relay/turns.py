@@ -117,6 +117,7 @@ class RelayedTurn:
             retries=report.retries,
             replays=report.replays,
             detail=self.detail,
+            suspicion=self.driver.progress.suspicion if self.outcome is None else "",
         )
 
     def quiet_since(self, *, early: bool) -> float | None:

@@ -224,9 +224,11 @@ function paintLiveTurn({ turn, lane, phase, attempt, elapsed }, ahead, end) {
   phase.dataset.kind = now?.kind ?? "";
   say(elapsed, seconds(turn.elapsed + ahead));
   const after = cut ? ` after ${words(cut.failure)}` : "";
-  say(attempt, last?.failure ? words(last.failure) : `attempt ${last?.number ?? 1}${after}`);
+  say(attempt, turn.suspicion || (last?.failure ? words(last.failure) : `attempt ${last?.number ?? 1}${after}`));
+  attempt.title = turn.suspicion;
   const story = parts.map(partText).join(", ");
-  const quiet = silent >= 2 && !last.failure ? `, no byte for ${seconds(silent)}` : "";
+  const unheard = silent >= 2 && !last.failure ? `no byte for ${seconds(silent)}` : "";
+  const quiet = turn.suspicion || unheard ? `, ${turn.suspicion || unheard}` : "";
   lane.setAttribute("aria-label", `${plural(turn.attempts.length, "attempt")}: ${story}${quiet}`);
 }
 
