@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from unbroken.lab import ScriptedAnswer, Upstream
+from waiting import wait_until_asleep
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="needs SIGSTOP")]
 
@@ -28,11 +29,12 @@ def test_the_time_counts_for_no_limit(
 ) -> None:
     ca_file = tmp_path / "authority.pem"
     authority.cert_pem.write_to_path(ca_file)
-    answer = ScriptedAnswer(think=3.5, think_at="before_headers")
+    answer = ScriptedAnswer(think=3.2, think_at="before_headers")
     with Upstream(answer=answer, ssl_context=server_tls, http2=http2) as upstream:
         command = [sys.executable, str(PROGRAM), side, upstream.url, str(ca_file)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
             assert upstream.wait_for(lambda: upstream.requests, timeout=20)
+            wait_until_asleep(program.pid)  # it waits for the answer
             program.send_signal(signal.SIGSTOP)
             time.sleep(2.5)  # the time in which it does not run
             program.send_signal(signal.SIGCONT)

@@ -122,11 +122,11 @@ def wait_for(waits: Waits) -> None:
             time.sleep(min(seconds, _ONE_WAIT_ON_WINDOWS))
         return
     poll = select.poll()
-    events: dict[socket.socket, int] = dict.fromkeys(readers, select.POLLIN)
+    for sock in readers:
+        poll.register(sock, select.POLLIN | select.POLLOUT if sock in writers else select.POLLIN)
     for sock in writers:
-        events[sock] = events.get(sock, 0) | select.POLLOUT
-    for sock, event in events.items():
-        poll.register(sock, event)
+        if sock not in readers:
+            poll.register(sock, select.POLLOUT)
     poll.poll(seconds * 1000)
 
 
