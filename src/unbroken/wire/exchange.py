@@ -44,7 +44,7 @@ class BaseExchange(Generic[StreamT]):
         self._http: Http | None = None
         self._failure: WireError | None = None
         self._second: Self | None = None
-        self._looked_at: float | None = None
+        self._looked_at = 0.0
         self._head_given = False
 
     def lower_ping(self, interval: float) -> None:
@@ -60,7 +60,7 @@ class BaseExchange(Generic[StreamT]):
             WireError: the exchange was closed.
         """
         self._check_open()
-        self._began = clock()
+        self._began = self._looked_at = clock()
         self.path = Monitor(limits, self._began)
         destination = self._destination = self._pool.destination(self._request, self._path_index)
         self.path.route = self._pool.record_of(destination)
@@ -74,8 +74,7 @@ class BaseExchange(Generic[StreamT]):
             WireError: a deadline has passed, or the exchange was closed.
         """
         self._check_open()
-        if self._looked_at is not None:
-            clock.woke(self._looked_at + SLICE)
+        clock.woke(self._looked_at + SLICE)
         now = self._looked_at = clock()
         self.path.check(now)
         return self.path.wait(now)
