@@ -26,8 +26,9 @@ from core.playbook import (
     text,
     waits,
 )
-from unbroken.core.actions import EndTurn, Give
+from unbroken.core.actions import EndTurn, Give, Read, Send
 from unbroken.core.failures import Failure, Phase
+from unbroken.core.paths import PathName, Paths
 from unbroken.core.suspicion import Recovered, SecondFailed, SecondStands, Suspected
 from unbroken.errors import FirstOutputTimeout, StreamCut, Unreachable
 
@@ -185,3 +186,42 @@ class TestWithoutRetries:
         play << again("replay", delay=0)
         for delay in (0.5, 1, 2, 4, 8, 15, 15):
             play >> is_unreachable(Failure.NO_ROUTE) << again("retry", delay=delay)
+
+
+class TestSeveralPaths:
+    """A second connection is tried over each path in turn, and the request follows the one that stands."""
+
+    def probed(self, play: Playbook) -> int | None:
+        action = play.turn.next()
+        assert isinstance(action, Read)
+        return action.limits.probe_path
+
+    def suspected(self) -> Playbook:
+        paths = Paths((PathName("http://a.test"), PathName("http://b.test")))
+        return Playbook(paths=paths) >> path(Suspected(20), after=30) << tells(TRYING)
+
+    def test_the_next_one_stands(self) -> None:
+        play = self.suspected()
+        assert self.probed(play) == 0
+        play >> path(SecondFailed(Failure.CONNECT_TIMEOUT), after=10)
+        play << tells("no answer from the path for 30 s, waiting for the network")
+        assert self.probed(play) == 1
+        play >> path(SecondStands(), after=1)
+        play << tells("no answer from the path for 31 s, a second connection stands: the first has 30 s to come back")
+        play >> is_lost(Failure.DEAD_PATH, after=30)
+        assert [action.path for action in play.rest() if isinstance(action, Send)] == [1]
+
+    def test_the_same_one_stands(self) -> None:
+        play = self.suspected() >> path(SecondStands())
+        play << tells("no answer from the path for 20 s, a second connection stands: the first has 30 s to come back")
+        play >> is_lost(Failure.DEAD_PATH, after=30)
+        assert [action.path for action in play.rest() if isinstance(action, Send)] == [0]
+
+    def test_the_first_comes_back(self) -> None:
+        play = self.suspected() >> path(NO_ROUTE)
+        play << tells("no answer from the path for 20 s, waiting for the network")
+        play >> path(SecondStands())
+        play << tells("no answer from the path for 20 s, a second connection stands: the first has 30 s to come back")
+        play >> path(Recovered()) << tells("the path answers again, after 20 s")
+        play >> is_lost(Failure.RESET)
+        assert [action.path for action in play.rest() if isinstance(action, Send)] == [0]

@@ -40,6 +40,7 @@ class Limits(msgspec.Struct, frozen=True):
         probe: the time, on the driver's clock, at which a second connection is tried beside a suspected path; ``None``
             for never.
         revive: the time at which a suspected path is given up; ``None`` for never.
+        probe_path: index of the path of the second connection; ``None`` for that of the first.
     """
 
     connect: float
@@ -51,6 +52,7 @@ class Limits(msgspec.Struct, frozen=True):
     stall: float | None = None
     probe: float | None = None
     revive: float | None = None
+    probe_path: int | None = None
 
 
 class RetryEvent(msgspec.Struct, frozen=True):

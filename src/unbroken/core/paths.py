@@ -68,6 +68,7 @@ class PathChoice:
         self._names = paths.names
         self._losses = 0
         self._tried = {paths.first}
+        self._proven: int | None = None
         self._closed: set[int] = set()
 
     @property
@@ -77,10 +78,26 @@ class PathChoice:
 
     def successor(self, failure: Failure, phase: Phase) -> int | None:
         """Return the path to take after this loss, ``None`` to stay."""
+        if failure is Failure.DEAD_PATH and self._proven not in (None, self.index):
+            return self._proven
         leaves = _has_no_connection(failure, phase) or (_is_the_paths(failure, phase) and self._losses + 1 >= LOSSES)
         count = len(self._names)
         later = ((self.index + step) % count for step in range(1, count))
         return next((path for path in later if path not in self._closed), None) if leaves else None
+
+    def beside(self, failed: int) -> int:
+        """Return the path of a second connection, beside a suspected one: each in turn, the present one first.
+
+        Args:
+            failed: how many have failed before.
+        """
+        count = len(self._names)
+        paths = [path for step in range(count) if (path := (self.index + step) % count) not in self._closed]
+        return paths[failed % len(paths)] if paths else self.index
+
+    def prove(self, path: int | None) -> None:
+        """Record over which path a second connection stands, ``None`` for none: it follows a dead one."""
+        self._proven = path
 
     def is_new(self, path: int | None) -> bool:
         """Return whether no attempt of the turn has taken this path yet."""
@@ -88,7 +105,7 @@ class PathChoice:
 
     def lose(self, failure: Failure, phase: Phase) -> bool:
         """Record a loss after which another attempt follows; return whether that takes another path."""
-        following = self.successor(failure, phase)
+        following, self._proven = self.successor(failure, phase), None
         if failure.row is Row.MISCONFIGURED:
             self._closed.add(self.index)
         if following is None:

@@ -71,6 +71,7 @@ class Suspicion:
     Attributes:
         since: since when the path has not answered.
         probe: when a second connection is tried; ``None`` for never.
+        failed: how many have failed.
         revive: when the path is given up; ``None`` for never.
         is_over: whether the path has answered.
     """
@@ -82,7 +83,7 @@ class Suspicion:
         self.is_over = False
         self._policy = policy
         self._random = random
-        self._failed = 0
+        self.failed = 0
 
     def take(self, event: PathEvent, now: float, *, replaceable: Callable[[float], bool]) -> bool:
         """Take an event of the path; return whether another thing is waited for than before.
@@ -98,9 +99,9 @@ class Suspicion:
             case Suspected():
                 self.probe = now if event.provable and replaceable(now) else None
             case SecondFailed():
-                later = now + self._policy.backoff(self._failed, self._random)
+                later = now + self._policy.backoff(self.failed, self._random)
                 self.probe = later if replaceable(later) else None
-                self._failed += 1
+                self.failed += 1
             case SecondStands():
                 later = now + self._policy.revive
                 self.revive = later if replaceable(later) else None
@@ -123,4 +124,4 @@ class Suspicion:
             return f"a second connection stands: the first has {self._policy.revive:g} s to come back"
         if self.probe is None:
             return "still waiting"
-        return "waiting for the network" if self._failed else "trying a second connection beside it"
+        return "waiting for the network" if self.failed else "trying a second connection beside it"

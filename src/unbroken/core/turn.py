@@ -55,7 +55,7 @@ from unbroken.core.paths import PathChoice, Paths, told_by_path
 from unbroken.core.policy import Policy, retry_after
 from unbroken.core.report import AttemptReport, Report, lesson, lowered_ping
 from unbroken.core.route import RouteRecord
-from unbroken.core.suspicion import PathEvent, Recovered, Suspected, Suspicion
+from unbroken.core.suspicion import PathEvent, Recovered, SecondStands, Suspected, Suspicion
 from unbroken.errors import (
     CallerTimeout,
     FirstOutputTimeout,
@@ -293,8 +293,11 @@ class Turn:
             suspicion = self._suspicion = Suspicion(event, now, self._policy, self._random)
         if suspicion and suspicion.take(event, now, replaceable=self._may_replay):
             self._todo.append(Notify(PathNotice(attempt.number, suspicion.text(now))))
+        if suspicion and isinstance(event, SecondStands):
+            self._paths.prove(self._paths.beside(suspicion.failed))
         if isinstance(event, Recovered):
             self._suspicion = None
+            self._paths.prove(None)
         self._otherwise = Read(self._limits(now))
 
     def cancelled(self, now: float, *, sent: bool) -> None:
@@ -510,9 +513,8 @@ class Turn:
 
     def _may_replay(self, start: float) -> bool:
         """Return whether the request may be sent again at ``start`` if its path is given up."""
-        failure = Failure.DEAD_PATH
-        how = verdict(failure, self._attempt.shown_phase)
-        return how is Verdict.REPLAY and not self._forbids(how, failure, start)
+        how = verdict(Failure.DEAD_PATH, self._attempt.shown_phase)
+        return how is Verdict.REPLAY and not self._forbids(how, Failure.DEAD_PATH, start)
 
     def _left(self, replay: bool, failure: Failure, start: float) -> int:
         """Return how many further attempts the budget and the limit allow, the one at ``start`` among them."""
@@ -631,6 +633,7 @@ class Turn:
             policy.stall_timeout if has_output else None,
             suspicion.probe if suspicion else None,
             suspicion.revive if suspicion else None,
+            self._paths.beside(suspicion.failed) if suspicion and suspicion.probe is not None else None,
         )
 
     def _note_phase(self, now: float) -> bool:

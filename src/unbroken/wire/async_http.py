@@ -165,7 +165,7 @@ class AsyncHttpExchange(BaseExchange[AsyncioStream | TrioStream]):
 
     async def _try_second(self, limits: Limits, start: float, scope: anyio.CancelScope) -> None:
         """Establish a second connection, and end the wait for the first."""
-        second, error = AsyncHttpExchange(self._pool, self._request, self._path_index, None), None
+        second, error = AsyncHttpExchange(self._pool, self._request, self._path_of_second(limits), None), None
         await async_sleep(max(0.0, start - clock()))
         try:
             await second.connect(limits)

@@ -130,6 +130,9 @@ class BaseExchange(Generic[StreamT]):
             self._keep_second()
         return event
 
+    def _path_of_second(self, limits: Limits) -> int | None:
+        return self._path_index if limits.probe_path is None else limits.probe_path
+
     def _take_second(self, second: Self, error: WireError | UsageError | None) -> None:
         """Take a second connection, or why there is none."""
         if error:

@@ -177,7 +177,7 @@ class HttpExchange(BaseExchange[BlockingStream]):
 
     def _try_second(self, limits: Limits, start: float) -> Steps[None]:
         """Establish a second connection, in steps."""
-        second, error = HttpExchange(self._pool, self._request, self._path_index), None
+        second, error = HttpExchange(self._pool, self._request, self._path_of_second(limits)), None
         while (wait := start - clock()) > 0:
             yield Waits([], [], wait)
         try:
