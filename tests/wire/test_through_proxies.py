@@ -215,7 +215,7 @@ F = Failure
 
 THERE = "127.0.0.1:9"
 CLOSED = f"accepted, then closed: wrong scheme, or it cannot reach {THERE}"
-NOTHING = f"0.3 s: the proxy at URL (--proxy) accepted, then said nothing: wrong scheme, or it cannot reach {THERE}"
+NOTHING = f"(--proxy) accepted, then said nothing: wrong scheme, or it cannot reach {THERE}"
 OTHER = "speaks another protocol: it answered with"
 
 CASES: dict[str, tuple[Staging, str, Failure, str, bool]] = {

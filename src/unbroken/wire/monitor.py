@@ -227,9 +227,8 @@ class Monitor:
         if due is not None and now >= due:
             raise WireError(Failure.CALLER_TIMEOUT, which)
         if not self.sent and now - self._started >= limits.connect:
-            raise WireError(
-                Failure.CONNECT_TIMEOUT, f"none in {limits.connect:g} s, the limit of Policy.connect_timeout"
-            )
+            limit = "the limit of Policy.connect_timeout and --connect"
+            raise WireError(Failure.CONNECT_TIMEOUT, f"none in {limits.connect:g} s, {limit}")
         if limits.until is not None and now >= limits.until:
             raise WireError(Failure.DEADLINE)
         if (dead := self._dead_due()) is not None and now >= dead:
