@@ -248,7 +248,7 @@ def test_keys_move_through_the_turns_and_open_one(show: Show) -> None:
         "Status": "200",
         "Path": "–",
         "HTTP": "2",
-        "PING": "no",
+        "PING": "none",
         "Headers": "1.0 s",
         "1st output": "–",
         "Silent": "60 s",
