@@ -54,7 +54,7 @@ def test_with_ping_the_first_attempt_answers(upstream: Upstream, v2ray: V2Ray, c
 
 
 def test_without_ping_it_fails_after_its_replays_and_says_why(upstream: Upstream, v2ray: V2Ray, ca_file: Path) -> None:
-    ran = run(upstream, v2ray.http_url, ca_file, "--ping", "0")
+    ran = run(upstream, v2ray.http_url, ca_file, "--ping", "0", "--replays", "3")
     assert ran.returncode == 4
     assert ran.stdout == ""
     assert len(upstream.requests) == 4
