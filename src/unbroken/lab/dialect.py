@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from unbroken.lab.answer import ScriptedAnswer
+from unbroken.lab.continuing import cut_at
 from unbroken.lab.fault import Point
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.script import Draft, EndBody, Mark, SendBody, SendHead, Silence, Step, silence
@@ -99,12 +100,17 @@ def in_blocks(start: bytes, blocks: Iterable[AnswerBlock], finish: bytes, done: 
     return Pieces(prelude, reasoned, told, pending + finish, done=done)
 
 
-def draft_stream(dialect: ServerDialect, answer: ScriptedAnswer, number: int, at: Point | None) -> Draft:
+def draft_stream(
+    dialect: ServerDialect, answer: ScriptedAnswer, number: int, at: Point | None, offset: int = 0
+) -> Draft:
     """Return the answer as server-sent events, with every point marked.
 
     `at` is the point at which something goes wrong: if the answer would not reach it (no comments, no reasoning),
-    comments or reasoning are added.
+    comments or reasoning are added. `offset` is that of ``after_characters``.
     """
+    count = 1
+    if at == "after_characters":
+        answer, count = cut_at(answer, offset)
     if at == "after_reasoning" and not answer.reasoning:
         answer = replace(answer, reasoning=_DEFAULT_REASONING)
     comments = max(answer.comments, 2) if at == "after_comments" else answer.comments
@@ -127,7 +133,7 @@ def draft_stream(dialect: ServerDialect, answer: ScriptedAnswer, number: int, at
         *silence(think.get("after_role")),
         *_paced(pieces.reasoned, "after_reasoning", answer.gap),
         *(silence(answer.gap) if pieces.reasoned and pieces.told else ()),
-        *_paced(pieces.told, "after_token", answer.gap),
+        *_paced(pieces.told, "after_token", answer.gap, count),
         *_body(pieces.finish),
         Mark("after_finish"),
         *_body(pieces.usage),
@@ -149,10 +155,11 @@ def _commented(seconds: float, comments: int, heartbeat: bytes) -> list[Silence 
     return [*silence(seconds / comments), SendBody(heartbeat)] * comments
 
 
-def _paced(events: list[bytes], point: Point, gap: float) -> list[Step | Mark]:
-    """Return the events with gaps between them and the mark after the first."""
-    steps: list[Step | Mark] = [SendBody(event) for event in events[:1]]
-    steps.append(Mark(point))
-    for event in events[1:]:
-        steps += [*silence(gap), SendBody(event)]
-    return steps
+def _paced(events: list[bytes], point: Point, gap: float, count: int | None = None) -> list[Step | Mark]:
+    """Return the events with gaps between them; the mark is after the first, ``after_characters`` after so many."""
+    marks = [(1, Mark(point)), *([] if count is None else [(count, Mark("after_characters"))])]
+    steps: list[Step | Mark] = []
+    for number, event in enumerate(events):
+        steps += [mark for place, mark in marks if place == number]
+        steps += [*(silence(gap) if number else ()), SendBody(event)]
+    return [*steps, *(mark for place, mark in marks if place >= len(events))]

@@ -25,7 +25,8 @@ class CuttingProxy(Service):
     Args:
         idle: seconds without a byte in either direction after which a connection is cut, on both sides; None: never.
         how: "rst" for a TCP reset, "fin" for a plain close.
-        cuts: how many connections are cut, those that go idle first; None: all.
+        cut_after: bytes of the target after which a connection is cut; None: never.
+        cuts: how many connections are cut, those that are due first; None: all.
         auth: user name and password that a client must present (Basic, or SOCKS5's own); None: no authentication.
         refuse: the HTTP status with which every request for a connection is refused (SOCKS5: general failure); None:
             no refusal.
@@ -46,6 +47,7 @@ class CuttingProxy(Service):
         *,
         idle: float | None = None,
         how: How = "rst",
+        cut_after: int | None = None,
         cuts: int | None = None,
         auth: Credentials | None = None,
         refuse: int | None = None,
@@ -58,7 +60,7 @@ class CuttingProxy(Service):
         super().__init__(host, port)
         self.tunnels: list[Tunnel] = []
         self.cuts_made = 0
-        self._rules = TunnelRules(idle, how, black_hole_after)
+        self._rules = TunnelRules(idle, how, black_hole_after, cut_after)
         self._cuts = cuts
         self._auth = auth
         self._refuse = refuse
@@ -105,7 +107,7 @@ class CuttingProxy(Service):
         return f"socks5h://{self._address}"
 
     def may_cut(self, tunnel: Tunnel) -> bool:
-        """Decide whether to cut a tunnel that has gone idle; see `Cutter`."""
+        """Decide whether to cut a tunnel that is due; see `Cutter`."""
         if self._cuts is not None and self.cuts_made >= self._cuts:
             return False
         with self._condition.change():

@@ -10,8 +10,9 @@ from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.anthropic import ANTHROPIC
 from unbroken.lab.chat import CHAT
 from unbroken.lab.completions import COMPLETIONS
+from unbroken.lab.continuing import Continuation
 from unbroken.lab.dialect import CREATED, ServerDialect, draft_stream
-from unbroken.lab.fault import Point
+from unbroken.lab.fault import Fault
 from unbroken.lab.gemini import GEMINI
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.responses import RESPONSES
@@ -27,8 +28,10 @@ def speech_of(request: RecordedRequest) -> Speech:
     return _dialect_of(request) or OPENAI
 
 
-def draft_response(request: RecordedRequest, answer: ScriptedAnswer, at: Point | None) -> Draft:
-    """Return the response to `request` in which nothing goes wrong yet; `at` is the point of its fault."""
+def draft_response(
+    request: RecordedRequest, answer: ScriptedAnswer, fault: Fault | None, continuation: Continuation | None = None
+) -> Draft:
+    """Return the response to `request` in which nothing goes wrong yet; `fault` is what will."""
     path = request.target.partition("?")[0]
     if request.method == "GET" and path.endswith("/models"):
         return whole(200, _models(answer))
@@ -39,14 +42,24 @@ def draft_response(request: RecordedRequest, answer: ScriptedAnswer, at: Point |
         call = json.loads(request.body)
     except ValueError:
         return whole(400, _invalid(dialect, 400, "The body of the request is not JSON."))
-    return _draft_answer(dialect, request, call if isinstance(call, dict) else {}, answer, at)
+    call = call if isinstance(call, dict) else {}
+    if continuation:
+        if continuation.refuses(call):
+            return whole(400, _invalid(dialect, 400, "This model does not support assistant message prefill."))
+        answer = continuation.answer(answer, call)
+    return _draft_answer(dialect, request, call, answer, fault)
 
 
 def _draft_answer(
-    dialect: ServerDialect, request: RecordedRequest, call: Mapping[str, Any], answer: ScriptedAnswer, at: Point | None
+    dialect: ServerDialect,
+    request: RecordedRequest,
+    call: Mapping[str, Any],
+    answer: ScriptedAnswer,
+    fault: Fault | None,
 ) -> Draft:
     if dialect.streams(request, call):
-        return draft_stream(dialect, answer, request.number, at)
+        at, offset = (fault.at, fault.offset) if fault else (None, 0)
+        return draft_stream(dialect, answer, request.number, at, offset)
     return whole(
         200,
         dialect.whole(answer, request.number),

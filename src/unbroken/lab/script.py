@@ -95,6 +95,7 @@ def whole(
         *silence(silences.get("after_role")),
         Mark("after_reasoning"),
         Mark("after_token"),
+        Mark("after_characters"),
         SendBody(body[half:]),
         Mark("after_finish"),
         Mark("after_usage"),

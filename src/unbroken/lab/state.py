@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.condition import Condition
+from unbroken.lab.continuing import Continuation
 from unbroken.lab.exchange import ServerExchange
 from unbroken.lab.fault import CONNECTION_POINTS, Fault
 from unbroken.lab.record import RecordedRequest
@@ -23,6 +24,7 @@ class ServerState:
         condition: guards everything that is recorded.
         answer: the answer when nothing goes wrong.
         faults: the faults in order; None for no fault.
+        continuation: how a text is continued; None for not at all.
 
     Attributes:
         condition: as above.
@@ -30,11 +32,18 @@ class ServerState:
         pings: how many HTTP/2 PINGs clients have sent.
     """
 
-    def __init__(self, condition: Condition, answer: ScriptedAnswer, faults: Sequence[Fault | None]) -> None:
+    def __init__(
+        self,
+        condition: Condition,
+        answer: ScriptedAnswer,
+        faults: Sequence[Fault | None],
+        continuation: Continuation | None = None,
+    ) -> None:
         self.condition = condition
         self.requests: list[RecordedRequest] = []
         self.pings = 0
         self._answer = answer
+        self._continuation = continuation
         self._faults = deque(faults)
 
     def record(
@@ -68,7 +77,7 @@ class ServerState:
             message = f"The fault {fault.kind} needs {protocol}."
             steps = compose(whole(500, OPENAI.refusal(500, {"message": message, "type": "lab_misuse"})), None)
         else:
-            draft = draft_response(request, self._answer, fault.at if fault else None)
+            draft = draft_response(request, self._answer, fault, self._continuation)
             steps = compose(draft, fault, speech_of(request))
         await exchange.perform(steps)
 

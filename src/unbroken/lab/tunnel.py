@@ -24,7 +24,7 @@ class Tunnel:
         kind: how the client asked for it.
         target: host and port, as the client named them.
         opened_at: when the target was connected.
-        cut_at: when the proxy cut it for being idle; None: it has not.
+        cut_at: when the proxy cut it, by its rules; None: it has not.
         closed_at: when it ended, in any way; None: it is open.
         bytes_up: bytes that the client sent through it, without the heads that the proxy itself read.
         bytes_down: bytes that the target sent through it.
@@ -42,10 +42,10 @@ class Tunnel:
 
 
 class Cutter(Protocol):
-    """The decision about idle tunnels."""
+    """The decision about tunnels that are due to be cut."""
 
     def may_cut(self, tunnel: Tunnel) -> bool:
-        """Decide whether to cut a tunnel that has gone idle; if so, record the cut."""
+        """Decide whether to cut a tunnel that has gone idle, or has carried enough; if so, record the cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class TunnelRules:
     idle: float | None
     how: How
     black_hole_after: float | None
+    cut_after: int | None = None
 
 
 class TunnelRun:
@@ -80,6 +81,7 @@ class TunnelRun:
         self._loop = asyncio.get_running_loop()
         self._opened_at = self._moved_at = self._loop.time()
         self._pumps: list[asyncio.Task[None]] = []
+        self._carried_enough = asyncio.Event()
 
     async def run(self) -> None:
         """Carry bytes until both directions have ended, or the tunnel was cut."""
@@ -88,17 +90,19 @@ class TunnelRun:
                 group.create_task(self._pump(self._client, self._target)),
                 group.create_task(self._pump(self._target, self._client)),
             ]
-            reaper = group.create_task(self._cut_when_idle())
+            reapers = [group.create_task(self._cut_when_idle()), group.create_task(self._cut_when_carried())]
             await asyncio.wait(self._pumps)
-            reaper.cancel()
+            for reaper in reapers:
+                reaper.cancel()
 
     async def _pump(self, source: RawStream, sink: RawStream) -> None:
         """Carry the bytes of one direction, then end the other connection in the same way."""
         try:
             while data := await source.read():
                 await self._until_thawed()
+                data = self._allowed(source, data)
                 self._note_moved(source, len(data))
-                if not self._is_black_hole:
+                if data and not self._is_black_hole:
                     await sink.send(data)
             await self._until_thawed()
         except OSError:
@@ -128,6 +132,20 @@ class TunnelRun:
                 self._tunnel.bytes_up += count
             else:
                 self._tunnel.bytes_down += count
+
+    def _allowed(self, source: RawStream, data: bytes) -> bytes:
+        """Return the part of the target's bytes that comes before the cut."""
+        limit = self._rules.cut_after
+        if limit is None or source is self._client or self._tunnel.bytes_down + len(data) < limit:
+            return data
+        if not self._carried_enough.is_set() and not self._cutter.may_cut(self._tunnel):
+            return data
+        self._carried_enough.set()
+        return data[: max(0, limit - self._tunnel.bytes_down)]
+
+    async def _cut_when_carried(self) -> None:
+        await self._carried_enough.wait()
+        await self._cut()
 
     async def _cut_when_idle(self) -> None:
         if self._rules.idle is None:

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Sequence
 
 from unbroken.lab.answer import ScriptedAnswer
+from unbroken.lab.continuing import Continuation
 from unbroken.lab.fault import Fault, Point
 from unbroken.lab.http1 import Http1Connection
 from unbroken.lab.http2 import Http2Connection
@@ -33,6 +34,7 @@ class Upstream(Service):
     Args:
         faults: the faults of the first request, the second, and so on; None, and after the last: no fault.
         answer: the answer when nothing goes wrong.
+        continuation: how the server continues a text that a request begins for it; None: every answer begins anew.
         ssl_context: the server's side of TLS; None: plain TCP. Its list of ALPN protocols is set here.
         http2: whether HTTP/2 is offered (over TLS only).
         host: the address to bind.
@@ -47,6 +49,7 @@ class Upstream(Service):
         *,
         faults: Sequence[Fault | None] = (),
         answer: ScriptedAnswer | None = None,
+        continuation: Continuation | None = None,
         ssl_context: ssl.SSLContext | None = None,
         http2: bool = True,
         host: str = "127.0.0.1",
@@ -56,7 +59,7 @@ class Upstream(Service):
         if ssl_context is None and any(fault is not None and fault.at == "handshake" for fault in faults):
             raise ValueError("a fault at handshake needs an ssl_context")
         self._connection_numbers = itertools.count(1)
-        self._state = ServerState(self._condition, answer or ScriptedAnswer(), faults)
+        self._state = ServerState(self._condition, answer or ScriptedAnswer(), faults, continuation)
         self._ssl_context = ssl_context
         self._protocols = ["h2", "http/1.1"] if http2 else ["http/1.1"]
 
