@@ -29,13 +29,14 @@ if TYPE_CHECKING:
         UsageReport,
     )
     from unbroken.core.policy import Policy
-    from unbroken.core.report import AttemptReport, Progress, Report
+    from unbroken.core.report import AttemptReport, Progress, Report, SeamReport
     from unbroken.errors import (
         CallerTimeout,
         FirstOutputTimeout,
         MalformedStream,
         MissingExtra,
         ProviderError,
+        RestOfAnswer,
         StateError,
         StreamCut,
         TurnError,
@@ -70,7 +71,9 @@ _HOMES = {
     "Reasoning": "core.events",
     "Refusal": "core.events",
     "Report": "core.report",
+    "RestOfAnswer": "errors",
     "RetryEvent": "core.actions",
+    "SeamReport": "core.report",
     "Signature": "core.events",
     "StateError": "errors",
     "StreamCut": "errors",
@@ -112,7 +115,9 @@ __all__ = [
     "Reasoning",
     "Refusal",
     "Report",
+    "RestOfAnswer",
     "RetryEvent",
+    "SeamReport",
     "Signature",
     "StateError",
     "StreamCut",

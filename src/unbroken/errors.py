@@ -26,8 +26,8 @@ catches is :class:`TurnError`. :class:`StreamCut` must not be missed: without it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from unbroken.core.failures import Failure, Phase
@@ -157,15 +157,49 @@ class TurnError(UnbrokenError):
         self.report = report
 
 
+class RestOfAnswer(NamedTuple):
+    """How a caller can ask for the rest of an answer that was cut, or why not.
+
+    Attributes:
+        messages: the conversation, with the text so far as its last message; ``None`` if the rest cannot be asked for.
+        reason: why not, ``""`` if it can be.
+        options: the other fields of the request's body, but for the model and the stream: those that make the server
+            continue, and limits of the output, lowered by what has come where that was counted.
+        text: the text that the messages hold, and that the rest follows: without white space at its end where the
+            server takes none there.
+        url: where the request is sent.
+    """
+
+    messages: Sequence[Mapping[str, Any]] | None
+    reason: str = ""
+    options: Mapping[str, Any] = {}
+    text: str = ""
+    url: str = ""
+
+
 class StreamCut(_Partial, TurnError):
     """The stream was lost.
 
     After output nothing is replayed: what was already handed on is real, the rest is missing. Before output this is
     raised when the budget of replays is used up, and so it is while output is held (``Policy.hold``). With the typed
     client, what had arrived hangs on it: ``partial``, and its ``text``, ``reasoning`` and ``tool_calls``.
+
+    Attributes:
+        ask_rest: makes what :meth:`continuation` returns, from the partial answer; set by the turn.
     """
 
     code = "stream_cut"
+    ask_rest: Callable[[PartialAnswer | None], RestOfAnswer] | None = None
+
+    def continuation(self) -> RestOfAnswer:
+        """Return how to ask for the rest of the answer in the style of its server, or why that is impossible.
+
+        With ``client.stream(rest.messages, **rest.options)`` a caller goes on by himself, and checks himself that what
+        comes fits. ``Policy(after_output="continue")`` does both.
+        """
+        if self.ask_rest is None:
+            return RestOfAnswer(None, "no answer had begun")
+        return self.ask_rest(self.partial)
 
 
 class Unreachable(TurnError):

@@ -19,7 +19,7 @@ from cli.programs import Cli, untimed
 from cli.relays import CHATTED, running
 from relay.serving import poll
 from unbroken.cli.relay import command
-from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
+from unbroken.lab import Continuation, CuttingProxy, Fault, ScriptedAnswer, Upstream
 from unbroken.relay.settings import Settings
 from wire.servers import closed_port, refuses
 
@@ -297,6 +297,28 @@ def test_one_upstream_whose_terminator_is_proof_enough(env: dict[str, str], tmp_
             with pytest.raises(http.client.IncompleteRead) as cut:
                 relay.chat("/strict/v1")
     assert b"accept_done = true for an upstream of the relay" in cut.value.partial
+
+
+def test_one_upstream_that_continues_an_answer(env: dict[str, str], tmp_path: Path) -> None:
+    cut = Fault("clean_end", "after_characters", offset=5)
+    answer = ScriptedAnswer(text="whole and more")
+    with Upstream(faults=[cut, None, cut], answer=answer, continuation=Continuation("prefix")) as upstream:
+        path = tmp_path / "config.toml"
+        tables = (f'[upstreams.{name}]\nbase_url = "{upstream.url}"\n' for name in ("strict", "able"))
+        path.write_text('after_output = "continue"\n' + "".join(tables) + 'continuation = "prefix"\n')
+        with running(env={**env, "UNBROKEN_CONFIG": str(path)}) as relay:
+            assert relay.chat("/able/v1").text == "whole and more"
+            with pytest.raises(http.client.IncompleteRead) as lost:
+                relay.chat("/strict/v1")
+    assert b"for an upstream of the relay" in lost.value.partial
+
+
+def test_a_style_that_is_none_is_told(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('[upstreams.able]\nbase_url = "http://127.0.0.1:9/v1"\ncontinuation = "guess"\n')
+    ended = cli("relay", UNBROKEN_CONFIG=str(path))
+    assert ended.code == 2
+    assert "[upstreams.able]: continuation cannot be 'guess'" in ended.err
 
 
 def test_a_port_in_use_is_told(cli: Cli) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cli.programs import Cli, Ended, Program, run, untimed
-from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
+from unbroken.lab import Continuation, CuttingProxy, Fault, ScriptedAnswer, Upstream
 from wire.servers import RawServer, closed_port
 
 TOKEN = ScriptedAnswer(text="TOKEN-42", reasoning=["let me think"])
@@ -465,3 +465,37 @@ def test_half_a_surrogate_pair_is_no_crash(cli: Cli) -> None:
         ended = cli("run", "--base-url", upstream.url, "hi")
     assert ended.out.startswith("a")
     assert "Traceback" not in ended.err
+
+
+TIDE = ScriptedAnswer(text="The tide goes out, and comes in.")
+CUT = Fault("clean_end", "after_characters", offset=18)
+
+
+def test_an_answer_that_was_continued_is_one_answer_and_the_footer_says_where(cli: Cli) -> None:
+    with Upstream(faults=[CUT], answer=TIDE, continuation=Continuation("assistant")) as upstream:
+        options = ("--after-output", "continue", "--continuation", "assistant")
+        ended = cli("run", "--base-url", upstream.url, *options, "hi")
+    assert (ended.code, ended.out) == (0, "The tide goes out, and comes in.\n")
+    assert untimed(ended.err).splitlines() == [
+        "↻ cut after 0.0 s, after output (the stream ended without saying how the answer ended)"
+        " · continuing at character 18, attempt 2 of 4",
+        f"{FOOTER} · 1 attempt lost · continued at character 18",
+    ]
+
+
+def test_an_answer_that_was_continued_as_json_lines(cli: Cli) -> None:
+    with Upstream(faults=[CUT], answer=TIDE, continuation=Continuation("prefix")) as upstream:
+        environment = {"UNBROKEN_AFTER_OUTPUT": "continue", "UNBROKEN_CONTINUATION": "prefix"}
+        ended = cli("run", "--base-url", upstream.url, "--format", "jsonl", "hi", **environment)
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    assert "".join(line["text"] for line in lines if line["type"] == "text") == "The tide goes out, and comes in."
+    [told] = [line for line in lines if line["type"] == "continue"]
+    assert told["character"] == 18
+    assert lines[-1]["seams"] == [{"attempt": 2, "character": 18, "output_before": 4, "counted": "pieces"}]
+
+
+def test_a_cut_that_could_have_been_continued_names_the_switch(cli: Cli) -> None:
+    with Upstream(faults=[CUT], answer=TIDE, continuation=Continuation("assistant")) as upstream:
+        ended = cli("run", "--base-url", upstream.url, "--after-output", "continue", "hi")
+    assert (ended.code, ended.out) == (4, "The tide goes out,\n")
+    assert "--continuation STYLE" in ended.err

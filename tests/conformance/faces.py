@@ -13,6 +13,7 @@ import msgspec
 
 from unbroken.client import AsyncClient, Client
 from unbroken.core.actions import RetryEvent
+from unbroken.core.continuation.format import Style
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import recognise
 from unbroken.core.events import TypedEvent
@@ -53,6 +54,7 @@ class Ask:
         headers: further headers.
         proxy: the paths.
         acts: the call acts on the world; no request of the chat dialect says so, so it is said here.
+        continuation: how the server continues an answer.
     """
 
     url: str
@@ -62,6 +64,7 @@ class Ask:
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     proxy: ProxySetting = None
     acts: bool = False
+    continuation: Style | None = None
 
     def request(self) -> tuple[Request, Call]:
         body = {"model": "lab", "messages": [{"role": "user", "content": PROMPT}], "stream": True, **self.options}
@@ -82,6 +85,7 @@ class Ask:
             "verify": self.tls,
             "headers": self.headers,
             "proxy": self.proxy,
+            "continuation": self.continuation,
             "_environ": {},
         }
 
@@ -128,7 +132,7 @@ class Face:
 def drive(ask: Ask) -> Outcome:
     outcome = Outcome(data=b"")
     wire = HttpWire(proxy=ask.proxy, verify=ask.tls, environ={})
-    driver = Driver(wire, *ask.request(), ask.policy, on_retry=outcome.told.append)
+    driver = Driver(wire, *ask.request(), ask.policy, on_retry=outcome.told.append, continuation=ask.continuation)
     try:
         with driver:
             outcome.head = driver.open()
@@ -145,7 +149,7 @@ def drive(ask: Ask) -> Outcome:
 async def drive_async(ask: Ask) -> Outcome:
     outcome = Outcome(data=b"")
     wire = AsyncHttpWire(proxy=ask.proxy, verify=ask.tls, environ={})
-    driver = AsyncDriver(wire, *ask.request(), ask.policy, on_retry=outcome.told.append)
+    driver = AsyncDriver(wire, *ask.request(), ask.policy, on_retry=outcome.told.append, continuation=ask.continuation)
     try:
         async with driver:
             outcome.head = await driver.open()

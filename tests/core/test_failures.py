@@ -66,7 +66,7 @@ def test_the_table_has_every_cell_and_no_other() -> None:
 
 FAILURES_OF_THE_FIRST_ROWS = {
     Row.LOST: "reset closed truncated unfinished broken_framing stream_reset too_many_pings dead_path idle_timeout "
-    "stalled stalled_output tls_failed",
+    "stalled stalled_output misfit tls_failed",
     Row.UNPROCESSED: "not_processed",
     Row.UNREACHABLE: "connection_refused connect_timeout not_connected no_route proxy_unreachable "
     "proxy_cannot_reach proxy_closed dns_temporary",

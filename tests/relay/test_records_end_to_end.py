@@ -4,6 +4,7 @@ content.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import signal
@@ -19,9 +20,10 @@ from relay.downstream import SCOPE, Downstream
 from relay.feeds import Feed
 from relay.records import other, series
 from relay.serving import Call, Caller, RunRelay, Serve, Served, ServeRaw, poll, settings_to
+from unbroken.core.continuation.format import Style
 from unbroken.core.failures import Phase
 from unbroken.core.policy import Policy
-from unbroken.lab import Fault, ScriptedAnswer, Upstream
+from unbroken.lab import Continuation, Fault, ScriptedAnswer, Upstream
 from unbroken.relay import status_page
 from unbroken.relay.app import Relay
 from unbroken.relay.settings import UpstreamSettings
@@ -41,6 +43,7 @@ PLAIN = {
     "attempts": 1,
     "retries": 0,
     "replays": 0,
+    "seams": [],
     "lost": [],
     "heartbeats": 0,
     "detail": "",
@@ -54,9 +57,18 @@ MEASURED = {"time", "id", "elapsed", "first_output", "bytes_in", "bytes_out"}
 def serve_lab(serve: Serve, stack: Any) -> ServeLab:
     """A relay before an upstream: ``serve_lab(*faults, answer=..., **settings)``."""
 
-    def start(*faults: Fault | None, answer: ScriptedAnswer | None = None, **settings: Any) -> tuple[Served, Upstream]:
-        upstream = stack.enter_context(Upstream(faults=faults, answer=answer))
-        return serve(upstream.url, policy=QUICK, **settings), upstream
+    def start(
+        *faults: Fault | None,
+        answer: ScriptedAnswer | None = None,
+        continuation: Continuation | None = None,
+        style: Style | None = None,
+        policy: Policy = QUICK,
+        **settings: Any,
+    ) -> tuple[Served, Upstream]:
+        upstream = stack.enter_context(Upstream(faults=faults, answer=answer, continuation=continuation))
+        return serve(
+            {"lab": UpstreamSettings("lab", upstream.url, continuation=style)}, policy=policy, **settings
+        ), upstream
 
     return start
 
@@ -99,6 +111,18 @@ class TestTurns:
         assert entry["detail"].startswith("the stream was cut after 0.")
         assert told(entry) == PLAIN | {"outcome": "cut", "lost": ["reset@output"], "detail": entry["detail"]}
         assert entry["bytes_out"] == len(answer.body)
+
+    def test_an_answer_that_was_continued(self, serve_lab: ServeLab, call: Call) -> None:
+        policy = dataclasses.replace(QUICK, after_output="continue")
+        served, _ = serve_lab(
+            Fault("clean_end", "after_characters", offset=7),
+            continuation=Continuation("prefix"),
+            style="prefix",
+            policy=policy,
+        )
+        assert call(served).ask_json(*CHAT.request()).whole
+        told_of = {"attempts": 2, "replays": 1, "lost": ["unfinished@output"], "seams": [7]}
+        assert told(served.entry()) == PLAIN | told_of
 
     def test_a_turn_that_is_lost(self, serve_lab: ServeLab, call: Call) -> None:
         served, _ = serve_lab(*[Fault("rst", "before_headers")] * 4)

@@ -41,6 +41,7 @@ TURN_FIELDS = {
     "replays",
     "detail",
     "suspicion",
+    "seams",
 }
 ATTEMPT_FIELDS = {
     "number",

@@ -105,6 +105,7 @@ class TestJson:
             first_output=1.50049,
             retries=1,
             replays=1,
+            seams=(7, 1240),
             bytes_in=10,
             bytes_out=20,
             heartbeats=2,
@@ -123,6 +124,7 @@ class TestJson:
             "retries": 1,
             "replays": 1,
             "lost": ["busy@headers", "reset@prelude"],
+            "seams": [7, 1240],
             "elapsed": 5.25,
             "first_output": 1.5,
             "bytes_in": 10,
@@ -130,6 +132,10 @@ class TestJson:
             "heartbeats": 2,
             "detail": "why",
         }
+
+    def test_says_in_words_where_an_answer_was_continued(self) -> None:
+        assert "continued at characters 7 and 1,240" in line(turn(cut(), answer(2), seams=(7, 1240)))
+        assert "continued at character 7" in line(turn(cut(), answer(2), seams=(7,)))
 
     def test_has_one_line_for_a_request_however_many_attempts_it_takes(self) -> None:
         lines: list[str] = []

@@ -49,6 +49,8 @@ CONNECTION_KEYS: Mapping[str, Kind] = {
     "revive": NUMBER,
     "give_up_after": NUMBER,
     "accept_done": SWITCH,
+    "after_output": TEXT,
+    "continuation": TEXT,
     "ping": NUMBER,
     "connect": NUMBER,
     "proxy": TEXT_OR_TEXTS,
@@ -106,6 +108,7 @@ UPSTREAM_KEYS: Mapping[str, Kind] = {
     "ca_file": TEXT,
     "accept_done": SWITCH,
     "hold": TEXT,
+    "continuation": TEXT,
 }
 """Keys of ``[upstreams.NAME]``."""
 

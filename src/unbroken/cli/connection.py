@@ -58,6 +58,20 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "Take a terminator ([DONE]) for the end of a whole answer although the server never says how it ended.",
         is_flag=True,
     ),
+    option(
+        LIMITS,
+        "--after-output CHOICE",
+        "What a cut after the first output does. raise: an error (the default); continue: the rest is asked for, with"
+        " the text so far as its beginning, where the server is known to continue it.",
+        type=click.Choice(("raise", "continue")),
+    ),
+    option(
+        LIMITS,
+        "--continuation STYLE",
+        "How a server continues an answer of which that is not known: prefix, continue_final_message, assistant or"
+        " completion.",
+        type=click.Choice(("prefix", "continue_final_message", "assistant", "completion")),
+    ),
     option(WAY, "--ping SECONDS", "Interval of HTTP/2 PING, which keeps the path busy (10); 0 for none.", type=seconds),
     option(
         WAY,
@@ -87,6 +101,7 @@ POLICY_FIELDS = {
     "revive": "revive",
     "give_up_after": "give_up_after",
     "accept_done": "accept_done",
+    "after_output": "after_output",
     "ping": "ping_interval",
     "connect": "connect_timeout",
 }

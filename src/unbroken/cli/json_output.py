@@ -40,7 +40,7 @@ class JsonRenderer(Renderer):
 
 
 class JsonLinesRenderer(Renderer):
-    """A renderer that writes one object per line: each event, each retry or replay, and then ``end`` or ``failed``."""
+    """A renderer that writes one object per line: each event, retry, replay or seam, then ``end`` or ``failed``."""
 
     def event(self, event: TypedEvent) -> None:
         """See :meth:`Renderer.event`."""
@@ -50,7 +50,8 @@ class JsonLinesRenderer(Renderer):
         """See :meth:`Renderer.retried`."""
         told = {"attempt": event.attempt, "of": event.of, "delay": event.delay, "lost": event.lost}
         moved = {"path": event.path} if event.path else {}
-        self._line({"type": event.action} | told | {"advice": event.advice} | moved)
+        place = {} if event.character is None else {"character": event.character}
+        self._line({"type": event.action} | told | {"advice": event.advice} | moved | place)
         super().retried(event)
 
     def failed(self, error: TurnError, turn: TurnStream) -> None:
@@ -88,7 +89,9 @@ def encoded(value: Any) -> bytes:
 
 
 def _ending(turn: TurnStream) -> dict[str, Any]:
-    return {"finish_reason": turn.finish_reason, "usage": _usage(turn.usage), "attempts": turn.report.attempts}
+    seams = {"seams": turn.report.seams} if turn.report.seams else {}
+    ending = {"finish_reason": turn.finish_reason, "usage": _usage(turn.usage), "attempts": turn.report.attempts}
+    return ending | seams
 
 
 def _tool_calls(turn: TurnStream) -> list[dict[str, Any]]:

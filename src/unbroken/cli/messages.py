@@ -11,6 +11,7 @@ from unbroken.core.events import Usage
 from unbroken.core.failures import Phase
 from unbroken.core.paths import DIRECT
 from unbroken.core.report import AttemptReport, Report
+from unbroken.drivers.notices import continued
 
 _NEXT_STEPS = {
     "connection_refused": "is the server running, and the URL right?",
@@ -87,6 +88,8 @@ def footer(usage: Usage, report: Report) -> str:
         ]
     if report.lost:
         parts.append(f"{report.lost} attempt{'s' * (report.lost > 1)} lost")
+    if report.seams:
+        parts.append(continued([seam.character for seam in report.seams]))
     return " " + " · ".join(parts)
 
 

@@ -81,6 +81,7 @@ def settings_from(
     settings = Settings(
         upstreams=upstreams,
         policy=policy_from(options),
+        continuation=options["continuation"],
         proxy=proxy_from(ctx, options),
         verify=options["ca_file"] or True,
         **{key: value for key, value in given.items() if value is not None},

@@ -133,6 +133,12 @@ class TextRenderer(Renderer):
                 self._stop_waiting()
                 self._reason(text)
 
+    def retried(self, event: RetryEvent) -> None:
+        """See :meth:`Renderer.retried`. Behind half of an answer the notice is on a line of its own."""
+        if event.character is not None and self._last != "\n" and self._on_terminal and not self._quiet:
+            say("")
+        super().retried(event)
+
     def failed(self, error: TurnError, turn: TurnStream) -> None:
         """See :meth:`Renderer.failed`. The answer so far stays, on lines of its own."""
         with contextlib.suppress(OutputError):  # only the first error is shown

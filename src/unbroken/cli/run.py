@@ -169,4 +169,5 @@ def _client(ctx: click.Context, options: Mapping[str, Any], on_retry: RetryCallb
         on_retry=on_retry,
         proxy=proxy_from(ctx, options),
         verify=options["ca_file"] or True,
+        continuation=options["continuation"],
     )

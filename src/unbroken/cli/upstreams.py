@@ -9,6 +9,7 @@ from unbroken.cli.config import config_path, read_config
 from unbroken.errors import UsageError
 
 if TYPE_CHECKING:
+    from unbroken.core.continuation.format import Style
     from unbroken.relay.settings import UpstreamSettings
 
 
@@ -105,6 +106,7 @@ def _upstream(name: str, table: Mapping[str, Any], environ: Mapping[str, str], *
         key_env,
         proxy=_paths(name, table),
         **{key: table[key] for key in ("ca_file", "accept_done", "hold", "replays") if key in table},
+        continuation=_continuation(name, table),
     )
 
 
@@ -115,3 +117,17 @@ def _paths(name: str, table: Mapping[str, Any]) -> str | tuple[str, ...] | None:
     if "paths" in table:
         return tuple(GivenProxy(path, source) for path in table["paths"])
     return GivenProxy(table["proxy"], source) if "proxy" in table else None
+
+
+def _continuation(name: str, table: Mapping[str, Any]) -> Style | None:
+    """Return the style in which an upstream continues an answer: its own, or a preset's if it is that server."""
+    from unbroken.core.continuation.format import style_named
+    from unbroken.core.providers import PROVIDERS
+
+    try:
+        if style := style_named(table.get("continuation")):
+            return style
+    except UsageError as exc:
+        raise UsageError(f"[upstreams.{name}]: {exc}") from None
+    preset = PROVIDERS.get(name)
+    return preset.continuation if preset and preset.base_url == table["base_url"] else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unbroken.client.reading import MAX_REFUSAL, TurnReader
 from unbroken.client.request_builder import Messages, RequestBuilder
 from unbroken.core.answer import Answer, PartialToolCall
+from unbroken.core.continuation.format import Style
 from unbroken.core.events import ToolCall, TypedEvent, Usage
 from unbroken.core.http import Head
 from unbroken.core.policy import Hold, Policy
@@ -47,6 +48,9 @@ class AsyncClient:
         headers: further headers for every request.
         key_env: environment variable to look for the key in, instead of the provider's own.
         dialect: name of another dialect than the preset's; :data:`unbroken.core.dialects.DIALECTS` lists them.
+        continuation: how the server continues an answer that was cut (``"prefix"``, ``"continue_final_message"``,
+            ``"assistant"`` or ``"completion"``); ``None`` for the preset's. Used with
+            ``Policy.after_output="continue"``.
 
     Raises:
         UsageError: an unknown provider, a missing key, a bad URL or proxy.
@@ -66,6 +70,7 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
         key_env: str | None = None,
         dialect: str | None = None,
+        continuation: Style | None = None,
         _environ: Mapping[str, str] | None = None,
         _wire: AsyncWire | None = None,
     ) -> None:
@@ -79,6 +84,7 @@ class AsyncClient:
             environ=_environ,
             key_env=key_env,
             dialect=dialect,
+            continuation=continuation,
         )
         self._on_retry = on_retry
         self._wire = _wire or AsyncHttpWire(proxy=proxy, verify=verify, environ=_environ)
@@ -113,7 +119,8 @@ class AsyncClient:
 
         def start() -> tuple[AsyncDriver, TurnReader]:
             request, call = self._requests.build(messages, model, tools, options)
-            driver = AsyncDriver(self._wire, request, call, chosen, on_retry=self._on_retry)
+            style = self._requests.continuation
+            driver = AsyncDriver(self._wire, request, call, chosen, on_retry=self._on_retry, continuation=style)
             return driver, TurnReader(call, chosen, self._requests.key, request.url)
 
         counts = self._requests.counts and "stream_options" not in options

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from unbroken import __version__
+from unbroken.core.continuation.format import Style, style_named
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import find_dialect
 from unbroken.core.http import Request, redacted
@@ -38,6 +39,7 @@ class RequestBuilder:
         environ: Mapping[str, str] | None = None,
         key_env: str | None = None,
         dialect: str | None = None,
+        continuation: Style | None = None,
     ) -> None:
         environ = os.environ if environ is None else environ
         self.provider: Provider = choose_provider(provider, base_url, environ)
@@ -46,6 +48,8 @@ class RequestBuilder:
         self.key = api_key if api_key is not None else find_key(self.provider, key_env, environ)
         self._headers = dict(headers or {})
         self._dialect = find_dialect(dialect or self.provider.dialect)
+        is_its_own = self._dialect.name == self.provider.dialect
+        self.continuation = style_named(continuation) or (self.provider.continuation if is_its_own else None)
         self.counts = self.provider.counts
         """Whether token counts are asked for: some servers refuse ``stream_options``, in which chat completions ask."""
 

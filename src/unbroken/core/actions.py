@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from unbroken.core.failures import Failure
-from unbroken.core.http import Head
+from unbroken.core.http import Head, Request
 from unbroken.core.report import AttemptReport
 from unbroken.errors import TurnError
 
@@ -59,7 +59,8 @@ class RetryEvent(msgspec.Struct, frozen=True):
     """The event of every retry and replay: an attempt was lost and another one follows.
 
     Attributes:
-        action: ``"retry"`` if the request was provably not processed, ``"replay"`` if it may have been.
+        action: ``"retry"`` if the request was provably not processed, ``"replay"`` if it may have been, ``"continue"``
+            if the rest of an answer is asked for that was cut after output.
         attempt: number of the lost attempt.
         of: the highest attempt number that the budget allows at this point.
         failure: how the attempt was lost.
@@ -68,9 +69,10 @@ class RetryEvent(msgspec.Struct, frozen=True):
         advice: what is done about this loss from now on (:attr:`unbroken.core.report.AttemptReport.lowered_ping`), or
             what to do about a pattern in the losses so far, or ``""``.
         path: the path that attempts take from now on, ``""`` if it is the same as before.
+        character: how many characters of the answer came before the next attempt continues it; ``None`` if it does not.
     """
 
-    action: Literal["retry", "replay"]
+    action: Literal["retry", "replay", "continue"]
     attempt: int
     of: int
     failure: Failure
@@ -78,6 +80,7 @@ class RetryEvent(msgspec.Struct, frozen=True):
     delay: float
     advice: str
     path: str = ""
+    character: int | None = None
 
 
 class PathNotice(msgspec.Struct, frozen=True):
@@ -96,11 +99,19 @@ class PathNotice(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send the request on a connection of its own, over the path of this index; report as for :class:`Read`."""
+    """Send the request on a connection of its own; report as for :class:`Read`.
+
+    Attributes:
+        attempt: number of the attempt.
+        limits: the timeouts.
+        path: index of the path that it takes.
+        request: another request than that of the turn, which asks for the rest of an answer; mostly ``None``.
+    """
 
     attempt: int
     limits: Limits
     path: int = 0
+    request: Request | None = None
 
 
 class Prefer(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from unbroken.core.sse import Event
 
 if TYPE_CHECKING:
     from unbroken.core.answer import Answer
+    from unbroken.core.continuation.format import ContinuationFormat
 
 Message: TypeAlias = Mapping[str, Any]
 """A message of a conversation, or the declaration of a tool, in the dialect's own form."""
@@ -201,6 +202,7 @@ class Dialect(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         heartbeat: bytes that may be sent between events at any time and that clients ignore; ``b""`` if there are none.
         versions: the versions with which its paths may begin.
         complete_path: adds to a path below a base URL the part that some clients omit.
+        continuation: returns how an answer that was cut is continued by prefix, ``None`` if it cannot be.
     """
 
     name: str
@@ -224,6 +226,7 @@ class Dialect(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     heartbeat: bytes = b""
     versions: tuple[str, ...] = ("v1",)
     complete_path: Callable[[str], str] = str
+    continuation: Callable[[], ContinuationFormat | None] = lambda: None
 
     def recognise(self, request: Request) -> Call | None:
         """Return the generation call that a request makes, or ``None`` if it is not one of this dialect."""

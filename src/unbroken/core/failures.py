@@ -81,6 +81,7 @@ class Failure(enum.Enum):
     IDLE_TIMEOUT = ("idle_timeout", "idle timeout", Row.LOST)
     STALLED = ("stalled", "nothing came of the response", Row.LOST)
     STALLED_OUTPUT = ("stalled_output", "no output came", Row.LOST)
+    MISFIT = ("misfit", "the continuation does not fit the answer", Row.LOST)
     TLS_FAILED = ("tls_failed", "TLS handshake cut", Row.LOST)
     NOT_PROCESSED = ("not_processed", "refused by the server before processing", Row.UNPROCESSED)
     CONNECTION_REFUSED = ("connection_refused", "connection refused", Row.UNREACHABLE)

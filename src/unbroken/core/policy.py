@@ -23,6 +23,11 @@ Hold: TypeAlias = Literal["prelude", "reasoning", "answer"]
 
 HOLDS: tuple[Hold, ...] = get_args(Hold)
 
+AfterOutput: TypeAlias = Literal["raise", "continue"]
+"""What is done about a cut after the first output; see :attr:`Policy.after_output`."""
+
+AFTER_OUTPUT: tuple[AfterOutput, ...] = get_args(AfterOutput)
+
 USUAL_REPLAYS = 3
 
 LOCAL_REPLAYS = 8
@@ -81,9 +86,12 @@ class Policy:
         replay_side_effects: replay even calls whose server-side tools have side effects.
         accept_done: take a terminator for a proof that the answer is whole, although the server did not say how it
             ended: for servers that never say. Gateways that send a terminator after a cut exist.
+        after_output: what is done about a cut after the first output. ``"raise"``: :class:`unbroken.StreamCut`.
+            ``"continue"``: the rest is asked for with the text so far as the beginning of the answer, where the server
+            is known to continue it and the request allows it exactly; it counts in ``replays``.
 
     Raises:
-        UsageError: a limit that is negative or not a number, or 0 where nothing could succeed; an unknown ``hold``.
+        UsageError: a limit that is negative or not a number, or 0 where nothing could succeed; an unknown choice.
     """
 
     retries: int = 10
@@ -110,12 +118,14 @@ class Policy:
     max_event: int = 16 * 1024 * 1024
     replay_side_effects: bool = False
     accept_done: bool = False
+    after_output: AfterOutput = "raise"
 
     def __post_init__(self) -> None:
         hold_named(self.hold)
+        after_output_named(self.after_output)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name == "hold" or (value is None and field.default is None):
+            if field.name in ("hold", "after_output") or (value is None and field.default is None):
                 continue
             if not value >= 0:  # NaN too
                 raise UsageError(f"{field.name} cannot be {value!r}: it must be 0 or more")
@@ -162,6 +172,17 @@ def hold_named(value: object) -> Hold:
     """
     if value not in HOLDS:
         raise UsageError(f"hold cannot be {value!r}: it must be {', '.join(HOLDS[:-1])} or {HOLDS[-1]}")
+    return value
+
+
+def after_output_named(value: object) -> AfterOutput:
+    """Return the choice of :attr:`Policy.after_output` that a caller has named.
+
+    Raises:
+        UsageError: there is no such choice.
+    """
+    if value not in AFTER_OUTPUT:
+        raise UsageError(f"after_output cannot be {value!r}: it must be {' or '.join(AFTER_OUTPUT)}")
     return value
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from unbroken.core.continuation.format import Style
 from unbroken.core.http import check_url
 from unbroken.core.policy import LOCAL_REPLAYS
 from unbroken.errors import UsageError
@@ -25,6 +26,8 @@ class Provider(msgspec.Struct, frozen=True):
         counts: whether it sends token counts only on request (``stream_options``) and accepts the request.
         dialect: the name of its dialect.
         replays: :attr:`unbroken.Policy.replays` where the caller sets none; ``None`` for the usual number.
+        continuation: the style in which it continues an answer, ``None`` if it does not, or nobody knows.
+        echoes: whether it repeats the text that it continues.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Provider(msgspec.Struct, frozen=True):
     counts: bool = True
     dialect: str = "openai-chat"
     replays: int | None = None
+    continuation: Style | None = None
+    echoes: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -43,7 +48,14 @@ class Provider(msgspec.Struct, frozen=True):
 
 
 _ALL = (
-    Provider("deepseek", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", "DEEPSEEK_BASE_URL", "deepseek-chat"),
+    Provider(
+        "deepseek",
+        "https://api.deepseek.com/v1",
+        "DEEPSEEK_API_KEY",
+        "DEEPSEEK_BASE_URL",
+        "deepseek-chat",
+        continuation="prefix",
+    ),
     Provider("openai", "https://api.openai.com/v1", "OPENAI_API_KEY", "OPENAI_BASE_URL", "gpt-5-mini"),
     Provider(
         "anthropic",
@@ -52,6 +64,7 @@ _ALL = (
         "ANTHROPIC_BASE_URL",
         "claude-sonnet-4-5",
         dialect="anthropic-messages",
+        continuation="assistant",
     ),
     Provider(
         "google",
@@ -61,17 +74,57 @@ _ALL = (
         "gemini-flash-latest",
         dialect="gemini",
     ),
-    Provider("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", model="openrouter/auto"),
-    Provider("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY", model="llama-3.3-70b-versatile"),
-    Provider("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", model="mistral-small-latest", counts=False),
+    Provider(
+        "openrouter",
+        "https://openrouter.ai/api/v1",
+        "OPENROUTER_API_KEY",
+        model="openrouter/auto",
+        continuation="assistant",
+    ),
+    Provider(
+        "groq",
+        "https://api.groq.com/openai/v1",
+        "GROQ_API_KEY",
+        model="llama-3.3-70b-versatile",
+        continuation="assistant",
+    ),
+    Provider(
+        "mistral",
+        "https://api.mistral.ai/v1",
+        "MISTRAL_API_KEY",
+        model="mistral-small-latest",
+        counts=False,
+        continuation="prefix",
+        echoes=True,
+    ),
     Provider("together", "https://api.together.xyz/v1", "TOGETHER_API_KEY"),
     Provider("xai", "https://api.x.ai/v1", "XAI_API_KEY", model="grok-4"),
     Provider("ollama", "http://127.0.0.1:11434/v1", replays=LOCAL_REPLAYS),
-    Provider("llama.cpp", "http://127.0.0.1:8080/v1", model="default", replays=LOCAL_REPLAYS),
+    Provider("llama.cpp", "http://127.0.0.1:8080/v1", model="default", replays=LOCAL_REPLAYS, continuation="assistant"),
 )
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({provider.name: provider for provider in _ALL})
 """The presets by name."""
+
+
+def continuation_at(url: str) -> Style | None:
+    """Return the style in which the server of a URL continues an answer, ``None`` if it is no provider's, or unknown.
+
+    A provider on the user's own machine is not known by its address.
+    """
+    found = _serving(url)
+    return found.continuation if found else None
+
+
+def echoes_at(url: str) -> bool:
+    """Return whether the server of a URL is known to repeat the text that it continues."""
+    found = _serving(url)
+    return found is not None and found.echoes
+
+
+def _serving(url: str) -> Provider | None:
+    host = urlsplit(url).hostname
+    return next((one for one in _ALL if not one.is_local and urlsplit(one.base_url).hostname == host), None)
 
 
 def find_provider(name: str) -> Provider:

@@ -60,6 +60,22 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     path_source: str = ""
 
 
+class SeamReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of a seam: where an attempt continues the text of those before it.
+
+    Attributes:
+        attempt: number of the attempt that continues.
+        character: how many characters of the text came before the seam.
+        output_before: how much output came before it; the request's limit of output was lowered by it.
+        counted: ``"tokens"`` if the server told how many, ``"pieces"`` if the pieces of the stream were counted.
+    """
+
+    attempt: int
+    character: int
+    output_before: int
+    counted: Literal["tokens", "pieces"]
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """The progress of a running turn, for a user interface to show while it waits.
 
@@ -92,12 +108,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         retries: how many attempts were sent again because they were provably not processed.
         replays: how many attempts were sent again after they were lost.
         dialect: name of the dialect, ``""`` for a call of no dialect.
+        seams: where the text was continued after a cut, in order; such attempts count in ``replays`` too.
     """
 
     attempts: tuple[AttemptReport, ...] = ()
     retries: int = 0
     replays: int = 0
     dialect: str = ""
+    seams: tuple[SeamReport, ...] = ()
 
     @property
     def lost(self) -> int:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -49,7 +49,7 @@ from unbroken.core.actions import (
 from unbroken.core.attempt import MAX_REFUSAL, Attempt, Mode
 from unbroken.core.dialect import Call
 from unbroken.core.failures import GATEWAY_TIMEOUTS, Failure, Phase, Row, Verdict, described, verdict
-from unbroken.core.http import Head
+from unbroken.core.http import Head, Request
 from unbroken.core.output_limit import OutputLimit
 from unbroken.core.paths import PathChoice, Paths, told_by_path
 from unbroken.core.policy import Policy, retry_after
@@ -60,11 +60,17 @@ from unbroken.errors import (
     CallerTimeout,
     FirstOutputTimeout,
     MalformedStream,
+    PartialAnswer,
+    RestOfAnswer,
     StreamCut,
     TurnError,
     UnexpectedResponse,
     Unreachable,
 )
+
+if TYPE_CHECKING:
+    from unbroken.core.continuation.continuer import Continuer
+    from unbroken.core.continuation.format import Style
 
 LINGER = 0.5
 """Seconds to wait for the end of the body after its terminator, so that the connection can be used again."""
@@ -112,6 +118,8 @@ class Turn:
         may_hold: takes how many bytes of the response are held; says whether they may be. If not, no more is held than
             the prelude.
         paths: the paths to the server.
+        request: the request, from which the one for the rest of an answer is made.
+        continuation: the style in which its server continues an answer, ``None`` for the one that is known of it.
     """
 
     def __init__(
@@ -125,6 +133,8 @@ class Turn:
         timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
         may_hold: Callable[[int], bool] | None = None,
         paths: Paths = Paths(),  # noqa: B008 - frozen
+        request: Request | None = None,
+        continuation: Style | None = None,
     ) -> None:
         self._paths = PathChoice(paths)
         self._call = call
@@ -148,8 +158,19 @@ class Turn:
         self._data_at = now
         self._progress = 0
         self._output_limit = OutputLimit(self._policy.stall_output_timeout, now)
+        self._request = request
+        self._style = continuation
+        self._continuer = self._new_continuer()
         self._attempt = self._begin(now)
         self._otherwise: Action = Read(self._limits(now))
+
+    def _new_continuer(self) -> Continuer | None:
+        """Return what continues the answer, if that is to be done."""
+        if self._request is None or self._policy.after_output != "continue" or not self._call.streaming:
+            return None
+        from unbroken.core.continuation.continuer import Continuer  # few turns need it
+
+        return Continuer(self._request, self._call, self._style, self._policy.max_event)
 
     # Queries of the driver
 
@@ -186,6 +207,7 @@ class Turn:
             retries=self._retries,
             replays=self._replays,
             dialect=self._call.dialect.name,
+            seams=tuple(self._continuer.seams) if self._continuer else (),
         )
 
     def running(
@@ -236,7 +258,7 @@ class Turn:
             self._raise_error(attempt.failure, attempt.detail, now, 0.0)
             return
         self._otherwise = Read(self._limits(now))
-        if attempt.mode is Mode.OPAQUE:
+        if attempt.mode is Mode.OPAQUE and not self._refuse_response(now):
             self._give_head()
 
     def data(self, chunk: bytes, now: float) -> None:
@@ -320,11 +342,15 @@ class Turn:
         if self._may_hold and not self._may_hold(attempt.held):
             released += attempt.speak()
         if attempt.mode is Mode.OPAQUE and released:
+            if self._refuse_response(now):
+                return
             self._give_head()
         speaks = released and not self._head_given
         self._give(released)
         changed = self._note_phase(now)
-        if attempt.failure:
+        if self._continuer and self._continuer.problem:
+            self._raise_misfit(self._continuer.problem, now)
+        elif attempt.failure:
             self._lose(attempt.failure, attempt.detail, now)
         elif attempt.mode is Mode.REFUSAL:
             if len(attempt.refusal) >= MAX_REFUSAL:
@@ -356,6 +382,8 @@ class Turn:
                 self._hand_on_error(failure, now)
             case Verdict.RETRY | Verdict.RETRY_BRIEFLY | Verdict.REPLAY | Verdict.REPLAY_WITH_BACKOFF:
                 self._resend(how, failure, detail, now, silent)
+            case Verdict.CUT if self._continuer and self._is_spliced:
+                self._continue(self._continuer, failure, detail, now, silent)
             case _:
                 self._raise_error(failure, detail, now, silent)
 
@@ -373,6 +401,19 @@ class Turn:
             self._hand_on_error(failure, now)
         else:
             self._raise_error(failure, detail, now, silent, refused)
+
+    def _continue(self, continuer: Continuer, failure: Failure, detail: str, now: float, silent: float) -> None:
+        """Ask for the rest of an answer that was cut, or raise the cut, with the reason why not."""
+        if continuer.problem:
+            self._raise_misfit(continuer.problem, now)
+            return
+        self._tried_since = now
+        delay = self._delay(Verdict.REPLAY)
+        refused = self._forbids(Verdict.REPLAY, failure, now + delay) or continuer.plan()
+        if refused:
+            self._raise_error(failure, detail, now, silent, f"not continued: {refused}")
+        else:
+            self._repeat(Verdict.REPLAY, failure, detail, now, silent, delay)
 
     def _judge(self, head: Head, elapsed: float) -> Failure:
         """Return what an error status is: busy, a gateway that gave up, or a refusal.
@@ -420,6 +461,8 @@ class Turn:
             return True
         if not hopeful:
             attempt.noted = Failure.REFUSED
+        if self._refuse_response(now):
+            return True
         self._give_head()
         self._give(attempt.release_refusal())
         self._phase = self._attempt.phase
@@ -480,7 +523,10 @@ class Turn:
         self._phase = attempt.phase
         self._progress = 0
         self._suspicion = None
-        self._todo.append(Send(attempt.number, self._limits(now), self._paths.index))
+        if self._continuer:
+            self._continuer.begin(attempt.number)
+        request = self._continuer.request if self._continuer else None
+        self._todo.append(Send(attempt.number, self._limits(now), self._paths.index, request))
         return attempt
 
     def _repeat(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float, delay: float) -> None:
@@ -495,8 +541,10 @@ class Turn:
         self._retries += not replay
         self._retries_in_a_row = 0 if replay else self._retries_in_a_row + (not self._is_away(failure))
         self._waits += delay > 0
+        character = self._continuer.character if self._continuer else None
+        action: Literal["retry", "replay", "continue"] = "replay" if replay else "retry"
         told = RetryEvent(
-            "replay" if replay else "retry",
+            action if character is None or not replay else "continue",
             lost.number,
             lost.number + left,
             failure,
@@ -504,6 +552,7 @@ class Turn:
             delay,
             lesson(lost) or self.report.advice,
             self._paths.name.name if self._paths.lose(failure, self._attempt.shown_phase) else "",
+            character,
         )
         self._learn(lost)
         if self._may_hold:
@@ -529,12 +578,17 @@ class Turn:
         return possible
 
     def _hand_on_error(self, failure: Failure, now: float) -> None:
-        """Hand on an error inside the stream, unaltered."""
+        """Hand on an error inside the stream, unaltered; but not inside an answer that another attempt began."""
+        if self._continues:
+            self._raise_error(failure, self._attempt.detail, now, 0.0)
+            return
         self._give(self._attempt.release_error(failure))
         self._phase = self._attempt.phase
         self._otherwise = Read(self._limits(now))
 
     def _finish(self, now: float, silent: float, failure: Failure | None = None, detail: str = "") -> None:
+        if not self._give_rest(now):
+            return
         self._give_head()
         self._record(self._attempt.noted or failure, detail, now, silent)
         if failure:
@@ -555,6 +609,21 @@ class Turn:
         if lost.lowered_ping is not None:
             self._todo.append(LowerPing(lost.lowered_ping))
 
+    def _raise_misfit(self, problem: str, now: float) -> None:
+        self._attempt.failure = Failure.MISFIT
+        self._raise_error(Failure.MISFIT, problem, now, 0.0)
+
+    def _refuse_response(self, now: float) -> bool:
+        """Raise an error if a response would have to be handed on inside an answer; return whether it was raised."""
+        if not self._continues:
+            return False
+        attempt, status = self._attempt, self._head.status
+        attempt.failure = attempt.noted or Failure.OTHER_CONTENT
+        if status >= 300:
+            attempt.phase = Phase.HEADERS
+        self._raise_error(attempt.failure, f"HTTP {status} to the request for the rest of the answer", now, 0.0)
+        return True
+
     def _end_with(self, action: EndTurn | Fail) -> None:
         self._over = True
         self._otherwise = action
@@ -566,6 +635,9 @@ class Turn:
         advice = f"; {report.advice}" if report.advice else ""
         because = f" ({refused}{lost})" if refused else ""
         retryable = failure.row in (Row.LOST, Row.UNPROCESSED, Row.UNREACHABLE)
+        if self._continues and failure is not Failure.CALLER_TIMEOUT:  # whatever failed, what the caller has is cut
+            message = f"the answer was cut, and its rest did not come: {happened}{because}{advice}"
+            return self._cut(message, Phase.OUTPUT, retryable=retryable, report=report)
         if failure.row is Row.MALFORMED:
             return MalformedStream(f"the stream is broken: {happened}", phase=phase, report=report)
         if failure is Failure.CALLER_TIMEOUT:
@@ -586,19 +658,59 @@ class Turn:
         when = "before any output" if waiting else "after output: the answer is not whole"
         when = "after output, of which nothing was handed on" if record.held else when
         message = f"the stream was cut after {record.elapsed:.1f} s, {when}: {happened}{because}{advice}"
-        return StreamCut(message, phase=phase, retryable=retryable, report=report)
+        return self._cut(message, phase, retryable=retryable, report=report)
+
+    def _cut(self, message: str, phase: Phase, *, retryable: bool, report: Report) -> StreamCut:
+        error = StreamCut(message, phase=phase, retryable=retryable, report=report)
+        if phase is Phase.OUTPUT:
+            error.ask_rest = self._rest
+        return error
+
+    def _rest(self, partial: PartialAnswer | None) -> RestOfAnswer:
+        """Return how a program can ask for the rest of the answer by itself."""
+        if self._continuer:
+            return self._continuer.rest()
+        from unbroken.core.continuation.request import PartialTranscript, rest_of
+
+        transcript = PartialTranscript(partial) if partial else None
+        return rest_of(self._request, self._call.dialect.continuation(), self._style, transcript)
 
     # Handing on
 
     def _give_head(self) -> None:
         if not self._head_given:
             self._head_given = True
-            self._todo.append(GiveHead(self._head))
+            # Another attempt may add to the body, so its length is not known.
+            head = self._head.without("content-length") if self._is_spliced else self._head
+            self._todo.append(GiveHead(head))
 
     def _give(self, data: bytes) -> None:
+        if self._continuer and data and self._is_spliced:
+            data = self._continuer.hand_on(data)
         if data:
             self._give_head()
             self._todo.append(Give(data))
+
+    def _give_rest(self, now: float) -> bool:
+        """Give what was held for a seam, at the end of the stream; return whether it may end."""
+        if self._continuer is None or not self._is_spliced:
+            return True
+        if rest := self._continuer.end():
+            self._give_head()
+            self._todo.append(Give(rest))
+        if self._continuer.problem:
+            self._raise_misfit(self._continuer.problem, now)
+        return not self._continuer.problem
+
+    @property
+    def _is_spliced(self) -> bool:
+        """Whether the rest of the answer may be another attempt's."""
+        return self._continuer is not None and self._attempt.mode is Mode.STREAM
+
+    @property
+    def _continues(self) -> bool:
+        """Whether the running attempt continues an answer that another one began."""
+        return self._continuer is not None and self._continuer.request is not None
 
     @property
     def _head(self) -> Head:

@@ -22,6 +22,7 @@ from unbroken.core.actions import (
     Send,
     Wait,
 )
+from unbroken.core.continuation.format import Style
 from unbroken.core.dialect import Call
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head, Request
@@ -48,6 +49,7 @@ class AsyncDriver:
         timeouts: the caller's own timeouts, which apply in addition to the policy.
         may_hold: takes how many bytes of the response are held; says whether they may be; ``None`` for up to the
             policy's cap.
+        continuation: the style in which the server continues an answer, ``None`` for the one that is known of it.
         clock: monotonic seconds; must be the wire's clock.
         wall_clock: seconds since the epoch.
         uniform: uniform in [0, 1), for jitter.
@@ -65,6 +67,7 @@ class AsyncDriver:
         on_path: PathCallback | None = None,
         timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
         may_hold: Callable[[int], bool] | None = None,
+        continuation: Style | None = None,
         clock: Callable[[], float] = clock,
         wall_clock: Callable[[], float] = time.time,
         uniform: Callable[[], float] = random.random,
@@ -78,7 +81,15 @@ class AsyncDriver:
         self._sleep = sleep
         self._exchange: AsyncExchange | None = None
         self._begin = functools.partial(
-            Turn, call, policy, random=uniform, wall_clock=wall_clock, timeouts=timeouts, may_hold=may_hold
+            Turn,
+            call,
+            policy,
+            random=uniform,
+            wall_clock=wall_clock,
+            timeouts=timeouts,
+            may_hold=may_hold,
+            request=self._request,
+            continuation=continuation,
         )
         self._turn = self._begin(now=clock())
         self._opened = False
@@ -194,8 +205,8 @@ class AsyncDriver:
                     case EndTurn() as action:
                         self._over = True
                         return action
-                    case Send(_, limits, path):
-                        await self._send(limits, path)
+                    case Send(_, limits, path, request):
+                        await self._send(request or self._request, limits, path)
                     case Prefer(path):
                         self._wire.prefer(self._request, path)
                     case Wait(seconds):
@@ -215,8 +226,8 @@ class AsyncDriver:
             await self.aclose()
             raise
 
-    async def _send(self, limits: Limits, path: int) -> None:
-        exchange = self._exchange = self._wire.exchange(self._request, path)
+    async def _send(self, request: Request, limits: Limits, path: int) -> None:
+        exchange = self._exchange = self._wire.exchange(request, path)
         self._check_open()
         try:
             came = await exchange.send(limits)

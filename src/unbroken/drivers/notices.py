@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from unbroken.core.actions import PathNotice, RetryEvent
-from unbroken.core.failures import OWN_LIMITS
+from unbroken.core.failures import OWN_LIMITS, Phase
 
 RetryCallback = Callable[[RetryEvent], None]
 """Called at every retry and replay, before the wait. It must not block: the turn waits for it."""
@@ -27,14 +27,28 @@ def describe(event: RetryEvent) -> str:
     ours = event.failure in OWN_LIMITS
     lead = "refused" if refused else "failed" if event.action == "retry" else "given up" if ours else "cut"
     after, when = lost.elapsed, ", before any output" if event.action == "replay" and not refused else ""
+    if event.action == "continue":
+        when = ", after output" if lost.phase is Phase.OUTPUT else ", before any output"
     if lost.held:
         after, when = lost.elapsed - (lost.output_after or 0.0), " of output, all held"
     why = lost.detail if refused else f"{event.failure.phrase}: {lost.detail}" if ours else event.failure.phrase
-    next_step = "replaying" if event.action == "replay" else "retrying"
+    next_step = {"retry": "retrying", "replay": "replaying"}.get(event.action) or _continuing(event)
     soon = f" in {event.delay:.1f} s" if event.delay else ""
     attempt = f"attempt {event.attempt + 1} of {event.of}"
     path = f" · going by {event.path} from now on" if event.path else ""
     return f"{lead} after {after:.1f} s{when} ({why}) · {next_step}{soon}, {attempt}{path}"
+
+
+def continued(characters: Sequence[int]) -> str:
+    """Return a phrase such as ``continued at character 1,240``, for one seam or more."""
+    places = [f"{character:,}" for character in characters]
+    if len(places) == 1:
+        return f"continued at character {places[0]}"
+    return f"continued at characters {' and '.join([', '.join(places[:-1]), places[-1]])}"
+
+
+def _continuing(event: RetryEvent) -> str:
+    return f"continuing at character {event.character:,}"
 
 
 def remark(text: str) -> None:

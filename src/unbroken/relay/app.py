@@ -210,8 +210,16 @@ class Relay:
         on_retry, on_path = partial(recorder.retry, request.id), partial(recorder.notice, request.id)
         policy = settings.policy_for(upstream, _hold(incoming))
         may_hold = holding.may_hold if policy.hold != "prelude" or not call.streaming else None
+        style = settings.continuation_for(upstream)
         driver = AsyncDriver(
-            self._wire(upstream), outgoing, call, policy, on_retry=on_retry, on_path=on_path, may_hold=may_hold
+            self._wire(upstream),
+            outgoing,
+            call,
+            policy,
+            on_retry=on_retry,
+            on_path=on_path,
+            may_hold=may_hold,
+            continuation=style,
         )
         extra = self._extra(incoming)
         reply = Reply(send, call.dialect, request.id, streaming=call.streaming, extra=extra, clock=time.monotonic)

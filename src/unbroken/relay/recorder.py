@@ -87,6 +87,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
         attempts: every attempt upstream; while the turn runs the last one is running.
         retries: how many attempts were made because one was provably not processed.
         replays: how many attempts were made because one was lost.
+        seams: at which characters the text was continued after a cut.
         detail: one line for a person if it failed, or ``""``.
         suspicion: what is waited for of a path that does not answer, or ``""``.
     """
@@ -108,6 +109,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[AttemptReport, ...] = ()
     retries: int = 0
     replays: int = 0
+    seams: tuple[int, ...] = ()
     detail: str = ""
     suspicion: str = ""
 

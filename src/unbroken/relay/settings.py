@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from unbroken.core.continuation.format import Style, style_named
 from unbroken.core.dialects import DEFAULT, find_dialect, versions
 from unbroken.core.http import check_url
 from unbroken.core.policy import Hold, Policy, hold_named
+from unbroken.core.providers import continuation_at
 from unbroken.errors import UsageError
 from unbroken.wire.proxies import ProxySetting
 
@@ -34,6 +36,7 @@ class UpstreamSettings:
         accept_done: :attr:`unbroken.Policy.accept_done` for this upstream alone; ``None`` for the relay's.
         hold: :attr:`unbroken.Policy.hold` for this upstream alone; ``None`` for the relay's.
         replays: :attr:`unbroken.Policy.replays` for this upstream where the relay's policy sets none.
+        continuation: the style in which it continues an answer, ``None`` for the relay's, or what is known of its host.
     """
 
     name: str
@@ -46,6 +49,7 @@ class UpstreamSettings:
     accept_done: bool | None = None
     hold: Hold | None = None
     replays: int | None = None
+    continuation: Style | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name in versions():
@@ -53,6 +57,7 @@ class UpstreamSettings:
         find_dialect(self.dialect)
         if self.hold is not None:
             hold_named(self.hold)
+        style_named(self.continuation)
         check_url(self.base_url)
         if "?" in self.base_url or "#" in self.base_url:
             raise UsageError(f"the base URL of {self.name} cannot have a query")
@@ -84,6 +89,7 @@ class Settings:
         upstreams: the upstreams to forward to, by name.
         default: name of the upstream of ``/v1/...``; ``""`` if there is none.
         policy: the limits of a turn.
+        continuation: the style in which upstreams continue an answer for which none is given or known.
         proxy: proxy to the upstreams; ``None`` for the environment's, ``""`` for none; or a list of paths.
         verify: ``True`` for the system's trust store, or a PEM file.
         heartbeat: downstream silence after which a heartbeat is sent, once the upstream has answered with its headers;
@@ -109,6 +115,7 @@ class Settings:
     upstreams: Mapping[str, UpstreamSettings]
     default: str = ""
     policy: Policy = dataclasses.field(default_factory=Policy)
+    continuation: Style | None = None
     proxy: ProxySetting = None
     verify: bool | str = True
     heartbeat: float = 15.0
@@ -139,6 +146,10 @@ class Settings:
         given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
         policy = self.policy.unless_set(upstream.replays)
         return dataclasses.replace(policy, **given) if given else policy
+
+    def continuation_for(self, upstream: UpstreamSettings) -> Style | None:
+        """Return the style in which an upstream continues an answer, ``None`` if it is not known."""
+        return upstream.continuation or continuation_at(upstream.base_url) or self.continuation
 
 
 def is_loopback(host: str) -> bool:

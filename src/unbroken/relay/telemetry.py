@@ -34,7 +34,7 @@ except ImportError as exc:
 
 from unbroken.core.actions import PathNotice, RetryEvent
 from unbroken.core.report import Report
-from unbroken.drivers.notices import describe
+from unbroken.drivers.notices import continued, describe
 from unbroken.relay.recorder import Outcome, RequestRecord
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for each series: noise
@@ -115,6 +115,7 @@ def _as_fields(record: RequestRecord) -> dict[str, Any]:
         "retries": record.retries,
         "replays": record.replays,
         "lost": _losses(record),
+        "seams": record.seams,
         "elapsed": round(record.elapsed, 3),
         "first_output": None if record.first_output is None else round(record.first_output, 3),
         "bytes_in": record.bytes_in,
@@ -135,6 +136,8 @@ def _in_words(record: RequestRecord) -> str:
     if losses := _losses(record):
         attempts = len(record.attempts)
         parts.append(f"{attempts} attempt{'s' * (attempts != 1)}, lost {', '.join(losses)}")
+    if record.seams:
+        parts.append(continued(record.seams))
     if record.detail:
         parts.append(record.detail)
     return " · ".join(parts)
@@ -174,6 +177,12 @@ class Metrics:
         )
         self._resent = Counter(
             "unbroken_attempts_again", "Attempts made again, as a retry or as a replay.", ["kind"], registry=registry
+        )
+        self._seams = Counter(
+            "unbroken_seams",
+            "Cuts after output behind which the answer was continued.",
+            ["upstream"],
+            registry=registry,
         )
         self._first_output = Histogram(
             "unbroken_first_output_seconds",
@@ -232,6 +241,8 @@ class Metrics:
             self._attempts.labels(turn.upstream, attempt.failure or "none", attempt.phase).inc()
         self._resent.labels("retry").inc(turn.retries)
         self._resent.labels("replay").inc(turn.replays)
+        if turn.seams:
+            self._seams.labels(turn.upstream).inc(len(turn.seams))
         if turn.first_output is not None:
             self._first_output.labels(turn.upstream).observe(turn.first_output)
         for cut in turn.cuts:

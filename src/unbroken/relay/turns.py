@@ -116,6 +116,7 @@ class RelayedTurn:
             attempts=attempts,
             retries=report.retries,
             replays=report.replays,
+            seams=tuple(seam.character for seam in report.seams),
             detail=self.detail,
             suspicion=self.driver.progress.suspicion if self.outcome is None else "",
         )

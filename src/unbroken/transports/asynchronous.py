@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from types import ModuleType
 from typing import Any, ClassVar
 
+from unbroken.core.continuation.format import Style
 from unbroken.core.policy import Policy
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.notices import RetryCallback
@@ -68,6 +69,9 @@ class AsyncRuleTransport:
         policy: the limits of a turn.
         on_retry: called at every retry and replay.
         inner: a transport that sends requests instead of Unbroken's wire, without PING.
+        continuation: how the server continues an answer that was cut (``"prefix"``, ``"continue_final_message"``,
+            ``"assistant"`` or ``"completion"``); ``None`` for what is known of a provider by its host. Used with
+            ``Policy.after_output="continue"``.
 
     Raises:
         UsageError: an option that is not supported.
@@ -93,9 +97,10 @@ class AsyncRuleTransport:
         policy: Policy | None = None,
         on_retry: RetryCallback | None = None,
         inner: Any = None,
+        continuation: Style | None = None,
     ) -> None:
         refuse(uds=uds, local_address=local_address, retries=retries, socket_options=socket_options, http1=not http1)
-        self._rule = Rule(self.library, policy, on_retry)
+        self._rule = Rule(self.library, policy, on_retry, continuation)
         self._inner = inner
         self._wire: AsyncWire
         if inner is not None:
@@ -112,7 +117,9 @@ class AsyncRuleTransport:
             return await (self._inner or self._plain.choose(request)).handle_async_request(request)
         rule = self._rule
         policy, timeouts = rule.policy_of(request), rule.timeouts(request)
-        driver = AsyncDriver(self._wire, *ours, policy, on_retry=rule.on_retry, timeouts=timeouts)
+        driver = AsyncDriver(
+            self._wire, *ours, policy, on_retry=rule.on_retry, timeouts=timeouts, continuation=rule.continuation
+        )
         try:
             head = await driver.open()
         except TurnError as exc:

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from unbroken.core.actions import CallerTimeouts
+from unbroken.core.continuation.format import Style, style_named
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import recognise
 from unbroken.core.http import Head, Request
@@ -71,10 +72,18 @@ class Rule:
         library: the module, ``httpx2`` or ``httpx``.
         policy: the limits.
         on_retry: called at every retry and replay.
+        continuation: the style in which servers continue an answer, ``None`` for what is known of each.
     """
 
-    def __init__(self, library: ModuleType, policy: Policy | None, on_retry: RetryCallback | None) -> None:
+    def __init__(
+        self,
+        library: ModuleType,
+        policy: Policy | None,
+        on_retry: RetryCallback | None,
+        continuation: Style | None = None,
+    ) -> None:
         self.library = library
+        self.continuation = style_named(continuation)
         self.policy = policy or Policy()
         self.on_retry = on_retry
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, ClassVar
 
+from unbroken.core.continuation.format import Style
 from unbroken.core.policy import Policy
 from unbroken.drivers.notices import RetryCallback
 from unbroken.drivers.synchronous import Driver
@@ -71,6 +72,9 @@ class RuleTransport:
         policy: the limits of a turn.
         on_retry: called at every retry and replay.
         inner: a transport that sends requests instead of Unbroken's wire, without PING.
+        continuation: how the server continues an answer that was cut (``"prefix"``, ``"continue_final_message"``,
+            ``"assistant"`` or ``"completion"``); ``None`` for what is known of a provider by its host. Used with
+            ``Policy.after_output="continue"``.
 
     Raises:
         UsageError: an option that is not supported.
@@ -96,9 +100,10 @@ class RuleTransport:
         policy: Policy | None = None,
         on_retry: RetryCallback | None = None,
         inner: Any = None,
+        continuation: Style | None = None,
     ) -> None:
         refuse(uds=uds, local_address=local_address, retries=retries, socket_options=socket_options, http1=not http1)
-        self._rule = Rule(self.library, policy, on_retry)
+        self._rule = Rule(self.library, policy, on_retry, continuation)
         self._inner = inner
         self._wire: Wire
         if inner is not None:
@@ -115,7 +120,9 @@ class RuleTransport:
             return (self._inner or self._plain.choose(request)).handle_request(request)
         rule = self._rule
         policy, timeouts = rule.policy_of(request), rule.timeouts(request)
-        driver = Driver(self._wire, *ours, policy, on_retry=rule.on_retry, timeouts=timeouts)
+        driver = Driver(
+            self._wire, *ours, policy, on_retry=rule.on_retry, timeouts=timeouts, continuation=rule.continuation
+        )
         try:
             head = driver.open()
         except TurnError as exc:

@@ -81,6 +81,12 @@ function moveText({ attempts }) {
   return path && path !== attempts[0].path ? `; going by ${path} from then on` : "";
 }
 
+/** Where the text was continued after a cut: "continued at character 1,240". */
+function seamsText(turn) {
+  const places = (turn.seams ?? []).map((character) => character.toLocaleString("en"));
+  return places.length ? `continued at character ${places.join(", ")}` : "";
+}
+
 // ---- lanes ----------------------------------------------------------------------------------------------------------
 // A lane's axis counts from the turn's own start, not by the wall clock: an idle timer then stands as a column of cuts
 // at the same second in every lane, and what is drawn stays where it is while only the running end moves.
@@ -252,7 +258,7 @@ let current = null; // the entry that takes the focus
 let opened = null; // the entry whose details are shown
 
 function makeEntry(turn) {
-  const lost = lossesText(turn);
+  const lost = [lossesText(turn), seamsText(turn)].filter(Boolean).join("; ");
   const outcome = outcomeOf(turn);
   const lane = make("div", { class: "lane", "aria-hidden": "true" });
   const cell = (name, content) => make("td", { role: "gridcell", class: name }, content);

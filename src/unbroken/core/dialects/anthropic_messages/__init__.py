@@ -8,12 +8,21 @@ the path on Vertex AI is that of the SDK's Vertex client; llama.cpp's server and
 
 from __future__ import annotations
 
+from unbroken.core.continuation.format import ContinuationFormat
 from unbroken.core.dialect import Dialect
 from unbroken.core.dialects.anthropic_messages import build, errors, request
 from unbroken.core.dialects.anthropic_messages.decode import MessagesDecoder
 from unbroken.core.dialects.anthropic_messages.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.anthropic_messages.rule import NOTABLE, MessagesReader
 from unbroken.core.sse import encode
+
+
+def _continuation() -> ContinuationFormat:
+    """Return how answers are continued; few programs need it."""
+    from unbroken.core.dialects.anthropic_messages.continuation import CONTINUATION
+
+    return CONTINUATION
+
 
 ANTHROPIC_MESSAGES = Dialect(
     name="anthropic-messages",
@@ -34,4 +43,5 @@ ANTHROPIC_MESSAGES = Dialect(
     credential_headers=frozenset({"x-api-key", "authorization"}),
     heartbeat=encode('{"type": "ping"}', event="ping"),
     complete_path=request.complete_path,
+    continuation=_continuation,
 )

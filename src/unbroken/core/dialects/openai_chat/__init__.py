@@ -8,6 +8,7 @@ errors inside the stream, finish reason ``error``); vLLM and llama.cpp's server,
 
 from __future__ import annotations
 
+from unbroken.core.continuation.format import ContinuationFormat
 from unbroken.core.dialect import Dialect
 from unbroken.core.dialects.common import credentials, errors
 from unbroken.core.dialects.openai_chat import build, request
@@ -15,6 +16,14 @@ from unbroken.core.dialects.openai_chat.decode import ChatDecoder
 from unbroken.core.dialects.openai_chat.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.openai_chat.rule import NOTABLE, ChatReader
 from unbroken.core.sse import comment
+
+
+def _continuation() -> ContinuationFormat:
+    """Return how answers are continued; few programs need it."""
+    from unbroken.core.dialects.openai_chat.continuation import CONTINUATION
+
+    return CONTINUATION
+
 
 OPENAI_CHAT = Dialect(
     name="openai-chat",
@@ -33,4 +42,5 @@ OPENAI_CHAT = Dialect(
     credentials=credentials.bearer,
     credential_headers=credentials.HEADERS,
     heartbeat=comment("unbroken"),
+    continuation=_continuation,
 )

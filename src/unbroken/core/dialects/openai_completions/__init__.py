@@ -9,6 +9,7 @@ Each of several prompts gets ``n`` choices, numbered consecutively; the attempt 
 
 from __future__ import annotations
 
+from unbroken.core.continuation.format import ContinuationFormat
 from unbroken.core.dialect import Dialect
 from unbroken.core.dialects.common import credentials, errors
 from unbroken.core.dialects.openai_completions import build, request
@@ -16,6 +17,14 @@ from unbroken.core.dialects.openai_completions.decode import CompletionsDecoder
 from unbroken.core.dialects.openai_completions.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.openai_completions.rule import NOTABLE, CompletionsReader
 from unbroken.core.sse import comment
+
+
+def _continuation() -> ContinuationFormat:
+    """Return how answers are continued; few programs need it."""
+    from unbroken.core.dialects.openai_completions.continuation import CONTINUATION
+
+    return CONTINUATION
+
 
 OPENAI_COMPLETIONS = Dialect(
     name="openai-completions",
@@ -34,4 +43,5 @@ OPENAI_COMPLETIONS = Dialect(
     credentials=credentials.bearer,
     credential_headers=credentials.HEADERS,
     heartbeat=comment("unbroken"),
+    continuation=_continuation,
 )

@@ -24,12 +24,12 @@ class CompletionsReader(ChoicesReader):
     finish_reasons = FINISH_REASONS
 
     def output_of(self, choice: Mapping[str, Any]) -> Signal:
-        """Return what its filled fields other than the :data:`_ASIDES` are, and those of its delta or message."""
+        """Return what its filled fields other than the :data:`ASIDES` are, and those of its delta or message."""
         fields = [*choice.items(), *mapping(choice.get("delta")).items(), *mapping(choice.get("message")).items()]
-        return output_in([(name, value) for name, value in fields if name not in _ASIDES])
+        return output_in([(name, value) for name, value in fields if name not in ASIDES])
 
 
-_ASIDES = frozenset(
+ASIDES = frozenset(
     {"index", "role", "delta", "message", "finish_reason", "native_finish_reason", "stop_reason", "matched_stop"}
     | {"content_filter_results", "content_filter_offsets"}
 )
