@@ -80,7 +80,7 @@ def test_a_face_knows_no_dialect_by_name(face: str) -> None:
 
 QUESTIONS = {
     "Where is DeepSeek's `: keep-alive` comment ignored?": ("core/sse.py", "comments"),
-    "Where is a 429 retried?": ("core/turn.py", "429"),
+    "Where is a 429 retried?": ("core/statuses.py", "429"),
     "Where does the relay answer 502?": ("relay/errors.py", "502"),
     "What does Anthropic's heartbeat look like?": ("core/dialects/anthropic_messages/__init__.py", '{"type": "ping"}'),
 }

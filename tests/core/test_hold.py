@@ -31,9 +31,12 @@ from core.playbook import (
     fails,
     is_cancelled,
     is_lost,
+    path,
     sends,
     speaks,
+    tells,
     text,
+    waits,
 )
 from unbroken.core.actions import EndTurn, Give, Notify, Read, Send
 from unbroken.core.attempt import Attempt, Mode
@@ -44,6 +47,7 @@ from unbroken.core.failures import Failure, Phase, Row
 from unbroken.core.http import Head
 from unbroken.core.policy import HOLDS, Hold, Policy
 from unbroken.core.sse import encode
+from unbroken.core.suspicion import Suspected
 from unbroken.core.turn import Turn
 from unbroken.drivers.notices import describe
 from unbroken.errors import CallerTimeout, FirstOutputTimeout, MalformedStream, StreamCut, UsageError
@@ -512,12 +516,14 @@ class TestTurn:
         play >> answers() >> brings(THOUGHT) >> is_lost(Failure.STALLED, after=600) << again("replay", delay=0)
         assert play.attempts[-1].billed == "yes"
 
-    def test_a_dead_path_is_given_up_as_soon_as_in_a_prelude(self) -> None:
-        play = Playbook(hold="reasoning", ping_timeout=20.0)
-        play >> answers() >> brings(THOUGHT)
-        assert play.rest()[-1].limits.ping_timeout == 20.0  # type: ignore[union-attr]
-        play >> brings(text("Hi")) << speaks(THOUGHT + text("Hi"))
-        assert play.rest()[-1].limits.ping_timeout == 600.0  # type: ignore[union-attr]
+    def test_beside_a_suspected_path_a_second_connection_is_tried_while_output_is_held(self) -> None:
+        play = Playbook(hold="reasoning") >> answers() >> brings(THOUGHT) >> path(Suspected(20.0))
+        play << tells("no answer from the path for 20 s, trying a second connection beside it") << waits(probe=0)
+
+    def test_and_none_once_it_was_handed_on(self) -> None:
+        play = Playbook(hold="reasoning") >> answers() >> brings(THOUGHT + text("Hi"))
+        play << speaks(THOUGHT + text("Hi"))
+        play >> path(Suspected(20.0)) << tells("no answer from the path for 20 s, still waiting") << waits()
 
     def test_an_answer_that_took_longer_than_give_up_after_is_replayed(self) -> None:
         play = Playbook(hold="answer", give_up_after=900.0)

@@ -14,6 +14,7 @@ import pytest
 
 from core.corpus import Recording, recordings
 from unbroken.core.actions import EndTurn, Fail, Give, Read, Send
+from unbroken.core.deadlines import LINGER, USAGE_WAIT
 from unbroken.core.dialect import Call, Dialect
 from unbroken.core.dialects import DIALECTS
 from unbroken.core.failures import Failure
@@ -21,7 +22,7 @@ from unbroken.core.http import Head
 from unbroken.core.policy import Policy
 from unbroken.core.report import Report
 from unbroken.core.sse import Parser
-from unbroken.core.turn import LINGER, USAGE_WAIT, Turn
+from unbroken.core.turn import Turn
 
 PAUSES = (1, 3, 15, 25)
 PATHS = {

@@ -44,9 +44,10 @@ from core.playbook import (
 )
 from unbroken.core.actions import Drop, EndTurn, Fail, Give, Limits, LowerPing, Notify, Read, Send, Wait
 from unbroken.core.attempt import MAX_REFUSAL
+from unbroken.core.budget import NETWORK_AWAY
+from unbroken.core.deadlines import LINGER, READ_REFUSAL, USAGE_WAIT
 from unbroken.core.failures import Failure, Phase, Row, described
 from unbroken.core.route import RouteRecord
-from unbroken.core.turn import LINGER, NETWORK_AWAY, READ_REFUSAL, USAGE_WAIT
 from unbroken.errors import (
     CallerTimeout,
     FirstOutputTimeout,

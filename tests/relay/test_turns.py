@@ -31,10 +31,10 @@ from relay.staging import (
     lost,
     perform,
 )
+from unbroken.core.deadlines import READ_REFUSAL
 from unbroken.core.dialect import Signal
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.policy import Policy
-from unbroken.core.turn import READ_REFUSAL
 from unbroken.errors import UsageError
 from unbroken.lab import ScriptedAnswer
 from unbroken.lab.routes import DIALECTS as IN_THE_LAB

@@ -21,7 +21,6 @@ and one that is cut after the role::
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
@@ -47,62 +46,25 @@ from unbroken.core.actions import (
     Wait,
 )
 from unbroken.core.attempt import MAX_REFUSAL, Attempt, Mode
+from unbroken.core.attempt_record import record_of
+from unbroken.core.budget import REPLAYS, RetryBudget
+from unbroken.core.deadlines import READ_REFUSAL, deadline
 from unbroken.core.dialect import Call
-from unbroken.core.failures import GATEWAY_TIMEOUTS, Failure, Phase, Row, Verdict, described, verdict
+from unbroken.core.failures import Failure, Phase, Verdict, verdict
 from unbroken.core.http import Head, Request
 from unbroken.core.output_limit import OutputLimit
-from unbroken.core.paths import PathChoice, Paths, told_by_path
+from unbroken.core.paths import PathChoice, Paths
 from unbroken.core.policy import Policy, retry_after
-from unbroken.core.report import AttemptReport, Report, lesson, lowered_ping
+from unbroken.core.report import AttemptReport, Report, lesson
 from unbroken.core.route import RouteRecord
+from unbroken.core.statuses import NO_BODY, judge, should_retry
 from unbroken.core.suspicion import PathEvent, Recovered, SecondStands, Suspected, Suspicion
-from unbroken.errors import (
-    CallerTimeout,
-    FirstOutputTimeout,
-    MalformedStream,
-    PartialAnswer,
-    RestOfAnswer,
-    StreamCut,
-    TurnError,
-    UnexpectedResponse,
-    Unreachable,
-)
+from unbroken.core.turn_error import turn_error
+from unbroken.errors import PartialAnswer, RestOfAnswer, StreamCut
 
 if TYPE_CHECKING:
     from unbroken.core.continuation.continuer import Continuer
     from unbroken.core.continuation.format import Style
-
-LINGER = 0.5
-"""Seconds to wait for the end of the body after its terminator, so that the connection can be used again."""
-
-USAGE_WAIT = 2.0
-"""Seconds of silence to wait for the end of the body after the attempt settled and its usage came."""
-
-READ_REFUSAL = 5.0
-"""Seconds to wait for the body of an error response before deciding without it."""
-
-NO_BODY = frozenset({*range(100, 200), 204, 205})
-"""Statuses of responses without a body (RFC 9110, sections 15.2, 15.3.5 and 15.3.6)."""
-
-RETRYABLE_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)}) - {511}  # a captive portal (RFC 6585, section 6)
-
-TOO_BUSY = frozenset({429, 529})
-"""Statuses that say that the request was not processed, however late (RFC 6585, section 4; Anthropic, "Errors")."""
-
-NOT_PROCESSED = frozenset({408, 409, 425, 503, *TOO_BUSY})
-"""Retryable statuses that are not billed; any other may come from a server that failed in the middle of its work."""
-
-
-NETWORK_AWAY = frozenset(
-    {
-        Failure.CONNECT_TIMEOUT,
-        Failure.NO_ROUTE,
-        Failure.DNS_TEMPORARY,
-        Failure.PROXY_CANNOT_REACH,
-        Failure.PROXY_CLOSED,
-    }
-)
-"""Failures to connect without an answer from anybody but a proxy."""
 
 
 class Turn:
@@ -144,13 +106,8 @@ class Turn:
         self._timeouts = timeouts
         self._may_hold = may_hold
         self._started = now
-        self._tried_since = now
-        self._retries = 0
-        self._retries_in_a_row = 0
-        self._replays = 0
-        self._waits = 0
-        self._unreachable_since: float | None = None
         self._records: list[AttemptReport] = []
+        self._budget = RetryBudget(self._policy, acts=call.generation.acts, lost=self._records, random=random, now=now)
         self._head_given = False
         self._suspicion: Suspicion | None = None
         self._todo: deque[Action] = deque()
@@ -204,8 +161,8 @@ class Turn:
         """The report of all attempts that have ended so far."""
         return Report(
             attempts=tuple(self._records),
-            retries=self._retries,
-            replays=self._replays,
+            retries=self._budget.retries,
+            replays=self._budget.replays,
             dialect=self._call.dialect.name,
             seams=tuple(self._continuer.seams) if self._continuer else (),
         )
@@ -243,7 +200,7 @@ class Turn:
         if self._paths.moved and head.status < 300:
             self._todo.append(Prefer(self._paths.index))
         if head.status >= 300:
-            attempt.noted = self._judge(head, now - attempt.started)
+            attempt.noted = judge(head, now - attempt.started, self._policy, self._wall_clock())
             retryable = attempt.noted is not Failure.REFUSED and self._retry_delay(head, attempt.noted, now) is not None
             attempt.open(head, Mode.REFUSAL if retryable else Mode.OPAQUE)
         elif self._call.expects(head):
@@ -371,7 +328,7 @@ class Turn:
             failure = Failure.STALLED_OUTPUT
         detail = self._policy.named_limit(failure) or detail
         if self._attempt.output_at is not None:
-            self._tried_since = now  # what is held is lost only now, however long it took to come
+            self._budget.restart_clock(now)  # what is held is lost only now, however long it took to come
         how = verdict(failure, self._attempt.shown_phase)
         if how is Verdict.ERROR and self._paths.successor(failure, self._attempt.shown_phase) is not None:
             how = Verdict.RETRY
@@ -389,10 +346,10 @@ class Turn:
 
     def _resend(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float) -> None:
         is_new_path = self._paths.is_new(self._paths.successor(failure, self._attempt.shown_phase))
-        delay = 0.0 if is_new_path else self._clamped(self._delay(how), failure, now)
+        delay = 0.0 if is_new_path else self._budget.clamped_delay(how, failure, self._attempt, now)
         if (told := self._attempt.retry_after) is not None and how is Verdict.REPLAY_WITH_BACKOFF:
             delay = told
-        refused = self._forbids(how, failure, now + delay, is_new_path=is_new_path)
+        refused = self._budget.forbids(how, failure, self._attempt, now + delay, is_new_path=is_new_path)
         if told is not None and told > self._policy.retry_after_max:
             refused = f"the provider asks to wait {told:g} s"
         if not refused:
@@ -407,27 +364,14 @@ class Turn:
         if continuer.problem:
             self._raise_misfit(continuer.problem, now)
             return
-        self._tried_since = now
-        delay = self._delay(Verdict.REPLAY)
-        refused = self._forbids(Verdict.REPLAY, failure, now + delay) or continuer.plan()
+        budget, how = self._budget, Verdict.REPLAY
+        budget.restart_clock(now)
+        delay = budget.delay(how)
+        refused = budget.forbids(how, failure, self._attempt, now + delay) or continuer.plan()
         if refused:
             self._raise_error(failure, detail, now, silent, f"not continued: {refused}")
         else:
-            self._repeat(Verdict.REPLAY, failure, detail, now, silent, delay)
-
-    def _judge(self, head: Head, elapsed: float) -> Failure:
-        """Return what an error status is: busy, a gateway that gave up, or a refusal.
-
-        ``x-should-retry`` (OpenAI) takes precedence over the status, and ``Retry-After`` over its delay.
-        """
-        status, said = head.status, _should_retry(head)
-        if status < 400 or not (status in RETRYABLE_STATUSES if said is None else said):
-            return Failure.REFUSED
-        if status in GATEWAY_TIMEOUTS:
-            return Failure.GATEWAY_GAVE_UP
-        prompt = elapsed <= self._policy.slow_status_after or status in TOO_BUSY
-        names_wait = retry_after(head.fields, self._wall_clock()) is not None
-        return Failure.BUSY if prompt or names_wait else Failure.GATEWAY_GAVE_UP
+            self._repeat(how, failure, detail, now, silent, delay)
 
     def _retry_delay(self, head: Head, failure: Failure, now: float, told: float | None = None) -> float | None:
         """Return the seconds to wait after an error status before another attempt; ``None`` if none is allowed.
@@ -442,18 +386,18 @@ class Turn:
         requested = retry_after(head.fields, self._wall_clock())
         requested = told if requested is None else requested
         is_busy = requested is None and failure is Failure.BUSY
-        if is_busy and self._retried(head.status) >= self._policy.same_status_retries:
+        if is_busy and self._budget.is_exhausted_by(head.status):
             return None
         too_long = requested is not None and requested > self._policy.retry_after_max
-        delay = requested or self._clamped(self._delay(how), failure, now)
-        return None if too_long or self._forbids(how, failure, now + delay) else delay
+        delay = requested or self._budget.clamped_delay(how, failure, self._attempt, now)
+        return None if too_long or self._budget.forbids(how, failure, self._attempt, now + delay) else delay
 
     def _decide_refusal(self, now: float) -> bool:
         """Retry after an error response, or hand it on; return whether another attempt follows."""
         attempt, head = self._attempt, self._head
         assert attempt.noted is not None, "an error response is noted as such"
         said = self._call.dialect.read_error(head.status, attempt.refusal)
-        hopeful = _should_retry(head) or said.transient
+        hopeful = should_retry(head) or said.transient
         delay = self._retry_delay(head, attempt.noted, now, said.retry_after) if hopeful else None
         if delay is not None:
             attempt.phase = Phase.HEADERS
@@ -468,52 +412,6 @@ class Turn:
         self._phase = self._attempt.phase
         self._otherwise = Read(self._limits(now))
         return False
-
-    def _delay(self, how: Verdict) -> float:
-        """Return the seconds to wait: none before the first replay, otherwise the backoff."""
-        if how is Verdict.REPLAY and self._replays == 0:
-            return 0.0
-        return self._policy.backoff(self._waits, self._random)
-
-    def _clamped(self, delay: float, failure: Failure, now: float) -> float:
-        """Return a wait of our own that does not go beyond a limit, so that the last attempt starts at the limit."""
-        limit = self._limit(failure)
-        return min(delay, limit - now) if now < limit else delay
-
-    def _limit(self, failure: Failure) -> float:
-        """Return the time after which no further attempt starts."""
-        limit = self._tried_since + self._policy.give_up_after
-        if failure.row is Row.UNREACHABLE and not self._is_away(failure):
-            since = self._attempt.started if self._unreachable_since is None else self._unreachable_since
-            limit = min(limit, since + self._policy.unreachable_for)
-        return limit
-
-    def _is_away(self, failure: Failure) -> bool:
-        """Return whether the network is away from a turn that was connected before: it is waited for."""
-        was_connected = any(lost.phase is not Phase.CONNECT for lost in self._records)
-        return was_connected and failure in NETWORK_AWAY
-
-    def _retried(self, status: int) -> int:
-        """Return how often in a row this status was retried just now."""
-        busy = (lost.status if lost.failure == Failure.BUSY.code else None for lost in reversed(self._records))
-        return sum(1 for _ in itertools.takewhile(lambda last: last == status, busy))
-
-    def _forbids(self, how: Verdict, failure: Failure, start: float, *, is_new_path: bool = False) -> str:
-        """Return why another attempt, starting at ``start``, is not allowed; ``""`` if it is."""
-        policy = self._policy
-        counts_as_replay = how in (Verdict.REPLAY, Verdict.REPLAY_WITH_BACKOFF)
-        if counts_as_replay and self._call.generation.acts and not policy.replay_side_effects:
-            return "not replayed: the call acts on the world"
-        replays = policy.replays_on(self._attempt.route)
-        if counts_as_replay and self._replays >= replays:
-            return f"{_times(replays, 'replay')} used up" if replays else "no replays allowed"
-        counts = not counts_as_replay and not (policy.retries and self._is_away(failure))
-        if counts and self._retries_in_a_row >= policy.retries:
-            return f"{_times(policy.retries, 'retry', 'retries')} used up" if policy.retries else "no retries allowed"
-        if start > self._tried_since + policy.give_up_after:
-            return f"gave up after {policy.give_up_after:g} s, the limit of Policy.give_up_after and --give-up-after"
-        tried = f"tried for {policy.unreachable_for:g} s, the limit of Policy.unreachable_for"
-        return tried if start > self._limit(failure) and not is_new_path else ""
 
     # State changes
 
@@ -530,21 +428,13 @@ class Turn:
         return attempt
 
     def _repeat(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float, delay: float) -> None:
-        replay = how in (Verdict.REPLAY, Verdict.REPLAY_WITH_BACKOFF)
-        left = self._left(replay, failure, now + delay)
+        left = self._budget.left(how, failure, self._attempt, now + delay)
         lost = self._record(failure, detail, now, silent)
-        if failure.row is not Row.UNREACHABLE:
-            self._unreachable_since = None
-        elif self._unreachable_since is None:
-            self._unreachable_since = self._attempt.started
-        self._replays += replay
-        self._retries += not replay
-        self._retries_in_a_row = 0 if replay else self._retries_in_a_row + (not self._is_away(failure))
-        self._waits += delay > 0
+        self._budget.spend(how, failure, self._attempt, delay)
         character = self._continuer.character if self._continuer else None
-        action: Literal["retry", "replay", "continue"] = "replay" if replay else "retry"
+        action: Literal["retry", "replay", "continue"] = "replay" if how in REPLAYS else "retry"
         told = RetryEvent(
-            action if character is None or not replay else "continue",
+            action if character is None or how not in REPLAYS else "continue",
             lost.number,
             lost.number + left,
             failure,
@@ -563,19 +453,7 @@ class Turn:
     def _may_replay(self, start: float) -> bool:
         """Return whether the request may be sent again at ``start`` if its path is given up."""
         how = verdict(Failure.DEAD_PATH, self._attempt.shown_phase)
-        return how is Verdict.REPLAY and not self._forbids(how, Failure.DEAD_PATH, start)
-
-    def _left(self, replay: bool, failure: Failure, start: float) -> int:
-        """Return how many further attempts the budget and the limit allow, the one at ``start`` among them."""
-        if replay:
-            return self._policy.replays_on(self._attempt.route) - self._replays
-        waits, limit = self._waits + 1, self._limit(failure)
-        left = self._policy.retries - self._retries_in_a_row  # waiting for the network uses none of them up
-        possible = 1
-        while possible < left and start < limit:
-            start += self._policy.backoff(waits, lambda: 1.0)
-            waits, possible = waits + 1, possible + 1
-        return possible
+        return how is Verdict.REPLAY and not self._budget.forbids(how, Failure.DEAD_PATH, self._attempt, start)
 
     def _hand_on_error(self, failure: Failure, now: float) -> None:
         """Hand on an error inside the stream, unaltered; but not inside an answer that another attempt began."""
@@ -598,7 +476,9 @@ class Turn:
     def _raise_error(self, failure: Failure, detail: str, now: float, silent: float, refused: str = "") -> None:
         record, attempt = self._record(failure, detail, now, silent), self._attempt
         self._learn(record)
-        error = self._error(failure, record, refused)
+        error = turn_error(failure, self.report, self._policy, refused, continues=self._continues)
+        if isinstance(error, StreamCut) and error.phase is Phase.OUTPUT:
+            error.ask_rest = self._rest
         if record.held and attempt.mode is Mode.STREAM:
             error.held = attempt.release()
         self._todo.append(Drop())
@@ -627,44 +507,6 @@ class Turn:
     def _end_with(self, action: EndTurn | Fail) -> None:
         self._over = True
         self._otherwise = action
-
-    def _error(self, failure: Failure, record: AttemptReport, refused: str) -> TurnError:
-        phase, report = self._attempt.phase, self.report
-        happened = told_by_path((one.path, described(one.failure, one.detail)) for one in self._records)
-        lost = f"; {_times(len(report.attempts), 'attempt')} in all" if len(report.attempts) > 1 else ""
-        advice = f"; {report.advice}" if report.advice else ""
-        because = f" ({refused}{lost})" if refused else ""
-        retryable = failure.row in (Row.LOST, Row.UNPROCESSED, Row.UNREACHABLE)
-        if self._continues and failure is not Failure.CALLER_TIMEOUT:  # whatever failed, what the caller has is cut
-            message = f"the answer was cut, and its rest did not come: {happened}{because}{advice}"
-            return self._cut(message, Phase.OUTPUT, retryable=retryable, report=report)
-        if failure.row is Row.MALFORMED:
-            return MalformedStream(f"the stream is broken: {happened}", phase=phase, report=report)
-        if failure is Failure.CALLER_TIMEOUT:
-            return CallerTimeout(record.detail, phase=phase, report=report)
-        if failure.row is Row.NO_OUTPUT:
-            limit = self._policy.first_output_timeout
-            message = (
-                f"no output within {limit:g} s; raise the limit if the model may think longer"
-                " (Policy.first_output_timeout, --first-output)"
-            )
-            return FirstOutputTimeout(message, phase=phase, retryable=True, report=report)
-        if failure.row is Row.UNREADABLE:
-            status = record.status or 0
-            return UnexpectedResponse(f"{failure.phrase}: {record.detail}", status=status, phase=phase, report=report)
-        if phase is Phase.CONNECT or failure.row is Row.MISCONFIGURED:
-            return Unreachable(f"{happened}{because}", phase=phase, retryable=retryable, report=report)
-        waiting = phase in (Phase.HEADERS, Phase.PRELUDE)
-        when = "before any output" if waiting else "after output: the answer is not whole"
-        when = "after output, of which nothing was handed on" if record.held else when
-        message = f"the stream was cut after {record.elapsed:.1f} s, {when}: {happened}{because}{advice}"
-        return self._cut(message, phase, retryable=retryable, report=report)
-
-    def _cut(self, message: str, phase: Phase, *, retryable: bool, report: Report) -> StreamCut:
-        error = StreamCut(message, phase=phase, retryable=retryable, report=report)
-        if phase is Phase.OUTPUT:
-            error.ask_rest = self._rest
-        return error
 
     def _rest(self, partial: PartialAnswer | None) -> RestOfAnswer:
         """Return how a program can ask for the rest of the answer by itself."""
@@ -721,24 +563,12 @@ class Turn:
 
     def _limits(self, now: float) -> Limits:
         policy, attempt = self._policy, self._attempt
-        until: float | None = None
-        if attempt.mode is Mode.REFUSAL:
-            until = now + READ_REFUSAL
-        elif attempt.phase is Phase.COMPLETE:
-            until = now + LINGER
-        elif attempt.phase is Phase.SETTLED:
-            nothing_owed = attempt.usage_came or attempt.noted is not None
-            until = now + (min(USAGE_WAIT, policy.settle_timeout) if nothing_owed else policy.settle_timeout)
-        elif attempt.phase is not Phase.OUTPUT:
-            until = attempt.started + policy.first_output_timeout
-        else:
-            until = self._output_limit.until(attempt)
         has_output = attempt.phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE)
         suspicion = self._suspicion
         return Limits(
             policy.connect_timeout,
             policy.idle_timeout,
-            until,
+            deadline(attempt, policy, self._output_limit, now),
             policy.ping_interval,
             policy.ping_timeout,
             self._timeouts,
@@ -768,51 +598,4 @@ class Turn:
         return record
 
     def _describe(self, failure: Failure | None, detail: str, now: float, silent: float) -> AttemptReport:
-        attempt = self._attempt
-        head = attempt.head
-        if failure is Failure.GATEWAY_GAVE_UP:
-            silent = attempt.route.waited  # the silence that its status ended
-        record = AttemptReport(
-            number=attempt.number,
-            phase=attempt.phase,
-            failure=failure.code if failure else None,
-            detail=detail,
-            status=head.status if head else None,
-            after=max(0.0, attempt.started - self._started),
-            headers_after=_since(attempt.started, attempt.headers_at),
-            output_after=_since(attempt.started, attempt.output_at),
-            elapsed=max(0.0, now - attempt.started),
-            silent=silent,
-            http_version=head.http_version if head else attempt.route.http_version,
-            route=attempt.route,
-            billed=self._billed(failure),
-            held=attempt.phase is Phase.OUTPUT and not attempt.has_spoken,
-            finish_reason=attempt.finish_reason or None,
-            path=self._paths.name.name,
-            path_source=self._paths.name.source,
-        )
-        return msgspec.structs.replace(record, lowered_ping=lowered_ping(record))
-
-    def _billed(self, failure: Failure | None) -> Literal["no", "unknown", "yes"]:
-        phase, noted = self._attempt.phase, self._attempt.noted
-        spoke = phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE) and self._attempt.mode is not Mode.OPAQUE
-        if spoke and not noted:
-            return "yes"  # regardless of what the server sent afterwards
-        if phase is Phase.CONNECT or (failure and failure.row in (Row.UNPROCESSED, Row.REFUSED)):
-            return "no"
-        if failure is Failure.BUSY and self._attempt.head and self._attempt.head.status in NOT_PROCESSED:
-            return "no"
-        return "unknown"
-
-
-def _should_retry(head: Head) -> bool | None:
-    """Return the value of ``x-should-retry``; ``None`` if it is missing or unknown."""
-    return {"true": True, "false": False}.get(head.fields.get("x-should-retry", "").strip().lower())
-
-
-def _since(started: float, moment: float | None) -> float | None:
-    return None if moment is None else moment - started
-
-
-def _times(count: int, one: str, many: str = "") -> str:
-    return f"{count} {one if count == 1 else many or one + 's'}"
+        return record_of(self._attempt, failure, detail, silent, self._paths.name, self._started, now)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import anyio
 
 from unbroken.core.attempt import MAX_REFUSAL
+from unbroken.core.deadlines import READ_REFUSAL
 from unbroken.core.dialect import Call, GatewayError
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head
 from unbroken.core.payload import mapping, only_object
-from unbroken.core.turn import READ_REFUSAL
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.errors import TurnError, UsageError
 from unbroken.relay import asgi
