@@ -59,6 +59,9 @@ ATTEMPT_FIELDS = {
     "route",
     "lowered_ping",
     "billed",
+    "held",
+    "path",
+    "path_source",
 }
 
 

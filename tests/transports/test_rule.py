@@ -10,6 +10,7 @@ import pytest
 
 from transports.asking import CALLS, CHAT, POLICY, WAYS, Way
 from unbroken import StreamCut, Unreachable
+from unbroken.core.route import RouteRecord
 from unbroken.lab import Fault, ScriptedAnswer
 
 BEFORE_OUTPUT = ["before_headers", "after_headers", "after_role"]
@@ -73,7 +74,7 @@ def test_the_budget_is_the_policys(way: Way, serve) -> None:
     upstream = serve(*[Fault("rst", "after_role")] * 9)
     reply = way.post(upstream.url + "/chat/completions")
     assert isinstance(reply.error, way.library.ReadError)
-    assert len(upstream.requests) == 1 + POLICY.replays
+    assert len(upstream.requests) == 1 + POLICY.replays_on(RouteRecord())
 
 
 def test_a_retry_of_the_sdks_own_gets_one_attempt(way: Way, serve) -> None:
