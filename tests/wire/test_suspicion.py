@@ -176,6 +176,23 @@ def test_a_consent_of_a_proxy_is_not_enough(side: Side, server_tls: ssl.SSLConte
         assert upstream.connections == 2
 
 
+def test_it_is_tried_over_another_path_if_asked_to(
+    side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    answer = ScriptedAnswer(think=60, think_at="before_headers")
+    with (
+        Upstream(answer=answer, ssl_context=server_tls) as upstream,
+        CuttingProxy() as first,
+        CuttingProxy() as second,
+        side.wire(verify=client_tls, proxy=[first.url, second.url]) as exchange,
+    ):
+        scene = Outage(upstream, first, exchange(chat(upstream.url)))
+        scene.until_suspected()
+        assert scene.talk.read(probing(probe_path=1)) == SecondStands()
+        assert (first.connections, second.connections) == (1, 1)
+        first.thaw()
+
+
 def test_connect_sends_nothing_and_send_uses_it(
     side: Side, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
