@@ -56,7 +56,7 @@ class Pieces:
 @contextmanager
 def wire(side: Side, verify: Any = True) -> Iterator[Begin]:
     opened = AsyncHttpWire(environ={}, verify=verify)
-    yield opened.exchange
+    yield lambda request, content: opened.exchange(request, content=content)
     side.run(opened.aclose)
 
 
