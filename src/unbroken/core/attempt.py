@@ -13,6 +13,7 @@ from unbroken.core.payload import is_document
 from unbroken.core.policy import Policy
 from unbroken.core.route import RouteRecord
 from unbroken.core.sse import Event, Parser, begins_as_events, parse
+from unbroken.core.template import Template
 from unbroken.errors import DecodeError, EventTooLarge
 
 MAX_REFUSAL = 64 * 1024
@@ -89,6 +90,7 @@ class Attempt:
         self._max_held = policy.max_prelude if policy.hold == "prelude" else policy.max_hold
         self._held = bytearray()
         self._decoder = ContentDecoder()
+        self._template = Template()
         self._finish = FinishProof.MISSING
         self._has_finished = False
         self._reopened = False
@@ -293,8 +295,14 @@ class Attempt:
 
     def _is_notable(self, blocks: bytes) -> object:
         """Return whether blocks after the first output are to be read, and not only held or handed on."""
-        reads_all = self._has_finished or self._policy.stall_output_timeout is not None
-        return reads_all or self._call.dialect.notable.search(blocks)
+        if self._has_finished or self._policy.stall_output_timeout is not None:
+            return True
+        if self._template.covers(blocks):
+            return False
+        found = self._call.dialect.notable.search(blocks)
+        if not found:
+            self._template.learn(blocks)
+        return found
 
     def _read(self, whole: bytes) -> bytes:
         """Read whole blocks; return the block that failed and those after it, ``b""`` if none failed.
