@@ -138,6 +138,16 @@ class Turn:
         return self._todo.popleft() if self._todo else self._otherwise
 
     @property
+    def flowing(self) -> Limits | None:
+        """The limits to read with while output flows and there is nothing to decide; otherwise ``None``."""
+        otherwise, attempt = self._otherwise, self._attempt
+        if self._todo or attempt.phase is not Phase.OUTPUT or not attempt.has_spoken or attempt.has_more:
+            return None
+        if self._suspicion or self._continuer or self._policy.stall_output_timeout is not None:
+            return None  # each piece is looked at: it may move a limit, or be continued
+        return otherwise.limits if isinstance(otherwise, Read) else None
+
+    @property
     def phase(self) -> Phase:
         """The phase of the running attempt."""
         return self._attempt.phase
@@ -222,6 +232,29 @@ class Turn:
         """Take the next bytes of the body. What of them is still compressed is decoded as the driver goes on."""
         self._data_at = now
         self._take(self._attempt.data(chunk), now)
+
+    def pour(self, chunk: bytes, now: float) -> bytes | None:
+        """Take the next bytes of the body while :attr:`flowing`; return what may be handed on at once.
+
+        Returns:
+            ``None`` if there is something to decide: the bytes are taken, as by :meth:`data`, and :meth:`next` goes on.
+        """
+        attempt = self._attempt
+        released = attempt.data(chunk)
+        if attempt.phase is Phase.OUTPUT and attempt.failure is None and not attempt.has_more:
+            return released
+        self._data_at = now
+        self._take(released, now)
+        return None
+
+    @property
+    def withholds(self) -> bool:
+        """Whether bytes that may be handed on wait for :meth:`next`."""
+        return any(isinstance(action, Give) for action in self._todo)
+
+    def put_back(self, data: bytes) -> None:
+        """Have :meth:`next` hand on what :meth:`pour` has returned: the caller did not take it."""
+        self._give(data)
 
     def end(self, now: float, silent: float = 0.0, route: RouteRecord | None = None) -> None:
         """Take the end of the body, which is clean by HTTP's framing; the rest as for :meth:`lost`."""

@@ -169,6 +169,8 @@ class AsyncDriver:
         """
         if not self._opened:
             raise StateError("open the turn first")
+        if data := await self._flow():
+            return data
         action = await self._advance()
         if isinstance(action, Give):
             return action.data
@@ -187,6 +189,27 @@ class AsyncDriver:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
+
+    async def _flow(self) -> bytes:
+        """Read while output flows and the turn has nothing to decide; return the next bytes, ``b""`` once it has."""
+        turn, exchange = self._turn, self._exchange
+        try:
+            while exchange and (limits := turn.flowing):
+                try:
+                    came = await exchange.read(limits)
+                except WireError as exc:
+                    self._lose(exchange, exc)
+                    break
+                self._check_open()
+                if not isinstance(came, bytes) or not came:
+                    self._take(exchange, came)
+                    break
+                if data := turn.pour(came, self._clock()):
+                    return data
+        except BaseException:
+            await self.aclose()
+            raise
+        return b""
 
     async def _advance(self) -> GiveHead | Give | EndTurn:
         """Carry out the turn's actions up to the next one that is for the caller."""

@@ -172,6 +172,8 @@ class Driver:
         """
         if not self._opened:
             raise StateError("open the turn first")
+        if data := self._flow():
+            return data
         action = self._advance()
         if isinstance(action, Give):
             return action.data
@@ -190,6 +192,27 @@ class Driver:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _flow(self) -> bytes:
+        """Read while output flows and the turn has nothing to decide; return the next bytes, ``b""`` once it has."""
+        turn, exchange = self._turn, self._exchange
+        try:
+            while exchange and (limits := turn.flowing):
+                try:
+                    came = exchange.read(limits)
+                except WireError as exc:
+                    self._lose(exchange, exc)
+                    break
+                self._check_open()
+                if not isinstance(came, bytes) or not came:
+                    self._take(exchange, came)
+                    break
+                if data := turn.pour(came, self._clock()):
+                    return data
+        except BaseException:
+            self.close()
+            raise
+        return b""
 
     def _advance(self) -> GiveHead | Give | EndTurn:
         """Carry out the turn's actions up to the next one that is for the caller."""
