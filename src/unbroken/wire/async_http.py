@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,7 @@ class AsyncHttpWire:
 
 
 class AsyncHttpExchange(BaseExchange[AsyncioStream | TrioStream]):
-    """See :class:`unbroken.wire.contract.AsyncConnectableExchange`."""
+    """See :class:`unbroken.wire.contract.AsyncConnectableExchange` and ``PouringExchange``."""
 
     def __init__(self, pool: Pool, request: Request, path: int | None, content: AsyncIterable[bytes] | None) -> None:
         super().__init__(pool, request, path)
@@ -117,6 +117,20 @@ class AsyncHttpExchange(BaseExchange[AsyncioStream | TrioStream]):
             return data
         try:
             return await self._next(limits, self._http)
+        except BaseException as exc:
+            self._end(exc)
+            raise
+
+    async def pour(self, limits: Limits, sink: Callable[[bytes], bool]) -> None:
+        """See :meth:`unbroken.wire.contract.PouringExchange.pour`."""
+        if self._failure or self._http is None or not isinstance(self._stream, AsyncioStream):
+            return
+        if self.path.event or not self._head_given:
+            return
+        try:
+            if (not (data := self._http.take()) or sink(data)) and not self._http.ended:
+                self._stream_to_read(limits)
+                await self._stream.pour(sink)
         except BaseException as exc:
             self._end(exc)
             raise

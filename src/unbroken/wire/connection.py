@@ -108,6 +108,11 @@ class Connection:
             raise WireError(Failure.CLOSED)
         self.http.receive_eof()
 
+    @property
+    def listens_only(self) -> bool:
+        """Whether there is nothing to send, whatever comes: HTTP/1.1 without TLS, and the request has been sent."""
+        return not self._layers and isinstance(self.http, Http1) and self.http.is_sent
+
     def data_to_send(self) -> bytes | memoryview:
         """Return the next bytes for the network, or ``b""``."""
         data = self._buffer.taken() if self._buffer.outgoing or self.http is None else self.http.data_to_send()

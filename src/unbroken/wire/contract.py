@@ -20,6 +20,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from unbroken.core.actions import Limits
@@ -147,6 +148,21 @@ class AsyncConnectableExchange(AsyncExchange, Protocol):
 
     async def connect(self, limits: Limits) -> None:
         """As :meth:`ConnectableExchange.connect`."""
+
+
+class PouringExchange(AsyncExchange, Protocol):
+    """An exchange that can hand on bytes as they come, without a task in between."""
+
+    async def pour(self, limits: Limits, sink: Callable[[bytes], bool]) -> None:
+        """Call ``sink`` with the next bytes of the body, as they come, until it returns false or something else comes.
+
+        Then go on with :meth:`read`, which also reports how the body ended. It may return at any time, and does so at
+        once where there is no event loop that calls: ``sink`` is called from the event loop, between two tasks, and
+        must neither wait, nor call the exchange, nor raise.
+
+        Raises:
+            WireError: the network failed, or a limit passed.
+        """
 
 
 class AsyncWire(Protocol):

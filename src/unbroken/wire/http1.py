@@ -157,9 +157,14 @@ class Http1:
         return data
 
     @property
+    def is_sent(self) -> bool:
+        """Whether the request has been handed to the network."""
+        return not (self._out or self._uploading)
+
+    @property
     def reusable(self) -> bool:
         """Whether the connection can serve another exchange."""
-        return self.ended and self._keeps_alive and not (self._out or self._uploading)
+        return self.ended and self._keeps_alive and self.is_sent
 
     def _limit_head(self, size: int) -> None:
         self._head_size += size

@@ -46,6 +46,7 @@ class BaseStream:
         self._look_at = 0.0
         self._was_sending = False
         self._write_failed = False
+        self._took_all = False
 
     @property
     def http(self) -> Http:
@@ -138,7 +139,9 @@ class BaseStream:
     def receive(self) -> bool:
         """Read what has come; return whether anything has. A failure is kept in :attr:`failure`."""
         try:
-            self._take(self.sock.recv(CHUNK))
+            data = self.sock.recv(CHUNK)
+            self._took_all = len(data) < CHUNK
+            self._take(data)
         except BlockingIOError:
             return False
         except Exception as exc:  # noqa: BLE001  # whatever it is, it is told to who waits for the response

@@ -1,7 +1,7 @@
 """The loop for asyncio: the event loop calls when something has come, whether somebody waits for it or not.
 
 So PING goes on while the caller does not read. There is one future for the task that waits and one timer, which is not
-touched while bytes come.
+touched while bytes come. Bytes may also be poured: handed on from the event loop's call, without waking the task.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
+from collections.abc import Callable
 
 from unbroken.core.failures import Failure
 from unbroken.errors import WireError
@@ -22,6 +23,13 @@ from unbroken.wire.stream import BaseStream
 MAX_UNTAKEN = 512 * 1024
 """Bytes of a body that may come before the caller takes any; HTTP/2 limits them by its window."""
 
+MAX_AT_ONCE = 256 * 1024
+"""Bytes that are read before other connections get their turn, where the caller takes them as they come."""
+
+ERROR_CHECK_DELAY = 0.05
+"""Seconds after poured bytes to ask for an error that came with them: to ask at once would cost a system call more for
+each event of a fast stream."""
+
 
 class AsyncioStream(BaseStream):
     """A network stream in an event loop."""
@@ -33,9 +41,11 @@ class AsyncioStream(BaseStream):
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = math.inf
+        self._error_check: asyncio.TimerHandle | None = None
         self._keeps_deadlines = False
         self._reads = True
         self._writes = False
+        self._sink: Callable[[bytes], bool] | None = None
         self._loop.add_reader(self._fd, self._on_readable)
 
     async def wait(self) -> None:
@@ -60,6 +70,18 @@ class AsyncioStream(BaseStream):
         finally:
             self._waiter = None
 
+    async def pour(self, sink: Callable[[bytes], bool]) -> None:
+        """Call ``sink`` with the bytes of the body as they come, until it returns false or nothing more will come.
+
+        Raises:
+            WireError: nothing more will come, or a deadline has passed.
+        """
+        self._sink = sink
+        try:
+            await self.wait()
+        finally:
+            self._sink = None
+
     def flush(self) -> None:
         """Send what is to be sent; what the network does not accept now is sent later."""
         self.send()
@@ -77,8 +99,9 @@ class AsyncioStream(BaseStream):
     def detach(self) -> None:
         """Leave the socket to another stream."""
         self._keeps_deadlines = False
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, self._error_check):
+            if timer:
+                timer.cancel()
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
@@ -93,13 +116,43 @@ class AsyncioStream(BaseStream):
 
     def _on_readable(self) -> None:
         clock.woke(self._timer_due)
-        # Until nothing is left: where an error came with the bytes, uvloop does not call again.
+        # Until nothing is left: where an error came with the bytes, uvloop does not call again. While they are poured,
+        # that is looked for a little later.
+        before = self.connection.received
         while self.receive() and not self.failure and not self._is_full:
-            pass
-        self.flush()
+            if self._sink and self._pour(self._sink):
+                if self._took_all:
+                    self._check_for_error_later()
+                    break
+                if self.connection.received - before > MAX_AT_ONCE:
+                    self._loop.call_soon(self._read_on)
+                    break
+        if self._unsent or not self.connection.listens_only:
+            self.flush()
         if self.failure or self._is_full:
             self._stop_reading()
-        self._wake()
+        if self._sink is None or self.failure or self.monitor.event:
+            self._wake()
+
+    def _check_for_error_later(self) -> None:
+        if self._error_check is None:
+            self._error_check = self._loop.call_later(ERROR_CHECK_DELAY, self._check_for_error)
+
+    def _check_for_error(self) -> None:
+        self._error_check = None
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._reads and self._fd >= 0:
+            self._on_readable()
+
+    def _pour(self, sink: Callable[[bytes], bool]) -> bool:
+        """Hand what has come to the sink; return whether it takes more. If not, the task goes on."""
+        http = self.http
+        if (not (data := http.take()) or sink(data)) and not http.ended:
+            return True
+        self._sink = None
+        return False
 
     @property
     def _is_full(self) -> bool:
