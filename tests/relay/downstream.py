@@ -33,6 +33,7 @@ class Downstream:
         sent: every piece of the body, and when it was sent.
         whole: whether the body was ended.
         waiting: how many calls of ``send`` wait for the client to read.
+        written: how many pieces were written without ``send``.
     """
 
     clock: Callable[[], float] = lambda: 0.0
@@ -41,6 +42,7 @@ class Downstream:
     sent: list[tuple[float, bytes]] = field(default_factory=list)
     whole: bool = False
     waiting: int = 0
+    written: int = 0
     fails: Exception | None = None
     _reads: anyio.Event | None = None
     _gone: anyio.Event = field(default_factory=anyio.Event)
@@ -68,6 +70,22 @@ class Downstream:
         assert self._reads
         self._reads.set()
         self._reads = None
+
+    @property
+    def ready(self) -> bool:
+        """See :class:`unbroken.relay.asgi.Writer`."""
+        return self.status is not None and not (self._reads or self.fails or self.whole or self._gone.is_set())
+
+    def write(self, data: bytes) -> None:
+        """See :class:`unbroken.relay.asgi.Writer`."""
+        assert self.ready, "it would have to wait"
+        self.sent.append((self.clock(), data))
+        self.written += 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has stopped reading."""
+        return self._reads is not None
 
     def leave(self) -> None:
         """Go away."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import anyio
 import trio
@@ -19,7 +19,7 @@ from unbroken.core.http import Head, Request
 from unbroken.core.paths import Paths
 from unbroken.core.policy import Policy
 from unbroken.core.route import RouteRecord
-from unbroken.drivers.asynchronous import AsyncDriver
+from unbroken.drivers.pouring import PouringDriver
 from unbroken.errors import WireError
 from unbroken.relay import asgi
 from unbroken.relay.heartbeats import Heartbeats
@@ -77,15 +77,18 @@ class ScriptedPath:
 
 
 class ScriptedExchange:
-    """See :class:`unbroken.wire.contract.AsyncExchange`.
+    """See :class:`unbroken.wire.contract.PouringExchange`.
 
     Attributes:
         closed_at: when it was closed.
+        given: how many bytes were taken from it.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, wakes_after: float) -> None:
         self.path = ScriptedPath()
+        self._wakes_after = wakes_after
         self.closed_at: float | None = None
+        self.given = 0
         self._script = list(script)
 
     async def send(self, limits: Limits) -> Head:
@@ -102,6 +105,16 @@ class ScriptedExchange:
         assert isinstance(happening, bytes), happening
         return happening
 
+    async def pour(self, limits: Limits, sink: Callable[[bytes], bool]) -> None:
+        more = True
+        while more:
+            happening = await self._next(limits)
+            assert isinstance(happening, bytes), happening
+            if not happening:
+                self._script.insert(0, happening)
+            more = bool(happening) and sink(happening)
+        await trio.sleep(self._wakes_after)
+
     async def aclose(self) -> None:
         if self.closed_at is None:
             self.closed_at = trio.current_time()
@@ -116,6 +129,7 @@ class ScriptedExchange:
             if isinstance(happening, Exception):
                 raise happening
             self.path.moved_at = trio.current_time()
+            self.given += len(happening) if isinstance(happening, bytes) else 0
             return happening
         raise WireError(Failure.DEADLINE)
 
@@ -123,7 +137,8 @@ class ScriptedExchange:
 class ScriptedWire:
     """A script for each request, in order."""
 
-    def __init__(self, scripts: Sequence[Script]) -> None:
+    def __init__(self, scripts: Sequence[Script], wakes_after: float = 0.0) -> None:
+        self._wakes_after = wakes_after
         self.exchanges: list[ScriptedExchange] = []
         self._scripts = list(scripts)
 
@@ -131,7 +146,7 @@ class ScriptedWire:
         return Paths()
 
     def exchange(self, request: Request, path: int | None = None) -> ScriptedExchange:
-        self.exchanges.append(ScriptedExchange(self._scripts.pop(0)))
+        self.exchanges.append(ScriptedExchange(self._scripts.pop(0), self._wakes_after))
         return self.exchanges[-1]
 
     async def aclose(self) -> None:
@@ -149,6 +164,7 @@ class Stage:
         policy: the limits.
         heartbeat: seconds, 0 for none.
         early: whether before the headers too.
+        wakes_after: how long the task that poured takes to wake up, seconds.
 
     Attributes:
         client: what it got.
@@ -156,6 +172,7 @@ class Stage:
         told: every retry and replay.
         ended: when the turn had ended.
         cancelled: whether it ended by the cancellation of :meth:`stop`.
+        pours: whether the server has a writer.
     """
 
     scripts: Sequence[Script]
@@ -164,6 +181,7 @@ class Stage:
     policy: Policy = field(default_factory=Policy)
     heartbeat: float = 15.0
     early: bool = False
+    wakes_after: float = 0.0
     client: Downstream = field(init=False)
     turn: RelayedTurn = field(init=False)
     wire: ScriptedWire = field(init=False)
@@ -171,6 +189,7 @@ class Stage:
     raised: BaseException | None = None
     ended: float | None = None
     cancelled: bool = False
+    pours: ClassVar[bool] = True
 
     async def perform(self, *others: Callable[[], Any]) -> None:
         """Run it to its end, and others besides, which may outlive it."""
@@ -188,9 +207,9 @@ class Stage:
 
     def set_up(self) -> None:
         clock, call = trio.current_time, self.asked.call(streaming=self.streaming)
-        self.wire = ScriptedWire(self.scripts)
+        self.wire = ScriptedWire(self.scripts, self.wakes_after)
         self.client = Downstream(clock)
-        driver = AsyncDriver(
+        driver = PouringDriver(
             self.wire,
             Request("POST", "http://lab/"),
             call,
@@ -199,7 +218,8 @@ class Stage:
             clock=clock,
             uniform=lambda: 0.0,
         )
-        reply = Reply(self.client.send, call.dialect, "cafe0001", streaming=self.streaming, clock=clock)
+        writer = self.client if self.pours else None
+        reply = Reply(self.client.send, call.dialect, "cafe0001", streaming=self.streaming, writer=writer, clock=clock)
         self.turn = RelayedTurn("cafe0001", self.client.incoming(), "lab", call, driver, reply, clock)
 
     def stop(self) -> None:

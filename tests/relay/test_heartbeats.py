@@ -36,6 +36,11 @@ from unbroken.relay.recorder import Outcome
 from unbroken.relay.turns import RelayedTurn
 
 
+@pytest.fixture(params=[True, False], ids=["poured", "sent"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stage, "pours", request.param)
+
+
 def beats(stage: Stage) -> list[float]:
     """When heartbeats were sent."""
     heartbeat = stage.asked.dialect.heartbeat

@@ -48,6 +48,11 @@ WHOLE = b'{"choices": []}'
 ONCE = Policy(retries=0, replays=0)
 
 
+@pytest.fixture(params=[True, False], ids=["poured", "sent"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stage, "pours", request.param)
+
+
 def leaves(stage: Stage) -> None:
     stage.client.leave()
 

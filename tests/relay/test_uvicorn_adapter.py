@@ -1,16 +1,21 @@
-"""A uvicorn whose private parts are not those that the relay uses is refused at the start."""
+"""A uvicorn whose private parts are not those that the relay uses: refused, or only direct writes are left out."""
 
 from __future__ import annotations
+
+import asyncio
+from typing import Any
 
 import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from relay.serving import Call, Serve
 from unbroken.cli import execute
 from unbroken.errors import UsageError
+from unbroken.lab import ScriptedAnswer, Upstream
 from unbroken.relay import Relay, Settings
 from unbroken.relay.server import make_server
-from unbroken.relay.uvicorn_adapter import UVICORN, check_uvicorn
+from unbroken.relay.uvicorn_adapter import UVICORN, DirectWriter, check_uvicorn, writes_directly
 
 SETTINGS = Settings(upstreams={})
 
@@ -62,3 +67,56 @@ def test_the_command_line_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     err = capsys.readouterr().err
     assert f"the relay works with uvicorn {UVICORN}, not 0.55.0" in err
     assert "listening on" not in err
+
+
+def test_writes_to_the_one_that_is_installed_are_direct() -> None:
+    assert writes_directly()
+
+
+def framed_otherwise(self: RequestResponseCycle, message: Any) -> Any:
+    async def send() -> None:
+        await SEND(self, message)
+        self.transport.write(b"; and more")
+
+    return send()
+
+
+def started_by_another_name(self: RequestResponseCycle, message: Any) -> Any:
+    async def send() -> None:
+        await SEND(self, message)
+        del self.chunked_encoding
+
+    return send()
+
+
+async def waiting(self: RequestResponseCycle, message: Any) -> None:
+    await SEND(self, message)
+    await asyncio.sleep(0)
+
+
+SEND = RequestResponseCycle.send
+
+
+@pytest.mark.parametrize("send", [framed_otherwise, started_by_another_name, waiting])
+def test_where_send_does_something_else_they_are_left_out(send: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RequestResponseCycle, "send", send)
+    assert not writes_directly()
+
+
+@pytest.mark.parametrize(
+    ("plain_asgi", "direct"), [(False, True), (True, False)], ids=["with them", "with ASGI's send alone"]
+)
+def test_a_turn_is_whole_either_way(
+    serve: Serve, lab: Upstream, call: Call, plain_asgi: bool, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[bytes] = []
+    monkeypatch.setattr(DirectWriter, "write", lambda self, data: (written.append(data), WRITE(self, data)))
+    lab.answer = ScriptedAnswer(text=["word "] * 2000)
+    served = serve(lab.url, plain_asgi=plain_asgi)
+    answer = call(served).ask_json("/v1/chat/completions", {"model": "m", "stream": True, "messages": []})
+    assert answer.whole
+    assert answer.body == lab.requests[0].sent
+    assert bool(written) is direct
+
+
+WRITE = DirectWriter.write

@@ -92,6 +92,7 @@ RELAY_KEYS: Mapping[str, Kind] = {
     "send_timeout": NUMBER,
     "grace": NUMBER,
     "workers": WHOLE,
+    "plain_asgi": SWITCH,
     "log_format": TEXT,
     "quiet": SWITCH,
     **CONNECTION_KEYS,

@@ -20,6 +20,8 @@ _WHO, _TAKES, _SHOWN = "Who may ask", "How much it takes on", "What is shown"
 
 LOG_FORMATS = ("text", "json", "none")
 
+_LIMITS = ("max_turns", "max_body", "max_held", "max_header", "receive_timeout", "send_timeout", "grace")
+
 _EVERYWHERE = ("0.0.0.0", "::", "")
 """Wildcard addresses to listen on, which are not names of a host."""
 
@@ -80,6 +82,13 @@ _EVERYWHERE = ("0.0.0.0", "::", "")
 )
 @option(_TAKES, "--workers N", "Processes that serve together (1).", prefix=PREFIX, type=count, default=1)
 @option(
+    _TAKES,
+    "--plain-asgi",
+    "Write to clients through ASGI alone: each event costs half as much again.",
+    prefix=PREFIX,
+    is_flag=True,
+)
+@option(
     _SHOWN,
     "--log-format FORMAT",
     "text: a line for each request, on stderr; json: the same for machines; none.",
@@ -133,10 +142,8 @@ def _settings(ctx: click.Context, options: Mapping[str, Any]) -> Settings:
         token=_token(ctx, options),
         hosts=frozenset(name.lower() for name in _names(options)),
         origins=frozenset(options["allow_origin"]),
-        **{
-            key: options[key]
-            for key in ("max_turns", "max_body", "max_held", "max_header", "receive_timeout", "send_timeout", "grace")
-        },
+        **{key: options[key] for key in _LIMITS},
+        plain_asgi=options["plain_asgi"],
     )
 
 

@@ -14,7 +14,7 @@ from unbroken.core.dialect import Call
 from unbroken.core.dialects import DEFAULT, dialect_at, find_dialect, recognise
 from unbroken.core.http import Headers, Request
 from unbroken.core.policy import Hold, hold_named
-from unbroken.drivers.asynchronous import AsyncDriver
+from unbroken.drivers.pouring import PouringDriver
 from unbroken.errors import UsageError
 from unbroken.relay import asgi, guard, headers
 from unbroken.relay.budget import Budget, Holding
@@ -210,8 +210,7 @@ class Relay:
         on_retry, on_path = partial(recorder.retry, request.id), partial(recorder.notice, request.id)
         policy = settings.policy_for(upstream, _hold(incoming))
         may_hold = holding.may_hold if policy.hold != "prelude" or not call.streaming else None
-        style = settings.continuation_for(upstream)
-        driver = AsyncDriver(
+        driver = PouringDriver(
             self._wire(upstream),
             outgoing,
             call,
@@ -219,10 +218,17 @@ class Relay:
             on_retry=on_retry,
             on_path=on_path,
             may_hold=may_hold,
-            continuation=style,
+            continuation=settings.continuation_for(upstream),
         )
-        extra = self._extra(incoming)
-        reply = Reply(send, call.dialect, request.id, streaming=call.streaming, extra=extra, clock=time.monotonic)
+        reply = Reply(
+            send,
+            call.dialect,
+            request.id,
+            streaming=call.streaming,
+            extra=self._extra(incoming),
+            writer=incoming.writer,
+            clock=time.monotonic,
+        )
         turn = RelayedTurn(request.id, incoming, upstream.name, call, driver, reply)
         request.turn = turn
         recorder.start(turn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from unbroken.core.http import Headers
 
@@ -19,10 +19,24 @@ ABORT = "unbroken.abort"
 HAS_LEFT = "unbroken.has_left"
 """Key of the scope by which a server that knows it tells whether the client has gone, though its body is not read."""
 
+WRITER = "unbroken.writer"
+"""Key of the scope by which a server that knows it offers a :class:`Writer`."""
+
 JSON = b"application/json"
 
 PART = 256 * 1024
 """How many bytes are sent at once, at most."""
+
+
+class Writer(Protocol):
+    """Writes bytes of a body that has begun without waiting, where ``send`` would not have to wait either."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``send`` would write bytes of the body at once."""
+
+    def write(self, data: bytes) -> None:
+        """Write them; call it only when :attr:`ready`."""
 
 
 class Broken(Exception):

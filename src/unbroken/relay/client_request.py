@@ -141,6 +141,11 @@ class ClientRequest:
         has_left: Callable[[], bool] | None = self._scope.get(asgi.HAS_LEFT)
         return has_left is not None and has_left()
 
+    @property
+    def writer(self) -> asgi.Writer | None:
+        """What writes the response without waiting; ``None`` if the server offers nothing but ASGI's ``send``."""
+        return self._scope.get(asgi.WRITER)
+
     def abort(self) -> None:
         """Have the connection reset: what was sent is not read, and would be kept as long as the client is there."""
         self._scope[asgi.ABORT] = True

@@ -47,6 +47,7 @@ class Reply:
         turn_id: the turn's id in headers and logs.
         streaming: whether the client asked for events.
         extra: fields that are added to the response.
+        writer: writes without waiting; ``None`` where the server offers only ``send``.
         clock: monotonic seconds.
 
     Attributes:
@@ -65,6 +66,7 @@ class Reply:
         *,
         streaming: bool,
         extra: Headers = (),
+        writer: asgi.Writer | None = None,
         clock: Callable[[], float],
     ) -> None:
         self.status: int | None = None
@@ -76,6 +78,7 @@ class Reply:
         self._id = turn_id
         self._streaming = streaming
         self._extra = extra
+        self._writer = writer
         self._clock = clock
         self._unfinished = bytearray()
         self._inside = False
@@ -99,6 +102,11 @@ class Reply:
         return self._lock.locked()
 
     @property
+    def pours(self) -> bool:
+        """Whether :meth:`pour` may ever take bytes."""
+        return self._writer is not None
+
+    @property
     def takes_heartbeats(self) -> bool:
         """Whether heartbeats can be sent: this is a stream, and its dialect has one."""
         return self._streaming and bool(self._dialect.heartbeat)
@@ -119,21 +127,30 @@ class Reply:
             if self.begun:
                 return
             self._streaming = self._streaming and is_stream
-            self.status, self.sent_at = head.status, self._clock()
             passed_on = headers.downwards(head, stream=self._streaming)
             fields = [*passed_on, *headers.report_headers(self._id, report), *self._extra]
             await asgi.start(self._send, head.status, fields)
+            self.status, self.sent_at = head.status, self._clock()
 
     async def hand_on(self, data: bytes) -> None:
         """Hand on bytes of the body. An event is held until it is whole: an error must not follow half of one."""
         async with self._lock:
-            ready = self._up_to_event(data) if self._streaming else data
-            if ready and not self._spoken:
-                self._spoken = True
-                ready = ready.removeprefix(_BOM) if self.bytes else ready
-            if ready:
-                self._has_ids = self._has_ids or _has_id(ready)
+            if ready := self._ready(data):
                 await self._put(ready)
+
+    def pour(self, data: bytes) -> bool:
+        """Hand on bytes of the body as :meth:`hand_on`, but now, between two tasks.
+
+        Returns:
+            False, and nothing is taken, if that would have to wait: for the client, or for a heartbeat on its way.
+        """
+        writer = self._writer
+        if writer is None or not writer.ready or self._lock.locked():
+            return False
+        if ready := self._ready(data):
+            writer.write(ready)
+            self._count(ready)
+        return True
 
     async def heartbeat(self) -> None:
         """Send a heartbeat, if that is possible here: not in the middle of an event."""
@@ -144,9 +161,10 @@ class Reply:
                 self.sent_at = self._clock()  # try again later
                 return
             if not self.begun:
-                self.status, self._own_head = 200, True
+                self._own_head = True
                 fields = [*_EVENT_STREAM, (b"x-unbroken-turn", self._id.encode()), *self._extra]
                 await asgi.start(self._send, 200, fields)
+                self.status = 200
             await self._put(self._heartbeat)
             self.heartbeats += 1
 
@@ -193,6 +211,15 @@ class Reply:
             return _COMMENT
         return heartbeat.rstrip() + b"\n" if self._has_ids and heartbeat.startswith(b":") else heartbeat
 
+    def _ready(self, data: bytes) -> bytes:
+        """Take bytes of the body; return those that may be sent now."""
+        ready = self._up_to_event(data) if self._streaming else data
+        if ready and not self._spoken:
+            self._spoken = True
+            ready = ready.removeprefix(_BOM) if self.bytes else ready
+        self._has_ids = self._has_ids or _has_id(ready)
+        return ready
+
     def _up_to_event(self, data: bytes) -> bytes:
         """Return the bytes that may be handed on now: all up to the end of the last event."""
         unfinished = self._unfinished
@@ -237,6 +264,9 @@ class Reply:
 
     async def _put(self, data: bytes) -> None:
         await asgi.body(self._send, data)
+        self._count(data)
+
+    def _count(self, data: bytes) -> None:
         self.bytes += len(data)
         self.sent_at = self._clock()
 

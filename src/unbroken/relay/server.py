@@ -12,7 +12,7 @@ from unbroken.relay.app import Relay
 from unbroken.relay.asgi import Broken
 from unbroken.relay.log_writer import LineHandler, LineWriter
 from unbroken.relay.settings import Settings
-from unbroken.relay.uvicorn_adapter import DrainingServer, LimitedProtocol, check_uvicorn
+from unbroken.relay.uvicorn_adapter import DrainingServer, LimitedProtocol, check_uvicorn, writes_directly
 
 try:
     import uvicorn
@@ -78,9 +78,10 @@ def make_server(
     """
     check_uvicorn()
     _log_defects_alone(lines or LineWriter(2))
+    direct = not settings.plain_asgi and writes_directly()
     config = uvicorn.Config(
         relay,
-        http=lambda **given: LimitedProtocol(settings, relay.refused, **given),  # type: ignore[arg-type]  # called like a class
+        http=lambda **given: LimitedProtocol(settings, relay.refused, direct=direct, **given),  # type: ignore[arg-type]  # called like a class
         ws="none",
         lifespan="on",
         log_config=None,

@@ -110,6 +110,7 @@ class Settings:
         receive_timeout: how long a client may take to send the headers of a request, and again to send its body (more
             for a long one, see :data:`unbroken.relay.client_request.MIN_RATE`).
         grace: how long running turns may take to finish once the relay is stopped.
+        plain_asgi: write to clients through ASGI alone, which costs more than through parts of uvicorn's own.
     """
 
     upstreams: Mapping[str, UpstreamSettings]
@@ -132,6 +133,7 @@ class Settings:
     max_header: int = 64 * 1024
     receive_timeout: float = 60.0
     grace: float = 30.0
+    plain_asgi: bool = False
 
     def __post_init__(self) -> None:
         if self.default and self.default not in self.upstreams:

@@ -14,7 +14,7 @@ from unbroken.core.dialect import Call, GatewayError
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head
 from unbroken.core.payload import mapping, only_object
-from unbroken.drivers.asynchronous import AsyncDriver
+from unbroken.drivers.pouring import PouringDriver
 from unbroken.errors import TurnError, UsageError
 from unbroken.relay import asgi
 from unbroken.relay.client_request import ClientRequest
@@ -52,7 +52,7 @@ class RelayedTurn:
         incoming: ClientRequest,
         upstream: str,
         call: Call,
-        driver: AsyncDriver,
+        driver: PouringDriver,
         reply: Reply,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -144,7 +144,8 @@ class RelayedTurn:
         """Cancel the upstream request once no client is waiting for it: it would be billed for nothing."""
         await self._incoming.left()
         # Many clients leave once they have the whole answer, before its body has ended.
-        self._had_all = self.driver.phase in (Phase.SETTLED, Phase.COMPLETE) and not self.reply.busy
+        is_sent = not (self.reply.busy or self.driver.withholds)
+        self._had_all = is_sent and self.driver.phase in (Phase.SETTLED, Phase.COMPLETE)
         scope.cancel()
 
     async def _run_upstream(self) -> None:
@@ -166,6 +167,8 @@ class RelayedTurn:
         await reply.begin(head, driver.report, is_stream=driver.is_stream)
         async for chunk in driver:
             await reply.hand_on(chunk)
+            if reply.pours:
+                await driver.pour(reply.pour)
         await reply.end()
         self.outcome = outcome_of(driver.report, None)
 

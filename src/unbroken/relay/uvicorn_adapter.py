@@ -1,13 +1,14 @@
-"""The one place that uses uvicorn's private parts: limits on what comes in, and a graceful end.
+"""The one place that uses uvicorn's private parts: limits on what comes in, direct writes, and a graceful end.
 
 uvicorn is pinned to one minor version. :func:`check_uvicorn` refuses another one, and one whose parts differ from what
-is used here.
+is used here. Direct writes are a matter of speed alone: where they would not do what ``send`` does, they are left.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -15,7 +16,7 @@ import socket
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import Any, TypeAlias, cast
 
@@ -23,13 +24,14 @@ from unbroken.core.dialect import GatewayError
 from unbroken.core.dialects import DEFAULT
 from unbroken.errors import MissingExtra, UsageError
 from unbroken.relay.app import Relay
-from unbroken.relay.asgi import ABORT, HAS_LEFT
+from unbroken.relay.asgi import ABORT, HAS_LEFT, WRITER
 from unbroken.relay.settings import Settings
 from unbroken.relay.turns import LAST_WORDS
 
 try:
     import httptools
     import uvicorn
+    from uvicorn.protocols.http.flow_control import FlowControl
     from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 except ImportError as exc:
     raise MissingExtra("the relay needs", "relay", exc) from None
@@ -99,6 +101,81 @@ def _members(kind: type) -> set[str]:
     return {*dir(kind), *initial.__code__.co_names}
 
 
+class DirectWriter:
+    """A :class:`unbroken.relay.asgi.Writer` of one response: what ``send`` does with bytes of a chunked body.
+
+    Args:
+        cycle: the request and its response.
+    """
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    @property
+    def ready(self) -> bool:
+        """Whether bytes of a chunked body would be written at once."""
+        cycle = self._cycle
+        is_open = cycle.chunked_encoding and not (cycle.response_complete or cycle.disconnected)
+        return bool(is_open) and not cycle.flow.write_paused
+
+    def write(self, data: bytes) -> None:
+        """Write a chunk (RFC 9112, section 7.1)."""
+        self._cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+
+def writes_directly() -> bool:
+    """Return whether a :class:`DirectWriter` does what ``send`` does, which is tried without a connection."""
+    written: list[bytes] = []
+    transport: Any = types.SimpleNamespace(write=written.append)
+    try:
+        flow = FlowControl(transport)
+        cycle = _cycle_for_trial(transport, flow)
+        writer = DirectWriter(cycle)
+        was_ready = [writer.ready]
+        _run_now(cycle.send({"type": "http.response.start", "status": 200, "headers": []}))
+        _run_now(cycle.send({"type": "http.response.body", "body": b"trial", "more_body": True}))
+        was_ready.append(writer.ready)
+        writer.write(b"trial")
+        flow.pause_writing()
+        was_ready.append(writer.ready)
+        flow.resume_writing()
+        was_ready.append(writer.ready)
+        _run_now(cycle.send({"type": "http.response.body", "body": b"", "more_body": False}))
+        was_ready.append(writer.ready)
+    except Exception:  # noqa: BLE001 - whatever differs, ``send`` remains
+        return False
+    return was_ready == [False, True, False, True, False] and written[1] == written[2]
+
+
+def _cycle_for_trial(transport: Any, flow: FlowControl) -> RequestResponseCycle:
+    logger = logging.getLogger(__name__)
+    return RequestResponseCycle(
+        scope=cast(Any, {"type": "http", "method": "POST"}),
+        transport=transport,
+        flow=flow,
+        logger=logger,
+        access_logger=logger,
+        access_log=False,
+        default_headers=[],
+        message_event=asyncio.Event(),
+        expect_100_continue=False,
+        keep_alive=True,
+        on_response=lambda: None,
+    )
+
+
+def _run_now(call: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that must not wait."""
+    try:
+        call.send(None)
+    except StopIteration:
+        return
+    call.close()
+    raise RuntimeError("it waits")
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """A connection of a client, with limits on the headers of its requests: their length, and the time they may take.
 
@@ -106,13 +183,15 @@ class LimitedProtocol(HttpToolsProtocol):
         settings: the settings with the limits.
         on_refusal: called for a request that is refused here, before the application sees it: with its method and
             path as far as they are known, the status, why, and the bytes of the response.
+        direct: whether to offer the application direct writes.
         given: see uvicorn.
     """
 
-    def __init__(self, settings: Settings, on_refusal: OnRefusal, **given: Any) -> None:
+    def __init__(self, settings: Settings, on_refusal: OnRefusal, *, direct: bool, **given: Any) -> None:
         super().__init__(**given)
         self._settings = settings
         self._on_refusal = on_refusal
+        self._direct = direct
         self._running: RequestResponseCycle | None = None
         self._ignores_input = False
         self._in_head = False
@@ -228,6 +307,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        if self._direct:
+            cycle.scope[WRITER] = DirectWriter(cycle)  # type: ignore[literal-required]  # a key of our own
         super()._start_asgi_task(cycle, app)
 
     def _disconnect(self) -> None:
