@@ -17,7 +17,9 @@ _BLANK_LINES = (b"\n\n", b"\r\r", b"\n\r\n")
 
 _OVERLAP = max(map(len, _BLANK_LINES)) - 1
 
-_NEXT_EVENT = re.compile(rb"\}[ \t]*(?:\r\n|\n|\r)data:")
+_LINE_BREAK = re.compile(rb"[\r\n]")
+_LINE_END = rb"(?:\r\n|\n|\r)"
+_NEXT_EVENT = re.compile(rb"\}[ \t]*%(end)b(?:(?:event|id|retry|):[^\r\n]*%(end)b)*data:" % {b"end": _LINE_END})
 """Matches where an event lacks its blank line."""
 
 
@@ -54,7 +56,7 @@ class WholeEvents:
         self._read(whole)
         if len(self._unfinished) > self._max_event:
             self.problem = "an event is too large"
-        elif _NEXT_EVENT.search(whole) or _NEXT_EVENT.search(self._unfinished, max(0, searched - len(whole) - 8)):
+        elif _NEXT_EVENT.search(whole) or (_LINE_BREAK.search(data) and _NEXT_EVENT.search(self._unfinished)):
             self.problem = "the server sends no blank lines between its events"
         return whole + self.end() if self.problem else whole
 
