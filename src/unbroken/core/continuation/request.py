@@ -190,7 +190,8 @@ def _url(url: str, style: Style) -> str:
     parts = urlsplit(url)
     if style != "prefix" or parts.hostname != _DEEPSEEK or parts.path.startswith("/beta/"):
         return url
-    return urlunsplit(parts._replace(path="/beta/" + parts.path.removeprefix("/v1").lstrip("/")))
+    path = "/beta/" + parts.path.removeprefix("/v1").lstrip("/")
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, parts.fragment))
 
 
 def _headers(headers: Headers) -> Headers:
