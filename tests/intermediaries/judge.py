@@ -33,6 +33,9 @@ class Truth:
         return self.version == "HTTP/2" and self.ping > 0
 
 
+LEAST_PING = 1.25
+"""Seconds; PING is sent once a second at most, and its answer takes some of that."""
+
 Check = Callable[[re.Match[str], Truth], str]
 """Returns what is wrong with a claim, ``""`` if it holds."""
 
@@ -82,6 +85,32 @@ def _proxy(_: re.Match[str], truth: Truth) -> str:
     return "" if truth.proxy else "no proxy is configured"
 
 
+def _gateway(claim: re.Match[str], truth: Truth) -> str:
+    if truth.ping_helps:
+        return "nothing here reads HTTP"
+    return _timer(claim, truth)
+
+
+def _no_ping_helps(_: re.Match[str], truth: Truth) -> str:
+    return "PING does keep this path busy" if truth.version == "HTTP/2" and truth.ping_helps else ""
+
+
+def _sent(claim: re.Match[str], truth: Truth) -> str:
+    return _interval(claim, truth) if truth.pings else "no PING is sent"
+
+
+def _seldom(claim: re.Match[str], truth: Truth) -> str:
+    return "" if truth.pings and truth.ping == float(claim[1]) else f"PING is asked for every {truth.ping:g} s"
+
+
+def _too_slow(_: re.Match[str], truth: Truth) -> str:
+    return "" if truth.idle and truth.idle[0] < LEAST_PING else f"PING every {LEAST_PING:g} s keeps them busy"
+
+
+def _heartbeat(claim: re.Match[str], truth: Truth) -> str:
+    return "" if truth.idle and float(claim[1]) < truth.idle[0] else "a heartbeat as rare keeps nothing busy"
+
+
 def _never(reason: str) -> Check:
     return lambda claim, truth: reason
 
@@ -91,21 +120,31 @@ CLAIMS: Sequence[tuple[re.Pattern[str], Check]] = tuple(
     for pattern, check in (
         (r"connections after (?:about )?([\d.]+) s", _timer),
         (r"(?:silent|idle) for (?:about )?([\d.]+) s", _timer),
+        (r"gateway answers HTTP \d+ after (?:about )?([\d.]+) s", _gateway),
         (r"although PING|despite PING|PING kept (?:it|them|the path) busy", _ping_did_not_help),
+        (r"no PING can prevent|counts the answer's bytes alone", _no_ping_helps),
+        (r"(?:PING is sent|pinging) every ([\d.]+) s(?: from|, for)", _sent),
+        (r"before PING is sent, every ([\d.]+) s", _seldom),
+        (r"sooner than PING can", _too_slow),
+        (r"--(?:heartbeat|sse-ping-interval) ([\d.]+)", _heartbeat),
         (r"turn PING on|switch PING on|turn on PING", _turn_on),
         (r"--ping ([\d.]+)", _interval),
         (r"endpoint that speaks HTTP/2|an HTTP/2 endpoint", _other_version),
         (r"over HTTP/1\.1", _first_version),
         (r"--no-proxy|\bthe proxy\b|\bthis proxy\b|\byour proxy\b|proxy unreachable|refused by the proxy", _proxy),
-        (r"path dead|no answer to PING", _never("every path here is alive")),
-        (r"too many PINGs", _never("nothing here counts PINGs")),
+        (r"path dead|no answer to PING|PING was not answered", _never("every path here is alive")),
+        (r"too many PINGs|complained of PING", _never("nothing here counts PINGs")),
+        (r"http2=True|inner=", _never("the transport is Unbroken's own, and offers HTTP/2")),
         (r"idle timeout\b(?!s)", _never("no idle timeout of ours is as short")),
         (r"nothing came of the response", _never("no stall limit of ours is as short")),
         (r"network unreachable|no connection in time|no such host|cannot connect", _never("everything is reachable")),
     )
 )
 
-ADVICE = re.compile(r"something on the way|cuts (?:idle|silent)|raise that|take another path", re.IGNORECASE)
+ADVICE = re.compile(
+    r"something on the way|a gateway answers|cuts (?:idle|silent)|raise that|take another path|pinging every",
+    re.IGNORECASE,
+)
 """What an advice has in it."""
 
 

@@ -333,8 +333,8 @@ INTERMEDIARIES: tuple[Intermediary, ...] = (
         squid,
         f"`read_timeout` {TIMER} seconds",
         "http",
-        (TIMER, TIMER + 2),
-        note="It looks at its timers once in a while.",
+        (TIMER - 1, TIMER + 2),
+        note="It looks at its clock and at its timers once in a while, so it is early or late.",
     ),
     Intermediary("tinyproxy", "tinyproxy", _APT.format("tinyproxy"), ("-v",), tinyproxy, f"`Timeout` {TIMER}", "http"),
     Intermediary(

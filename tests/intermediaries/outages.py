@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from intermediaries.kinds import VERSIONS, Version
 from intermediaries.network import SERVER, How, Network, impossible, inside, network
 from intermediaries.running import PLACES, TEXT, Place, Trust, bytes_before, make_trust, origin, requests_of
 from intermediaries.under_the_rule import forked
+from unbroken.core.policy import Policy
 from unbroken.lab import CuttingProxy, ScriptedAnswer, Upstream
 from waiting import poll
 
@@ -52,7 +54,8 @@ STARTS = threading.Semaphore(2)
 """How many cells start their programs at a time: starting is what costs, all else is waiting."""
 
 Speaks = Literal["during", "after"]
-WHO = ("plain", "run", "transport")
+TITLES = {"plain": "openai SDK", "run": "`run`", "transport": "transport"}
+WHO = tuple(TITLES)
 
 INTRODUCTION = f"""\
 A client and an origin in network namespaces of their own, with a link between them that drops every packet for a while,
@@ -64,7 +67,7 @@ the origin read; the seconds are those from the end of the outage to the end of 
 end of the outage to the next byte on the plain SDK's connection, which is the old one.
 
 What is demanded: never fewer whole answers than the plain SDK, and, where the old connection is back within
-{REVIVE:g} s, no more requests than it makes.
+{REVIVE:g} s, no more requests than it makes. What is not so is marked with ✗.
 """
 
 
@@ -111,17 +114,18 @@ class Outcome:
     after: dict[str, float]
     back: float | None
 
-    def complaints(self) -> Iterator[str]:
-        """Yield what is not as demanded."""
+    def complaints(self) -> list[tuple[str, str]]:
+        """Return what is not as demanded: of whom, and what."""
+        return [(who, complaint) for who in WHO[1:] for complaint in self._complaints(self.seen[who])]
+
+    def _complaints(self, seen: Seen) -> Iterator[str]:
         usual = self.seen["plain"]
-        for who in WHO[1:]:
-            seen = self.seen[who]
-            if usual.outcome == "whole" and seen.outcome != "whole":
-                yield f"{who}: no whole answer, but the plain SDK has one ({seen.detail or seen.outcome})"
-            elif seen.outcome in ("silent", "doubled"):
-                yield f"{who}: {seen.outcome}"
-            if seen.requests > usual.requests and self.back is not None and self.back <= REVIVE:
-                yield f"{who}: {seen.requests} requests instead of {usual.requests}, back after {self.back:.0f} s"
+        if usual.outcome == "whole" and seen.outcome != "whole":
+            yield f"no whole answer, but the plain SDK has one ({seen.detail or seen.outcome})"
+        elif seen.outcome in ("silent", "doubled"):
+            yield seen.outcome
+        if seen.requests > usual.requests and self.back is not None and self.back <= REVIVE:
+            yield f"{seen.requests} requests instead of {usual.requests}, although the old connection came back"
 
 
 class TooLateError(Exception):
@@ -177,7 +181,7 @@ def run(chosen: Sequence[Cell], jobs: int) -> dict[Cell, Outcome | str]:
 
 def _in_short(outcome: Outcome) -> str:
     told = ", ".join(f"{who} {seen.outcome} ×{seen.requests}" for who, seen in outcome.seen.items())
-    return "; ".join([told, *outcome.complaints()])
+    return "; ".join([told, *(f"{who}: {complaint}" for who, complaint in outcome.complaints())])
 
 
 def _measured(cell: Cell, trust: Trust, home: Path) -> Outcome | str:
@@ -190,8 +194,8 @@ def _measured(cell: Cell, trust: Trust, home: Path) -> Outcome | str:
     return why
 
 
-def measure(cell: Cell, trust: Trust, home: Path) -> Outcome:
-    """Run one cell.
+def measure(cell: Cell, trust: Trust, home: Path, policy: Policy | None = None) -> Outcome:
+    """Run one cell; ``policy`` is that of the transport.
 
     Raises:
         TooLateError: the model has spoken before the outage.
@@ -203,13 +207,15 @@ def measure(cell: Cell, trust: Trust, home: Path) -> Outcome:
         url = f"http://{SERVER}:{proxy.port}" if proxy else ""
         way = Way(upstream.url, url, trust, cell.version == "HTTP/2")
         with inside(net.client):
-            return _asked(cell, net, upstream, way, home, stack)
+            return _asked(cell, net, upstream, way, home, stack, policy)
 
 
-def _asked(cell: Cell, net: Network, upstream: Upstream, way: Way, home: Path, stack: ExitStack) -> Outcome:
+def _asked(
+    cell: Cell, net: Network, upstream: Upstream, way: Way, home: Path, stack: ExitStack, policy: Policy | None
+) -> Outcome:
     with STARTS:
         run = stack.enter_context(begun(run_command(way, "run", None), home))
-        transport = stack.enter_context(forked(way, "transport", net.client))
+        transport = stack.enter_context(forked(way, "transport", net.client, policy))
         for program in (run, transport):
             program.wait_until_ready()
         limit = cell.seconds + PATIENCE
@@ -219,8 +225,8 @@ def _asked(cell: Cell, net: Network, upstream: Upstream, way: Way, home: Path, s
         _wait_until_all_are_there(cell, upstream)
         net.cut(cell.how)
     time.sleep(cell.seconds)
-    net.mend(cell.how)
     mended = time.monotonic()
+    net.mend(cell.how)
     turns.join()
     for who, seen in turns.seen.items():
         seen.requests = requests_of(upstream, who)
@@ -285,17 +291,7 @@ def section(found: dict[Cell, Outcome | str]) -> str:
 
 
 def _table(found: dict[Cell, Outcome | str]) -> str:
-    titles = [
-        "outage",
-        "way",
-        "HTTP",
-        "it begins",
-        "the model speaks",
-        "back after",
-        "openai SDK",
-        "`run`",
-        "transport",
-    ]
+    titles = ["outage", "way", "HTTP", "it begins", "the model speaks", "back after", *TITLES.values()]
     ordered = sorted(found.items(), key=lambda item: (item[0].seconds, item[0].way, item[0].version))
     return page.table(titles, [[*_left(cell), *_right(outcome)] for cell, outcome in ordered])
 
@@ -308,12 +304,13 @@ def _right(outcome: Outcome | str) -> list[str]:
     if isinstance(outcome, str):
         return [outcome, "", "", ""]
     back = "never" if outcome.back is None else f"{outcome.back:.0f} s"
-    return [back, *(_cell(outcome.seen[who], outcome.after[who]) for who in WHO)]
+    amiss = {who for who, _ in outcome.complaints()}
+    return [back, *(_cell(outcome.seen[who], outcome.after[who], " ✗" * (who in amiss)) for who in WHO)]
 
 
-def _cell(seen: Seen, after: float) -> str:
+def _cell(seen: Seen, after: float, mark: str) -> str:
     words = {"whole": "**whole**", "silent": "**cut, silently**", "doubled": "**doubled**", "waits": "still waiting"}
-    return f"{words.get(seen.outcome, seen.outcome)} ×{seen.requests}, {after:.0f} s"
+    return f"{words.get(seen.outcome, seen.outcome)} ×{seen.requests}, {after:.0f} s{mark}"
 
 
 def _summary(found: dict[Cell, Outcome | str]) -> str:
@@ -323,18 +320,18 @@ def _summary(found: dict[Cell, Outcome | str]) -> str:
         seen = [outcome.seen[who] for outcome in measured]
         whole = sum(one.outcome == "whole" for one in seen)
         mean = sum(outcome.after[who] for outcome in measured) / max(1, len(measured))
-        rows.append([who, f"{whole} of {len(seen)}", str(sum(one.requests for one in seen)), f"{mean:.1f} s"])
+        rows.append([TITLES[who], f"{whole} of {len(seen)}", str(sum(one.requests for one in seen)), f"{mean:.1f} s"])
     return page.table(["", "whole answers", "requests", "end of the turn after that of the outage, on average"], rows)
 
 
 def _complaints(found: dict[Cell, Outcome | str]) -> Iterator[str]:
     yield "### Not as demanded"
-    told = [
-        [cell.title, complaint]
-        for cell, outcome in found.items()
-        for complaint in (() if isinstance(outcome, str) else outcome.complaints())
-    ]
-    yield page.table(["outage", "what happened"], told) if told else "Nothing."
+    cells: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for cell, outcome in found.items():
+        for complaint in [] if isinstance(outcome, str) else outcome.complaints():
+            cells[complaint].append(cell.title)
+    rows = [[TITLES[who], what, str(len(where)), where[0]] for (who, what), where in cells.items()]
+    yield page.table(["who", "what", "cells", "one of them"], rows) if rows else "Nothing."
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import ssl
@@ -16,6 +17,7 @@ import openai
 import unbroken
 from intermediaries.asking import LIMIT, PROMPT, Seen, Way, collected
 from intermediaries.network import inside
+from unbroken.core.policy import Policy
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__])
@@ -27,6 +29,7 @@ class _Order(NamedTuple):
     proxy: str
     model: str
     ca_file: str
+    policy: Policy | None
 
 
 class ForkedTurn:
@@ -50,10 +53,10 @@ class ForkedTurn:
 
 
 @contextmanager
-def forked(way: Way, model: str, namespace: str = "") -> Iterator[ForkedTurn]:
+def forked(way: Way, model: str, namespace: str = "", policy: Policy | None = None) -> Iterator[ForkedTurn]:
     """Start a process, in a namespace, and end it."""
     ours, theirs = _CONTEXT.Pipe()
-    order = _Order(namespace, way.url, way.proxy, model, str(way.trust.ca))
+    order = _Order(namespace, way.url, way.proxy, model, str(way.trust.ca), policy)
     process = _CONTEXT.Process(target=_serve, args=(theirs, order), daemon=True)
     process.start()
     theirs.close()
@@ -70,10 +73,25 @@ def _serve(connection: Connection, order: _Order) -> None:
         del os.environ[name]
     with inside(order.namespace) if order.namespace else nullcontext():
         transport = unbroken.Transport(
-            verify=ssl.create_default_context(cafile=order.ca_file), proxy=order.proxy or None
+            verify=ssl.create_default_context(cafile=order.ca_file), proxy=order.proxy or None, policy=order.policy
         )
         http = openai.DefaultHttpxClient(transport=transport, trust_env=False)
         with openai.OpenAI(api_key="sk-lab", base_url=order.url, http_client=http) as client:
             connection.send("ready")
             connection.recv()
-            connection.send(collected(client, order.model))
+            said = _Said()
+            logging.getLogger("unbroken").addHandler(said)
+            seen = collected(client, order.model)
+            seen.said = said.lines
+            connection.send(seen)
+
+
+class _Said(logging.Handler):
+    """What the library logs, which else a user finds on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
