@@ -175,21 +175,21 @@ def _read(out: bytes, err: str, seconds: float, ended: float) -> Seen:
     return Seen(judged(answer["text"], message), message or "", said=said, seconds=seconds, ended=ended)
 
 
-def run_command(way: Way, model: str, ping: float | None) -> Sequence[str]:
+def run_command(way: Way, model: str, ping: float | None, *more: str) -> Sequence[str]:
     """Return the arguments of Python that run ``unbroken run``."""
-    where = ["--base-url", way.url, "--model", model, "--format", "json", "-v", *options(way, ping)]
+    where = ["--base-url", way.url, "--model", model, "--format", "json", "-v", *options(way, ping), *more]
     return ["-m", "unbroken", "run", *where, "-"]
 
 
-def run(way: Way, model: str, ping: float | None, home: Path) -> Seen:
-    """Ask with ``unbroken run``."""
-    with begun(run_command(way, model, ping), home) as waiting:
+def run(way: Way, model: str, ping: float | None, home: Path, *more: str) -> Seen:
+    """Ask with ``unbroken run``, and more options."""
+    with begun(run_command(way, model, ping, *more), home) as waiting:
         return waiting.ask()
 
 
-def relayed(way: Way, model: str, ping: float | None, home: Path) -> Seen:
-    """Ask with the plain SDK through an ``unbroken relay`` of its own."""
-    arguments = ["relay", "--port", "0", "--upstream", f"lab={way.url}", *options(way, ping)]
+def relayed(way: Way, model: str, ping: float | None, home: Path, *more: str) -> Seen:
+    """Ask with the plain SDK through an ``unbroken relay`` of its own, and more options."""
+    arguments = ["relay", "--port", "0", "--upstream", f"lab={way.url}", *options(way, ping), *more]
     with RelayProgram(*arguments, env=user(home)) as program:
         said = program.err.wait_for("\n", timeout=60.0)
         listening = re.search(r"listening on (http://\S+)", said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,21 +86,35 @@ def wrong_sentences(unit: Unit, found: Found) -> dict[Asked, list[Wrong]]:
     return {asked: claims for asked, claims in judged.items() if claims}
 
 
-def ask_all(unit: Unit, trust: Trust, folder: Path, everybody: Sequence[Asked] = EVERYBODY) -> Found:
+def ask_all(
+    unit: Unit, trust: Trust, folder: Path, everybody: Sequence[Asked] = EVERYBODY, more: Sequence[str] = ()
+) -> Found:
     """Ask by everybody through the intermediary of a unit.
+
+    Args:
+        unit: the unit.
+        trust: the certificates.
+        folder: for what is written.
+        everybody: who asks.
+        more: further options of ``run`` and ``relay``.
 
     Raises:
         RuntimeError: the intermediary does not start.
     """
     intermediary = unit.intermediary
     behind: Version = "HTTP/1.1" if intermediary.name == "nginx-h2" else unit.version
-    with (
-        origin(unit.place, behind, THINK, trust) as upstream,
-        running(intermediary, upstream.port, trust, folder / "server") as port,
-        ThreadPoolExecutor(len(everybody)) as pool,
-    ):
-        way = _way(unit, upstream.port, port, trust)
-        asking = {asked: pool.submit(_ask, asked, way, folder / asked.model) for asked in everybody}
+    with ExitStack() as stack:
+        upstream = stack.enter_context(origin(unit.place, behind, THINK, trust))
+        ports: dict[Asked, int] = {}
+        for asked in everybody:
+            if intermediary.shared and ports:
+                ports[asked] = ports[everybody[0]]
+            else:
+                started = running(intermediary, upstream.port, trust, folder / f"server-{asked.model}")
+                ports[asked] = stack.enter_context(started)
+        pool = stack.enter_context(ThreadPoolExecutor(len(everybody)))
+        ways = {asked: _way(unit, upstream.port, port, trust) for asked, port in ports.items()}
+        asking = {asked: pool.submit(_ask, asked, ways[asked], folder / asked.model, more) for asked in everybody}
         found = {asked: future.result() for asked, future in asking.items()}
         for asked, seen in found.items():
             seen.requests = requests_of(upstream, asked.model)
@@ -112,8 +127,8 @@ def _way(unit: Unit, origin_port: int, port: int, trust: Trust) -> Way:
     return Way(f"https://127.0.0.1:{origin_port if scheme else port}/v1", proxy, trust, unit.version == "HTTP/2")
 
 
-def _ask(asked: Asked, way: Way, home: Path) -> Seen:
+def _ask(asked: Asked, way: Way, home: Path, more: Sequence[str]) -> Seen:
     if asked.who == "plain":
         return plain(way, asked.model)
     ask = run if asked.who == "run" else relayed
-    return ask(way, asked.model, PINGS[asked.ping], home)
+    return ask(way, asked.model, PINGS[asked.ping], home, *more)

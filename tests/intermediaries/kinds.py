@@ -77,6 +77,7 @@ class Intermediary:
         versions: the HTTP versions that it can be asked in.
         note: what else a reader must know.
         needs: a file that must be there besides the program, or ``None``.
+        shared: whether one process serves all that ask at once.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Intermediary:
     versions: Sequence[Version] = VERSIONS
     note: str = ""
     needs: Path | None = None
+    shared: bool = True
 
     @property
     def installed(self) -> bool:
@@ -218,7 +220,7 @@ def mitmproxy(site: Site) -> Sequence[Command]:
     script = site.write("timer.py", MITMPROXY.format(timer=TIMER))
     where = ["--listen-host", "127.0.0.1", "--listen-port", str(site.port)]
     trust = ["--set", f"confdir={site.folder}", "--set", f"ssl_verify_upstream_trusted_ca={site.authority}"]
-    return [[found("mitmdump"), "--quiet", "-s", script, *where, *trust, "--set", "stream_large_bodies=1"]]
+    return [[found("mitmdump"), "--quiet", "-s", script, *where, *trust]]
 
 
 # Servers in the place of the origin
@@ -349,6 +351,8 @@ INTERMEDIARIES: tuple[Intermediary, ...] = (
         f"`timeout.io`: {TIMER}",
         "socks5h",
         (TIMER, TIMER + 1),
+        note="Its timer does not fire while other connections of the process are busy, so each client has its own.",
+        shared=False,
     ),
     Intermediary(
         "mitmproxy",

@@ -150,7 +150,7 @@ def _versions(chosen: Sequence[Intermediary]) -> Mapping[str, str]:
 def _version(one: Intermediary) -> str:
     ran = subprocess.run([find(one.program) or "", *one.version], capture_output=True, text=True, check=False)
     match = VERSION.search(ran.stdout + ran.stderr)
-    return match[0] if match else "of an unknown version"
+    return match[0].rstrip(".") if match else "of an unknown version"
 
 
 def _summary(chosen: Sequence[Intermediary], matrix: Matrix) -> str:
@@ -194,13 +194,17 @@ def _cell(seen: Seen) -> str:
 
 def _said(matrix: Matrix) -> Iterator[str]:
     """Yield the errors and the advice of ``unbroken run``, each with where it was given."""
-    places: dict[str, list[str]] = defaultdict(list)
+    cells: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for unit, found in matrix.items():
         for asked, seen in found.items() if not isinstance(found, str) else ():
-            for sentence in _sentences(asked, seen):
-                places[_without_seconds(sentence)].append(f"{unit.version} {unit.place}, PING {asked.ping}")
-    for sentence, where in places.items():
-        yield f"* “{sentence}” ({'; '.join(dict.fromkeys(where))})"
+            for sentence in dict.fromkeys(map(_without_seconds, _sentences(asked, seen))):
+                cells[sentence][f"{unit.version} {unit.place}"].append(asked.ping)
+    for sentence, places in cells.items():
+        yield f"* “{sentence}” ({'; '.join(f'{place}{_pings(pings)}' for place, pings in places.items())})"
+
+
+def _pings(pings: Sequence[str]) -> str:
+    return "" if len(pings) == len(PINGS) else f", PING {' and '.join(pings)}"
 
 
 def _without_seconds(sentence: str) -> str:
@@ -210,8 +214,11 @@ def _without_seconds(sentence: str) -> str:
 
 def _sentences(asked: Asked, seen: Seen) -> Iterator[str]:
     if asked.who == "run":
-        yield from (sentence.removeprefix("unbroken: ") for sentence in seen.said if sentence.startswith("unbroken: "))
-        yield from advice(seen.said)
+        told = advice(seen.said)
+        for sentence in seen.said:
+            if sentence.startswith("unbroken: "):
+                yield sentence.removeprefix("unbroken: ").partition(f"; {told[-1]}" if told else "\0")[0]
+        yield from told
 
 
 def _wrong(matrix: Matrix) -> Iterator[str]:
