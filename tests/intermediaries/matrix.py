@@ -135,15 +135,16 @@ def _in_short(unit: Unit, matrix: Matrix) -> str:
 
 def section(chosen: Sequence[Intermediary], matrix: Matrix) -> str:
     """Return the section of the page."""
-    parts = ["## Through real intermediaries", page.head(COMMAND, _versions(chosen)), INTRODUCTION.strip()]
+    parts = ["## Through real intermediaries", page.head(COMMAND, _versions(matrix)), INTRODUCTION.strip()]
     parts += [_summary(chosen, matrix)]
     for one in chosen:
         parts += _of(one, {unit: found for unit, found in matrix.items() if unit.intermediary is one})
     return "\n\n".join([*parts, *_wrong(matrix)])
 
 
-def _versions(chosen: Sequence[Intermediary]) -> Mapping[str, str]:
-    programs = {one.program: one for one in chosen if one.installed}
+def _versions(matrix: Matrix) -> Mapping[str, str]:
+    measured = [unit.intermediary for unit, found in matrix.items() if not isinstance(found, str)]
+    programs = {one.program: one for one in measured if one.installed}
     return {program: _version(one) for program, one in sorted(programs.items())}
 
 

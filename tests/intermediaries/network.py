@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 CLIENT, SERVER = "10.203.0.1", "10.203.0.2"
@@ -39,6 +41,13 @@ def impossible() -> str:
     except subprocess.CalledProcessError as exc:
         return f"network namespaces cannot be made here: {exc.stderr.decode().strip()}"
     return ""
+
+
+def remove_leftovers() -> None:
+    """Remove the namespaces of runs that were killed."""
+    for match in re.finditer(r"^ub(\d+)[cs]\d+", _ip("netns", "list"), re.MULTILINE):
+        if not Path(f"/proc/{match[1]}").exists():
+            subprocess.run(["ip", "netns", "del", match[0]], capture_output=True, check=False)
 
 
 @dataclass(frozen=True)

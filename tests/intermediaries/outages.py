@@ -6,6 +6,7 @@ python -m intermediaries.outages [--seconds N]... [--jobs N]
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import threading
@@ -22,7 +23,7 @@ from typing import Literal
 from intermediaries import page
 from intermediaries.asking import Seen, Way, begun, plain, run_command
 from intermediaries.kinds import VERSIONS, Version
-from intermediaries.network import SERVER, How, Network, impossible, inside, network
+from intermediaries.network import SERVER, How, Network, impossible, inside, network, remove_leftovers
 from intermediaries.running import PLACES, TEXT, Place, Trust, bytes_before, make_trust, origin, requests_of
 from intermediaries.under_the_rule import forked
 from unbroken.core.policy import Policy
@@ -38,8 +39,8 @@ LINK_DOWN = (5.0, 50.0)
 REVIVE = 30.0
 """Seconds for which the old connection may come back, once a second one stands."""
 
-THINK = 4.0
-"""Seconds of silence of a model that speaks during the outage."""
+THINK = 8.0
+"""Seconds of silence of a model that speaks during the outage; less in a short one."""
 
 SPEAKS_AFTER = 4.0
 """Seconds between the end of the outage and the first word of one that speaks after it."""
@@ -60,7 +61,7 @@ WHO = tuple(TITLES)
 INTRODUCTION = f"""\
 A client and an origin in network namespaces of their own, with a link between them that drops every packet for a while,
 in both directions; nobody is told. (In the second table the client's link is down, and it is told when it connects.)
-The model speaks *during* the outage, {THINK:g} s after the request, or *after* it. *Proxy*: an HTTP proxy beside the
+The model speaks *during* the outage, up to {THINK:g} s after the request, or *after* it. *Proxy*: an HTTP proxy beside the
 origin. Asked are, at the same moment, the plain openai SDK (over HTTP/2: with an HTTP/2 client, which it has not by
 itself), `unbroken run`, and the SDK under Unbroken's transport; all as they come. “×2” is the number of requests that
 the origin read; the seconds are those from the end of the outage to the end of the turn. *Back after*: seconds from the
@@ -92,8 +93,14 @@ class Cell:
     speaks: Speaks
 
     @property
+    def start(self) -> float:
+        """Within how many seconds of the first request the outage must have begun."""
+        return min(THINK, 0.8 * self.seconds) - 1.0
+
+    @property
     def think(self) -> float:
-        return THINK if self.speaks == "during" else THINK + self.seconds + SPEAKS_AFTER
+        """For how many seconds the model is silent."""
+        return self.start + (1.0 if self.speaks == "during" else self.seconds + SPEAKS_AFTER)
 
     @property
     def title(self) -> str:
@@ -139,6 +146,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if why := impossible():
         sys.exit(f"make outages: {why}")
+    remove_leftovers()
     found = run(cells(arguments.seconds or SECONDS), arguments.jobs)
     if arguments.seconds:
         sys.stdout.write(f"{section(found)}\n")
@@ -250,7 +258,8 @@ class _Turns:
             thread.join(max(0.0, self._until - time.monotonic()))
 
     def _ask(self, who: str, ask: Callable[[], Seen]) -> None:
-        self.seen[who] = ask()
+        with contextlib.suppress(OSError, EOFError):  # the cell was given up
+            self.seen[who] = ask()
 
 
 def _wait_until_all_are_there(cell: Cell, upstream: Upstream) -> None:
@@ -262,7 +271,7 @@ def _wait_until_all_are_there(cell: Cell, upstream: Upstream) -> None:
     poll(lambda: len([one for one in list(upstream.requests) if _is_there(cell, one)]) >= len(WHO), 60.0, every=0.01)
     time.sleep(AT_PLACE)
     first = min(request.received_at for request in upstream.requests)
-    if time.monotonic() - first > THINK - 1.0:
+    if time.monotonic() - first > cell.start:
         raise TooLateError("the programs did not start in time")
 
 

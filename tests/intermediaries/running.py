@@ -28,7 +28,7 @@ TOKENS_BEFORE = 3
 REQUESTS = 99
 """How many requests of an origin think."""
 
-START = 20.0
+START = 60.0
 """Seconds that a program may take until it listens."""
 
 

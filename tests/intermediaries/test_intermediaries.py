@@ -34,8 +34,6 @@ Matrix = dict[Unit, Found]
 @pytest.fixture(scope="module")
 def matrix(tmp_path_factory: pytest.TempPathFactory) -> Matrix:
     folder = tmp_path_factory.mktemp("intermediaries")
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(0o755)  # some programs give up root's rights
     trust = make_trust(folder, "127.0.0.1", "localhost")
 
     def measure(unit: Unit) -> Found:

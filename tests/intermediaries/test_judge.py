@@ -36,7 +36,7 @@ NO_TIMER = dataclasses.replace(V2RAY, idle=None)
         ),
         ("although PING kept them busy", dataclasses.replace(NGINX, ping=1.0), []),
         ("bypass the proxy (--no-proxy)", V2RAY, []),
-        ("bypass the proxy (--no-proxy)", NGINX, ["no proxy is configured"] * 2),
+        ("bypass the proxy (--no-proxy)", NGINX, ["no proxy is configured"]),
         ("use an https endpoint that speaks HTTP/2", HTTP1, []),
         ("use an https endpoint that speaks HTTP/2", V2RAY, ["the endpoint speaks HTTP/2"]),
         ("over HTTP/1.1 no PING can prevent it", HTTP1, []),
