@@ -61,8 +61,8 @@ WHO = tuple(TITLES)
 INTRODUCTION = f"""\
 A client and an origin in network namespaces of their own, with a link between them that drops every packet for a while,
 in both directions; nobody is told. (In the second table the client's link is down, and it is told when it connects.)
-The model speaks *during* the outage, up to {THINK:g} s after the request, or *after* it. *Proxy*: an HTTP proxy beside the
-origin. Asked are, at the same moment, the plain openai SDK (over HTTP/2: with an HTTP/2 client, which it has not by
+The model speaks *during* the outage, up to {THINK:g} s after the request, or *after* it. *Proxy*: an HTTP proxy beside
+the origin. Asked are, at the same moment, the plain openai SDK (over HTTP/2: with an HTTP/2 client, which it has not by
 itself), `unbroken run`, and the SDK under Unbroken's transport; all as they come. “×2” is the number of requests that
 the origin read; the seconds are those from the end of the outage to the end of the turn. *Back after*: seconds from the
 end of the outage to the next byte on the plain SDK's connection, which is the old one.
