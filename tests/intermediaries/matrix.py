@@ -22,7 +22,7 @@ from intermediaries.asking import Seen
 from intermediaries.cell import DEFAULT_PING, EVERYBODY, PINGS, THINK, Asked, Found, Unit, ask_all, wrong_sentences
 from intermediaries.judge import Wrong, advice
 from intermediaries.kinds import BY_NAME, INTERMEDIARIES, VERSIONS, Intermediary, find
-from intermediaries.running import PLACES, make_trust
+from intermediaries.running import PLACES, Trust, make_trust
 
 COMMAND = "make intermediaries"
 
@@ -105,11 +105,11 @@ def run(chosen: Sequence[Intermediary], jobs: int, limit: float) -> Matrix:
     return matrix
 
 
-def _measured(unit: Unit, trust: object, home: Path) -> Found | str:
+def _measured(unit: Unit, trust: Trust, home: Path) -> Found | str:
     """Measure a unit; a port that was taken in the meantime is the reason for a second try."""
     for number in range(2):
         try:
-            return ask_all(unit, trust, home / str(number))  # type: ignore[arg-type]
+            return ask_all(unit, trust, home / str(number))
         except RuntimeError as exc:
             failed = str(exc)
     return failed

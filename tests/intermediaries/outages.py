@@ -27,7 +27,7 @@ from intermediaries.network import SERVER, How, Network, impossible, inside, net
 from intermediaries.running import PLACES, TEXT, Place, Trust, bytes_before, make_trust, origin, requests_of
 from intermediaries.under_the_rule import forked
 from unbroken.core.policy import Policy
-from unbroken.lab import CuttingProxy, ScriptedAnswer, Upstream
+from unbroken.lab import CuttingProxy, RecordedRequest, ScriptedAnswer, Upstream
 from waiting import poll
 
 COMMAND = "make outages"
@@ -275,10 +275,10 @@ def _wait_until_all_are_there(cell: Cell, upstream: Upstream) -> None:
         raise TooLateError("the programs did not start in time")
 
 
-def _is_there(cell: Cell, request: object) -> bool:
+def _is_there(cell: Cell, request: RecordedRequest) -> bool:
     if cell.place == "after three tokens":
-        return len(request.sent) >= bytes_before(ScriptedAnswer(text=TEXT), request.number)  # type: ignore[attr-defined]
-    return cell.place == "before headers" or request.head_sent  # type: ignore[attr-defined]
+        return len(request.sent) >= bytes_before(ScriptedAnswer(text=TEXT), request.number)
+    return cell.place == "before headers" or request.head_sent
 
 
 def _back(seen: Seen, mended: float) -> float | None:
