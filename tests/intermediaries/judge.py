@@ -115,6 +115,8 @@ def _never(reason: str) -> Check:
     return lambda claim, truth: reason
 
 
+ALIVE = _never("every path here is alive")
+
 CLAIMS: Sequence[tuple[re.Pattern[str], Check]] = tuple(
     (re.compile(pattern, re.IGNORECASE), check)
     for pattern, check in (
@@ -132,10 +134,7 @@ CLAIMS: Sequence[tuple[re.Pattern[str], Check]] = tuple(
         (r"endpoint that speaks HTTP/2|an HTTP/2 endpoint", _other_version),
         (r"over HTTP/1\.1", _first_version),
         (r"the proxy \(--no-proxy\)|--no-proxy|\b(?:the|this|your) proxy\b|proxy unreachable", _proxy),
-        (
-            r"path dead|no answer to PING|PING (?:was not|is not|un)\s?answered|unanswered PING",
-            _never("every path here is alive"),
-        ),
+        (r"path dead|no answer (?:to PING|from)|PING was not answered|unanswered|second connection", ALIVE),
         (r"too many PINGs|complained of PING", _never("nothing here counts PINGs")),
         (r"http2=True|inner=", _never("the transport is Unbroken's own, and offers HTTP/2")),
         (r"idle timeout\b(?!s)", _never("no idle timeout of ours is as short")),
