@@ -138,18 +138,16 @@ class Waiting:
 
     def ask(self, limit: float = LIMIT) -> Seen:
         """Give it the prompt and wait for its end, so many seconds at most."""
-        began, written = time.monotonic(), Heard(self.process.stderr.read1)
+        began, said = time.monotonic(), Heard(self.process.stderr.read1)
         answer = Heard(self.process.stdout.read1)
         self.process.stdin.write(PROMPT.encode())
         self.process.stdin.close()
         try:
-            answer.wait_for("\n", limit)  # the object, which is written when the turn has ended
+            answer.wait_for_end(limit)
         except AssertionError:
-            if not answer.data and self.process.poll() is None:
-                return Seen("waits", seconds=time.monotonic() - began)
+            return Seen("waits", seconds=time.monotonic() - began)
         ended = time.monotonic()
-        said = written.wait_for_end().decode()
-        return _read(answer.data, said, ended - began, ended)
+        return _read(answer.text, said.wait_for_end().decode(), self.process.wait(), ended - began, ended)
 
 
 @contextmanager
@@ -167,17 +165,16 @@ def begun(command: Sequence[str], home: Path) -> Iterator[Waiting]:
                 stream.close()
 
 
-def _read(out: bytes, err: str, seconds: float, ended: float) -> Seen:
-    answer: dict[str, Any] = json.loads(out or b'{"text": "", "error": {"message": "nothing on stdout"}}')
-    error = answer.get("error")
-    message = str(error["message"]) if error else None
+def _read(out: str, err: str, code: int, seconds: float, ended: float) -> Seen:
     said = [line.strip() for line in err.splitlines() if line.strip()]
-    return Seen(judged(answer["text"], message), message or "", said=said, seconds=seconds, ended=ended)
+    error = "\n".join(line for line in said if line.startswith(("unbroken:", "Traceback"))) or f"exit code {code}"
+    outcome = judged(out.rstrip("\n"), error if code else None)
+    return Seen(outcome, error if code else "", said=said, seconds=seconds, ended=ended)
 
 
 def run_command(way: Way, model: str, ping: float | None, *more: str) -> Sequence[str]:
     """Return the arguments of Python that run ``unbroken run``."""
-    where = ["--base-url", way.url, "--model", model, "--format", "json", "-v", *options(way, ping), *more]
+    where = ["--base-url", way.url, "--model", model, "-v", *options(way, ping), *more]
     return ["-m", "unbroken", "run", *where, "-"]
 
 

@@ -136,6 +136,7 @@ CLAIMS: Sequence[tuple[re.Pattern[str], Check]] = tuple(
         (r"the proxy \(--no-proxy\)|--no-proxy|\b(?:the|this|your) proxy\b|proxy unreachable", _proxy),
         (r"path dead|no answer (?:to PING|from)|PING was not answered|unanswered|second connection", ALIVE),
         (r"too many PINGs|complained of PING", _never("nothing here counts PINGs")),
+        (r"^Traceback", _never("nothing may crash")),
         (r"http2=True|inner=", _never("the transport is Unbroken's own, and offers HTTP/2")),
         (r"idle timeout\b(?!s)", _never("no idle timeout of ours is as short")),
         (r"nothing came of the response", _never("no stall limit of ours is as short")),

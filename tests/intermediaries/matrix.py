@@ -39,7 +39,7 @@ it offers both, and the plain SDK is given an HTTP/2 client, which it has not by
 | **cut, silently** | a part of the answer, as if that were all of it |
 | **doubled** | a part of the answer twice |
 
-“×3” means that the origin got three requests. Nothing is retried after the first token, by anybody.
+“×3” means that the origin got three requests. As they come, nobody retries after the first token.
 """
 
 WORDS = {
@@ -71,7 +71,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="turns through real intermediaries")
     parser.add_argument("--only", action="append", default=[], choices=sorted(BY_NAME), help="write to stdout instead")
-    parser.add_argument("--jobs", type=int, default=4, help="units at a time (%(default)s), each of seven programs")
+    parser.add_argument("--jobs", type=int, default=8, help="units at a time (%(default)s), each of seven programs")
     parser.add_argument("--minutes", type=float, default=24, help="no unit starts later than this (%(default)s)")
     return parser.parse_args()
 

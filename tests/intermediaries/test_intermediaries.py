@@ -46,8 +46,13 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Matrix:
         return dict(zip(UNITS, pool.map(measure, UNITS), strict=True))
 
 
-@pytest.mark.xfail(reason="advice does not know yet what was configured: docs/intermediaries.md", strict=False)
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.title)
+AMISS = pytest.mark.xfail(reason="an end of an HTTP/2 stream is taken for an idle timer of connections", strict=False)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [pytest.param(unit, id=unit.title, marks=[AMISS] * (unit.intermediary.name == "haproxy-h2")) for unit in UNITS],
+)
 def test_no_sentence_is_wrong(unit: Unit, matrix: Matrix) -> None:
     assert wrong_sentences(unit, matrix[unit]) == {}
 

@@ -47,6 +47,7 @@ NO_TIMER = dataclasses.replace(V2RAY, idle=None)
         ),
         ("path dead, no answer to PING", PINGED, ["every path here is alive"] * 2),
         ("cut after 4.0 s, before any output (connection reset)", V2RAY, []),
+        ("Traceback (most recent call last):", V2RAY, ["nothing may crash"]),
         ("a gateway answers HTTP 504 after about 2 s, which no PING can prevent", NGINX, []),
         (
             "a gateway answers HTTP 504 after about 2 s, which no PING can prevent",
