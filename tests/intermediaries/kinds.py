@@ -335,7 +335,7 @@ INTERMEDIARIES: tuple[Intermediary, ...] = (
         squid,
         f"`read_timeout` {TIMER} seconds",
         "http",
-        (TIMER - 1, TIMER + 2),
+        (0.625 * TIMER, 2 * TIMER),
         note="It looks at its clock and at its timers once in a while, so it is early or late.",
     ),
     Intermediary("tinyproxy", "tinyproxy", _APT.format("tinyproxy"), ("-v",), tinyproxy, f"`Timeout` {TIMER}", "http"),

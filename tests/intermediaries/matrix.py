@@ -209,8 +209,8 @@ def _pings(pings: Sequence[str]) -> str:
 
 
 def _without_seconds(sentence: str) -> str:
-    """Return the sentence without the seconds that differ from run to run."""
-    return re.sub(r"(?<=after )(about )?[\d.]+ s", "N s", sentence)
+    """Return the sentence without the seconds and the ports that differ from run to run."""
+    return re.sub(r"(?<=after )(about )?[\d.]+ s", "N s", re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1", sentence))
 
 
 def _sentences(asked: Asked, seen: Seen) -> Iterator[str]:
@@ -240,7 +240,7 @@ def _wrong(matrix: Matrix) -> Iterator[str]:
 def _key(wrong: Wrong) -> tuple[str, str, str]:
     """Return what is alike in the same words: without the turn's id, and with the advice alone, where it is advice."""
     told = advice([wrong.sentence])
-    return wrong.claim, wrong.reason, _without_seconds(told[0] if told else wrong.sentence)
+    return wrong.claim, wrong.reason, textwrap.shorten(_without_seconds(told[0] if told else wrong.sentence), 200)
 
 
 def _where(cells: Sequence[str]) -> str:
