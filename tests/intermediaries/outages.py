@@ -95,7 +95,7 @@ class Cell:
     @property
     def start(self) -> float:
         """Within how many seconds of the first request the outage must have begun."""
-        return min(THINK, 0.8 * self.seconds) - 1.0
+        return (min(THINK, 0.8 * self.seconds) if self.speaks == "during" else THINK) - 1.0
 
     @property
     def think(self) -> float:
@@ -232,6 +232,8 @@ def _asked(
         turns = _Turns(asking, limit)
         _wait_until_all_are_there(cell, upstream)
         net.cut(cell.how)
+        if time.monotonic() - min(request.received_at for request in upstream.requests) > cell.start:
+            raise TooLateError("the programs did not start in time")
     time.sleep(cell.seconds)
     mended = time.monotonic()
     net.mend(cell.how)
@@ -263,16 +265,9 @@ class _Turns:
 
 
 def _wait_until_all_are_there(cell: Cell, upstream: Upstream) -> None:
-    """Wait until the three turns are at the cell's place, and what they were sent has arrived.
-
-    Raises:
-        TooLateError: the model has spoken, or is about to.
-    """
+    """Wait until the three turns are at the cell's place, and what they were sent has arrived."""
     poll(lambda: len([one for one in list(upstream.requests) if _is_there(cell, one)]) >= len(WHO), 60.0, every=0.01)
     time.sleep(AT_PLACE)
-    first = min(request.received_at for request in upstream.requests)
-    if time.monotonic() - first > cell.start:
-        raise TooLateError("the programs did not start in time")
 
 
 def _is_there(cell: Cell, request: RecordedRequest) -> bool:

@@ -14,7 +14,7 @@ from unbroken.core.policy import Policy
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("outages")]
 
-SECONDS = 3.0
+SHORT, LONG = 3.0, 10.0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,9 +44,9 @@ def _connects(net: Network) -> bool:
 @pytest.mark.parametrize(
     "cell",
     [
-        Cell("dropped", SECONDS, "direct", "HTTP/2", "before headers", "during"),
-        Cell("dropped", SECONDS, "proxy", "HTTP/1.1", "after headers", "after"),
-        Cell("link down", SECONDS, "direct", "HTTP/2", "after three tokens", "during"),
+        Cell("dropped", LONG, "direct", "HTTP/2", "before headers", "during"),
+        Cell("dropped", SHORT, "proxy", "HTTP/1.1", "after headers", "after"),
+        Cell("link down", SHORT, "direct", "HTTP/2", "after three tokens", "after"),
     ],
     ids=lambda cell: cell.title,
 )
@@ -66,7 +66,7 @@ def test_an_outage_costs_no_answer_and_no_request(cell: Cell, tmp_path: Path) ->
 )
 def test_an_unanswered_ping_costs_no_answer_and_no_request(tmp_path: Path) -> None:
     """PINGs that are frequent, and soon taken for unanswered: what 20 s of the usual policy are in a long outage."""
-    cell = Cell("dropped", 3 * SECONDS, "direct", "HTTP/2", "after headers", "during")
+    cell = Cell("dropped", LONG, "direct", "HTTP/2", "after headers", "during")
     policy = Policy(ping_interval=1.0, ping_timeout=1.0)
     outcome = measure(cell, make_trust(tmp_path, SERVER), tmp_path / "home", policy)
     assert outcome.complaints() == []
