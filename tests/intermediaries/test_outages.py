@@ -61,9 +61,6 @@ def test_an_outage_costs_no_answer_and_no_request(cell: Cell, tmp_path: Path) ->
     }
 
 
-@pytest.mark.xfail(
-    reason="an unanswered PING is a verdict still, and the SDK's own connect timeout ends what follows", strict=False
-)
 def test_an_unanswered_ping_costs_no_answer_and_no_request(tmp_path: Path) -> None:
     """PINGs that are frequent, and soon taken for unanswered: what 20 s of the usual policy are in a long outage."""
     cell = Cell("dropped", LONG, "direct", "HTTP/2", "after headers", "during")
