@@ -12,9 +12,12 @@ import pytest
 
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
-from unbroken.errors import UsageError
+from unbroken.errors import UsageError, WireError
 from unbroken.lab import CuttingProxy, ScriptedAnswer, Upstream
+from unbroken.wire.connection import Step
+from unbroken.wire.culprits import Way, named
 from unbroken.wire.proxies import GivenProxy, parse_proxy
+from unbroken.wire.requests import Destination
 from wire.servers import RawServer, Script, closed_port, read_head, relaying_to, reset, silence
 from wire.sides import PATIENT, Side, Talk, chat, failure_of, limits
 
@@ -360,6 +363,15 @@ def test_a_proxy_s_failure_is_called_what_it_is_and_names_the_proxy(
         assert "s3cret" not in told
         assert "wr0ng" not in told
         assert talk.path.sent is sent
+
+
+@pytest.mark.parametrize("failure", [Failure.CLOSED, Failure.RESET])
+def test_a_server_that_was_reached_over_tls_and_closes_is_no_failure_of_the_proxy(failure: Failure) -> None:
+    proxy = parse_proxy("http://127.0.0.1:3128")
+    for scheme, blamed in (("https", False), ("http", True)):
+        destination = Destination(scheme, "model.test", 443, proxy)
+        told = named(WireError(failure, "it said nothing"), Way(proxy, destination, Step.OPEN, b"", after=2.0))
+        assert ("accepted, then closed" in told.detail) is blamed
 
 
 def test_the_variable_that_names_the_proxy_is_told(side: Side) -> None:
