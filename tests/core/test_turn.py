@@ -1049,13 +1049,15 @@ class TestPing:
         assert finish(play).attempts[0].lowered_ping == 3
 
     def test_but_never_under_a_second(self) -> None:
-        play = Playbook() >> answers(route=pinged_every(10)) >> is_lost(Failure.STREAM_RESET, after=1.5)
+        play = Playbook() >> answers(route=pinged_every(10)) >> is_lost(Failure.RESET, after=1.5)
         play << again("replay", delay=0, ping=1)
 
     @pytest.mark.parametrize(
         ("failure", "silent", "path"),
         [
             (Failure.RESET, 20, pinged_every(10)),
+            (Failure.STREAM_RESET, 3, pinged_every(10)),  # by whoever reads HTTP: PING does not reach it
+            (Failure.UNFINISHED, 3, pinged_every(10)),
             (Failure.RESET, 0.5, pinged_every(10)),
             (Failure.RESET, 3, pinged_every(0)),
             (Failure.RESET, 3, pinged_every(1)),
@@ -1067,8 +1069,8 @@ class TestPing:
             (Failure.TOO_MANY_PINGS, 3, pinged_every(10)),
         ],
         ids=[
-            "often enough", "no silence", "--ping 0", "as often as may be", "lowered before", "refused before",
-            "HTTP/1.1", "our own limit", "dead path", "complaint",
+            "often enough", "stream reset", "end of stream", "no silence", "--ping 0", "as often as may be",
+            "lowered before", "refused before", "HTTP/1.1", "our own limit", "dead path", "complaint",
         ],
     )  # fmt: skip
     def test_nothing_else_does(self, failure: Failure, silent: float, path: RouteRecord) -> None:

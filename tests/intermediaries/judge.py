@@ -127,7 +127,7 @@ ALIVE = _never("every path here is alive")
 CLAIMS: Sequence[tuple[re.Pattern[str], Check]] = tuple(
     (re.compile(pattern, re.IGNORECASE), check)
     for pattern, check in (
-        (r"connections after (?:about )?([\d.]+) s", _timer),
+        (r"(?:connections|answers) after (?:about )?([\d.]+) s", _timer),
         (r"(?:silent|idle) for (?:about )?([\d.]+) s", _timer),
         (r"gateway answers HTTP \d+ after (?:about )?([\d.]+) s", _gateway),
         (r"although PING|despite PING|PING kept (?:it|them|the path) busy", _ping_did_not_help),

@@ -46,13 +46,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Matrix:
         return dict(zip(UNITS, pool.map(measure, UNITS), strict=True))
 
 
-AMISS = pytest.mark.xfail(reason="an end of an HTTP/2 stream is taken for an idle timer of connections", strict=False)
-
-
-@pytest.mark.parametrize(
-    "unit",
-    [pytest.param(unit, id=unit.title, marks=[AMISS] * (unit.intermediary.name == "haproxy-h2")) for unit in UNITS],
-)
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.title)
 def test_no_sentence_is_wrong(unit: Unit, matrix: Matrix) -> None:
     assert wrong_sentences(unit, matrix[unit]) == {}
 

@@ -33,6 +33,9 @@ CUTS = frozenset(
 )
 """Ends that tell of timers on the path: not those by a limit of our own, nor a complaint about PING."""
 
+ENDS_OF_STREAM = frozenset(failure.code for failure in (Failure.STREAM_RESET, Failure.UNFINISHED, Failure.TRUNCATED))
+"""Cuts of the answer alone, where HTTP/2 tells it from the connection: no idle timer of connections makes them."""
+
 
 class Advice(enum.Enum):
     """A piece of advice: its sentence. The first one that fits a pattern is given."""
@@ -45,6 +48,16 @@ class Advice(enum.Enum):
     GATEWAY = (
         "a gateway answers HTTP {status} after about {timer} without a word from its server, which no PING can prevent:"
         " have that limit raised by whoever runs it"
+    )
+    ANSWER_ENDED_LOCAL = (
+        "something on the way that reads HTTP ends answers after about {timer} without a byte of them, which no PING"
+        " can prevent: raise that limit (nginx: proxy_read_timeout, haproxy: timeout server), start the server with"
+        " --sse-ping-interval {beat} (llama.cpp), or put `unbroken relay --heartbeat {beat} --early-heartbeat` beside"
+        " it"
+    )
+    ANSWER_ENDED = (
+        "something on the way that reads HTTP ends answers after about {timer} without a byte of them, which no PING"
+        " can prevent: have that limit raised, or take another path"
     )
     PING_IN_VAIN = (
         "something on the way cuts idle connections after about {timer}, although PING was answered on them: it counts"
@@ -118,6 +131,7 @@ class SilentCut(msgspec.Struct, frozen=True, kw_only=True):
         pinged: whether PING was answered in that silence.
         http_version: ``"HTTP/1.1"``, ``"HTTP/2"`` or ``""`` if unknown.
         gateway_status: the HTTP status by which a gateway said that it gave up, 0 if the connection was cut.
+        ends_stream: whether the answer alone was ended over HTTP/2, and the connection was not.
         lowered_ping: seconds between PINGs on this path from this cut on, ``None`` if it taught nothing.
         route: the path, and what was configured there.
     """
@@ -127,6 +141,7 @@ class SilentCut(msgspec.Struct, frozen=True, kw_only=True):
     pinged: bool = False
     http_version: str = ""
     gateway_status: int = 0
+    ends_stream: bool = False
     lowered_ping: float | None = None
     route: RouteRecord = RouteRecord()
 
@@ -194,6 +209,8 @@ def _choice(cluster: Sequence[SilentCut], timer: float) -> Advice:
     last = cluster[-1]
     if last.gateway_status:
         return Advice.GATEWAY_LOCAL if last.route.is_local else Advice.GATEWAY
+    if last.ends_stream:
+        return Advice.ANSWER_ENDED_LOCAL if last.route.is_local else Advice.ANSWER_ENDED
     if last.http_version == "HTTP/2" and last.route.sends_ping:
         return _choice_over_http2(cluster, timer)
     return _choice_without_ping(last.route)

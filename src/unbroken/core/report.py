@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from unbroken.core import advice as advising
-from unbroken.core.advice import CUTS, LEAST_SILENCE, SilentCut
+from unbroken.core.advice import CUTS, ENDS_OF_STREAM, LEAST_SILENCE, SilentCut
 from unbroken.core.failures import GATEWAY_TIMEOUTS, Failure, Phase
 from unbroken.core.route import RouteRecord
 
@@ -166,6 +166,7 @@ def silent_cuts(attempts: Iterable[AttemptReport], since: float = 0.0) -> list[S
             pinged=attempt.route.kept_busy,
             http_version=attempt.http_version,
             gateway_status=(attempt.status or 0) if attempt.failure == Failure.GATEWAY_GAVE_UP.code else 0,
+            ends_stream=_ends_stream(attempt),
             lowered_ping=attempt.lowered_ping,
             route=attempt.route,
         )
@@ -180,12 +181,16 @@ def lowered_ping(attempt: AttemptReport) -> float | None:
     See :meth:`unbroken.core.route.RouteRecord.lowered_ping`. A cut after output teaches the turns to come.
     """
     was_cut = attempt.failure in CUTS and attempt.phase in (Phase.HEADERS, Phase.PRELUDE, Phase.OUTPUT)
-    return attempt.route.lowered_ping(attempt.silent) if was_cut else None
+    return attempt.route.lowered_ping(attempt.silent) if was_cut and not _ends_stream(attempt) else None
 
 
 def lesson(attempt: AttemptReport) -> str:
     """Return what is done about the cut of an attempt from now on, ``""`` for nothing."""
     return "" if attempt.lowered_ping is None else advising.lesson(attempt.silent, attempt.lowered_ping)
+
+
+def _ends_stream(attempt: AttemptReport) -> bool:
+    return attempt.http_version == "HTTP/2" and attempt.failure in ENDS_OF_STREAM
 
 
 def _is_silent_cut(attempt: AttemptReport) -> bool:

@@ -163,13 +163,15 @@ def _after_sending(error: WireError, way: Way) -> WireError:
             return _in_handshake(error, way)
         case Failure.BROKEN_FRAMING if way.destination.forwards and protocol_of(way.sample) is not HTTP:
             return _in_handshake(other_protocol(way.proxy, way.sample), way)
-        case Failure.CLOSED | Failure.RESET if way.destination.scheme == "http" and _says_nothing(way):
+        case Failure.CLOSED | Failure.RESET if way.destination.scheme == "http" and _says_nothing(
+            way
+        ):  # else TLS stood
             return WireError(error.failure, _closed(way).detail)
     return error
 
 
 def _says_nothing(way: Way) -> bool:
-    """Return whether a plain connection ended before anything came of it: no TLS has proved that the server is there."""
+    """Return whether a connection has ended before anything came of it."""
     return not way.sample and way.after < PROMPT
 
 
