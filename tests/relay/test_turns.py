@@ -142,6 +142,18 @@ class TestWhatIsHandedOn:
         assert (perform(*scripts, **options).record.first_output is not None) is (TOKEN in scripts[-1])
 
 
+def test_a_status_that_was_tried_again_here_is_not_tried_again_by_the_client() -> None:
+    script: Script = [head(504, "application/json"), b"{}", END]
+    stage = perform(*[script] * 4)
+    assert (len(stage.wire.exchanges), stage.client.status, stage.client.body) == (4, 504, b"{}")
+    assert stage.client.value("x-should-retry") == "false"
+
+
+def test_unless_the_provider_says_what_it_should() -> None:
+    script: Script = [head(504, "application/json", x_should_retry="true"), b"{}", END]
+    assert perform(*[script] * 4).client.value("x-should-retry") == "true"
+
+
 def test_a_wait_that_is_too_long_is_the_clients_to_decide_on() -> None:
     stage = perform([head(429, "application/json", retry_after="61"), SLOW_DOWN, END])
     assert (stage.client.status, stage.client.value("retry-after")) == (429, "61")

@@ -128,7 +128,9 @@ class Reply:
                 return
             self._streaming = self._streaming and is_stream
             passed_on = headers.downwards(head, stream=self._streaming)
-            fields = [*passed_on, *headers.report_headers(self._id, report), *self._extra]
+            retried = head.status >= 400 and report.lost and "x-should-retry" not in head.fields
+            final = (_NO_RETRY,) if retried else ()
+            fields = [*passed_on, *headers.report_headers(self._id, report), *final, *self._extra]
             await asgi.start(self._send, head.status, fields)
             self.status, self.sent_at = head.status, self._clock()
 
