@@ -260,7 +260,7 @@ class Attempt:
         unread = b""
         try:
             whole = self._parser.whole(chunk)
-            unread = self._read(whole) if not self._skims or self._is_notable(whole) else b""
+            unread = self._read(whole) if whole and (not self._skims or self._is_notable(whole)) else b""
         except DecodeError as exc:
             self._note_unreadable(exc)
         if not self.has_spoken and (self.failure or self._parser.held <= self._max_held):

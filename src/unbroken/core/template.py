@@ -54,7 +54,7 @@ class Template:
         if not self._lessons:
             return
         self._lessons -= 1
-        block = blocks[: blocks.index(b"\n\n") + 2]
+        block = blocks.partition(b"\n\n")[0] + b"\n\n"
         texts = [(found.end(), block.find(b'"', found.end())) for found in _FIELD.finditer(block)]
         since, until = max(texts, key=lambda text: text[1] - text[0], default=(0, 0))
         start, end = block[:since], block[until:]
