@@ -24,7 +24,9 @@ METHOD = (
     "server is the same process for every contestant and runs none of Unbroken's code. *Paced* is one event of",
     "310 bytes each 2 ms, *burst* as fast as they are taken. Contestants take turns within each round; a cell is",
     "the median of the rounds with its quartiles, and the ratios of the goals are medians of each round's ratio.",
-    "A busy machine makes every figure larger: read ratios.",
+    "A busy machine makes every figure larger: read ratios. Time *added* to the first byte is a relay's time less that",
+    "without a relay in the same round: below zero it says only that the difference is smaller than the noise. Idle",
+    "streams are measured once, and the LiteLLM proxy is asked for fewer events and turns than the others.",
 )
 
 
