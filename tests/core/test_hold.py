@@ -99,8 +99,8 @@ class TestEveryRecording:
             assert not given, number
         assert not attempt.has_spoken
 
-    @pytest.mark.parametrize("hold", HOLDS)
-    @pytest.mark.parametrize("size", [1, 7, 1 << 20])
+    @pytest.mark.parametrize("hold", ["reasoning", "answer"])
+    @pytest.mark.parametrize("size", [3, 1 << 20])
     @pytest.mark.parametrize(("corpus", "recording"), STREAMS)
     def test_the_bytes_are_the_same(self, corpus: Corpus, recording: Recording, size: int, hold: Hold) -> None:
         call, body = corpus.call(recording), recording.body
