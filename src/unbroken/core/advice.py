@@ -29,9 +29,9 @@ USUAL_PING, USUAL_HEARTBEAT = 10.0, 15.0
 CUTS = frozenset(
     failure.code
     for failure in Failure
-    if failure.row is Row.LOST and failure not in (*OWN_LIMITS, Failure.TOO_MANY_PINGS)
+    if failure.row is Row.LOST and failure not in (*OWN_LIMITS, Failure.TOO_MANY_PINGS, Failure.MISFIT)
 )
-"""Ends that tell of timers on the path: not those by a limit of our own, nor a complaint about PING."""
+"""Ends that tell of timers on the path: no limit of our own, complaint about PING, or text that does not fit."""
 
 ENDS_OF_STREAM = frozenset(failure.code for failure in (Failure.STREAM_RESET, Failure.UNFINISHED, Failure.TRUNCATED))
 """Cuts of the answer alone, where HTTP/2 tells it from the connection: no idle timer of connections makes them."""
