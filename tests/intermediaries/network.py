@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-CLIENT, SERVER = "10.203.0.1", "10.203.0.2"
-"""The addresses of the two ends; every pair has the same, for nothing leaves it."""
+CLIENT, SERVER, ANOTHER = "10.203.0.1", "10.203.0.2", "10.203.0.3"
+"""The addresses of the two ends, and another one for the client; every pair has the same, for nothing leaves it."""
 
 DEVICE = "veth0"
 """The name of the link at both ends."""
@@ -76,6 +76,12 @@ class Network:
             _ip("-n", self.client, "link", "set", DEVICE, "up")
         self._connect()
 
+    def readdress(self) -> None:
+        """Give the client another address, as another network does: what is under way on the old one is lost."""
+        _ip("-n", self.client, "addr", "del", f"{CLIENT}/24", "dev", DEVICE)
+        _ip("-n", self.client, "addr", "add", f"{ANOTHER}/24", "dev", DEVICE)
+        self._address(self.client, SERVER, _hardware_address(self.server))
+
     def _connect(self) -> None:
         self._address(self.client, SERVER, _hardware_address(self.server))
         self._address(self.server, CLIENT, _hardware_address(self.client))
@@ -94,21 +100,8 @@ def network() -> Iterator[Network]:
         for name in (made.client, made.server):
             _ip("netns", "add", name)
             _ip("-n", name, "link", "set", "lo", "up")
-        _ip(
-            "-n",
-            made.client,
-            "link",
-            "add",
-            "name",
-            DEVICE,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            DEVICE,
-            "netns",
-            made.server,
-        )
+        pair = ("name", DEVICE, "type", "veth", "peer", "name", DEVICE, "netns", made.server)
+        _ip("-n", made.client, "link", "add", *pair)
         for name, address in ((made.client, CLIENT), (made.server, SERVER)):
             _ip("-n", name, "addr", "add", f"{address}/24", "dev", DEVICE)
             _ip("-n", name, "link", "set", DEVICE, "up")

@@ -13,13 +13,14 @@ from contextlib import closing, contextmanager
 import pytest
 import trustme
 
-from real.severed import SERVER, Link, inside, severed_link
+from intermediaries.network import SERVER, Network, impossible, inside, network
+from real.parts import missing
 from unbroken.core.actions import PathNotice, RetryEvent
 from unbroken.core.dialects import recognise
 from unbroken.core.http import Request
 from unbroken.core.policy import Policy
 from unbroken.drivers.synchronous import Driver
-from unbroken.lab import Fault, ScriptedAnswer, Upstream
+from unbroken.lab import Fault, Upstream
 from unbroken.lab.fault import Point
 from unbroken.wire.http import HttpWire
 
@@ -29,8 +30,10 @@ POLICY = Policy(ping_interval=0.3, ping_timeout=1.0, connect_timeout=1.5, backof
 
 
 @pytest.fixture
-def link() -> Iterator[Link]:
-    with severed_link() as made:
+def link() -> Iterator[Network]:
+    if why := impossible():
+        missing(why)
+    with network() as made:
         yield made
 
 
@@ -51,17 +54,15 @@ class World:
         link: the link.
         http2: whether the upstream offers HTTP/2.
         fault: what it does with the first request.
-        think: how long it is silent with others.
     """
 
-    def __init__(self, link: Link, *, http2: bool, fault: Fault | None, answer: ScriptedAnswer | None = None) -> None:
+    def __init__(self, link: Network, *, http2: bool, fault: Fault) -> None:
         authority, server = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(SERVER).configure_cert(server)
         self.trust = ssl.create_default_context()
         authority.configure_trust(self.trust)
         self.link = link
-        faults = [fault] if fault else []
-        self.upstream = Upstream(faults=faults, answer=answer, ssl_context=server, http2=http2, host=SERVER)
+        self.upstream = Upstream(faults=[fault], ssl_context=server, http2=http2, host=SERVER)
 
     def ask(self, seen: Seen, policy: Policy) -> None:
         """Run a turn from the client's namespace, on this thread."""
@@ -103,9 +104,9 @@ def outlive(world: World, seconds: float, policy: Policy, *, after_output: bool 
     assert world.upstream.wait_for(lambda: world.upstream.requests, timeout=10)
     if after_output:
         assert seen.began.wait(10)
-    world.link.cut()
+    world.link.cut("dropped")
     time.sleep(seconds)  # the outage itself
-    world.link.mend()
+    world.link.mend("dropped")
     asking.join(60)
     assert not asking.is_alive()
     return seen
@@ -116,7 +117,7 @@ PLACES: dict[str, Point] = {"before the headers": "before_headers", "in the prel
 
 @pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
 @pytest.mark.parametrize("at", PLACES.values(), ids=PLACES)
-def test_an_outage_before_output_costs_no_second_request(link: Link, http2: bool, at: Point) -> None:
+def test_an_outage_before_output_costs_no_second_request(link: Network, http2: bool, at: Point) -> None:
     world = World(link, http2=http2, fault=Fault("pause", at, seconds=2.0))
     with serving(world):
         seen = outlive(world, 4.0, POLICY)
@@ -128,7 +129,7 @@ def test_an_outage_before_output_costs_no_second_request(link: Link, http2: bool
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
-def test_an_outage_after_output_is_waited_for(link: Link, http2: bool) -> None:
+def test_an_outage_after_output_is_waited_for(link: Network, http2: bool) -> None:
     world = World(link, http2=http2, fault=Fault("pause", "after_token", seconds=2.0))
     with serving(world):
         seen = outlive(world, 4.0, POLICY, after_output=True)
@@ -138,7 +139,7 @@ def test_an_outage_after_output_is_waited_for(link: Link, http2: bool) -> None:
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
-def test_a_connection_that_is_gone_for_good_is_replaced_as_soon_as_that_is_known(link: Link, http2: bool) -> None:
+def test_a_connection_that_is_gone_for_good_is_replaced_as_soon_as_that_is_known(link: Network, http2: bool) -> None:
     """The client has another address: the network is there, and what is sent again on the old connection is lost."""
     world = World(link, http2=http2, fault=Fault("stall", "before_headers"))
     with serving(world):

@@ -85,6 +85,11 @@ class Way(NamedTuple):
         """Host and port of the server."""
         return authority_of(self.destination)
 
+    @property
+    def may_lack_server(self) -> bool:
+        """Whether nothing has shown that the server was reached: neither TLS with it, nor a byte, nor time."""
+        return self.destination.scheme == "http" and not self.sample and self.after < PROMPT
+
 
 def named(error: WireError, way: Way) -> WireError:
     """Return a failure under the name of the hop that caused it.
@@ -163,16 +168,9 @@ def _after_sending(error: WireError, way: Way) -> WireError:
             return _in_handshake(error, way)
         case Failure.BROKEN_FRAMING if way.destination.forwards and protocol_of(way.sample) is not HTTP:
             return _in_handshake(other_protocol(way.proxy, way.sample), way)
-        case Failure.CLOSED | Failure.RESET if way.destination.scheme == "http" and _says_nothing(
-            way
-        ):  # else TLS stood
+        case Failure.CLOSED | Failure.RESET if way.may_lack_server:
             return WireError(error.failure, _closed(way).detail)
     return error
-
-
-def _says_nothing(way: Way) -> bool:
-    """Return whether a connection has ended before anything came of it."""
-    return not way.sample and way.after < PROMPT
 
 
 def _closed(way: Way) -> WireError:
