@@ -142,7 +142,7 @@ class Policy:
         return self if replays is None or self.replays is not None else dataclasses.replace(self, replays=replays)
 
     def named_limit(self, failure: Failure) -> str:
-        """Return which limit of the policy a failure is, by its options; ``""`` for a failure that is none."""
+        """Return which limit of the policy a failure is, by its options; ``""`` if it is not a limit."""
         match failure:
             case Failure.IDLE_TIMEOUT:
                 return f"nothing for {self.idle_timeout:g} s, the limit of Policy.idle_timeout and --idle"

@@ -74,7 +74,7 @@ class AccessLog:
                 self._write(f"{turn_id}   {_plain(event.advice)}")
 
     def noticed(self, turn_id: str, notice: PathNotice) -> None:
-        """Write a line for a path that does not answer, or answers again. There is none in JSON."""
+        """Write a line for a path that does not answer, or answers again. Logs in JSON have no such line."""
         if not self._as_json:
             self._write(f"{turn_id} … {_plain(notice.text)}")
 

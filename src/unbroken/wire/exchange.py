@@ -134,7 +134,7 @@ class BaseExchange(Generic[StreamT]):
         return self._path_index if limits.probe_path is None else limits.probe_path
 
     def _take_second(self, second: Self, error: WireError | UsageError | None) -> None:
-        """Take a second connection, or why there is none."""
+        """Take a second connection, or the failure to establish it."""
         if error:
             failure = error.failure if isinstance(error, WireError) else Failure.BAD_REQUEST
             self.path.event = SecondFailed(failure, str(error))

@@ -67,7 +67,7 @@ class WholeEvents:
         return rest
 
     def drop(self) -> None:
-        """Forget the beginning of an event that was cut: nobody has seen it."""
+        """Drop the unfinished event of a cut attempt: it was not handed on."""
         self._unfinished.clear()
 
     def _read(self, whole: bytes) -> None:
