@@ -10,12 +10,14 @@ from contextlib import aclosing
 from typing import Any
 
 import anyio
+import anyio.abc
 import pytest
 import trio
 import trio.testing
 
 from relay.serving import Call, Serve, Served, ServeRaw, chunked, poll
 from unbroken.lab import Upstream as Lab
+from unbroken.relay import asgi
 from unbroken.relay.client_request import MIN_RATE, ClientLeft, ClientRequest, Rejection
 from wire.servers import read_head, silence
 
@@ -51,6 +53,24 @@ def incoming(sent: Sent, timeout: float = 10, **headers: str) -> ClientRequest:
     fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope = {"method": "POST", "path": "/v1/x", "query_string": b"", "headers": fields, "http_version": "1.1"}
     return ClientRequest(scope, sent.receive, timeout, clock=trio.current_time)
+
+
+class Leaving:
+    """The callback that a server offers; the client leaves 5 s after it was registered."""
+
+    def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
+        self._tasks = tasks
+        self.registered: list[Callable[[], None] | None] = []
+
+    def __call__(self, on_left: Callable[[], None] | None) -> None:
+        self.registered.append(on_left)
+        if on_left:
+            self._tasks.start_soon(self._leave)
+
+    async def _leave(self) -> None:
+        await anyio.sleep(5)
+        if on_left := self.registered[-1]:
+            on_left()
 
 
 def in_virtual_time(test: Callable[[], Awaitable[Any]]) -> Any:
@@ -150,6 +170,36 @@ class TestItsBody:
             return trio.current_time()
 
         assert in_virtual_time(wait) == pytest.approx(5)
+
+    @pytest.mark.parametrize("seconds", [4, 100])
+    @pytest.mark.parametrize("offered", [True, False], ids=["by a callback", "by receive"])
+    def test_what_is_done_for_it_is_cancelled_then_and_not_later(self, offered: bool, seconds: float) -> None:
+        left: list[float] = []
+
+        async def work() -> float:
+            async with anyio.create_task_group() as tasks:
+                request = incoming(Sent(b"a", END, 5.0, LEFT))
+                if offered:
+                    request._scope[asgi.ON_LEFT] = leaving = Leaving(tasks)
+                await request.whole(10)
+                async with request.cancelled_by_leaving(lambda: left.append(trio.current_time())):
+                    await anyio.sleep(seconds)
+                ended = trio.current_time()
+            assert not offered or leaving.registered[-1] is None
+            return ended
+
+        assert in_virtual_time(work) == pytest.approx(min(seconds, 5))
+        assert left == ([pytest.approx(5)] if seconds > 5 else [])
+
+    def test_a_failure_of_what_is_done_for_it_is_its_own(self) -> None:
+        async def fail() -> None:
+            request = incoming(Sent(b"a", END))
+            request._scope[asgi.ON_LEFT] = lambda on_left: None
+            async with request.cancelled_by_leaving(lambda: None):
+                raise KeyError("x")
+
+        with pytest.raises(KeyError):
+            in_virtual_time(fail)
 
 
 class TestOnTheWire:

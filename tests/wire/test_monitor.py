@@ -200,6 +200,21 @@ def test_an_acknowledgement_ends_it(then: TcpState) -> None:
     assert reported(monitor, 22) == Recovered()
 
 
+def test_tcp_is_looked_at_seldom_while_nothing_is_unacknowledged() -> None:
+    monitor = started(http2=False)
+    monitor.take_tcp(1, ACKNOWLEDGED)
+    assert (monitor.tcp_is_due(5.9), monitor.tcp_is_due(6)) == (False, True)
+    monitor.take_tcp(6, unacknowledged(6))
+    assert monitor.unanswered(6) == 1  # it may have been sent just before this look, or up to 5 s before
+    assert (monitor.tcp_is_due(6.9), monitor.tcp_is_due(7)) == (False, True)
+
+
+def test_a_system_that_tells_nothing_is_asked_once() -> None:
+    monitor = started(http2=False)
+    monitor.take_tcp(1, None)
+    assert not monitor.tcp_is_due(500)
+
+
 def test_where_the_system_tells_nothing_there_is_no_suspicion() -> None:
     monitor = started(http2=False)
     for now in range(1, 500):

@@ -21,7 +21,6 @@ and one that is cut after the role::
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -110,7 +109,7 @@ class Turn:
         self._budget = RetryBudget(self._policy, acts=call.generation.acts, lost=self._records, random=random, now=now)
         self._head_given = False
         self._suspicion: Suspicion | None = None
-        self._todo: deque[Action] = deque()
+        self._todo: list[Action] = []
         self._over = False
         self._data_at = now
         self._progress = 0
@@ -135,7 +134,7 @@ class Turn:
         """Return the next action. After :class:`EndTurn` or :class:`Fail` the turn is over; it is returned again."""
         while not self._todo and self._attempt.has_more:
             self._take(self._attempt.more(), self._data_at)
-        return self._todo.popleft() if self._todo else self._otherwise
+        return self._todo.pop(0) if self._todo else self._otherwise
 
     @property
     def flowing(self) -> Limits | None:

@@ -19,6 +19,10 @@ ABORT = "unbroken.abort"
 HAS_LEFT = "unbroken.has_left"
 """Key of the scope by which a server that knows it tells whether the client has gone, though its body is not read."""
 
+ON_LEFT = "unbroken.on_left"
+"""Key of the scope by which a server that knows it takes a callback, ``None`` for none: it is called, at once or later,
+when the client goes away before the response is complete. To wait for ``receive`` would take a task."""
+
 WRITER = "unbroken.writer"
 """Key of the scope by which a server that knows it offers a :class:`Writer`."""
 

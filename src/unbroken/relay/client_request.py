@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -149,6 +149,36 @@ class ClientRequest:
     def abort(self) -> None:
         """Have the connection reset: what was sent is not read, and would be kept as long as the client is there."""
         self._scope[asgi.ABORT] = True
+
+    @asynccontextmanager
+    async def cancelled_by_leaving(self, on_left: Callable[[], None]) -> AsyncGenerator[None]:
+        """Cancel what is entered here when the client goes away, after ``on_left`` was called.
+
+        Enter it only once the body is whole.
+        """
+        register: Callable[[Callable[[], None] | None], None] | None = self._scope.get(asgi.ON_LEFT)
+        if register is None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._wait_and_cancel, on_left, tasks.cancel_scope)
+                yield
+                tasks.cancel_scope.cancel()
+            return
+        with anyio.CancelScope() as scope:
+
+            def left() -> None:
+                on_left()
+                scope.cancel()
+
+            register(left)
+            try:
+                yield
+            finally:
+                register(None)
+
+    async def _wait_and_cancel(self, on_left: Callable[[], None], scope: anyio.CancelScope) -> None:
+        await self.left()
+        on_left()
+        scope.cancel()
 
     async def left(self) -> None:
         """Wait until the client goes away. Call it only once the body is whole."""

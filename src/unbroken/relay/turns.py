@@ -78,10 +78,9 @@ class RelayedTurn:
             asgi.Broken: the reply is not whole.
         """
         try:
-            async with self.driver, anyio.create_task_group() as tasks:
-                tasks.start_soon(self._end_with_client, tasks.cancel_scope)
+            # The upstream request is cancelled once no client is waiting for it: it would be billed for nothing.
+            async with self.driver, self._incoming.cancelled_by_leaving(self._client_left):
                 await self._run_upstream()
-                tasks.cancel_scope.cancel()
         except anyio.get_cancelled_exc_class():
             await self._stop()
             raise
@@ -140,13 +139,10 @@ class RelayedTurn:
             return None
         return self._began + running.after + running.headers_after
 
-    async def _end_with_client(self, scope: anyio.CancelScope) -> None:
-        """Cancel the upstream request once no client is waiting for it: it would be billed for nothing."""
-        await self._incoming.left()
-        # Many clients leave once they have the whole answer, before its body has ended.
+    def _client_left(self) -> None:
+        """Note whether the client had all: many leave once they have the whole answer, before its body has ended."""
         is_sent = not (self.reply.busy or self.driver.withholds)
         self._had_all = is_sent and self.driver.phase in (Phase.SETTLED, Phase.COMPLETE)
-        scope.cancel()
 
     async def _run_upstream(self) -> None:
         try:

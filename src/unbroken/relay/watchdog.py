@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -20,9 +19,11 @@ TICK = 1.0
 class WatchedSend:
     """ASGI's ``send`` of one response, which knows since when it waits for the client.
 
+    What is entered with it (``with``) is cancelled when the client accepts nothing.
+
     Args:
         send: ASGI's.
-        scope: cancelled when the client has accepted nothing for too long.
+        watched: the responses that are watched; this one is among them while it is entered.
         clock: monotonic seconds.
 
     Attributes:
@@ -30,12 +31,26 @@ class WatchedSend:
         timed_out: whether that was too long.
     """
 
-    def __init__(self, send: asgi.Send, scope: anyio.CancelScope, clock: Callable[[], float]) -> None:
+    __slots__ = ("_clock", "_scope", "_send", "_watched", "timed_out", "waiting_since")
+
+    def __init__(self, send: asgi.Send, watched: set[WatchedSend], clock: Callable[[], float]) -> None:
         self.waiting_since: float | None = None
         self.timed_out = False
         self._send = send
-        self._scope = scope
+        self._scope = anyio.CancelScope()
+        self._watched = watched
         self._clock = clock
+
+    def __enter__(self) -> Self:
+        self._scope.__enter__()
+        self._watched.add(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._watched.discard(self)
+        return bool(self._scope.__exit__(kind, error, traceback))
 
     async def __call__(self, message: asgi.Message) -> None:
         """Send a message."""
@@ -77,16 +92,9 @@ class Watchdog:
             self._tasks.cancel_scope.cancel()
             await self._tasks.__aexit__(kind, error, traceback)
 
-    @contextlib.contextmanager
-    def watch(self, send: asgi.Send) -> Iterator[WatchedSend]:
-        """Watch the sending of one response, and cancel what is entered here when its client accepts nothing."""
-        with anyio.CancelScope() as scope:
-            watched = WatchedSend(send, scope, self._clock)
-            self._watched.add(watched)
-            try:
-                yield watched
-            finally:
-                self._watched.discard(watched)
+    def watch(self, send: asgi.Send) -> WatchedSend:
+        """Return a ``send`` to enter, which is watched meanwhile."""
+        return WatchedSend(send, self._watched, self._clock)
 
     async def _look(self) -> None:
         while True:

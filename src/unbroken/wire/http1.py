@@ -7,7 +7,6 @@ the table in ``tests/wire/test_http1.py``.
 from __future__ import annotations
 
 import re
-from collections import deque
 from typing import Literal
 
 import httptools
@@ -54,7 +53,7 @@ class Http1:
         self.head: Head | None = None
         self.ended = False
         self.untaken = self.response_bytes = 0
-        self._out: deque[bytes | memoryview] = deque()
+        self._out: list[bytes | memoryview] = []
         self._body: list[bytes] = []
         self._fields: list[tuple[bytes, bytes]] = []
         self._parser: httptools.HttpResponseParser | None = None
@@ -97,11 +96,11 @@ class Http1:
         """Return the next bytes for the network, about :data:`CHUNK` at most, or ``b""``."""
         if not self._out:
             return b""
-        data = self._out.popleft()
+        data = self._out.pop(0)
         if len(data) > CHUNK:
             view = memoryview(data)
             data = view[:CHUNK]
-            self._out.appendleft(view[CHUNK:])
+            self._out.insert(0, view[CHUNK:])
         return data
 
     # The response

@@ -23,8 +23,9 @@ MAX_BEFORE_HEADERS = 1024 * 1024
 ANSWER = 5.0
 """Seconds for the answer to a PING after waking, and to what TCP sends again once a second connection has stood."""
 
-LOOK_AT_TCP = 1.0
-"""Seconds between two looks at TCP's state, at most."""
+LOOK_AT_TCP, LOOK_AT_QUIET_TCP = 1.0, 5.0
+"""Seconds between two looks at TCP's state, at most: while something is unacknowledged, and while nothing is. A look
+costs a waking, which thousands of silent streams feel."""
 
 LONGEST_WAIT = 3600.0
 """Seconds; limits may be infinite, but no system call accepts that as a timeout."""
@@ -66,6 +67,7 @@ class Monitor:
         self._woke_at: float | None = None
         self._away: float | None = None
         self._tcp_looked_at = now
+        self._tcp_interval = LOOK_AT_TCP
         self._unacknowledged_since: float | None = None
         self._retransmissions = 0
         self._stood_at: float | None = None
@@ -155,11 +157,13 @@ class Monitor:
         """Take what TCP knows of the path, ``None`` where the system does not tell it."""
         before, self._tcp_looked_at = self._tcp_looked_at, now
         if state is None:
+            self._tcp_interval = math.inf
             return
+        self._tcp_interval = LOOK_AT_TCP if state.outstanding or self._stood_at is not None else LOOK_AT_QUIET_TCP
         if not state.outstanding:
             self._unacknowledged_since = None
         elif self._unacknowledged_since is None:
-            self._unacknowledged_since = max(before, now - state.acknowledged)
+            self._unacknowledged_since = max(before, now - LOOK_AT_TCP, now - state.acknowledged)
         else:
             self._unacknowledged_since = max(self._unacknowledged_since, now - state.acknowledged)
         if self._stood_at is None:
@@ -173,7 +177,7 @@ class Monitor:
 
     def stood(self, now: float) -> None:
         """Record that a second connection stands: what TCP sends again from now on could be answered."""
-        self._stood_at = now
+        self._stood_at, self._tcp_interval = now, LOOK_AT_TCP
 
     def suspect(self, now: float) -> None:
         """Suspect the path if it has not answered in time."""
@@ -336,5 +340,5 @@ class Monitor:
     def _tcp_due(self) -> float | None:
         if not self.sent or (self._pings and self._stood_at is None):
             return None
-        patience = self.limits.ping_timeout
-        return None if math.isinf(patience) else self._tcp_looked_at + min(LOOK_AT_TCP, patience / 4)
+        patience, interval = self.limits.ping_timeout, self._tcp_interval
+        return None if math.isinf(patience + interval) else self._tcp_looked_at + min(interval, patience / 4)
