@@ -313,6 +313,15 @@ def test_one_upstream_that_continues_an_answer(env: dict[str, str], tmp_path: Pa
     assert b"for an upstream of the relay" in lost.value.partial
 
 
+@pytest.mark.parametrize("command", [("relay",), ("exec", "--", "true")])
+def test_no_answer_begins_again_for_a_client(cli: Cli, tmp_path: Path, command: tuple[str, ...]) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('after_output = "restart"\n')
+    ended = cli(*command, UNBROKEN_CONFIG=str(path))
+    assert ended.code == 2
+    assert 'the relay cannot begin an answer again (after_output is "restart")' in ended.err
+
+
 def test_a_style_that_is_none_is_told(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text('[upstreams.able]\nbase_url = "http://127.0.0.1:9/v1"\ncontinuation = "guess"\n')

@@ -494,6 +494,27 @@ def test_an_answer_that_was_continued_as_json_lines(cli: Cli) -> None:
     assert lines[-1]["seams"] == [{"attempt": 2, "character": 18, "output_before": 4, "counted": "pieces"}]
 
 
+@pytest.mark.parametrize("shown", ["text", "jsonl"])
+def test_no_answer_begins_again_where_it_cannot_be_taken_back(cli: Cli, shown: str) -> None:
+    with Upstream(answer=TIDE) as upstream:
+        ended = cli("run", "--base-url", upstream.url, "--format", shown, "--after-output", "restart", "hi")
+        assert upstream.requests == []
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "unbroken: --after-output restart is for a terminal, and stdout is none: what was written there cannot be taken"
+        " back. With --hold answer a cut answer is replayed before any of it is written\n"
+    )
+
+
+@pytest.mark.parametrize("held", [("--hold", "answer"), ("--format", "json")])
+def test_an_answer_that_is_held_needs_not_begin_again(cli: Cli, held: tuple[str, str]) -> None:
+    with Upstream(faults=[CUT], answer=TIDE) as upstream:
+        ended = cli("run", "--base-url", upstream.url, *held, "hi", UNBROKEN_AFTER_OUTPUT="restart")
+        assert len(upstream.requests) == 2
+    assert ended.code == 0
+    assert ended.out.count("The tide") == 1
+
+
 def test_a_cut_that_could_have_been_continued_names_the_switch(cli: Cli) -> None:
     with Upstream(faults=[CUT], answer=TIDE, continuation=Continuation("assistant")) as upstream:
         ended = cli("run", "--base-url", upstream.url, "--after-output", "continue", "hi")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from pathlib import Path
 
@@ -158,6 +159,65 @@ def test_a_dash_reads_the_prompt_from_the_terminal(env: dict[str, str]) -> None:
             terminal.type("typed in\n\x04")
             assert terminal.end()[0] == 0
         assert b'"content":"typed in\\n"' in upstream.requests[0].body
+
+
+CUT = Fault("clean_end", "after_characters", offset=8)
+AGAIN = (
+    "↻ cut after 0.0 s, after output (the stream ended without saying how the answer ended)"
+    " · restarting, attempt 2 of 4"
+)
+LINE = f"{'─' * 12} restarted {'─' * 12}"
+
+
+def test_an_answer_begins_again_below_a_line_and_the_footer_says_so(env: dict[str, str]) -> None:
+    tide = ScriptedAnswer(text="The tide goes out.", reasoning=["hm"])
+    with Upstream(faults=[CUT], answer=tide) as upstream:
+        code, seen = run_on_terminal(upstream, "--after-output", "restart", "--no-show-reasoning", env=env)
+    assert code == 0
+    assert untimed(screen(seen)).splitlines() == [
+        "The tide",
+        AGAIN,
+        LINE,
+        "The tide goes out.",
+        "  · 10 tok · in 7 (0 cached / 7 new) · out 3 · 1 attempt lost · restarted after character 8",
+    ]
+
+
+def test_so_does_its_reasoning(env: dict[str, str]) -> None:
+    thinks = ScriptedAnswer(text="The tide.", reasoning=["let me", " think"])
+    with Upstream(faults=[Fault("clean_end", "after_reasoning")], answer=thinks) as upstream:
+        code, seen = run_on_terminal(upstream, "--after-output", "restart", env=env)
+    assert code == 0
+    assert untimed(screen(seen)).splitlines()[:7] == ["let me", "", AGAIN, LINE, "let me think", "", "The tide."]
+
+
+def test_the_line_is_drawn_where_nothing_else_is_told(env: dict[str, str]) -> None:
+    """Without it a reader would see one answer that says everything twice."""
+    with Upstream(faults=[CUT], answer=ScriptedAnswer(text="The tide goes out.")) as upstream:
+        options = ("--after-output", "restart", "--quiet", "--hold", "prelude")
+        code, seen = run_on_terminal(upstream, *options, env=env)
+    assert code == 0
+    assert screen(seen).splitlines() == ["The tide", LINE, "The tide goes out."]
+
+
+def test_what_was_cut_stays_if_no_other_answer_comes(env: dict[str, str]) -> None:
+    refused = Fault("status", "before_headers", status=401)
+    with Upstream(faults=[CUT, refused], answer=ScriptedAnswer(text="The tide goes out.")) as upstream:
+        code, seen = run_on_terminal(upstream, "--after-output", "restart", env=env)
+    lines = untimed(screen(seen)).splitlines()
+    assert (code, lines[:2]) == (4, ["The tide", AGAIN])
+    assert lines[2].startswith("unbroken: the answer was cut, and another answer did not come")
+    assert len(lines) == 3
+
+
+def test_events_in_a_terminal_say_that_it_begins_again(env: dict[str, str]) -> None:
+    with Upstream(faults=[CUT], answer=ScriptedAnswer(text="The tide goes out.")) as upstream:
+        options = ("--after-output", "restart", "--format", "jsonl", "--quiet")
+        code, seen = run_on_terminal(upstream, *options, env=env)
+    lines = [json.loads(line) for line in seen.splitlines()]
+    assert code == 0
+    assert [line["type"] for line in lines if line["type"] in ("restart", "restarted")] == ["restart", "restarted"]
+    assert lines[-1]["restarts"] == [{"type": "restarted", "attempt": 2, "character": 8}]
 
 
 def test_ctrl_c_in_the_answer_leaves_the_prompt_on_a_line_of_its_own(env: dict[str, str]) -> None:

@@ -29,12 +29,14 @@ from unbroken.core.actions import (
     Notify,
     PathNotice,
     Read,
+    Restart,
     RetryEvent,
     Send,
     Wait,
 )
 from unbroken.core.dialect import Call, Generation
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
+from unbroken.core.events import Restarted
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head
 from unbroken.core.paths import Paths
@@ -240,6 +242,16 @@ def speaks(data: bytes, status: int = 200) -> list[Check]:
     return [*gives_head(status), *done(Give(data))]
 
 
+def begins_again(data: bytes, attempt: int, character: int = 0) -> list[Check]:
+    """The caller is told that the answer begins again, and what was held of the new attempt is handed on."""
+
+    def check(action: Action, play: Playbook) -> None:
+        assert action == Restart(attempt)
+        play.turn.restarted(Restarted(attempt, character))
+
+    return [check, *done(Give(data))]
+
+
 def gives_head(status: int = 200) -> list[Check]:
     """The head is handed on."""
 
@@ -283,6 +295,7 @@ class Playbook:
 
     Args:
         streaming, choices, acts, single_attempt: what is asked, see :class:`unbroken.core.dialect.Call`.
+        may_restart: whether the caller can be told that its answer begins again.
         paths: the paths to the server.
         jitter: what the random source always says; 0 gives the longest waits.
         policy: limits that differ from the usual ones.
@@ -295,6 +308,7 @@ class Playbook:
         choices: int = 1,
         acts: bool = False,
         single_attempt: bool = False,
+        may_restart: bool = False,
         paths: Paths = Paths(),  # noqa: B008 - frozen
         jitter: float = 0.0,
         **policy: Any,
@@ -310,6 +324,7 @@ class Playbook:
             random=lambda: jitter,
             wall_clock=lambda: WALL_CLOCK + self.now - START,
             paths=paths,
+            may_restart=may_restart,
         )
         self._asked: Action | None = None
 

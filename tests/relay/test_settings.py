@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unbroken.core.policy import Policy
 from unbroken.errors import UsageError
 from unbroken.relay.settings import Settings, UpstreamSettings, is_loopback
 
@@ -95,6 +96,10 @@ class TestSettings:
         assert Settings(upstreams=upstreams).default == ""
         with pytest.raises(UsageError, match="the default upstream 'c' is not there; known are a, b"):
             Settings(upstreams=upstreams, default="c")
+
+    def test_no_answer_begins_again_in_bytes(self) -> None:
+        with pytest.raises(UsageError, match=r"the relay cannot begin an answer again .*--hold answer"):
+            Settings(upstreams={}, policy=Policy(after_output="restart"))
 
     def test_keys_are_injected_for_whoever_shows_a_token_only(self) -> None:
         with pytest.raises(UsageError, match="demands a token"):

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from transports.asking import Way
-from unbroken import UsageError
+from unbroken import Policy, UsageError
 from unbroken.lab import CuttingProxy, Fault
 
 PATH = "/chat/completions"
@@ -33,6 +33,11 @@ PATH = "/chat/completions"
 def test_what_cannot_be_honoured_is_refused(way: Way, option: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         way.transport(**option)
+
+
+def test_no_answer_begins_again_in_bytes(way: Way) -> None:
+    with pytest.raises(UsageError, match=r"a transport cannot begin an answer again .*--hold answer"):
+        way.transport(policy=Policy(after_output="restart"))
 
 
 def test_a_proxys_own_headers_and_trust_are_refused(way: Way) -> None:

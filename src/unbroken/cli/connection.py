@@ -62,8 +62,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         LIMITS,
         "--after-output CHOICE",
         "What a cut after the first output does. raise: an error (the default); continue: the rest is asked for, with"
-        " the text so far as its beginning, where the server is known to continue it.",
-        type=click.Choice(("raise", "continue")),
+        " the text so far as its beginning, where the server is known to continue it; restart: the answer begins again,"
+        " below a line (unbroken run alone, on a terminal).",
+        type=click.Choice(("raise", "continue", "restart")),
     ),
     option(
         LIMITS,

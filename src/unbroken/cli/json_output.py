@@ -40,7 +40,7 @@ class JsonRenderer(Renderer):
 
 
 class JsonLinesRenderer(Renderer):
-    """A renderer that writes one object per line: each event, retry, replay or seam, then ``end`` or ``failed``."""
+    """A renderer that writes one object per line: each event and each attempt lost, then ``end`` or ``failed``."""
 
     def event(self, event: TypedEvent) -> None:
         """See :meth:`Renderer.event`."""
@@ -89,9 +89,10 @@ def encoded(value: Any) -> bytes:
 
 
 def _ending(turn: TurnStream) -> dict[str, Any]:
-    seams = {"seams": turn.report.seams} if turn.report.seams else {}
-    ending = {"finish_reason": turn.finish_reason, "usage": _usage(turn.usage), "attempts": turn.report.attempts}
-    return ending | seams
+    report = turn.report
+    cuts = {"seams": report.seams, "restarts": report.restarts}
+    ending = {"finish_reason": turn.finish_reason, "usage": _usage(turn.usage), "attempts": report.attempts}
+    return ending | {name: places for name, places in cuts.items() if places}
 
 
 def _tool_calls(turn: TurnStream) -> list[dict[str, Any]]:

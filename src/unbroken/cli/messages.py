@@ -11,7 +11,7 @@ from unbroken.core.events import Usage
 from unbroken.core.failures import Phase
 from unbroken.core.paths import DIRECT
 from unbroken.core.report import AttemptReport, Report
-from unbroken.drivers.notices import continued
+from unbroken.drivers.notices import continued, restarted
 
 _NEXT_STEPS = {
     "connection_refused": "is the server running, and the URL right?",
@@ -90,6 +90,8 @@ def footer(usage: Usage, report: Report) -> str:
         parts.append(f"{report.lost} attempt{'s' * (report.lost > 1)} lost")
     if report.seams:
         parts.append(continued([seam.character for seam in report.seams]))
+    if report.restarts:
+        parts.append(restarted([restart.character for restart in report.restarts]))
     return " " + " · ".join(parts)
 
 

@@ -12,10 +12,10 @@ from unbroken.cli.exits import OutputError
 from unbroken.cli.live import LiveLine
 from unbroken.cli.messages import attempt_line, footer, remarks
 from unbroken.cli.output import Output
-from unbroken.cli.terminal import HarmlessText, dimmed, harmless, is_terminal, is_tty, say, show
+from unbroken.cli.terminal import HarmlessText, dimmed, harmless, is_terminal, is_tty, plain, say, show
 from unbroken.client.synchronous import TurnStream
 from unbroken.core.actions import RetryEvent
-from unbroken.core.events import Reasoning, Refusal, Text, TypedEvent
+from unbroken.core.events import Reasoning, Refusal, Restarted, Text, TypedEvent
 from unbroken.core.report import Report
 from unbroken.drivers.notices import describe
 from unbroken.errors import TurnError
@@ -112,6 +112,9 @@ def _kind_of(advice: str) -> str:
     return re.sub(r"[\d.]+", "", advice)
 
 
+_RESTARTED = f"{'─' * 12} restarted {'─' * 12}"
+
+
 class TextRenderer(Renderer):
     """A renderer that writes the answer as it comes."""
 
@@ -132,10 +135,14 @@ class TextRenderer(Renderer):
             case Reasoning(text, 0) if self._shows_reasoning:
                 self._stop_waiting()
                 self._reason(text)
+            case Restarted(_, character) if character or self._shows_reasoning:
+                self._restart()
 
     def retried(self, event: RetryEvent) -> None:
         """See :meth:`Renderer.retried`. Behind half of an answer the notice is on a line of its own."""
-        if event.character is not None and self._last != "\n" and self._on_terminal and not self._quiet:
+        if event.action == "restart":
+            self._end_lines()
+        elif event.character is not None and self._last != "\n" and self._on_terminal and not self._quiet:
             say("")
         super().retried(event)
 
@@ -159,6 +166,13 @@ class TextRenderer(Renderer):
             for call in turn.tool_calls:
                 say(harmless(f"  · tool call {call.name}({call.arguments}), not run: unbroken run has no tools"))
         super().finished(turn)
+
+    def _restart(self) -> None:
+        """Draw a line on the terminal below what is void. Where there is none, no answer begins again."""
+        self._end_lines()
+        self._harmless_answer, self._harmless_reasoning = HarmlessText(), HarmlessText()
+        line = plain(_RESTARTED, self._stdout.encoding)
+        self._write(dimmed(f"{line}\n", sys.stdout).encode(self._stdout.encoding, "backslashreplace"))
 
     def _answer(self, text: str) -> None:
         self._last = text[-1:] or self._last

@@ -146,9 +146,27 @@ def _renderer_kind(name: str) -> type[Renderer]:
     return JsonRenderer if name == "json" else JsonLinesRenderer
 
 
-def _hold(output: str) -> str:
-    """Return how much is held where no option says it: all, where nothing is shown before the end."""
-    return "answer" if output == "json" else "prelude"
+def _limits(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with what depends on where the answer is written.
+
+    Where nothing is shown before the end, all of it is held. An answer begins again on a terminal, below a line; what
+    was written elsewhere cannot be taken back.
+
+    Raises:
+        UsageError: it is to begin again elsewhere.
+    """
+    from unbroken.cli.terminal import is_tty
+
+    hold = options["hold"] or ("answer" if options["format"] == "json" else "prelude")
+    after_output = options["after_output"]
+    if after_output == "restart" and not is_tty(sys.stdout):
+        if hold != "answer":
+            raise UsageError(
+                "--after-output restart is for a terminal, and stdout is none: what was written there cannot be taken"
+                " back. With --hold answer a cut answer is replayed before any of it is written"
+            )
+        after_output = "raise"
+    return {**options, "hold": hold, "after_output": after_output}
 
 
 def _client(ctx: click.Context, options: Mapping[str, Any], on_retry: RetryCallback) -> Client:
@@ -165,7 +183,7 @@ def _client(ctx: click.Context, options: Mapping[str, Any], on_retry: RetryCallb
         base_url=who["base_url"],
         model=who["model"] and as_text("the name of the model", who["model"]),
         key_env=who["api_key_env"],
-        policy=policy_from({**options, "hold": options["hold"] or _hold(options["format"])}),
+        policy=policy_from(_limits(options)),
         on_retry=on_retry,
         proxy=proxy_from(ctx, options),
         verify=options["ca_file"] or True,

@@ -119,9 +119,17 @@ class AsyncClient:
 
         def start() -> tuple[AsyncDriver, TurnReader]:
             request, call = self._requests.build(messages, model, tools, options)
-            style = self._requests.continuation
-            driver = AsyncDriver(self._wire, request, call, chosen, on_retry=self._on_retry, continuation=style)
-            return driver, TurnReader(call, chosen, self._requests.key, request.url)
+            reader = TurnReader(call, chosen, self._requests.key, request.url)
+            driver = AsyncDriver(
+                self._wire,
+                request,
+                call,
+                chosen,
+                on_retry=self._on_retry,
+                continuation=self._requests.continuation,
+                on_restart=reader.restart,
+            )
+            return driver, reader
 
         counts = self._requests.counts and "stream_options" not in options
         return AsyncTurnStream(start, lambda refusal: counts and self._requests.refuses_counts(refusal))

@@ -9,7 +9,7 @@ from urllib.parse import urljoin, urlsplit
 
 from unbroken.core.answer import Answer
 from unbroken.core.dialect import Call
-from unbroken.core.events import Failed, TypedEvent
+from unbroken.core.events import Failed, Restarted, TypedEvent
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head, redacted
 from unbroken.core.policy import Policy
@@ -46,19 +46,31 @@ class TurnReader:
         self._call = call
         self._url = url
         self._key = key
-        self._decoder = call.dialect.decoder()
-        self.answer = Answer(call.dialect, self._decoder)
-        self._parser = Parser(policy.max_event)
+        self._max_event = policy.max_event
+        self._begin()
         self._accept_done = policy.accept_done
         self._max_document = policy.max_event
         self._document: bytearray | None = None
         self._head: Head | None = None
+        self._restarted: list[Restarted] = []
+
+    def _begin(self) -> None:
+        self._decoder = self._call.dialect.decoder()
+        self.answer = Answer(self._call.dialect, self._decoder)
+        self._parser = Parser(self._max_event)
 
     def open(self, head: Head, *, is_stream: bool) -> None:
         """Take the head of the response; ``is_stream`` says whether events follow."""
         self._head = head
         if not is_stream:
             self._document = bytearray()
+
+    def restart(self, attempt: int) -> Restarted:
+        """Discard the answer so far: the attempt of this number begins it again. The next event says so."""
+        restarted = Restarted(attempt, len(self.answer.text))
+        self._restarted.append(restarted)
+        self._begin()
+        return restarted
 
     def feed(self, chunk: bytes, phase: Phase) -> Iterator[TypedEvent]:
         """Return the typed events of the next bytes, which are read as the iterator goes on.
@@ -78,7 +90,12 @@ class TurnReader:
             events = self._collected(map(self._decode, self._parser.feed(chunk)), phase)
         except DecodeError as exc:
             raise _malformed(exc, phase) from exc
-        return itertools.chain(events, self._complete_tool_calls()) if phase is Phase.COMPLETE else events
+        if phase is Phase.COMPLETE:
+            events = itertools.chain(events, self._complete_tool_calls())
+        if self._restarted:
+            told, self._restarted = self._restarted, []
+            events = itertools.chain(told, events)
+        return events
 
     def end(self, phase: Phase) -> Iterator[TypedEvent]:
         """Yield the typed events that the end of the body completes, or those of a whole document.

@@ -122,9 +122,17 @@ class Client:
 
         def start() -> tuple[Driver, TurnReader]:
             request, call = self._requests.build(messages, model, tools, options)
-            style = self._requests.continuation
-            driver = Driver(self._wire, request, call, chosen, on_retry=self._on_retry, continuation=style)
-            return driver, TurnReader(call, chosen, self._requests.key, request.url)
+            reader = TurnReader(call, chosen, self._requests.key, request.url)
+            driver = Driver(
+                self._wire,
+                request,
+                call,
+                chosen,
+                on_retry=self._on_retry,
+                continuation=self._requests.continuation,
+                on_restart=reader.restart,
+            )
+            return driver, reader
 
         counts = self._requests.counts and "stream_options" not in options
         return TurnStream(start, lambda refusal: counts and self._requests.refuses_counts(refusal))

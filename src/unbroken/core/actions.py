@@ -55,12 +55,17 @@ class Limits(msgspec.Struct, frozen=True):
     probe_path: int | None = None
 
 
+RetryAction: TypeAlias = Literal["retry", "replay", "continue", "restart"]
+"""What is done about a lost attempt; see :attr:`RetryEvent.action`."""
+
+
 class RetryEvent(msgspec.Struct, frozen=True):
     """The event of every retry and replay: an attempt was lost and another one follows.
 
     Attributes:
         action: ``"retry"`` if the request was provably not processed, ``"replay"`` if it may have been, ``"continue"``
-            if the rest of an answer is asked for that was cut after output.
+            if the rest of an answer is asked for that was cut after output, ``"restart"`` if such an answer begins
+            again.
         attempt: number of the lost attempt.
         of: the highest attempt number that the budget allows at this point.
         failure: how the attempt was lost.
@@ -72,7 +77,7 @@ class RetryEvent(msgspec.Struct, frozen=True):
         character: how many characters of the answer came before the next attempt continues it; ``None`` if it does not.
     """
 
-    action: Literal["retry", "replay", "continue"]
+    action: RetryAction
     attempt: int
     of: int
     failure: Failure
@@ -154,6 +159,15 @@ class GiveHead(msgspec.Struct, frozen=True):
     head: Head
 
 
+class Restart(msgspec.Struct, frozen=True):
+    """Have the caller discard the answer so far: the attempt of this number begins it again with what is given next.
+
+    Report :meth:`unbroken.core.turn.Turn.restarted`.
+    """
+
+    attempt: int
+
+
 class Give(msgspec.Struct, frozen=True):
     """Hand bytes of the body on to the caller."""
 
@@ -170,4 +184,4 @@ class Fail(msgspec.Struct, frozen=True):
     error: TurnError
 
 
-Action: TypeAlias = Send | Prefer | Read | LowerPing | Drop | Wait | Notify | GiveHead | Give | EndTurn | Fail
+Action: TypeAlias = Send | Prefer | Read | LowerPing | Drop | Wait | Notify | GiveHead | Restart | Give | EndTurn | Fail

@@ -137,6 +137,20 @@ class Failed(msgspec.Struct, frozen=True, tag="error"):
     retry_after: float | None = None
 
 
+class Restarted(msgspec.Struct, frozen=True, tag="restarted"):
+    """The answer was cut and begins again: whatever came before this event is void.
+
+    It comes where the caller chose that (``Policy.after_output="restart"``), from no server.
+
+    Attributes:
+        attempt: number of the attempt that begins again.
+        character: how many characters of the text came before, and are void.
+    """
+
+    attempt: int
+    character: int
+
+
 TypedEvent: TypeAlias = (
     Text
     | Reasoning
@@ -148,4 +162,5 @@ TypedEvent: TypeAlias = (
     | UsageReport
     | Finish
     | Failed
+    | Restarted
 )

@@ -23,7 +23,7 @@ Hold: TypeAlias = Literal["prelude", "reasoning", "answer"]
 
 HOLDS: tuple[Hold, ...] = get_args(Hold)
 
-AfterOutput: TypeAlias = Literal["raise", "continue"]
+AfterOutput: TypeAlias = Literal["raise", "continue", "restart"]
 """What is done about a cut after the first output; see :attr:`Policy.after_output`."""
 
 AFTER_OUTPUT: tuple[AfterOutput, ...] = get_args(AfterOutput)
@@ -88,7 +88,8 @@ class Policy:
             ended: for servers that never say. Gateways that send a terminator after a cut exist.
         after_output: what is done about a cut after the first output. ``"raise"``: :class:`unbroken.StreamCut`.
             ``"continue"``: the rest is asked for with the text so far as the beginning of the answer, where the server
-            is known to continue it and the request allows it exactly; it counts in ``replays``.
+            is known to continue it and the request allows it exactly; it counts in ``replays``. ``"restart"``: the
+            answer begins again, in the typed client alone, which tells it by an event; it counts in ``replays``.
 
     Raises:
         UsageError: a limit that is negative or not a number, or 0 where nothing could succeed; an unknown choice.
@@ -182,8 +183,23 @@ def after_output_named(value: object) -> AfterOutput:
         UsageError: there is no such choice.
     """
     if value not in AFTER_OUTPUT:
-        raise UsageError(f"after_output cannot be {value!r}: it must be {' or '.join(AFTER_OUTPUT)}")
+        raise UsageError(
+            f"after_output cannot be {value!r}: it must be {', '.join(AFTER_OUTPUT[:-1])} or {AFTER_OUTPUT[-1]}"
+        )
     return value
+
+
+def refuse_restart(policy: Policy, where: str) -> None:
+    """Refuse a policy that has answers begin again, where the caller reads bytes and cannot be told.
+
+    Raises:
+        UsageError: it does; the message begins with ``where``.
+    """
+    if policy.after_output == "restart":
+        raise UsageError(
+            f'{where} cannot begin an answer again (after_output is "restart"): it hands on bytes, which cannot say so;'
+            " to hold the whole answer (Policy.hold, --hold answer) replays it unseen"
+        )
 
 
 def retry_after(headers: Mapping[str, str], wall_clock: float) -> float | None:

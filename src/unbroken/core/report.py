@@ -9,6 +9,7 @@ import msgspec
 
 from unbroken.core import advice as advising
 from unbroken.core.advice import CUTS, ENDS_OF_STREAM, LEAST_SILENCE, SilentCut
+from unbroken.core.events import Restarted
 from unbroken.core.failures import GATEWAY_TIMEOUTS, Failure, Phase
 from unbroken.core.route import RouteRecord
 
@@ -109,6 +110,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         replays: how many attempts were sent again after they were lost.
         dialect: name of the dialect, ``""`` for a call of no dialect.
         seams: where the text was continued after a cut, in order; such attempts count in ``replays`` too.
+        restarts: where the answer was cut and began again, in order; such attempts count in ``replays`` too.
     """
 
     attempts: tuple[AttemptReport, ...] = ()
@@ -116,6 +118,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     replays: int = 0
     dialect: str = ""
     seams: tuple[SeamReport, ...] = ()
+    restarts: tuple[Restarted, ...] = ()
 
     @property
     def lost(self) -> int:

@@ -22,7 +22,7 @@ and one that is cut after the role::
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -40,6 +40,7 @@ from unbroken.core.actions import (
     PathNotice,
     Prefer,
     Read,
+    RetryAction,
     RetryEvent,
     Send,
     Wait,
@@ -49,12 +50,14 @@ from unbroken.core.attempt_record import record_of
 from unbroken.core.budget import REPLAYS, RetryBudget
 from unbroken.core.deadlines import READ_REFUSAL, deadline
 from unbroken.core.dialect import Call
+from unbroken.core.events import Restarted
 from unbroken.core.failures import Failure, Phase, Verdict, verdict
 from unbroken.core.http import Head, Request
 from unbroken.core.output_limit import OutputLimit
 from unbroken.core.paths import PathChoice, Paths
 from unbroken.core.policy import Policy, retry_after
 from unbroken.core.report import AttemptReport, Report, lesson
+from unbroken.core.restarting import Restarter
 from unbroken.core.route import RouteRecord
 from unbroken.core.statuses import NO_BODY, judge, should_retry
 from unbroken.core.suspicion import PathEvent, Recovered, SecondStands, Suspected, Suspicion
@@ -81,6 +84,7 @@ class Turn:
         paths: the paths to the server.
         request: the request, from which the one for the rest of an answer is made.
         continuation: the style in which its server continues an answer, ``None`` for the one that is known of it.
+        may_restart: whether the caller can be told that its answer begins again, by :class:`Restart`.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class Turn:
         paths: Paths = Paths(),  # noqa: B008 - frozen
         request: Request | None = None,
         continuation: Style | None = None,
+        may_restart: bool = False,
     ) -> None:
         self._paths = PathChoice(paths)
         self._call = call
@@ -117,6 +122,8 @@ class Turn:
         self._request = request
         self._style = continuation
         self._continuer = self._new_continuer()
+        restarts = may_restart and self._policy.after_output == "restart" and call.streaming
+        self._restarter = Restarter() if restarts else None
         self._attempt = self._begin(now)
         self._otherwise: Action = Read(self._limits(now))
 
@@ -174,6 +181,7 @@ class Turn:
             replays=self._budget.replays,
             dialect=self._call.dialect.name,
             seams=tuple(self._continuer.seams) if self._continuer else (),
+            restarts=tuple(self._restarter.restarts) if self._restarter else (),
         )
 
     def running(
@@ -255,6 +263,11 @@ class Turn:
         """Have :meth:`next` hand on what :meth:`pour` has returned: the caller did not take it."""
         self._give(data)
 
+    def restarted(self, event: Restarted) -> None:
+        """Take what the caller was told for :class:`Restart`."""
+        assert self._restarter is not None, "it was asked for"
+        self._restarter.restarts.append(event)
+
     def end(self, now: float, silent: float = 0.0, route: RouteRecord | None = None) -> None:
         """Take the end of the body, which is clean by HTTP's framing; the rest as for :meth:`lost`."""
         attempt = self._attempt
@@ -334,7 +347,7 @@ class Turn:
             if self._refuse_response(now):
                 return
             self._give_head()
-        speaks = released and not self._head_given
+        speaks = released and (not self._head_given or self._is_restart_due)
         self._give(released)
         changed = self._note_phase(now)
         if self._continuer and self._continuer.problem:
@@ -373,6 +386,8 @@ class Turn:
                 self._resend(how, failure, detail, now, silent)
             case Verdict.CUT if self._continuer and self._is_spliced:
                 self._continue(self._continuer, failure, detail, now, silent)
+            case Verdict.CUT if self._restarter:
+                self._resend(Verdict.REPLAY, failure, detail, now, silent)
             case _:
                 self._raise_error(failure, detail, now, silent)
 
@@ -455,6 +470,8 @@ class Turn:
         self._suspicion = None
         if self._continuer:
             self._continuer.begin(attempt.number)
+        if self._restarter:
+            self._restarter.begin()
         request = self._continuer.request if self._continuer else None
         self._todo.append(Send(attempt.number, self._limits(now), self._paths.index, request))
         return attempt
@@ -463,10 +480,8 @@ class Turn:
         left = self._budget.left(how, failure, self._attempt, now + delay)
         lost = self._record(failure, detail, now, silent)
         self._budget.spend(how, failure, self._attempt, delay)
-        character = self._continuer.character if self._continuer else None
-        action: Literal["retry", "replay", "continue"] = "replay" if how in REPLAYS else "retry"
         told = RetryEvent(
-            action if character is None or how not in REPLAYS else "continue",
+            self._named(how),
             lost.number,
             lost.number + left,
             failure,
@@ -474,13 +489,21 @@ class Turn:
             delay,
             lesson(lost) or self.report.advice,
             self._paths.name.name if self._paths.lose(failure, self._attempt.shown_phase) else "",
-            character,
+            self._continuer.character if self._continuer else None,
         )
         self._learn(lost)
         if self._may_hold:
             self._may_hold(0)
         self._todo += [Drop(), Notify(told), Wait(delay)]
         self._begin(now + delay)
+
+    def _named(self, how: Verdict) -> RetryAction:
+        """Return what is done about the running attempt, which is lost, for the observer."""
+        if how not in REPLAYS:
+            return "retry"
+        if self._continuer and self._continuer.character is not None:
+            return "continue"
+        return "restart" if self._attempt.has_spoken else "replay"
 
     def _may_replay(self, start: float) -> bool:
         """Return whether the request may be sent again at ``start`` if its path is given up."""
@@ -489,7 +512,7 @@ class Turn:
 
     def _hand_on_error(self, failure: Failure, now: float) -> None:
         """Hand on an error inside the stream, unaltered; but not inside an answer that another attempt began."""
-        if self._continues:
+        if self._after_cut:
             self._raise_error(failure, self._attempt.detail, now, 0.0)
             return
         self._give(self._attempt.release_error(failure))
@@ -508,7 +531,7 @@ class Turn:
     def _raise_error(self, failure: Failure, detail: str, now: float, silent: float, refused: str = "") -> None:
         record, attempt = self._record(failure, detail, now, silent), self._attempt
         self._learn(record)
-        error = turn_error(failure, self.report, self._policy, refused, continues=self._continues)
+        error = turn_error(failure, self.report, self._policy, refused, after_cut=self._after_cut)
         if isinstance(error, StreamCut) and error.phase is Phase.OUTPUT:
             error.ask_rest = self._rest
         if record.held and attempt.mode is Mode.STREAM:
@@ -527,13 +550,13 @@ class Turn:
 
     def _refuse_response(self, now: float) -> bool:
         """Raise an error if a response would have to be handed on inside an answer; return whether it was raised."""
-        if not self._continues:
+        if not self._after_cut:
             return False
         attempt, status = self._attempt, self._head.status
         attempt.failure = attempt.noted or Failure.OTHER_CONTENT
         if status >= 300:
             attempt.phase = Phase.HEADERS
-        self._raise_error(attempt.failure, f"HTTP {status} to the request for the rest of the answer", now, 0.0)
+        self._raise_error(attempt.failure, f"HTTP {status} to the request for {self._after_cut}", now, 0.0)
         return True
 
     def _end_with(self, action: EndTurn | Fail) -> None:
@@ -555,7 +578,8 @@ class Turn:
         if not self._head_given:
             self._head_given = True
             # Another attempt may add to the body, so its length is not known.
-            head = self._head.without("content-length") if self._is_spliced else self._head
+            may_grow = self._is_spliced or self._restarter
+            head = self._head.without("content-length") if may_grow else self._head
             self._todo.append(GiveHead(head))
 
     def _give(self, data: bytes) -> None:
@@ -563,6 +587,8 @@ class Turn:
             data = self._continuer.hand_on(data)
         if data:
             self._give_head()
+            if self._restarter:
+                self._todo += self._restarter.hand_on(self._attempt.number)
             self._todo.append(Give(data))
 
     def _give_rest(self, now: float) -> bool:
@@ -582,9 +608,16 @@ class Turn:
         return self._continuer is not None and self._attempt.mode is Mode.STREAM
 
     @property
-    def _continues(self) -> bool:
-        """Whether the running attempt continues an answer that another one began."""
-        return self._continuer is not None and self._continuer.request is not None
+    def _is_restart_due(self) -> bool:
+        """Whether the caller has output of a lost attempt, which the running one is to begin again."""
+        return self._restarter is not None and self._restarter.is_due
+
+    @property
+    def _after_cut(self) -> str:
+        """What the running attempt owes to a caller that has output of an earlier one; ``""`` if it has none."""
+        if self._continuer and self._continuer.request is not None:
+            return "its rest"
+        return "another answer" if self._is_restart_due else ""
 
     @property
     def _head(self) -> Head:

@@ -18,7 +18,7 @@ from unbroken.errors import (
 )
 
 
-def turn_error(failure: Failure, report: Report, policy: Policy, refused: str, *, continues: bool) -> TurnError:
+def turn_error(failure: Failure, report: Report, policy: Policy, refused: str, *, after_cut: str = "") -> TurnError:
     """Build the error of a turn.
 
     Args:
@@ -26,8 +26,8 @@ def turn_error(failure: Failure, report: Report, policy: Policy, refused: str, *
         report: all of its attempts.
         policy: its limits.
         refused: why there is no further attempt, or ``""``.
-        continues: whether the last attempt continues an answer that another one began: whatever failed, what the caller
-            has is cut.
+        after_cut: what did not come, where the caller has output of an earlier attempt: whatever failed since, that
+            is cut.
     """
     last = report.attempts[-1]
     phase = last.phase
@@ -35,8 +35,8 @@ def turn_error(failure: Failure, report: Report, policy: Policy, refused: str, *
     retryable = failure.row in (Row.LOST, Row.UNPROCESSED, Row.UNREACHABLE)
     because = _because(report, refused)
     advice = f"; {report.advice}" if report.advice else ""
-    if continues and failure is not Failure.CALLER_TIMEOUT:
-        message = f"the answer was cut, and its rest did not come: {happened}{because}{advice}"
+    if after_cut and failure is not Failure.CALLER_TIMEOUT:
+        message = f"the answer was cut, and {after_cut} did not come: {happened}{because}{advice}"
         return StreamCut(message, phase=Phase.OUTPUT, retryable=retryable, report=report)
     if failure.row is Row.MALFORMED:
         return MalformedStream(f"the stream is broken: {happened}", phase=phase, report=report)

@@ -14,6 +14,8 @@ RetryCallback = Callable[[RetryEvent], None]
 PathCallback = Callable[[PathNotice], None]
 """Called when a path does not answer, and when another thing is waited for because of it. It must not block."""
 
+_NEXT_STEPS = {"retry": "retrying", "replay": "replaying", "restart": "restarting"}
+
 logger = logging.getLogger("unbroken")
 
 
@@ -27,12 +29,12 @@ def describe(event: RetryEvent) -> str:
     ours = event.failure in OWN_LIMITS
     lead = "refused" if refused else "failed" if event.action == "retry" else "given up" if ours else "cut"
     after, when = lost.elapsed, ", before any output" if event.action == "replay" and not refused else ""
-    if event.action == "continue":
+    if event.action in ("continue", "restart"):
         when = ", after output" if lost.phase is Phase.OUTPUT else ", before any output"
     if lost.held:
         after, when = lost.elapsed - (lost.output_after or 0.0), " of output, all held"
     why = lost.detail if refused else f"{event.failure.phrase}: {lost.detail}" if ours else event.failure.phrase
-    next_step = {"retry": "retrying", "replay": "replaying"}.get(event.action) or _continuing(event)
+    next_step = _NEXT_STEPS.get(event.action) or _continuing(event)
     soon = f" in {event.delay:.1f} s" if event.delay else ""
     attempt = f"attempt {event.attempt + 1} of {event.of}"
     path = f" · going by {event.path} from now on" if event.path else ""
@@ -41,10 +43,19 @@ def describe(event: RetryEvent) -> str:
 
 def continued(characters: Sequence[int]) -> str:
     """Return a phrase such as ``continued at character 1,240``, for one seam or more."""
+    return f"continued at {_places(characters)}"
+
+
+def restarted(characters: Sequence[int]) -> str:
+    """Return a phrase such as ``restarted after character 1,240``, for one restart or more."""
+    return f"restarted after {_places(characters)}"
+
+
+def _places(characters: Sequence[int]) -> str:
     places = [f"{character:,}" for character in characters]
     if len(places) == 1:
-        return f"continued at character {places[0]}"
-    return f"continued at characters {' and '.join([', '.join(places[:-1]), places[-1]])}"
+        return f"character {places[0]}"
+    return f"characters {' and '.join([', '.join(places[:-1]), places[-1]])}"
 
 
 def _continuing(event: RetryEvent) -> str:

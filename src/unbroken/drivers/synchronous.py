@@ -22,11 +22,13 @@ from unbroken.core.actions import (
     Notify,
     Prefer,
     Read,
+    Restart,
     Send,
     Wait,
 )
 from unbroken.core.continuation.format import Style
 from unbroken.core.dialect import Call
+from unbroken.core.events import Restarted
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
@@ -53,6 +55,8 @@ class Driver:
         may_hold: takes how many bytes of the response are held; says whether they may be; ``None`` for up to the
             policy's cap.
         continuation: the style in which the server continues an answer, ``None`` for the one that is known of it.
+        on_restart: called before the first bytes of an attempt that begins the answer again, with its number; returns
+            what the caller was told. ``None`` if the caller cannot be told: then no answer begins again.
         clock: monotonic seconds; must be the wire's clock.
         wall_clock: seconds since the epoch.
         uniform: uniform in [0, 1), for jitter.
@@ -71,6 +75,7 @@ class Driver:
         timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
         may_hold: Callable[[int], bool] | None = None,
         continuation: Style | None = None,
+        on_restart: Callable[[int], Restarted] | None = None,
         clock: Callable[[], float] = clock,
         wall_clock: Callable[[], float] = time.time,
         uniform: Callable[[], float] = random.random,
@@ -80,6 +85,7 @@ class Driver:
         self._request = request.with_headers(accept_encoding="identity")
         self._on_retry = on_retry
         self._on_path = on_path
+        self._on_restart = on_restart
         self._clock = clock
         self._sleep = sleep
         self._exchange: Exchange | None = None
@@ -93,6 +99,7 @@ class Driver:
             may_hold=may_hold,
             request=self._request,
             continuation=continuation,
+            may_restart=on_restart is not None,
         )
         self._turn = self._begin(now=clock())
         self._opened = False
@@ -245,6 +252,9 @@ class Driver:
                         self._drop()
                     case Notify(event):
                         notify(event, self._on_retry, self._on_path)
+                    case Restart(attempt):
+                        assert self._on_restart is not None, "it is asked for where there is one"
+                        self._turn.restarted(self._on_restart(attempt))
                     case Fail(error):
                         self._over = True
                         raise error

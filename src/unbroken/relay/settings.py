@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from unbroken.core.continuation.format import Style, style_named
 from unbroken.core.dialects import DEFAULT, find_dialect, versions
 from unbroken.core.http import check_url
-from unbroken.core.policy import Hold, Policy, hold_named
+from unbroken.core.policy import Hold, Policy, hold_named, refuse_restart
 from unbroken.core.providers import continuation_at
 from unbroken.errors import UsageError
 from unbroken.wire.proxies import ProxySetting
@@ -136,6 +136,7 @@ class Settings:
     plain_asgi: bool = False
 
     def __post_init__(self) -> None:
+        refuse_restart(self.policy, "the relay")
         if self.default and self.default not in self.upstreams:
             known = ", ".join(self.upstreams)
             raise UsageError(f"the default upstream {self.default!r} is not there; known are {known}")

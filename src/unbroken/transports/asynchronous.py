@@ -74,7 +74,8 @@ class AsyncRuleTransport:
             ``Policy.after_output="continue"``.
 
     Raises:
-        UsageError: an option that is not supported.
+        UsageError: an option that is not supported, or a policy that has answers begin again: only the typed client can
+            tell that.
     """
 
     library: ClassVar[ModuleType]

@@ -19,7 +19,7 @@ from unbroken.core.continuation.format import Style, style_named
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import recognise
 from unbroken.core.http import Head, Request
-from unbroken.core.policy import Policy, hold_named
+from unbroken.core.policy import Policy, hold_named, refuse_restart
 from unbroken.core.report import Report
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.notices import RetryCallback
@@ -73,6 +73,9 @@ class Rule:
         policy: the limits.
         on_retry: called at every retry and replay.
         continuation: the style in which servers continue an answer, ``None`` for what is known of each.
+
+    Raises:
+        UsageError: a style that is not known, or a policy that has answers begin again.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Rule:
         self.library = library
         self.continuation = style_named(continuation)
         self.policy = policy or Policy()
+        refuse_restart(self.policy, "a transport")
         self.on_retry = on_retry
 
     def read(self, request: Any) -> tuple[Request, Call] | None:

@@ -280,5 +280,5 @@ def test_a_key_that_names_the_first_request_is_not_sent_with_the_second() -> Non
 
 
 def test_what_is_no_choice_is_refused() -> None:
-    with pytest.raises(UsageError, match="after_output cannot be 'restart'"):
-        Policy(after_output="restart")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="after_output cannot be 'again': it must be raise, continue or restart"):
+        Policy(after_output="again")  # type: ignore[arg-type]
