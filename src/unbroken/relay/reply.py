@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 
 from unbroken.core.dialect import Dialect, GatewayError
 from unbroken.core.http import Head, Headers
@@ -18,6 +19,9 @@ _BLANK_LINES = (b"\n\n", b"\r\r", b"\n\r\n")
 
 _MAX_HELD = 64 * 1024
 """How many bytes of an unfinished event are held; a longer one is handed on as it comes."""
+
+_SHARE = 64 * 1024
+"""Bytes that are handed on before other turns get their turn, while an upstream always has more."""
 
 _OVERLAP = max(map(len, _BLANK_LINES)) - 1
 """How many bytes of a blank line may have come before the rest of it."""
@@ -89,7 +93,8 @@ class Reply:
         self._lacks_blank_lines = False
         self._line_at = 0  # in the unfinished event: where the line begins that has not been looked at
         self._event_end = 0  # and where its last line that is an event by itself ends
-        self._lock = anyio.Lock()  # taking it also lets other turns run while an upstream always has more
+        self._share = _SHARE
+        self._lock = anyio.Lock(fast_acquire=True)
 
     @property
     def begun(self) -> bool:
@@ -139,6 +144,10 @@ class Reply:
         async with self._lock:
             if ready := self._ready(data):
                 await self._put(ready)
+        self._share -= len(data)
+        if self._share <= 0:
+            self._share = _SHARE
+            await anyio.lowlevel.checkpoint()
 
     def pour(self, data: bytes) -> bool:
         """Hand on bytes of the body as :meth:`hand_on`, but now, between two tasks.
