@@ -55,6 +55,7 @@ class Ask:
         proxy: the paths.
         acts: the call acts on the world; no request of the chat dialect says so, so it is said here.
         continuation: how the server continues an answer.
+        dialect: the wire format: chat, or Responses.
     """
 
     url: str
@@ -65,15 +66,17 @@ class Ask:
     proxy: ProxySetting = None
     acts: bool = False
     continuation: Style | None = None
+    dialect: str = "openai-chat"
 
     def request(self) -> tuple[Request, Call]:
-        body = {"model": "lab", "messages": [{"role": "user", "content": PROMPT}], "stream": True, **self.options}
+        messages, path = ("messages", "chat/completions") if self.dialect == "openai-chat" else ("input", "responses")
+        body = {"model": "lab", messages: [{"role": "user", "content": PROMPT}], "stream": True, **self.options}
         fields = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}", **self.headers}
         raw = tuple((name.encode(), value.encode()) for name, value in fields.items())
-        request = Request("POST", f"{self.url}/chat/completions", raw, msgspec.json.encode(body))
+        request = Request("POST", f"{self.url}/{path}", raw, msgspec.json.encode(body))
         call = recognise(request)
         assert call is not None
-        generation = msgspec.structs.replace(call.generation, acts=self.acts)
+        generation = msgspec.structs.replace(call.generation, acts=self.acts or call.generation.acts)
         return request, msgspec.structs.replace(call, generation=generation)
 
     def client_arguments(self) -> dict[str, Any]:
@@ -86,6 +89,7 @@ class Ask:
             "headers": self.headers,
             "proxy": self.proxy,
             "continuation": self.continuation,
+            "dialect": self.dialect,
             "_environ": {},
         }
 

@@ -35,10 +35,11 @@ from unbroken.core.actions import (
     Wait,
 )
 from unbroken.core.dialect import Call, Generation
+from unbroken.core.dialects import recognise
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.events import Restarted
 from unbroken.core.failures import Failure
-from unbroken.core.http import Head
+from unbroken.core.http import Head, Request
 from unbroken.core.paths import Paths
 from unbroken.core.policy import Policy
 from unbroken.core.report import AttemptReport, Report
@@ -296,6 +297,7 @@ class Playbook:
     Args:
         streaming, choices, acts, single_attempt: what is asked, see :class:`unbroken.core.dialect.Call`.
         may_restart: whether the caller can be told that its answer begins again.
+        request: what is asked, instead of those.
         paths: the paths to the server.
         jitter: what the random source always says; 0 gives the longest waits.
         policy: limits that differ from the usual ones.
@@ -309,11 +311,16 @@ class Playbook:
         acts: bool = False,
         single_attempt: bool = False,
         may_restart: bool = False,
+        request: Request | None = None,
         paths: Paths = Paths(),  # noqa: B008 - frozen
         jitter: float = 0.0,
         **policy: Any,
     ) -> None:
         call = Call(OPENAI_CHAT, Generation(streaming, choices, acts), single_attempt)
+        if request:
+            recognised = recognise(request)
+            assert recognised is not None
+            call = recognised
         self.now = START
         self.head: Head | None = None
         self.error: TurnError | None = None
@@ -325,6 +332,7 @@ class Playbook:
             wall_clock=lambda: WALL_CLOCK + self.now - START,
             paths=paths,
             may_restart=may_restart,
+            request=request,
         )
         self._asked: Action | None = None
 

@@ -11,6 +11,7 @@ import click
 from unbroken.cli.options import port, seconds
 from unbroken.errors import UsageError
 from unbroken.lab.answer import ScriptedAnswer
+from unbroken.lab.background import Background
 from unbroken.lab.fault import KINDS, POINTS, Fault, parse_fault
 from unbroken.lab.proxy import CuttingProxy
 from unbroken.lab.service import Service
@@ -43,7 +44,8 @@ def command(ctx: click.Context) -> None:
 )
 @click.option("--text", default="Hello from the lab.", show_default=True, help="What is answered afterwards.")
 @click.option("--think", type=seconds, default=0.0, metavar="SECONDS", help="Silence before the answer.")
-def upstream(port: int, faults: tuple[str, ...], times: int, text: str, think: float) -> None:
+@click.option("--background", is_flag=True, help="Keep Responses that ask for it: they can be resumed.")
+def upstream(port: int, faults: tuple[str, ...], times: int, text: str, think: float, background: bool) -> None:
     """A server that speaks every dialect (OpenAI's, Anthropic's, Google's), and breaks on script.
 
     Faults are met in the order in which they are given; when all are used up, requests are answered well.
@@ -55,7 +57,9 @@ def upstream(port: int, faults: tuple[str, ...], times: int, text: str, think: f
       --fault stall=5@after_role        five seconds of silence, the connection open
     """  # noqa: D301 - click's mark
     script = [fault for text_of in faults for fault in [_fault(text_of)] * times]
-    with _serving(Upstream(faults=script, answer=ScriptedAnswer(text=text, think=think), port=port)) as server:
+    answer = ScriptedAnswer(text=text, think=think)
+    keeps = Background() if background else None
+    with _serving(Upstream(faults=script, answer=answer, background=keeps, port=port)) as server:
         click.echo(f"listening on {server.url}", err=True)
         _tell_requests(server)
 

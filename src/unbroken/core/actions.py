@@ -55,7 +55,7 @@ class Limits(msgspec.Struct, frozen=True):
     probe_path: int | None = None
 
 
-RetryAction: TypeAlias = Literal["retry", "replay", "continue", "restart"]
+RetryAction: TypeAlias = Literal["retry", "replay", "continue", "restart", "resume"]
 """What is done about a lost attempt; see :attr:`RetryEvent.action`."""
 
 
@@ -65,7 +65,7 @@ class RetryEvent(msgspec.Struct, frozen=True):
     Attributes:
         action: ``"retry"`` if the request was provably not processed, ``"replay"`` if it may have been, ``"continue"``
             if the rest of an answer is asked for that was cut after output, ``"restart"`` if such an answer begins
-            again.
+            again, ``"resume"`` if the stream is taken up where it was cut.
         attempt: number of the lost attempt.
         of: the highest attempt number that the budget allows at this point.
         failure: how the attempt was lost.
@@ -75,6 +75,8 @@ class RetryEvent(msgspec.Struct, frozen=True):
             what to do about a pattern in the losses so far, or ``""``.
         path: the path that attempts take from now on, ``""`` if it is the same as before.
         character: how many characters of the answer came before the next attempt continues it; ``None`` if it does not.
+        after: behind which event the next attempt takes up the response, as its server numbers or names it; ``None`` if
+            it does not.
     """
 
     action: RetryAction
@@ -86,6 +88,7 @@ class RetryEvent(msgspec.Struct, frozen=True):
     advice: str
     path: str = ""
     character: int | None = None
+    after: str | None = None
 
 
 class PathNotice(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from unbroken.core.failures import Failure, Phase
 from unbroken.core.http import Head
 from unbroken.core.payload import is_document
 from unbroken.core.policy import Policy
+from unbroken.core.resumption.events import ResumableEvents
 from unbroken.core.route import RouteRecord
 from unbroken.core.sse import Event, Parser, begins_as_events, parse
 from unbroken.core.template import Template
@@ -18,6 +19,9 @@ from unbroken.errors import DecodeError, EventTooLarge
 
 MAX_REFUSAL = 64 * 1024
 """How many bytes of an error response are held to decide whether to retry."""
+
+_LAST = Signal.SETTLES | Signal.ENDS | Signal.ERROR
+"""What an event means that may be the last of its stream."""
 
 _OVERLAP = 64  # longer than any match of a dialect's ``notable`` pattern
 
@@ -55,17 +59,24 @@ class Attempt:
         call: the generation call.
         policy: the policy whose caps apply.
         started: start time, on the driver's clock.
+        events: the events of its response, if that can be resumed: the attempt reads and hands on whole ones only.
     """
 
-    def __init__(self, number: int, call: Call, policy: Policy, started: float) -> None:
+    def __init__(
+        self, number: int, call: Call, policy: Policy, started: float, events: ResumableEvents | None = None
+    ) -> None:
         self.number = number
         self.started = started
+        self.awaited_since = started
+        """Since when its response is waited for: it may have been asked for by an attempt that was cut."""
         self.phase = Phase.CONNECT
         """How far the model has come, whether or not that was handed on."""
         self.has_spoken = False
         """Whether its body may be handed on; before that it is held."""
         self.mode = Mode.WAITING
         self.head: Head | None = None
+        self.first_head: Head | None = None
+        """The head of the stream that the response began with."""
         self.route = RouteRecord()
         """What the wire knows of the path."""
         self.headers_at: float | None = None
@@ -83,6 +94,9 @@ class Attempt:
         """How many events have come that were more than a keepalive."""
         self.outputs = 0
         """How many events with output were read: all of them before the first output, and after it if that counts."""
+        self._events = events
+        self._reached = Phase.PRELUDE  # by the answer, when its stream was cut
+        self._had_spoken = False
         self._call = call
         self._policy = policy
         self._reader = call.dialect.reader(call.generation)
@@ -116,11 +130,37 @@ class Attempt:
         """Whether a tool of the server runs, so that no output is due. Known only while each event is read."""
         return self._reader.runs_tool
 
+    @property
+    def has_output(self) -> bool:
+        """Whether output has come of its response, perhaps before the stream was taken up."""
+        return self.phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE) or self._reached is Phase.OUTPUT
+
+    @property
+    def had_spoken(self) -> bool:
+        """Whether the body was handed on already when the stream was cut that is taken up."""
+        return self._had_spoken
+
+    def take_up(self, number: int, started: float) -> None:
+        """Become the attempt that takes up the response whose stream was cut: what was read and held of it stays."""
+        if self.mode is Mode.STREAM:
+            self._reached, self._had_spoken = self.phase, self.has_spoken
+        self.number, self.started, self.phase, self.mode = number, started, Phase.CONNECT, Mode.WAITING
+        self.head = self.headers_at = self.output_at = self.failure = self.noted = self.retry_after = None
+        self.detail, self.route = "", RouteRecord()
+        self._held.clear()  # of an error response
+        self._decoder = ContentDecoder()
+
+    def fall_back(self) -> None:
+        """Return to the state in which the stream was cut: it is not taken up."""
+        if self._events and self._events.is_resumed and self.mode is not Mode.STREAM:
+            self.mode, self.phase, self.has_spoken = Mode.STREAM, self._reached, self._had_spoken
+            self._held.clear()
+
     def open(self, head: Head, mode: Mode) -> None:
         """Take the response's head; ``mode`` says how to read the body. Sets :attr:`failure` if that is impossible."""
         self.mode = mode
-        self.has_spoken = mode is Mode.OPAQUE
-        self.phase = Phase.OUTPUT if self.has_spoken else Phase.PRELUDE
+        self.has_spoken = mode is Mode.OPAQUE or self._had_spoken
+        self.phase = Phase.OUTPUT if mode is Mode.OPAQUE else self._reached
         try:
             self._decoder = decoder_for(head)
         except UnsupportedEncoding as exc:
@@ -128,7 +168,7 @@ class Attempt:
                 self.failure, self.detail = Failure.UNSUPPORTED_ENCODING, str(exc)
         if self._decoder.changes:
             head = head.without("content-encoding", "content-length")
-        self.head = head
+        self.head, self.first_head = head, self.first_head or head
 
     def data(self, chunk: bytes) -> bytes:
         """Take the next bytes of the body; return those that may be handed on now.
@@ -146,9 +186,7 @@ class Attempt:
             return chunk
         if self.mode is Mode.SNIFFING:
             return self._sniff(chunk)
-        if self.mode is not Mode.STREAM:
-            return self._hold_document(chunk)
-        return self._copy_through(chunk) if self.has_spoken else self._hold_stream(chunk)
+        return self._take_events(chunk) if self.mode is Mode.STREAM else self._hold_document(chunk)
 
     @property
     def has_more(self) -> bool:
@@ -161,6 +199,20 @@ class Attempt:
 
     def end(self) -> bytes:
         """Take the clean end of the body; return what may be handed on now. Sets :attr:`failure` if it was a cut."""
+        rest = self.rest()
+        return rest + self._end()
+
+    def rest(self) -> bytes:
+        """Return what of an unfinished event may be handed on, at the end of a stream that can be resumed."""
+        if self._events is None or self.mode is not Mode.STREAM:
+            return b""
+        if self.phase in (Phase.PRELUDE, Phase.OUTPUT):
+            event = self._events.last_event()
+            if event is None or not self._signal_of(event) & _LAST:
+                return b""  # it is half of an event, or not the last: it comes again
+        return self._pass(self._events.end())
+
+    def _end(self) -> bytes:
         if self.mode is Mode.WHOLE and self.phase is Phase.PRELUDE:
             return self._end_document()
         if self.mode is Mode.SNIFFING:
@@ -239,7 +291,7 @@ class Attempt:
         self.mode = Mode.STREAM
         held = bytes(self._held)
         self._held.clear()
-        return self._hold_stream(held)
+        return self._take_events(held)
 
     def _end_untold(self) -> bytes:
         """End a body of which nothing could be told: of a stream at most its first field's name has come."""
@@ -255,6 +307,17 @@ class Attempt:
         return self.release()
 
     # A stream of events
+
+    def _take_events(self, chunk: bytes) -> bytes:
+        if self._events:
+            chunk = self._events.hand_on(chunk)
+            if self._events.misfit:
+                self.failure, self.detail = Failure.MISFIT, self._events.misfit
+                return b""
+        return self._pass(chunk)
+
+    def _pass(self, chunk: bytes) -> bytes:
+        return self._copy_through(chunk) if self.has_spoken else self._hold_stream(chunk)
 
     def _hold_stream(self, chunk: bytes) -> bytes:
         unread = b""

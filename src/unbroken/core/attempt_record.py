@@ -14,7 +14,14 @@ from unbroken.core.statuses import NOT_PROCESSED
 
 
 def record_of(
-    attempt: Attempt, failure: Failure | None, detail: str, silent: float, path: PathName, started: float, now: float
+    attempt: Attempt,
+    failure: Failure | None,
+    detail: str,
+    silent: float,
+    path: PathName,
+    started: float,
+    now: float,
+    resumes: str | None = None,
 ) -> AttemptReport:
     """Describe an attempt.
 
@@ -26,6 +33,7 @@ def record_of(
         path: the path that it takes.
         started: when the turn began, on the driver's clock.
         now: the driver's clock.
+        resumes: behind which event it takes up the response of the attempts before it, ``None`` if it does not.
     """
     head = attempt.head
     record = AttemptReport(
@@ -41,11 +49,12 @@ def record_of(
         silent=attempt.route.waited if failure is Failure.GATEWAY_GAVE_UP else silent,  # what its status ended
         http_version=head.http_version if head else attempt.route.http_version,
         route=attempt.route,
-        billed=_billed(attempt, failure),
+        billed=_billed(attempt, failure) if resumes is None else "no",
         held=attempt.phase is Phase.OUTPUT and not attempt.has_spoken,
         finish_reason=attempt.finish_reason or None,
         path=path.name,
         path_source=path.source,
+        resumes=resumes,
     )
     return msgspec.structs.replace(record, lowered_ping=lowered_ping(record))
 

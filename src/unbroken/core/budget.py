@@ -64,6 +64,10 @@ class RetryBudget:
         """Count ``give_up_after`` from now: the attempt that is lost made progress, however long it took."""
         self._tried_since = now
 
+    def restart_retries(self) -> None:
+        """Count retries, and their waits, anew: the response that is taken up has brought something."""
+        self._retries_in_a_row = self._waits = 0
+
     def delay(self, how: Verdict) -> float:
         """Return the seconds to wait: none before the first replay, otherwise the backoff."""
         if how is Verdict.REPLAY and self.replays == 0:
@@ -102,10 +106,17 @@ class RetryBudget:
         counts = how not in REPLAYS and not (policy.retries and self._is_away(failure))
         if counts and self._retries_in_a_row >= policy.retries:
             return f"{times(policy.retries, 'retry', 'retries')} used up" if policy.retries else "no retries allowed"
-        if start > self._tried_since + policy.give_up_after:
-            return f"gave up after {policy.give_up_after:g} s, the limit of Policy.give_up_after and --give-up-after"
+        if too_late := self.is_too_late(start):
+            return too_late
         tried = f"tried for {policy.unreachable_for:g} s, the limit of Policy.unreachable_for"
         return tried if start > self._limit(failure, attempt) and not is_new_path else ""
+
+    def is_too_late(self, start: float) -> str:
+        """Return why no attempt may start at this time any more; ``""`` if one may."""
+        limit = self._policy.give_up_after
+        if start <= self._tried_since + limit:
+            return ""
+        return f"gave up after {limit:g} s, the limit of Policy.give_up_after and --give-up-after"
 
     def left(self, how: Verdict, failure: Failure, attempt: Attempt, start: float) -> int:
         """Return how many further attempts the budget and the limit allow, the one at ``start`` among them."""

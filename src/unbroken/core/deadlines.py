@@ -26,6 +26,6 @@ def deadline(attempt: Attempt, policy: Policy, output_limit: OutputLimit, now: f
     if attempt.phase is Phase.SETTLED:
         nothing_owed = attempt.usage_came or attempt.noted is not None
         return now + (min(USAGE_WAIT, policy.settle_timeout) if nothing_owed else policy.settle_timeout)
-    if attempt.phase is Phase.OUTPUT:
+    if attempt.has_output:
         return output_limit.until(attempt)
-    return attempt.started + policy.first_output_timeout
+    return attempt.awaited_since + policy.first_output_timeout

@@ -24,6 +24,7 @@ from unbroken.core.sse import Event
 if TYPE_CHECKING:
     from unbroken.core.answer import Answer
     from unbroken.core.continuation.format import ContinuationFormat
+    from unbroken.core.resumption.format import Resumption
 
 Message: TypeAlias = Mapping[str, Any]
 """A message of a conversation, or the declaration of a tool, in the dialect's own form."""
@@ -148,11 +149,13 @@ class Generation(msgspec.Struct, frozen=True):
         streaming: whether a stream of events is requested.
         choices: how many answers are requested (``n``).
         acts: whether its server-side tools have side effects, or it leaves state behind: it is not replayed once sent.
+        resumable: whether the response goes on at the server after its stream is cut, and can be taken up there.
     """
 
     streaming: bool
     choices: int = 1
     acts: bool = False
+    resumable: bool = False
 
 
 class GatewayError(msgspec.Struct, frozen=True):
@@ -203,6 +206,7 @@ class Dialect(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         versions: the versions with which its paths may begin.
         complete_path: adds to a path below a base URL the part that some clients omit.
         continuation: returns how an answer that was cut is continued by prefix, ``None`` if it cannot be.
+        resumption: returns how a response that goes on at the server is resumed, ``None`` if none can be.
     """
 
     name: str
@@ -227,6 +231,7 @@ class Dialect(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     versions: tuple[str, ...] = ("v1",)
     complete_path: Callable[[str], str] = str
     continuation: Callable[[], ContinuationFormat | None] = lambda: None
+    resumption: Callable[[], Resumption | None] = lambda: None
 
     def recognise(self, request: Request) -> Call | None:
         """Return the generation call that a request makes, or ``None`` if it is not one of this dialect."""

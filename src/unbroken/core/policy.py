@@ -48,8 +48,11 @@ class Policy:
             429) may be sent again; the count restarts after each replay.
         replays: how often a request that was sent and lost may be sent again. Each may have been billed; one counter
             for the whole turn. ``None`` for :data:`USUAL_REPLAYS`, or :data:`LOCAL_REPLAYS` for a local model.
+        resumes: how often in a row, without a new event in between, the stream of a response is taken up that goes on
+            at the server (a Responses call with ``background``). It costs no generation.
         give_up_after: no further attempt *starts* later than this after the turn began, or after the loss of an attempt
-            whose output was held. Longer than ``idle_timeout``, so that a turn is replayed that was lost by it.
+            whose output was held, or of one whose response is taken up. Longer than ``idle_timeout``, so that a turn is
+            replayed that was lost by it.
         connect_timeout: limit for name resolution, connection, proxy and TLS together.
         unreachable_for: how long an unreachable server or proxy is tried again, in all.
         idle_timeout: silence on the wire after which a connection counts as lost. Answers to PING are not silence.
@@ -98,6 +101,7 @@ class Policy:
     retries: int = 10
     replays: int | None = None
     give_up_after: float = 900.0
+    resumes: int = 10
     connect_timeout: float = 10.0
     unreachable_for: float = 10.0
     idle_timeout: float = 600.0

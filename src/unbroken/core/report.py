@@ -36,9 +36,12 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
         finish_reason: the provider's finish reason of the first choice, as it came; ``None`` if the stream named none.
         path: the path it took: a proxy's URL without credentials, ``"direct"``, or ``""`` if that is not known.
         path_source: where that path was set, such as ``"HTTPS_PROXY"``, or ``""``.
-        billed: ``"no"`` if it provably was not processed, ``"unknown"`` if its tokens may have been billed,
+        billed: ``"no"`` if it provably was not processed, or takes up what another attempt asked for, ``"unknown"`` if
+            its tokens may have been billed,
             ``"yes"`` if there was output.
         held: whether there was output and nothing of it was handed on (:attr:`unbroken.Policy.hold`).
+        resumes: behind which event it takes up the response of the attempts before it; ``None`` if it asks for one
+            of its own.
     """
 
     number: int
@@ -59,6 +62,7 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     held: bool = False
     path: str = ""
     path_source: str = ""
+    resumes: str | None = None
 
 
 class SeamReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +79,18 @@ class SeamReport(msgspec.Struct, frozen=True, kw_only=True):
     character: int
     output_before: int
     counted: Literal["tokens", "pieces"]
+
+
+class ResumeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of a place where a stream was cut and taken up: not a byte of it is missing or doubled there.
+
+    Attributes:
+        attempt: number of the attempt that took it up.
+        after: the last event before, as its server numbers or names it.
+    """
+
+    attempt: int
+    after: str
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +127,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         dialect: name of the dialect, ``""`` for a call of no dialect.
         seams: where the text was continued after a cut, in order; such attempts count in ``replays`` too.
         restarts: where the answer was cut and began again, in order; such attempts count in ``replays`` too.
+        resumes: where the stream was taken up after a cut, in order; such attempts are no replays.
     """
 
     attempts: tuple[AttemptReport, ...] = ()
@@ -119,6 +136,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     dialect: str = ""
     seams: tuple[SeamReport, ...] = ()
     restarts: tuple[Restarted, ...] = ()
+    resumes: tuple[ResumeReport, ...] = ()
 
     @property
     def lost(self) -> int:
@@ -142,7 +160,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def possibly_billed(self) -> int:
         """How many lost attempts may have been billed; those whose output was held have been."""
-        return sum(attempt.billed == "unknown" or attempt.held for attempt in self.attempts)
+        return sum(
+            first.billed == "unknown" or first.held
+            for first, *resumed in _responses(self.attempts)
+            if not resumed or resumed[-1].phase not in (Phase.SETTLED, Phase.COMPLETE)
+        )
 
     @property
     def silent_cuts(self) -> list[SilentCut]:
@@ -153,6 +175,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def advice(self) -> str:
         """What to do about a pattern in the cuts, see :func:`unbroken.core.advice.advice`. ``""`` without one."""
         return advising.advice(self.silent_cuts)
+
+
+def _responses(attempts: Iterable[AttemptReport]) -> list[list[AttemptReport]]:
+    """Return the attempts by the response that they are of: one that asks for it, and those that take it up."""
+    responses: list[list[AttemptReport]] = []
+    for attempt in attempts:
+        if attempt.resumes is None:
+            responses.append([attempt])
+        else:
+            responses[-1].append(attempt)
+    return responses
 
 
 def silent_cuts(attempts: Iterable[AttemptReport], since: float = 0.0) -> list[SilentCut]:

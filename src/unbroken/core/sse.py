@@ -23,7 +23,8 @@ from unbroken.errors import EventTooLarge
 MAX_EVENT = 16 * 1024 * 1024
 """Default cap of one event, in bytes."""
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
+"""A byte order mark, with which a stream may begin."""
 
 _BARE = ""  # a type that no event of the format can have
 
@@ -178,11 +179,11 @@ class Blocks:
         """Drop a leading byte order mark; hold back the first bytes while they may still become one."""
         head = bytes(self._pending) + chunk
         self._pending.clear()
-        if len(head) < len(_BOM) and _BOM.startswith(head):
+        if len(head) < len(BOM) and BOM.startswith(head):
             self._pending += head
             return b""
         self._at_start = False
-        return head.removeprefix(_BOM)
+        return head.removeprefix(BOM)
 
     def _with_lf(self, chunk: bytes) -> bytes:
         if self._after_cr and chunk.startswith(b"\n"):
@@ -225,8 +226,8 @@ def begins_as_events(body: bytes | bytearray) -> bool | None:
     Returns:
         ``None`` if that cannot be told yet.
     """
-    start = bytes(body[: _MAX_BLANK + 16]).removeprefix(_BOM).lstrip(b"\r\n")
-    if not start or _BOM.startswith(start):
+    start = bytes(body[: _MAX_BLANK + 16]).removeprefix(BOM).lstrip(b"\r\n")
+    if not start or BOM.startswith(start):
         return None if len(body) <= _MAX_BLANK else False
     line, ended, _ = start.replace(b"\r", b"\n").partition(b"\n")
     name, colon, _ = line.partition(b":")

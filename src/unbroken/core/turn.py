@@ -51,7 +51,7 @@ from unbroken.core.budget import REPLAYS, RetryBudget
 from unbroken.core.deadlines import READ_REFUSAL, deadline
 from unbroken.core.dialect import Call
 from unbroken.core.events import Restarted
-from unbroken.core.failures import Failure, Phase, Verdict, verdict
+from unbroken.core.failures import Failure, Phase, Row, Verdict, verdict
 from unbroken.core.http import Head, Request
 from unbroken.core.output_limit import OutputLimit
 from unbroken.core.paths import PathChoice, Paths
@@ -67,6 +67,13 @@ from unbroken.errors import PartialAnswer, RestOfAnswer, StreamCut
 if TYPE_CHECKING:
     from unbroken.core.continuation.continuer import Continuer
     from unbroken.core.continuation.format import Style
+    from unbroken.core.resumption.resumer import Resumer
+
+_CUTS = (Verdict.REPLAY, Verdict.CUT)
+"""Verdicts on a stream that was cut, which can be taken up where the response goes on at the server."""
+
+_ANSWERS = (Row.REFUSED, Row.BUSY, Row.GATEWAY_GAVE_UP, Row.OTHER_CONTENT)
+"""What a server may say to a request to take a response up."""
 
 
 class Turn:
@@ -124,6 +131,7 @@ class Turn:
         self._continuer = self._new_continuer()
         restarts = may_restart and self._policy.after_output == "restart" and call.streaming
         self._restarter = Restarter() if restarts else None
+        self._resumer = self._new_resumer()
         self._attempt = self._begin(now)
         self._otherwise: Action = Read(self._limits(now))
 
@@ -134,6 +142,15 @@ class Turn:
         from unbroken.core.continuation.continuer import Continuer  # few turns need it
 
         return Continuer(self._request, self._call, self._style, self._policy.max_event)
+
+    def _new_resumer(self) -> Resumer | None:
+        """Return what takes the response up after a cut, if it goes on at the server."""
+        resumption = self._call.dialect.resumption() if self._call.generation.resumable else None
+        if self._request is None or resumption is None or not self._call.streaming:
+            return None
+        from unbroken.core.resumption.resumer import Resumer  # few turns need it
+
+        return Resumer(self._request, resumption, self._policy, self._random)
 
     # Queries of the driver
 
@@ -182,6 +199,7 @@ class Turn:
             dialect=self._call.dialect.name,
             seams=tuple(self._continuer.seams) if self._continuer else (),
             restarts=tuple(self._restarter.restarts) if self._restarter else (),
+            resumes=tuple(self._resumer.resumes) if self._resumer else (),
         )
 
     def running(
@@ -270,7 +288,7 @@ class Turn:
 
     def end(self, now: float, silent: float = 0.0, route: RouteRecord | None = None) -> None:
         """Take the end of the body, which is clean by HTTP's framing; the rest as for :meth:`lost`."""
-        attempt = self._attempt
+        attempt, number = self._attempt, self._attempt.number
         attempt.route = route or attempt.route
         if attempt.mode is Mode.REFUSAL and self._decide_refusal(now):
             return
@@ -278,7 +296,7 @@ class Turn:
         self._note_phase(now)
         if attempt.failure:
             self._lose(attempt.failure, attempt.detail, now, silent)
-        if attempt is self._attempt and not self._over:  # not lost, or an error that was handed on
+        if number == self._attempt.number and not self._over:  # not lost, or an error that was handed on
             self._finish(now, silent)
 
     def lost(
@@ -352,6 +370,8 @@ class Turn:
         changed = self._note_phase(now)
         if self._continuer and self._continuer.problem:
             self._raise_misfit(self._continuer.problem, now)
+        elif attempt.failure is Failure.MISFIT:
+            self._raise_misfit(attempt.detail, now)
         elif attempt.failure:
             self._lose(attempt.failure, attempt.detail, now)
         elif attempt.mode is Mode.REFUSAL:
@@ -374,9 +394,11 @@ class Turn:
         detail = self._policy.named_limit(failure) or detail
         if self._attempt.output_at is not None:
             self._budget.restart_clock(now)  # what is held is lost only now, however long it took to come
-        how = verdict(failure, self._attempt.shown_phase)
+        how = self._verdict(failure)
         if how is Verdict.ERROR and self._paths.successor(failure, self._attempt.shown_phase) is not None:
             how = Verdict.RETRY
+        if self._resumer and how in _CUTS and self._resume(self._resumer, failure, detail, now, silent):
+            return
         match how:
             case Verdict.END:
                 self._finish(now, silent, failure, detail)
@@ -420,6 +442,42 @@ class Turn:
         else:
             self._repeat(how, failure, detail, now, silent, delay)
 
+    def _verdict(self, failure: Failure) -> Verdict:
+        """Return what is done about a failure of the running attempt."""
+        how = verdict(failure, self._attempt.shown_phase)
+        return Verdict.CUT if how in REPLAYS and self._takes_up and self._attempt.has_spoken else how
+
+    def _verdict_on_status(self, failure: Failure) -> Verdict:
+        """Return what is done about an error status; a request that takes up a response costs nothing."""
+        return Verdict.RETRY if self._takes_up else verdict(failure, Phase.HEADERS)
+
+    def _resume(self, resumer: Resumer, failure: Failure, detail: str, now: float, silent: float) -> bool:
+        """Take up the response after a cut; return whether that is possible."""
+        if resumer.has_progressed:
+            self._budget.restart_clock(now)
+            self._budget.restart_retries()
+        delay, left = resumer.delay(), resumer.left
+        if why_not := resumer.obstacle or self._budget.is_too_late(now + delay):
+            resumer.why_not = f"not resumed: {why_not}"
+            return False
+        lost = self._record(failure, detail, now, silent)
+        resumer.take_up(failure)
+        self._go_on("resume", lost, left, failure, now, delay)
+        return True
+
+    def _fall_back(self, now: float) -> None:
+        """Do what the rule says about a cut, as the server refuses to have its stream taken up."""
+        attempt = self._attempt
+        failure = attempt.noted or Failure.OTHER_CONTENT
+        attempt.phase = Phase.HEADERS
+        cut = self._resumer.loss.phrase if self._resumer else ""
+        detail = f"HTTP {self._head.status} to the request for the rest of its stream, which was cut: {cut}"
+        attempt.has_spoken = attempt.had_spoken
+        if attempt.has_spoken and not self._restarter:
+            self._raise_error(failure, detail, now, 0.0)
+        else:
+            self._resend(Verdict.REPLAY, failure, detail, now, 0.0)
+
     def _retry_delay(self, head: Head, failure: Failure, now: float, told: float | None = None) -> float | None:
         """Return the seconds to wait after an error status before another attempt; ``None`` if none is allowed.
 
@@ -429,7 +487,7 @@ class Turn:
             now: the driver's clock.
             told: the seconds to wait that the body names.
         """
-        how = verdict(failure, Phase.HEADERS)
+        how = self._verdict_on_status(failure)
         requested = retry_after(head.fields, self._wall_clock())
         requested = told if requested is None else requested
         is_busy = requested is None and failure is Failure.BUSY
@@ -448,7 +506,7 @@ class Turn:
         delay = self._retry_delay(head, attempt.noted, now, said.retry_after) if hopeful else None
         if delay is not None:
             attempt.phase = Phase.HEADERS
-            self._repeat(verdict(attempt.noted, Phase.HEADERS), attempt.noted, f"HTTP {head.status}", now, 0.0, delay)
+            self._repeat(self._verdict_on_status(attempt.noted), attempt.noted, f"HTTP {head.status}", now, 0.0, delay)
             return True
         if not hopeful:
             attempt.noted = Failure.REFUSED
@@ -463,16 +521,25 @@ class Turn:
     # State changes
 
     def _begin(self, now: float) -> Attempt:
-        attempt = Attempt(len(self._records) + 1, self._call, self._policy, now)
+        number, resumer = len(self._records) + 1, self._resumer
+        if resumer:
+            resumer.begin(number)
+        if self._takes_up:
+            attempt = self._attempt
+            attempt.take_up(number, now)
+            self._output_limit = OutputLimit(self._policy.stall_output_timeout, now)
+        else:
+            attempt = Attempt(number, self._call, self._policy, now, resumer.events if resumer else None)
         self._attempt = attempt
         self._phase = attempt.phase
         self._progress = 0
         self._suspicion = None
         if self._continuer:
-            self._continuer.begin(attempt.number)
-        if self._restarter:
+            self._continuer.begin(number)
+        if self._restarter and not self._takes_up:
             self._restarter.begin()
         request = self._continuer.request if self._continuer else None
+        request = resumer.request if resumer and resumer.request else request
         self._todo.append(Send(attempt.number, self._limits(now), self._paths.index, request))
         return attempt
 
@@ -480,8 +547,17 @@ class Turn:
         left = self._budget.left(how, failure, self._attempt, now + delay)
         lost = self._record(failure, detail, now, silent)
         self._budget.spend(how, failure, self._attempt, delay)
+        action = self._named(how)
+        if self._resumer and how in REPLAYS:
+            self._resumer.give_up()
+        self._go_on(action, lost, left, failure, now, delay)
+
+    def _go_on(
+        self, action: RetryAction, lost: AttemptReport, left: int, failure: Failure, now: float, delay: float
+    ) -> None:
+        """Drop a lost attempt, tell the observer, and begin the next one after a wait."""
         told = RetryEvent(
-            self._named(how),
+            action,
             lost.number,
             lost.number + left,
             failure,
@@ -490,9 +566,10 @@ class Turn:
             lesson(lost) or self.report.advice,
             self._paths.name.name if self._paths.lose(failure, self._attempt.shown_phase) else "",
             self._continuer.character if self._continuer else None,
+            self._resumer.next_position if self._resumer else None,
         )
         self._learn(lost)
-        if self._may_hold:
+        if self._may_hold and not self._takes_up:
             self._may_hold(0)
         self._todo += [Drop(), Notify(told), Wait(delay)]
         self._begin(now + delay)
@@ -507,7 +584,9 @@ class Turn:
 
     def _may_replay(self, start: float) -> bool:
         """Return whether the request may be sent again at ``start`` if its path is given up."""
-        how = verdict(Failure.DEAD_PATH, self._attempt.shown_phase)
+        how = self._verdict(Failure.DEAD_PATH)
+        if self._resumer and how in _CUTS and not self._resumer.obstacle:
+            return not self._budget.is_too_late(start)
         return how is Verdict.REPLAY and not self._budget.forbids(how, Failure.DEAD_PATH, self._attempt, start)
 
     def _hand_on_error(self, failure: Failure, now: float) -> None:
@@ -520,6 +599,7 @@ class Turn:
         self._otherwise = Read(self._limits(now))
 
     def _finish(self, now: float, silent: float, failure: Failure | None = None, detail: str = "") -> None:
+        self._give(self._attempt.rest())
         if not self._give_rest(now):
             return
         self._give_head()
@@ -531,10 +611,17 @@ class Turn:
     def _raise_error(self, failure: Failure, detail: str, now: float, silent: float, refused: str = "") -> None:
         record, attempt = self._record(failure, detail, now, silent), self._attempt
         self._learn(record)
-        error = turn_error(failure, self.report, self._policy, refused, after_cut=self._after_cut)
+        after_cut, cut_in = self._after_cut, Phase.OUTPUT
+        if self._resumer:
+            refused = refused or self._resumer.why_not
+        if self._resumer and self._takes_up:
+            attempt.fall_back()
+            failure = self._resumer.loss if failure.row in _ANSWERS else failure
+            after_cut, cut_in = after_cut or "its rest", cut_in if after_cut else attempt.phase
+        error = turn_error(failure, self.report, self._policy, refused, after_cut=after_cut, cut_in=cut_in)
         if isinstance(error, StreamCut) and error.phase is Phase.OUTPUT:
             error.ask_rest = self._rest
-        if record.held and attempt.mode is Mode.STREAM:
+        if attempt.phase is Phase.OUTPUT and not attempt.has_spoken and attempt.mode is Mode.STREAM:
             error.held = attempt.release()
         self._todo.append(Drop())
         self._end_with(Fail(error))
@@ -550,6 +637,9 @@ class Turn:
 
     def _refuse_response(self, now: float) -> bool:
         """Raise an error if a response would have to be handed on inside an answer; return whether it was raised."""
+        if self._takes_up:
+            self._fall_back(now)
+            return True
         if not self._after_cut:
             return False
         attempt, status = self._attempt, self._head.status
@@ -578,8 +668,9 @@ class Turn:
         if not self._head_given:
             self._head_given = True
             # Another attempt may add to the body, so its length is not known.
-            may_grow = self._is_spliced or self._restarter
-            head = self._head.without("content-length") if may_grow else self._head
+            head = (self._resumer and self._attempt.first_head) or self._head
+            may_grow = self._is_spliced or self._restarter or self._resumer
+            head = head.without("content-length") if may_grow else head
             self._todo.append(GiveHead(head))
 
     def _give(self, data: bytes) -> None:
@@ -618,6 +709,11 @@ class Turn:
         if self._continuer and self._continuer.request is not None:
             return "its rest"
         return "another answer" if self._is_restart_due else ""
+
+    @property
+    def _takes_up(self) -> bool:
+        """Whether the running attempt takes up a response that another one asked for."""
+        return self._resumer is not None and self._resumer.is_resuming
 
     @property
     def _head(self) -> Head:
@@ -663,4 +759,5 @@ class Turn:
         return record
 
     def _describe(self, failure: Failure | None, detail: str, now: float, silent: float) -> AttemptReport:
-        return record_of(self._attempt, failure, detail, silent, self._paths.name, self._started, now)
+        position = self._resumer.position if self._resumer else None
+        return record_of(self._attempt, failure, detail, silent, self._paths.name, self._started, now, position)

@@ -18,7 +18,15 @@ from unbroken.errors import (
 )
 
 
-def turn_error(failure: Failure, report: Report, policy: Policy, refused: str, *, after_cut: str = "") -> TurnError:
+def turn_error(
+    failure: Failure,
+    report: Report,
+    policy: Policy,
+    refused: str,
+    *,
+    after_cut: str = "",
+    cut_in: Phase = Phase.OUTPUT,
+) -> TurnError:
     """Build the error of a turn.
 
     Args:
@@ -26,8 +34,9 @@ def turn_error(failure: Failure, report: Report, policy: Policy, refused: str, *
         report: all of its attempts.
         policy: its limits.
         refused: why there is no further attempt, or ``""``.
-        after_cut: what did not come, where the caller has output of an earlier attempt: whatever failed since, that
-            is cut.
+        after_cut: what did not come, where an earlier attempt had a part of the answer: whatever failed since, that is
+            cut.
+        cut_in: how far the answer had come there.
     """
     last = report.attempts[-1]
     phase = last.phase
@@ -35,9 +44,10 @@ def turn_error(failure: Failure, report: Report, policy: Policy, refused: str, *
     retryable = failure.row in (Row.LOST, Row.UNPROCESSED, Row.UNREACHABLE)
     because = _because(report, refused)
     advice = f"; {report.advice}" if report.advice else ""
-    if after_cut and failure is not Failure.CALLER_TIMEOUT:
+    is_own_limit = failure is Failure.CALLER_TIMEOUT or (cut_in is not Phase.OUTPUT and failure.row is Row.NO_OUTPUT)
+    if after_cut and not is_own_limit:
         message = f"the answer was cut, and {after_cut} did not come: {happened}{because}{advice}"
-        return StreamCut(message, phase=Phase.OUTPUT, retryable=retryable, report=report)
+        return StreamCut(message, phase=cut_in, retryable=retryable, report=report)
     if failure.row is Row.MALFORMED:
         return MalformedStream(f"the stream is broken: {happened}", phase=phase, report=report)
     if failure is Failure.CALLER_TIMEOUT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from unbroken.core.actions import PathNotice, RetryEvent
 from unbroken.core.failures import OWN_LIMITS, Phase
@@ -13,8 +13,6 @@ RetryCallback = Callable[[RetryEvent], None]
 
 PathCallback = Callable[[PathNotice], None]
 """Called when a path does not answer, and when another thing is waited for because of it. It must not block."""
-
-_NEXT_STEPS = {"retry": "retrying", "replay": "replaying", "restart": "restarting"}
 
 logger = logging.getLogger("unbroken")
 
@@ -29,12 +27,12 @@ def describe(event: RetryEvent) -> str:
     ours = event.failure in OWN_LIMITS
     lead = "refused" if refused else "failed" if event.action == "retry" else "given up" if ours else "cut"
     after, when = lost.elapsed, ", before any output" if event.action == "replay" and not refused else ""
-    if event.action in ("continue", "restart"):
+    if event.action in ("continue", "restart", "resume"):
         when = ", after output" if lost.phase is Phase.OUTPUT else ", before any output"
     if lost.held:
         after, when = lost.elapsed - (lost.output_after or 0.0), " of output, all held"
     why = lost.detail if refused else f"{event.failure.phrase}: {lost.detail}" if ours else event.failure.phrase
-    next_step = _NEXT_STEPS.get(event.action) or _continuing(event)
+    next_step = _NEXT_STEPS[event.action](event)
     soon = f" in {event.delay:.1f} s" if event.delay else ""
     attempt = f"attempt {event.attempt + 1} of {event.of}"
     path = f" · going by {event.path} from now on" if event.path else ""
@@ -43,23 +41,32 @@ def describe(event: RetryEvent) -> str:
 
 def continued(characters: Sequence[int]) -> str:
     """Return a phrase such as ``continued at character 1,240``, for one seam or more."""
-    return f"continued at {_places(characters)}"
+    return f"continued at {_places('character', [f'{character:,}' for character in characters])}"
 
 
 def restarted(characters: Sequence[int]) -> str:
     """Return a phrase such as ``restarted after character 1,240``, for one restart or more."""
-    return f"restarted after {_places(characters)}"
+    return f"restarted after {_places('character', [f'{character:,}' for character in characters])}"
 
 
-def _places(characters: Sequence[int]) -> str:
-    places = [f"{character:,}" for character in characters]
+def resumed(events: Sequence[str]) -> str:
+    """Return a phrase such as ``resumed after event 41``, for one place or more."""
+    return f"resumed after {_places('event', events)}"
+
+
+def _places(what: str, places: Sequence[str]) -> str:
     if len(places) == 1:
-        return f"character {places[0]}"
-    return f"characters {' and '.join([', '.join(places[:-1]), places[-1]])}"
+        return f"{what} {places[0]}"
+    return f"{what}s {' and '.join([', '.join(places[:-1]), places[-1]])}"
 
 
-def _continuing(event: RetryEvent) -> str:
-    return f"continuing at character {event.character:,}"
+_NEXT_STEPS: Mapping[str, Callable[[RetryEvent], str]] = {
+    "retry": lambda _: "retrying",
+    "replay": lambda _: "replaying",
+    "restart": lambda _: "restarting",
+    "continue": lambda event: f"continuing at character {event.character:,}",
+    "resume": lambda event: f"resuming after event {event.after}",
+}
 
 
 def remark(text: str) -> None:

@@ -13,6 +13,7 @@ use them alike::
 """
 
 from unbroken.lab.answer import ScriptedAnswer
+from unbroken.lab.background import Background
 from unbroken.lab.continuing import Continuation
 from unbroken.lab.fault import KINDS, POINTS, Fault, Kind, Point, parse_fault
 from unbroken.lab.proxy import CuttingProxy
@@ -23,6 +24,7 @@ from unbroken.lab.upstream import Upstream
 __all__ = [
     "KINDS",
     "POINTS",
+    "Background",
     "Continuation",
     "CuttingProxy",
     "Fault",

@@ -15,6 +15,7 @@ from unbroken.lab.speech import Speech
 
 CREATED = 1_700_000_000  # fixed, so that the same request gives the same bytes
 COMMENT = b": keep-alive\n\n"
+AT_ONCE = ScriptedAnswer()
 _DEFAULT_REASONING = ("Let me think.",)
 
 
@@ -114,26 +115,46 @@ def draft_stream(
     if at == "after_reasoning" and not answer.reasoning:
         answer = replace(answer, reasoning=_DEFAULT_REASONING)
     comments = max(answer.comments, 2) if at == "after_comments" else answer.comments
+    return draft_pieces(dialect, dialect.pieces(answer, number), number, answer, comments, count)
+
+
+def draft_pieces(
+    dialect: ServerDialect,
+    pieces: Pieces,
+    number: int,
+    pace: ScriptedAnswer = AT_ONCE,
+    comments: int = 0,
+    count: int = 1,
+) -> Draft:
+    """Return an answer as server-sent events, with every point marked.
+
+    Args:
+        dialect: its dialect.
+        pieces: the answer.
+        number: that of the request.
+        pace: an answer that has its silences and its framing.
+        comments: how many come before the prelude.
+        count: after how many tokens ``after_characters`` is.
+    """
     headers = {
         "content-type": "text/event-stream; charset=utf-8",
         "cache-control": "no-cache",
         dialect.trace_header: f"req_lab_{number}",
     }
-    think = {answer.think_at: answer.think}
-    pieces = dialect.pieces(answer, number)
+    think = {pace.think_at: pace.think}
     return [
         Mark("before_headers"),
         *silence(think.get("before_headers")),
-        SendHead(200, tuple(headers.items()), answer.framing),
+        SendHead(200, tuple(headers.items()), pace.framing),
         Mark("after_headers"),
         *_commented(think.get("after_headers", 0.0), comments, dialect.heartbeat),
         Mark("after_comments"),
         *_body(pieces.prelude),
         Mark("after_role"),
         *silence(think.get("after_role")),
-        *_paced(pieces.reasoned, "after_reasoning", answer.gap),
-        *(silence(answer.gap) if pieces.reasoned and pieces.told else ()),
-        *_paced(pieces.told, "after_token", answer.gap, count),
+        *_paced(pieces.reasoned, "after_reasoning", pace.gap),
+        *(silence(pace.gap) if pieces.reasoned and pieces.told else ()),
+        *_paced(pieces.told, "after_token", pace.gap, count),
         *_body(pieces.finish),
         Mark("after_finish"),
         *_body(pieces.usage),

@@ -40,6 +40,7 @@ Point = Literal[
     "after_usage",
     "after_done",
     "after_bytes",
+    "after_events",
 ]
 """Where it goes wrong, in the order in which an exchange passes these points; `Fault` describes each."""
 
@@ -70,6 +71,8 @@ _ALLOWED: dict[Kind, tuple[Point, ...]] = {
     "goaway": _HEAD + _BODY,
     "no_ping_ack": _HEAD + _BODY,
 }
+
+_COUNTED: tuple[Point, ...] = ("after_bytes", "after_characters", "after_events")
 
 _HTTP1_ONLY: frozenset[Kind] = frozenset({"truncated_chunk", "bad_chunk"})
 _HTTP2_ONLY: frozenset[Kind] = frozenset({"rst_stream", "goaway", "refused_stream", "no_ping_ack"})
@@ -123,8 +126,9 @@ class Fault:
     (so many characters of the text as `offset` says; all of it if it is shorter), ``after_finish`` (the event that
     says how the answer ended), ``after_usage``, ``after_done`` (the terminator sent, body not ended),
     ``after_bytes`` (so many bytes of the body as `offset` says, in the middle of an event too; at its end if it is
-    shorter). A point that a dialect does not have is the same as the one before it. If the answer is one JSON object,
-    the points from ``after_comments`` to ``after_token`` are its middle and the later ones its end.
+    shorter), ``after_events`` (so many events of it). A point that a dialect does not have is the same as the one
+    before it. If the answer is one JSON object, the points from ``after_comments`` to ``after_token`` are its middle
+    and the later ones its end.
 
     Args:
         kind: what goes wrong.
@@ -138,7 +142,7 @@ class Fault:
         code: the HTTP/2 error code; None means the default of the kind.
         last_stream_id: ``goaway``: the last stream that it declares processed.
         then: ``goaway``: what follows.
-        offset: ``after_bytes``, ``after_characters``: how many of them are sent before.
+        offset: ``after_bytes``, ``after_characters``, ``after_events``: how many of them are sent before.
 
     Raises:
         ValueError: the kind or the point is unknown, they cannot be combined, or a needed argument is missing.
@@ -164,8 +168,8 @@ class Fault:
             raise ValueError(f"unknown point {self.at!r}; the points are: {', '.join(POINTS)}")
         if self.at not in _ALLOWED[self.kind]:
             raise ValueError(f"{self.kind} cannot happen at {self.at}; it can at: {', '.join(_ALLOWED[self.kind])}")
-        if self.offset and self.at not in ("after_bytes", "after_characters"):
-            raise ValueError("an offset belongs to after_bytes or after_characters")
+        if self.offset and self.at not in _COUNTED:
+            raise ValueError("an offset belongs to after_bytes, after_characters or after_events")
         if self.kind == "pause" and self.seconds is None:
             raise ValueError("pause needs seconds")
         if self.kind == "raw" and self.body is None:
@@ -188,9 +192,9 @@ class Fault:
 def parse_fault(text: str) -> Fault:
     r"""Read a fault from ``kind@point`` or ``kind=value@point``, as a command line takes it.
 
-    ``after_bytes`` and ``after_characters`` have their number behind them: ``rst@after_bytes:120``. The value is the
-    status for ``status``, the error code for ``rst_stream`` and ``goaway``, the text for ``raw`` (``\n`` stands for a
-    line feed), and seconds for every other kind.
+    ``after_bytes``, ``after_characters`` and ``after_events`` have their number behind them: ``rst@after_bytes:120``.
+    The value is the status for ``status``, the error code for ``rst_stream`` and ``goaway``, the text for ``raw``
+    (``\n`` stands for a line feed), and seconds for every other kind.
 
     >>> parse_fault("stall=5@after_role")
     Fault(kind='stall', at='after_role', seconds=5.0, ...)

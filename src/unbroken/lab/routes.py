@@ -8,6 +8,7 @@ from typing import Any
 
 from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.anthropic import ANTHROPIC
+from unbroken.lab.background import KeptResponses
 from unbroken.lab.chat import CHAT
 from unbroken.lab.completions import COMPLETIONS
 from unbroken.lab.continuing import Continuation
@@ -29,9 +30,15 @@ def speech_of(request: RecordedRequest) -> Speech:
 
 
 def draft_response(
-    request: RecordedRequest, answer: ScriptedAnswer, fault: Fault | None, continuation: Continuation | None = None
+    request: RecordedRequest,
+    answer: ScriptedAnswer,
+    fault: Fault | None,
+    continuation: Continuation | None = None,
+    kept: KeptResponses | None = None,
 ) -> Draft:
     """Return the response to `request` in which nothing goes wrong yet; `fault` is what will."""
+    if kept and (draft := kept.answer(request)):
+        return draft
     path = request.target.partition("?")[0]
     if request.method == "GET" and path.endswith("/models"):
         return whole(200, _models(answer))
@@ -47,6 +54,8 @@ def draft_response(
         if continuation.refuses(call):
             return whole(400, _invalid(dialect, 400, "This model does not support assistant message prefill."))
         answer = continuation.answer(answer, call)
+    if kept and dialect is RESPONSES and call.get("background") is True and dialect.streams(request, call):
+        return kept.begin(call, answer, request.number, fault)
     return _draft_answer(dialect, request, call, answer, fault)
 
 

@@ -116,7 +116,9 @@ def compose(draft: Draft, fault: Fault | None, speech: Speech = OPENAI) -> list[
     if fault.kind == "status":
         return [*silence(fault.seconds), *compose(_refusal(fault, speech), None)]
     if fault.at == "after_bytes":
-        draft = _marked(draft, fault.offset)
+        draft = _marked(draft, fault.offset, fault.at)
+    elif fault.at == "after_events":
+        draft = _marked(draft, _end_of_event(draft, fault.offset), fault.at)
     index = draft.index(Mark(fault.at))
     before: Draft = [*draft[:index], *_insertion(fault, speech)]
     after = draft[index + 1 :]
@@ -129,17 +131,24 @@ def compose(draft: Draft, fault: Fault | None, speech: Speech = OPENAI) -> list[
     return _framed(steps, _size(steps), None)
 
 
-def _marked(draft: Draft, offset: int) -> Draft:
+def _end_of_event(draft: Draft, count: int) -> int:
+    """Return after how many bytes of the body so many events have ended."""
+    body = b"".join(step.data for step in draft if isinstance(step, SendBody))
+    events = body.split(b"\n\n")
+    return sum(len(event) + 2 for event in events[:count])
+
+
+def _marked(draft: Draft, offset: int, point: Point) -> Draft:
     """Return the draft with a mark after so many bytes of the body, or before its end if it is shorter."""
     marked: list[Step | Mark] = []
     left = offset
     for step in draft:
         if isinstance(step, SendBody) and 0 <= left <= len(step.data):
-            marked += [SendBody(step.data[:left]), Mark("after_bytes"), SendBody(step.data[left:])]
+            marked += [SendBody(step.data[:left]), Mark(point), SendBody(step.data[left:])]
             left = -1
             continue
         if isinstance(step, EndBody) and left >= 0:
-            marked.append(Mark("after_bytes"))
+            marked.append(Mark(point))
         left -= len(step.data) if isinstance(step, SendBody) else 0
         marked.append(step)
     return marked

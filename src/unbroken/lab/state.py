@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from unbroken.lab.answer import ScriptedAnswer
+from unbroken.lab.background import Background, KeptResponses
 from unbroken.lab.condition import Condition
 from unbroken.lab.continuing import Continuation
 from unbroken.lab.exchange import ServerExchange
@@ -25,6 +26,7 @@ class ServerState:
         answer: the answer when nothing goes wrong.
         faults: the faults in order; None for no fault.
         continuation: how a text is continued; None for not at all.
+        background: how responses are kept that are asked for with ``background``; None for not at all.
 
     Attributes:
         condition: as above.
@@ -38,12 +40,14 @@ class ServerState:
         answer: ScriptedAnswer,
         faults: Sequence[Fault | None],
         continuation: Continuation | None = None,
+        background: Background | None = None,
     ) -> None:
         self.condition = condition
         self.requests: list[RecordedRequest] = []
         self.pings = 0
         self._answer = answer
         self._continuation = continuation
+        self._kept = KeptResponses(background) if background else None
         self._faults = deque(faults)
 
     def record(
@@ -77,7 +81,7 @@ class ServerState:
             message = f"The fault {fault.kind} needs {protocol}."
             steps = compose(whole(500, OPENAI.refusal(500, {"message": message, "type": "lab_misuse"})), None)
         else:
-            draft = draft_response(request, self._answer, fault, self._continuation)
+            draft = draft_response(request, self._answer, fault, self._continuation, self._kept)
             steps = compose(draft, fault, speech_of(request))
         await exchange.perform(steps)
 

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Sequence
 
 from unbroken.lab.answer import ScriptedAnswer
+from unbroken.lab.background import Background, purpose_of
 from unbroken.lab.continuing import Continuation
 from unbroken.lab.fault import Fault, Point
 from unbroken.lab.http1 import Http1Connection
@@ -35,6 +36,8 @@ class Upstream(Service):
         faults: the faults of the first request, the second, and so on; None, and after the last: no fault.
         answer: the answer when nothing goes wrong.
         continuation: how the server continues a text that a request begins for it; None: every answer begins anew.
+        background: how responses are kept, and resumed, that are asked for with ``background``; None: the field is
+            ignored.
         ssl_context: the server's side of TLS; None: plain TCP. Its list of ALPN protocols is set here.
         http2: whether HTTP/2 is offered (over TLS only).
         host: the address to bind.
@@ -50,6 +53,7 @@ class Upstream(Service):
         faults: Sequence[Fault | None] = (),
         answer: ScriptedAnswer | None = None,
         continuation: Continuation | None = None,
+        background: Background | None = None,
         ssl_context: ssl.SSLContext | None = None,
         http2: bool = True,
         host: str = "127.0.0.1",
@@ -59,7 +63,7 @@ class Upstream(Service):
         if ssl_context is None and any(fault is not None and fault.at == "handshake" for fault in faults):
             raise ValueError("a fault at handshake needs an ssl_context")
         self._connection_numbers = itertools.count(1)
-        self._state = ServerState(self._condition, answer or ScriptedAnswer(), faults, continuation)
+        self._state = ServerState(self._condition, answer or ScriptedAnswer(), faults, continuation, background)
         self._ssl_context = ssl_context
         self._protocols = ["h2", "http/1.1"] if http2 else ["http/1.1"]
 
@@ -77,6 +81,10 @@ class Upstream(Service):
     def requests(self) -> list[RecordedRequest]:
         """Every request that was read whole, in order."""
         return self._state.requests
+
+    def requests_for(self, purpose: str) -> list[RecordedRequest]:
+        """Return the requests for a purpose, in order: ``"generation"``, ``"resume"``, ``"cancel"`` or ``"delete"``."""
+        return [request for request in self.requests if purpose_of(request) == purpose]
 
     @property
     def pings(self) -> int:

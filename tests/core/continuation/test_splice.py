@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from core.playbook import DONE, ROLE, text
-from unbroken.core.continuation.splice import WholeEvents
 from unbroken.core.dialects.openai_chat.continuation import ChatTranscript
+from unbroken.core.whole_events import WholeEvents
 
 STREAM = ROLE + text("Hello") + b": a comment\n\n" + text(" there") + DONE
 
 
 def handed_on(stream: bytes, size: int, max_event: int = 1000) -> tuple[bytes, WholeEvents, ChatTranscript]:
     transcript = ChatTranscript()
-    events = WholeEvents(transcript, max_event)
+    events = WholeEvents(lambda event: transcript.read(event) or "", max_event)
     data = b"".join(events.hand_on(stream[start : start + size]) for start in range(0, len(stream), size))
     return data, events, transcript
 

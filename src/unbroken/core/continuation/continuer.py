@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from unbroken.core.continuation.format import Style
+from collections.abc import Callable
+
+from unbroken.core.continuation.format import Style, Transcript
 from unbroken.core.continuation.request import Extension, NotContinuableError, Spent, extension_of, rest_of
 from unbroken.core.continuation.seam import Seam
-from unbroken.core.continuation.splice import Splice, WholeEvents
+from unbroken.core.continuation.splice import Splice
 from unbroken.core.dialect import Call
 from unbroken.core.http import Request
 from unbroken.core.providers import echoes_at
 from unbroken.core.report import SeamReport
+from unbroken.core.sse import Event
+from unbroken.core.whole_events import WholeEvents
 from unbroken.errors import RestOfAnswer
+
+MAX_TEXT = 4 * 1024 * 1024
+"""Characters of an answer that can be continued: more is not kept."""
 
 
 class Continuer:
@@ -39,7 +46,7 @@ class Continuer:
         self._extension: Extension | None = None
         self._splice: Splice | None = None
         self._attempt = 1
-        self._whole_events = WholeEvents(self._transcript, max_event) if self._transcript else None
+        self._whole_events = WholeEvents(_reading(self._transcript), max_event) if self._transcript else None
 
     @property
     def request(self) -> Request | None:
@@ -108,3 +115,13 @@ class Continuer:
             )
             self.seams.append(seam)
         return data
+
+
+def _reading(transcript: Transcript) -> Callable[[Event], str]:
+    """Return what reads the events that were handed on, and says why an answer cannot be continued behind one."""
+
+    def read(event: Event) -> str:
+        transcript.read(event)
+        return f"it is longer than {MAX_TEXT:,} characters" if transcript.size > MAX_TEXT else ""
+
+    return read

@@ -1,83 +1,11 @@
-"""Handing on of events around a seam: whole events only before it, rewritten ones behind it."""
+"""Handing on of the events behind a seam, rewritten as those before it."""
 
 from __future__ import annotations
 
-import re
-
-from unbroken.core.continuation.format import Part, Rewriter, Transcript
+from unbroken.core.continuation.format import Part, Rewriter
 from unbroken.core.continuation.seam import Seam, SeamState
 from unbroken.core.sse import Event, Parser, parse
 from unbroken.errors import DecodeError
-
-MAX_TEXT = 4 * 1024 * 1024
-"""Characters of an answer that can be continued: more is not kept."""
-
-_BLANK_LINES = (b"\n\n", b"\r\r", b"\n\r\n")
-"""The ends of an event (WHATWG HTML, "Interpreting an event stream")."""
-
-_OVERLAP = max(map(len, _BLANK_LINES)) - 1
-
-_LINE_BREAK = re.compile(rb"[\r\n]")
-_LINE_END = rb"(?:\r\n|\n|\r)"
-_NEXT_EVENT = re.compile(rb"\}[ \t]*%(end)b(?:(?:event|id|retry|):[^\r\n]*%(end)b)*data:" % {b"end": _LINE_END})
-"""Matches where an event lacks its blank line."""
-
-
-class WholeEvents:
-    """A reader of what is handed on of an answer: it holds an event until it is whole, so that another can follow.
-
-    Once events cannot be read any more, bytes are handed on as they come.
-
-    Args:
-        transcript: reads the events.
-        max_event: cap of one event, in bytes.
-
-    Attributes:
-        problem: why the answer cannot be continued, ``""`` if nothing stands against it here.
-    """
-
-    def __init__(self, transcript: Transcript, max_event: int) -> None:
-        self.problem = ""
-        self._transcript = transcript
-        self._parser = Parser(max_event)
-        self._unfinished = bytearray()
-        self._max_event = max_event
-
-    def hand_on(self, data: bytes) -> bytes:
-        """Take the next bytes; return those that may be handed on now."""
-        if self.problem:
-            return data
-        searched = max(0, len(self._unfinished) - _OVERLAP)
-        self._unfinished += data
-        ends = ((self._unfinished.rfind(blank, searched), len(blank)) for blank in _BLANK_LINES)
-        end = max((at + length for at, length in ends if at >= 0), default=0)
-        whole = bytes(self._unfinished[:end])
-        del self._unfinished[:end]
-        self._read(whole)
-        if len(self._unfinished) > self._max_event:
-            self.problem = "an event is too large"
-        elif _NEXT_EVENT.search(whole) or (_LINE_BREAK.search(data) and _NEXT_EVENT.search(self._unfinished)):
-            self.problem = "the server sends no blank lines between its events"
-        return whole + self.end() if self.problem else whole
-
-    def end(self) -> bytes:
-        """Return what is held: the stream has ended as it should."""
-        rest = bytes(self._unfinished)
-        self._unfinished.clear()
-        return rest
-
-    def drop(self) -> None:
-        """Drop the unfinished event of a cut attempt: it was not handed on."""
-        self._unfinished.clear()
-
-    def _read(self, whole: bytes) -> None:
-        try:
-            for event in self._parser.feed(whole):
-                self._transcript.read(event)
-        except DecodeError:
-            self.problem = "an event of it could not be read"
-        if self._transcript.size > MAX_TEXT:
-            self.problem = f"it is longer than {MAX_TEXT:,} characters"
 
 
 class Splice:

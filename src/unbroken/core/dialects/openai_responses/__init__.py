@@ -20,7 +20,16 @@ from unbroken.core.dialects.openai_responses import build, errors, request
 from unbroken.core.dialects.openai_responses.decode import ResponsesDecoder
 from unbroken.core.dialects.openai_responses.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.openai_responses.rule import NOTABLE, ResponsesReader
+from unbroken.core.resumption.format import Resumption
 from unbroken.core.sse import comment
+
+
+def _resumption() -> Resumption:
+    """Return how responses are resumed; few programs need it."""
+    from unbroken.core.dialects.openai_responses.resumption import RESUMPTION
+
+    return RESUMPTION
+
 
 OPENAI_RESPONSES = Dialect(
     name="openai-responses",
@@ -39,4 +48,5 @@ OPENAI_RESPONSES = Dialect(
     credentials=credentials.bearer,
     credential_headers=credentials.HEADERS,
     heartbeat=comment("unbroken"),
+    resumption=_resumption,
 )

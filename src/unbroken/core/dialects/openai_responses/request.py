@@ -25,7 +25,7 @@ def read_request(request: Request, body: RequestBody) -> Generation | None:  # n
     """Read a JSON object with a model, an input or a prompt; ``None`` without any."""
     if body.keys().isdisjoint({"model", "input", "prompt"}):
         return None
-    return Generation(streaming=asks_for_stream(body), acts=_acts(body))
+    return Generation(streaming=asks_for_stream(body), acts=_acts(body), resumable=body.get("background") is True)
 
 
 def _acts(body: RequestBody) -> bool:

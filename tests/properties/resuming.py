@@ -1,0 +1,117 @@
+"""A turn whose response goes on at the server, in virtual time: cuts anywhere, and servers that resume as they like."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+from unbroken.core.actions import EndTurn, Fail, Give, GiveHead, Read, Send, Wait
+from unbroken.core.dialects import recognise
+from unbroken.core.failures import Failure
+from unbroken.core.http import Head, Request
+from unbroken.core.policy import Policy
+from unbroken.core.report import Report
+from unbroken.core.turn import Turn
+from unbroken.errors import TurnError
+from unbroken.lab import ScriptedAnswer
+from unbroken.lab.dialect import Pieces
+from unbroken.lab.responses import RESPONSES
+
+STREAM = Head(200, ((b"content-type", b"text/event-stream"),))
+
+Rest = Callable[[list[bytes], int], list[bytes]]
+"""What a server sends of its events behind the one of this number."""
+
+
+def goes_on(events: list[bytes], after: int) -> list[bytes]:
+    return events[after + 1 :]
+
+
+@dataclasses.dataclass
+class Played:
+    """What came of a turn."""
+
+    received: bytes
+    error: TurnError | None
+    requests: list[Request]
+    report: Report
+    uncut: bytes
+
+    @property
+    def resumes(self) -> int:
+        return sum(request.method == "GET" for request in self.requests)
+
+
+def body_of(pieces: Pieces) -> bytes:
+    return b"".join([pieces.prelude, *pieces.reasoned, *pieces.told, pieces.finish])
+
+
+def play(
+    answer: ScriptedAnswer,
+    cuts: list[float | int | None],
+    *,
+    chunks: list[int] = [4096],  # noqa: B006 - never changed
+    line_end: bytes = b"\n",
+    rest: Rest = goes_on,
+    policy: Policy = Policy(),  # noqa: B008 - frozen
+    **more: Any,
+) -> Played:
+    """Run a turn: each response is cut at this part of its bytes, answered by this status, or not at all cut."""
+    body = {"model": "lab", "input": "Hi", "stream": True, "background": True, **more}
+    request = Request("POST", "https://llm.example.com/v1/responses", (), json.dumps(body).encode())
+    call = recognise(request)
+    assert call is not None
+    turn = Turn(call, policy, now=0.0, random=lambda: 0.0, wall_clock=lambda: 0.0, request=request)
+    uncut = body_of(RESPONSES.pieces(answer, 1)).replace(b"\n", line_end)
+    played = Played(b"", None, [], turn.report, uncut)
+    events = [event + line_end * 2 for event in uncut.split(line_end * 2)[:-1]]
+    now, steps, left, ends = 0.0, 0, b"", True
+    while True:
+        match turn.next():
+            case Send(_, _, _, other):
+                sent = other or request
+                played.requests.append(sent)
+                cut = cuts[len(played.requests) - 1] if len(played.requests) <= len(cuts) else None
+                if isinstance(cut, int):
+                    left, ends = b'{"error": {"message": "no"}}', True
+                    turn.head(Head(cut, ((b"content-type", b"application/json"),)), now)
+                    continue
+                told = b"".join(events if sent.method == "POST" else rest(events, _after(sent)))
+                left, ends = (told, True) if cut is None else (told[: int(cut * len(told))], False)
+                turn.head(STREAM, now)
+            case Read():
+                size = chunks[steps % len(chunks)]
+                steps += 1
+                if left:
+                    turn.data(left[:size], now)
+                    left = left[size:]
+                elif ends:
+                    turn.end(now)
+                else:
+                    turn.lost(Failure.RESET, "", now, sent=True)
+            case Wait(seconds):
+                now += seconds
+            case Give(data):
+                played.received += data
+            case GiveHead():
+                assert not played.received
+            case EndTurn():
+                break
+            case Fail(error):
+                played.error = error
+                break
+            case _:
+                pass
+    played.report = turn.report
+    return played
+
+
+def _after(request: Request) -> int:
+    assert re.fullmatch(r"/v1/responses/resp_lab_1", request.path)
+    query = parse_qs(request.parts.query)
+    assert query["stream"] == ["true"]
+    return int(query["starting_after"][0])
