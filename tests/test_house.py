@@ -70,7 +70,7 @@ def test_no_private_word_names_anything(trees: dict[Path, ast.Module]) -> None:
 def test_a_face_knows_no_dialect_by_name(face: str) -> None:
     quoted = re.compile("|".join(f"[\"'`]{re.escape(dialect.name)}[\"'`]" for dialect in DIALECTS))
     packages = re.compile(
-        r"core\.dialects\.(?!common)\w+ import|core\.dialects import [A-Z_]*(?:OPENAI|ANTHROPIC|GEMINI)"
+        r"core\.dialects\.(?!common)\w+ import|core\.dialects import [A-Z_]*(?:OPENAI|ANTHROPIC|GEMINI|INTERACTIONS)"
     )
     for path in (SOURCE / face).rglob("*.py"):
         text = path.read_text()

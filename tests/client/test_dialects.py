@@ -13,6 +13,7 @@ from unbroken.core.dialect import Dialect
 from unbroken.core.dialects import DIALECTS
 from unbroken.core.dialects.anthropic_messages import ANTHROPIC_MESSAGES
 from unbroken.core.dialects.gemini import GEMINI
+from unbroken.core.dialects.interactions import INTERACTIONS
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.dialects.openai_completions import OPENAI_COMPLETIONS
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
@@ -97,6 +98,7 @@ def test_a_system_message_goes_where_the_dialect_wants_it(dialect: str) -> None:
         "openai-responses": lambda: sent["input"][0]["content"],
         "anthropic-messages": lambda: sent["system"],
         "gemini": lambda: sent["systemInstruction"]["parts"][0]["text"],
+        "interactions": lambda: sent["system_instruction"],
     }
     assert places[dialect]() == "Be brief."
 
@@ -108,6 +110,7 @@ def test_a_system_message_goes_where_the_dialect_wants_it(dialect: str) -> None:
         ("openai-responses", "authorization", f"Bearer {KEY}"),
         ("anthropic-messages", "x-api-key", KEY),
         ("gemini", "x-goog-api-key", KEY),
+        ("interactions", "x-goog-api-key", KEY),
     ],
 )
 def test_the_key_goes_in_the_dialects_header_and_not_in_the_url(dialect: str, field: str, value: str) -> None:
@@ -128,6 +131,8 @@ def test_the_key_goes_in_the_dialects_header_and_not_in_the_url(dialect: str, fi
         (ANTHROPIC_MESSAGES, "https://gateway/anthropic/v1", "https://gateway/anthropic/v1/messages"),
         (GEMINI, "https://host", "https://host/v1beta/models/m:streamGenerateContent?alt=sse"),
         (GEMINI, "https://host/v1", "https://host/v1/models/m:streamGenerateContent?alt=sse"),
+        (INTERACTIONS, "https://host", "https://host/v1beta/interactions"),
+        (INTERACTIONS, "https://host/v1", "https://host/v1/interactions"),
     ],
 )
 def test_a_version_at_the_end_of_the_base_url_stands_for_the_paths(dialect: Dialect, base: str, url: str) -> None:
@@ -160,7 +165,7 @@ class TestLegacyCompletions:
 
 def test_an_unknown_dialect_is_refused_with_those_there_are() -> None:
     with pytest.raises(
-        unbroken.UsageError, match="known are openai-chat, openai-responses, anthropic-messages, gemini"
+        unbroken.UsageError, match="known are openai-chat, openai-responses, anthropic-messages, gemini, interactions"
     ):
         unbroken.Client(base_url="http://127.0.0.1:9", dialect="klingon")
 

@@ -33,6 +33,8 @@ SECRET = "s3cret"
         ("gemini", "http://h/v1?a=1", "http://h/v1/models/m:streamGenerateContent?a=1&alt=sse"),
         ("gemini", "http://h?alt=json&a=1", "http://h/v1beta/models/m:streamGenerateContent?a=1&alt=sse"),
         ("gemini", "http://h", "http://h/v1beta/models/m:streamGenerateContent?alt=sse"),
+        ("interactions", "http://h?a=1", "http://h/v1beta/interactions?a=1"),
+        ("interactions", "http://h/v1?a=1", "http://h/v1/interactions?a=1"),
     ],
 )
 def test_the_query_of_a_base_url_is_kept(dialect: str, base_url: str, url: str) -> None:

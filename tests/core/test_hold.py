@@ -173,6 +173,14 @@ def piece(kind: str, **fields: Any) -> bytes:
     return typed("content_block_delta", index=0, delta={"type": kind, **fields})
 
 
+def happening(kind: str, **fields: Any) -> bytes:
+    return encode(json.dumps({**fields, "event_type": kind}), event=kind)
+
+
+def step_delta(kind: str, **fields: Any) -> bytes:
+    return happening("step.delta", index=0, delta={"type": kind, **fields})
+
+
 def item(event: str, kind: str, **fields: Any) -> bytes:
     return typed(f"response.output_item.{event}", output_index=0, item={"type": kind, "id": "1", **fields})
 
@@ -194,6 +202,11 @@ THOUGHTS = [
     ("gemini", parts({"text": "Hm.", "thought": True})),
     ("gemini", parts({"text": "Hm.", "thought": True, "thoughtSignature": "x"})),
     ("gemini", parts({"text": "", "thoughtSignature": "x"})),
+    ("interactions", happening("step.start", step={"type": "thought", "signature": "x"})),
+    ("interactions", happening("step.start", step={"type": "thought", "summary": [{"type": "text", "text": "Hm."}]})),
+    ("interactions", step_delta("thought_summary", content={"type": "text", "text": "Hm."})),
+    ("interactions", step_delta("thought_signature", signature="x")),
+    ("interactions", happening("content.delta", delta={"type": "thought_summary", "content": {"text": "Hm."}})),
 ]
 WORDS = [
     *((name, choice(**said)) for name, fields in SPEECH.items() for said in fields),
@@ -214,6 +227,17 @@ WORDS = [
     ("gemini", parts({"text": "Hi", "thoughtSignature": "x"})),
     ("gemini", parts({"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "x"})),
     ("gemini", parts({"thought": True, "inlineData": {"data": "x"}})),
+    ("interactions", step_delta("text", text="Hi")),
+    ("interactions", step_delta("image", data="x")),
+    ("interactions", step_delta("a_new_delta", of="something")),
+    (
+        "interactions",
+        happening("step.start", step={"type": "model_output", "content": [{"type": "text", "text": "Hi"}]}),
+    ),
+    ("interactions", happening("step.start", step={"type": "function_call", "id": "1", "name": "f", "arguments": {}})),
+    ("interactions", happening("step.start", step={"type": "google_search_call", "id": "1"})),
+    ("interactions", happening("step.start", step={"type": "a_new_step"})),
+    ("interactions", happening("a.new_event", of="something")),
     *((dialect.name, encode("words that are no JSON object: 1")[:6] + b"1\n\n") for dialect in DIALECTS),
 ]
 

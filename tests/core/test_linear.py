@@ -32,6 +32,7 @@ FIRST = {
     "openai-responses": b'data: {"type": "response.output_text.delta", "delta": "Hi"}\n\n',
     "anthropic-messages": b'data: {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hi"}}\n\n',
     "gemini": b'data: {"candidates": [{"content": {"parts": [{"text": "Hi"}]}}]}\n\n',
+    "interactions": b'data: {"event_type": "step.delta", "delta": {"type": "text", "text": "Hi"}}\n\n',
 }
 LAST = {
     "openai-chat": b'{"choices": [{"index": 0, "finish_reason": "stop", "delta": {"audio": {"data": "%s"}}}]}',
@@ -39,6 +40,7 @@ LAST = {
     "openai-responses": b'{"type": "response.completed", "response": {"output": [{"type": "x", "b": "%s"}]}}',
     "anthropic-messages": b'{"type": "message_delta", "delta": {"stop_reason": "end_turn", "x": "%s"}}',
     "gemini": b'{"candidates": [{"finishReason": "STOP", "content": {"parts": [{"text": "%s"}]}}]}',
+    "interactions": b'{"event_type": "interaction.completed", "interaction": {"status": "completed", "x": "%s"}}',
 }
 """An ending that carries a large document: its block matches ``notable`` long before it is whole."""
 

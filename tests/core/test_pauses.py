@@ -31,6 +31,7 @@ PATHS = {
     "openai-responses": "/v1/responses",
     "anthropic-messages": "/v1/messages",
     "gemini": "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
+    "interactions": "/v1beta/interactions",
 }
 EVENT_END = re.compile(rb"(?:\r\n|\r|\n)(?:\r\n|\r|\n)+")
 

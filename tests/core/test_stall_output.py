@@ -92,6 +92,8 @@ TOOLS = [
         rb"code_interpreter_call\.completed",
     ),
     ("gemini", "gemini-code-execution", rb"executableCode", rb"codeExecutionResult"),
+    ("interactions", "interactions-search", rb"google_search_call", rb"google_search_result"),
+    ("interactions", "interactions-code-execution", rb"code_execution_call", rb"code_execution_result"),
 ]
 """Recordings in which the server runs a tool: from the event with the one mark to the event with the other."""
 

@@ -12,6 +12,7 @@ from unbroken.core import events as typed
 from unbroken.core.dialect import Dialect, Signal
 from unbroken.core.dialects.anthropic_messages import ANTHROPIC_MESSAGES
 from unbroken.core.dialects.gemini import GEMINI
+from unbroken.core.dialects.interactions import INTERACTIONS
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.dialects.openai_completions import OPENAI_COMPLETIONS
 from unbroken.core.dialects.openai_responses import OPENAI_RESPONSES
@@ -27,6 +28,7 @@ PATHS: dict[str, tuple[str, str]] = {
     "responses": ("/v1/responses", "/v1/responses"),
     "anthropic": ("/v1/messages", "/v1/messages"),
     "gemini": (STREAM, "/v1beta/models/lab:generateContent"),
+    "interactions": ("/v1beta/interactions", "/v1beta/interactions"),
 }
 """The path of a stream, and that of a whole answer."""
 
@@ -36,6 +38,7 @@ CORES: dict[str, Dialect] = {
     "responses": OPENAI_RESPONSES,
     "anthropic": ANTHROPIC_MESSAGES,
     "gemini": GEMINI,
+    "interactions": INTERACTIONS,
 }
 
 FULL = ScriptedAnswer(
@@ -43,7 +46,7 @@ FULL = ScriptedAnswer(
     reasoning=("Hm", "m."),
     tool_calls=[("call_1", "look", ['{"a":', "1}"]), ("call_2", "find", ["{}"])],
 )
-TERMINATED = {"chat", "completions", "responses", "anthropic"}
+TERMINATED = {"chat", "completions", "responses", "anthropic", "interactions"}
 
 all_dialects = pytest.mark.parametrize("dialect", PATHS)
 
@@ -145,7 +148,7 @@ def test_has_settled_after_the_finish(dialect: str) -> None:
     with Upstream(faults=[Fault("clean_end", "after_finish")]) as upstream:
         meant = signals(dialect, ask(upstream, dialect))
     assert Signal.SETTLES in meant[-1]
-    assert (Signal.ENDS in meant[-1]) == (dialect == "responses")
+    assert (Signal.ENDS in meant[-1]) == (dialect in ("responses", "interactions"))
 
 
 @all_dialects
@@ -180,7 +183,10 @@ def test_says_something_malformed_among_good_events(dialect: str) -> None:
 
 @pytest.mark.parametrize(
     ("reason", "words"),
-    [("length", {"length", "max_tokens", "max_output_tokens", "MAX_TOKENS"}), ("peculiar", {"peculiar", "completed"})],
+    [
+        ("length", {"length", "max_tokens", "max_output_tokens", "MAX_TOKENS", "incomplete"}),
+        ("peculiar", {"peculiar", "completed"}),
+    ],
 )
 @all_dialects
 def test_says_how_it_ended(dialect: str, reason: str, words: set[str]) -> None:

@@ -86,4 +86,5 @@ GEMINI = Asked(
     {"contents": [{"role": "user", "parts": [{"text": "?"}]}]},
     "/v1beta/models/lab:generateContent",
 )
-DIALECTS = (CHAT, RESPONSES, COMPLETIONS, ANTHROPIC, GEMINI)
+INTERACTIONS = Asked("interactions", "/v1beta/interactions", {"model": "lab", "input": "?"})
+DIALECTS = (CHAT, RESPONSES, COMPLETIONS, ANTHROPIC, GEMINI, INTERACTIONS)

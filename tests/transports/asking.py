@@ -24,6 +24,7 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "responses": ("/v1/responses", {"model": "lab", "input": "Hello?", "stream": True}),
     "anthropic": ("/v1/messages", {"max_tokens": 9, **CHAT}),
     "gemini": ("/v1beta/models/lab:streamGenerateContent?alt=sse", {"contents": [{"parts": [{"text": "Hello?"}]}]}),
+    "interactions": ("/v1beta/interactions", {"model": "lab", "input": "Hello?", "stream": True}),
     "chat, whole": ("/v1/chat/completions", {**CHAT, "stream": False}),
 }
 """A path and a body in each dialect."""

@@ -1,7 +1,7 @@
 """The server side of the laboratory: breaks connections on purpose, over real sockets.
 
-* `Upstream`: a scripted LLM server (OpenAI's chat, responses and legacy completions, Anthropic, Gemini; HTTP/1.1 and
-  HTTP/2, with or without TLS) that breaks where a `Fault` says, and records its requests and what it sent.
+* `Upstream`: a scripted LLM server (OpenAI's chat, responses and legacy completions, Anthropic, Gemini, Interactions;
+  HTTP/1.1 and HTTP/2, with or without TLS) that breaks where a `Fault` says, and records its requests and what it sent.
 * `CuttingProxy`: an HTTP and SOCKS5 proxy that cuts idle connections.
 
 Both run on a thread and an event loop of their own, so that synchronous and asynchronous tests and the command line

@@ -15,12 +15,13 @@ from unbroken.lab.continuing import Continuation
 from unbroken.lab.dialect import CREATED, ServerDialect, draft_stream
 from unbroken.lab.fault import Fault
 from unbroken.lab.gemini import GEMINI
+from unbroken.lab.interactions import INTERACTIONS
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.responses import RESPONSES
 from unbroken.lab.script import Draft, whole
 from unbroken.lab.speech import OPENAI, Speech
 
-DIALECTS: tuple[ServerDialect, ...] = (CHAT, COMPLETIONS, RESPONSES, ANTHROPIC, GEMINI)
+DIALECTS: tuple[ServerDialect, ...] = (CHAT, COMPLETIONS, RESPONSES, ANTHROPIC, GEMINI, INTERACTIONS)
 """Every dialect that the upstream speaks, tried in this order."""
 
 
@@ -84,7 +85,7 @@ def _dialect_of(request: RecordedRequest) -> ServerDialect | None:
 
 
 def _invalid(speech: Speech, status: int, message: str, **members: Any) -> bytes:
-    kind = {} if speech is GEMINI else {"type": "invalid_request_error"}
+    kind = {} if speech in (GEMINI, INTERACTIONS) else {"type": "invalid_request_error"}
     return speech.refusal(status, {"message": message, **kind, **members})
 
 

@@ -45,14 +45,24 @@ PLAIN: dict[str, Any] = {
         "usageMetadata": {"promptTokenCount": 7, "candidatesTokenCount": 2, "totalTokenCount": 9},
         "modelVersion": "m",
     },
+    "interactions": {
+        "index": 1,
+        "delta": {"text": "Hi", "type": "text"},
+        "event_type": "step.delta",
+    },
 }
 """An event of plain text in each dialect."""
 
-NAMES = {"openai-responses": "response.output_text.delta", "anthropic-messages": "content_block_delta"}
+NAMES = {
+    "openai-responses": "response.output_text.delta",
+    "anthropic-messages": "content_block_delta",
+    "interactions": "step.delta",
+}
 FIELDS = [
     *("error", "errors", "object", "usage", "x_groq", "message", "finish_reason", "role", "reasoning_content", "type"),
     *("tool_calls", "content", "refusal", "delta", "item_id", "output_index", "text", "thought", "thoughtSignature"),
     *("finishReason", "promptFeedback", "base_resp", "success", "citations", "index", "detail", "promptTokenCount"),
+    *("event_type", "annotations", "metadata", "step", "status"),
 ]
 VALUES: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([None, True, False, 0, 1, -1, 3.0, 2**70, "", "0", "Hi", "error", "stop", "STOP", "assistant"]),

@@ -13,6 +13,7 @@ from unbroken.core.attempt import Attempt, Mode
 from unbroken.core.dialect import Call, Dialect
 from unbroken.core.dialects.anthropic_messages import ANTHROPIC_MESSAGES
 from unbroken.core.dialects.gemini import GEMINI
+from unbroken.core.dialects.interactions import INTERACTIONS
 from unbroken.core.dialects.openai_chat import OPENAI_CHAT
 from unbroken.core.dialects.openai_completions import OPENAI_COMPLETIONS
 from unbroken.core.dialects.openai_responses import OPENAI_RESPONSES
@@ -69,6 +70,14 @@ CORPORA = (
         "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
         lambda recording, block, label, call: recording.name.startswith(
             ("gemini-candidates", "gemini-finish-unspecified", "gemini-empty-after-finish", "gateway-premature")
+        ),
+    ),
+    Corpus(
+        INTERACTIONS,
+        "/v1beta/interactions",
+        lambda recording, block, label, call: (
+            recording.name in ("interactions-error-empty", "interactions-failed-step")
+            or b"code_execution_call" in block
         ),
     ),
 )

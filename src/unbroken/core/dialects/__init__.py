@@ -22,6 +22,7 @@ _HOMES = {
     "openai-responses": ("openai_responses", "OPENAI_RESPONSES"),
     "anthropic-messages": ("anthropic_messages", "ANTHROPIC_MESSAGES"),
     "gemini": ("gemini", "GEMINI"),
+    "interactions": ("interactions", "INTERACTIONS"),
     "openai-completions": ("openai_completions", "OPENAI_COMPLETIONS"),
 }
 """The package of each dialect, and the name of the dialect in it. The first is the default."""

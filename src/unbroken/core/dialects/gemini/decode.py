@@ -9,9 +9,10 @@ from unbroken.core.answer import Answer
 from unbroken.core.dialect import FinishMeaning, finish_meaning
 from unbroken.core.dialects.common.error_judgement import failed
 from unbroken.core.dialects.common.error_shapes import failing_reason, parsed
+from unbroken.core.dialects.common.google import judged
 from unbroken.core.dialects.common.plain_first import PlainFirstDecoder
 from unbroken.core.dialects.common.usage import reported
-from unbroken.core.dialects.gemini.errors import error_of, judged
+from unbroken.core.dialects.gemini.errors import error_of
 from unbroken.core.dialects.gemini.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.gemini.parts import Parts
 from unbroken.core.dialects.gemini.plain import TokenCounts, plain_response

@@ -1,26 +1,21 @@
 """Google's errors: reading and writing.
 
-Sources: ``google.rpc.Status``, ``google.rpc.Code`` and ``QuotaFailure``.
+Sources: ``google.rpc.Status`` and ``google.rpc.Code``. What they mean is said in :mod:`..common.google`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from unbroken.core.dialect import GatewayError
 from unbroken.core.dialects.common import error_shapes
-from unbroken.core.dialects.common.error_judgement import failed
+from unbroken.core.dialects.common.google import judged
 from unbroken.core.events import Failed
-from unbroken.core.payload import dicts, only_object, text
+from unbroken.core.payload import only_object
 from unbroken.core.sse import encode
-
-_TRANSIENT = frozenset({"RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED"})
-_SPENT_WORDS = re.compile(r"credits are depleted|limit: 0\b", re.I)
-_KEY = re.compile(r"api_key:[^\s'\"]+|AIza[\w-]{8,}")
 
 
 def read_error(status: int, body: bytes) -> Failed:
@@ -33,24 +28,6 @@ def error_in(document: bytes) -> Failed | None:
     """Return the error that a document of a stream, or of a 2xx, reports; ``None`` if it reports none."""
     error = error_of(only_object(document))
     return None if error is None else judged(error)
-
-
-def judged(error: Mapping[str, Any], status: int | None = None) -> Failed:
-    """Convert an error to a :class:`Failed`, without the key that it may quote (``Consumer 'api_key:...' ...``).
-
-    Waiting does not restore a daily quota, whatever delay the error proposes; it does restore a quota per minute.
-    """
-    said = failed(error, status)
-    transient = said.transient or (status is None and said.kind in _TRANSIENT)
-    spent = bool(_SPENT_WORDS.search(said.message)) or any("PerDay" in quota for quota in _quotas(error))
-    shown = _KEY.sub("api_key:...", said.message)
-    return Failed(shown, said.kind, transient=False) if spent else Failed(shown, said.kind, transient, said.retry_after)
-
-
-def _quotas(error: Mapping[str, Any]) -> Iterator[str]:
-    for detail in dicts(error.get("details")):
-        for violation in dicts(detail.get("violations")):
-            yield text(violation.get("quotaId"))
 
 
 def error_of(answer: Mapping[str, Any], event_type: str = "message") -> dict[str, Any] | None:

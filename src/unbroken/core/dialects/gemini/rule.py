@@ -7,8 +7,9 @@ from typing import Any
 
 from unbroken.core.dialect import FinishMeaning, Generation, Signal, finish_meaning, finish_reason, severity
 from unbroken.core.dialects.common.error_shapes import parsed
+from unbroken.core.dialects.common.google import judged
 from unbroken.core.dialects.common.notable import Notable
-from unbroken.core.dialects.gemini.errors import error_of, judged
+from unbroken.core.dialects.gemini.errors import error_of
 from unbroken.core.dialects.gemini.finish_reasons import FINISH_REASONS
 from unbroken.core.payload import count, filled, is_done, mapping
 from unbroken.core.sse import Event
