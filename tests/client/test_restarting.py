@@ -111,7 +111,9 @@ def test_by_default_a_cut_is_a_cut(asking: Asking, serve: Serve) -> None:
     assert len(upstream.requests) == 1
 
 
-@pytest.mark.parametrize("dialect", ["openai-responses", "anthropic-messages", "gemini", "openai-completions"])
+@pytest.mark.parametrize(
+    "dialect", ["openai-responses", "anthropic-messages", "gemini", "interactions", "openai-completions"]
+)
 def test_every_dialect(asking: Asking, serve: Serve, dialect: str) -> None:
     upstream = serve(Fault("fin", "after_characters", offset=8), answer=ScriptedAnswer(text="Blue, as light scatters."))
     said = asking(upstream, client={"policy": RESTART, "dialect": dialect, "model": "m"})

@@ -131,12 +131,21 @@ def gemini(origin: str, request: dict[str, Any], way: str, headers: dict[str, st
     return client.models.generate_content_stream(model="lab", contents="Hello?", config={"http_options": options})
 
 
+def interactions(origin: str, request: dict[str, Any], way: str, headers: dict[str, str]) -> Iterable[Any]:
+    asking = {"model": "lab", "input": "Hello?", **request, "stream": True}
+    if "agent" in asking:
+        del asking["model"]
+    client = google_client(way, origin)
+    return client.interactions.create(**asking, automatic_continuation=False, extra_headers=headers)
+
+
 SDKS = {
     "openai-chat": chat,
     "openai-completions": completions,
     "openai-responses": responses,
     "anthropic-messages": messages,
     "gemini": gemini,
+    "interactions": interactions,
 }
 
 if __name__ == "__main__":

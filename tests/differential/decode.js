@@ -43,6 +43,11 @@ const SDKS = {
     const client = new GoogleGenAI({ apiKey: "lab", httpOptions: { baseUrl: "http://lab" } });
     return client.models.generateContentStream({ model: "m", contents: "Hello?" });
   },
+  interactions: (fetch) => {
+    globalThis.fetch = fetch;
+    const client = new GoogleGenAI({ apiKey: "lab", httpOptions: { baseUrl: "http://lab" } });
+    return client.interactions.create({ model: "m", input: "Hello?", stream: true });
+  },
 };
 
 async function read({ dialect, pieces }) {

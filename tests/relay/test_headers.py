@@ -72,6 +72,7 @@ class TestUpwards:
             ("openai-responses", (b"authorization", b"Bearer k")),
             ("anthropic-messages", (b"x-api-key", b"k")),
             ("gemini", (b"x-goog-api-key", b"k")),
+            ("interactions", (b"x-goog-api-key", b"k")),
         ],
     )
     def test_an_injected_key_stands_alone_and_where_its_dialect_has_it(

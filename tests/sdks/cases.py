@@ -49,6 +49,7 @@ TRANSIENT: Mapping[str, Mapping[str, Any]] = {
     "responses": _OPENAI_OVERLOADED,
     "anthropic": {"type": "overloaded_error", "message": "Overloaded."},
     "gemini": {"code": 503, "status": "UNAVAILABLE", "message": "Overloaded."},
+    "interactions": {"code": "service_unavailable", "message": "Overloaded."},
 }
 PERMANENT: Mapping[str, Mapping[str, Any]] = {
     "chat": _OPENAI_INVALID,
@@ -56,6 +57,7 @@ PERMANENT: Mapping[str, Mapping[str, Any]] = {
     "responses": _OPENAI_INVALID,
     "anthropic": {"type": "invalid_request_error", "message": "Too long."},
     "gemini": {"code": 400, "status": "INVALID_ARGUMENT", "message": "Too long."},
+    "interactions": {"code": "invalid_request", "message": "Too long."},
 }
 
 CUTS: Mapping[Kind, str] = {"rst": "reset", "fin": "close", "clean_end": "clean end", "stall": "silence"}

@@ -90,7 +90,10 @@ def test_a_cut_raises_what_the_page_says(four_rows: matrix.Matrix) -> None:
     package = name = None
     for sdk, provider, own_package, own_name, says, causes in TOLD:
         package, name = (own_package, own_name) if own_name else (package, name)  # "the same"
+        others = [other for own, other, *_ in TOLD if own == sdk and other and not provider]
         for face, cases in four_rows[sdk]["faces"].items():
+            if any(other in face for other in others):
+                continue
             cell = cases["clean end after a token"]["with"] if "clean end after a token" in cases else {}
             if cell.get("outcome") == "error" and (provider or "") in face:
                 assert (cell["error"], cell["causes"]) == (f"{package}.{name}", int(causes)), face

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from relay.asked import ANTHROPIC, CHAT, COMPLETIONS, DIALECTS, GEMINI, RESPONSES, Asked, events
+from relay.asked import ANTHROPIC, CHAT, COMPLETIONS, DIALECTS, GEMINI, INTERACTIONS, RESPONSES, Asked, events
 from unbroken.core.dialect import GatewayError, Signal
 from unbroken.core.dialects import DEFAULT
 from unbroken.core.dialects import DIALECTS as SPOKEN
@@ -39,8 +39,8 @@ class TestHeartbeats:
         assert beat.endswith(b"\n\n") or not beat
         assert b"\n\n" not in beat[:-2]
 
-    @pytest.mark.parametrize("asked", OPENAI, ids=str)
-    def test_are_comments_for_openai(self, asked: Asked) -> None:
+    @pytest.mark.parametrize("asked", [*OPENAI, INTERACTIONS], ids=str)
+    def test_are_comments_for_most(self, asked: Asked) -> None:
         beat = asked.dialect.heartbeat
         assert beat.startswith(b":")
         assert events(beat) == []
@@ -108,6 +108,23 @@ class TestErrorsAsABody:
         said = json.loads(GEMINI.dialect.error_body(GatewayError(status, "code", "why")))
         assert said == {"error": {"code": status, "message": "why", "status": word}}
 
+    @pytest.mark.parametrize(
+        ("status", "word"),
+        [
+            (400, "invalid_request"),
+            (401, "unauthenticated"),
+            (403, "permission_denied"),
+            (404, "not_found"),
+            (413, "invalid_request"),
+            (429, "too_many_requests"),
+            (502, "service_unavailable"),
+            (504, "gateway_timeout"),
+        ],
+    )
+    def test_in_the_words_of_interactions(self, status: int, word: str) -> None:
+        said = json.loads(INTERACTIONS.dialect.error_body(GatewayError(status, "code", "why")))
+        assert said == {"error": {"message": "why", "code": word}}
+
 
 class TestErrorsInAStream:
     @pytest.mark.parametrize("error", [CUT, LATE], ids=["a cut", "a late refusal"])
@@ -130,6 +147,14 @@ class TestErrorsInAStream:
         [event] = events(ANTHROPIC.dialect.error_event(CUT))
         assert event.type == "error"
         assert json.loads(event.data)["error"]["type"] == "api_error"
+
+    def test_have_their_name_in_an_interaction(self) -> None:
+        [event] = events(INTERACTIONS.dialect.error_event(CUT))
+        assert event.type == "error"
+        assert json.loads(event.data) == {
+            "error": {"message": CUT.message, "code": "service_unavailable"},
+            "event_type": "error",
+        }
 
     def test_stand_in_either_place_where_clients_of_responses_look(self) -> None:
         [event] = events(RESPONSES.dialect.error_event(CUT))

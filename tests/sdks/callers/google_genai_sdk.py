@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 from google import genai
+from google.genai import errors
 
 import unbroken
 from sdks.callers import KEY, MODEL, Face, text_of
@@ -38,9 +39,36 @@ def whole(origin: str, policy: Policy | None) -> str:
         return asking.models.generate_content(model=MODEL, contents="Hello?").text or ""
 
 
+def interact(origin: str, policy: Policy | None) -> str:
+    with client(origin, policy) as asking:
+        events = asking.interactions.create(model=MODEL, input="Hello?", stream=True)
+        return text_of([text_in(event) for event in events])
+
+
+async def interact_async(origin: str, policy: Policy | None) -> str:
+    async with client(origin, policy).aio as asking:
+        events = await asking.interactions.create(model=MODEL, input="Hello?", stream=True)
+        return text_of([text_in(event) async for event in events])
+
+
+def interact_whole(origin: str, policy: Policy | None) -> str:
+    with client(origin, policy) as asking:
+        return asking.interactions.create(model=MODEL, input="Hello?").output_text or ""
+
+
+def text_in(event: Any) -> str | None:
+    """What an event adds to the text. An error in the stream is an event, which the SDK does not raise."""
+    if event.event_type == "error":
+        raise errors.APIError(500, {"error": {"message": event.error.message}})
+    return event.delta.text if event.event_type == "step.delta" and event.delta.type == "text" else None
+
+
 ERRORS = ("google", "aiohttp")
 FACES = (
     Face("google-genai", "gemini", stream, errors=ERRORS),
     Face("google-genai, async", "gemini", stream_async, errors=ERRORS),
     Face("google-genai, not streamed", "gemini", whole, streams=False, errors=ERRORS),
+    Face("google-genai interactions", "interactions", interact, errors=ERRORS),
+    Face("google-genai interactions, async", "interactions", interact_async, errors=ERRORS),
+    Face("google-genai interactions, not streamed", "interactions", interact_whole, streams=False, errors=ERRORS),
 )

@@ -13,7 +13,7 @@ KIND = "step.delta"
 _Index: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class PlainTextDelta(msgspec.Struct, gc=False):
+class PlainStepText(msgspec.Struct, gc=False):
     """A piece of text."""
 
     type: Literal["text"]
@@ -25,7 +25,7 @@ class PlainStepDelta(msgspec.Struct, gc=False):
     """A piece of a step."""
 
     event_type: Literal["step.delta"]
-    delta: PlainTextDelta
+    delta: PlainStepText
     index: _Index = 0
     metadata: None = None
     error: None = None
