@@ -16,6 +16,7 @@ RELAY = "http://127.0.0.1:8765"
 OPENAI = f"{RELAY}/openai"
 ANTHROPIC = f"{RELAY}/anthropic"
 GOOGLE = f"{RELAY}/google"
+DEEPSEEK = f"{RELAY}/deepseek"
 KEY = "sk-lab"
 PROMPT = "Hello?"
 ANSWER = "The tide turns at nine."
@@ -25,6 +26,7 @@ PROGRAMS = Path(__file__).with_name("programs")
 QWEN_SETTINGS = ".qwen/settings.json"
 QWEN_QUIET = {"privacy": {"usageStatisticsEnabled": False}}
 OPENCODE_CONFIG = ".config/opencode/opencode.json"
+REASONIX_CONFIG = ".reasonix/config.toml"
 
 CHAT = "POST /v1/chat/completions"
 RESPONSES = "POST /v1/responses"
@@ -87,8 +89,9 @@ def _said_in_events(stdout: str) -> str:
 
 
 def _said_by_aider(stdout: str) -> str:
-    """What stands between aider's greeting and its bill, but for its own words about failures."""
+    """What stands between aider's greeting and its bill, but for the reasoning and its own words about failures."""
     said = re.sub(r"(?s).*Repo-map: disabled|Tokens: .*", "", stdout)
+    said = re.sub(r"(?s)-+\s► \*\*THINKING\*\*.*► \*\*ANSWER\*\*", "", said)
     return re.sub(r"(?s)litellm\..*?Retrying in .*? seconds\.\.\.|Empty response received.*", "", said).strip()
 
 
@@ -100,6 +103,16 @@ _GEMINI_SETTINGS = ".gemini/settings.json"
 _GEMINI_AUTH = {"security": {"auth": {"selectedType": "gemini-api-key"}}}
 _GEMINI_QUIET = {"privacy": {"usageStatisticsEnabled": False}, "general": {"enableAutoUpdate": False}}
 _OPENCODE_QUIET = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
+_REASONIX_PROVIDER = f"""\
+default_model = "deepseek/deepseek-chat"
+
+[[providers]]
+name = "deepseek"
+kind = "openai"
+base_url = "{DEEPSEEK}/v1"
+models = ["deepseek-chat"]
+api_key_env = "DEEPSEEK_API_KEY"
+"""
 _OPENCODE_PROVIDER = {
     "npm": "@ai-sdk/openai-compatible",
     "options": {"baseURL": f"{OPENAI}/v1", "apiKey": KEY},
@@ -129,6 +142,16 @@ CLIENTS: tuple[Client, ...] = (
         _OPENAI_ENVIRON,
         _program("ask_openai.py"),
         sends=(CHAT,),
+        honours=("OPENAI_BASE_URL", "OPENAI_API_KEY"),
+    ),
+    Client(
+        "openai (Python), Responses",
+        "pypi openai",
+        "responses",
+        ("python", "ask_openai_responses.py"),
+        _OPENAI_ENVIRON,
+        _program("ask_openai_responses.py"),
+        sends=(RESPONSES,),
         honours=("OPENAI_BASE_URL", "OPENAI_API_KEY"),
     ),
     Client(
@@ -277,6 +300,17 @@ CLIENTS: tuple[Client, ...] = (
         note="After the answer it has its memory brought up to date, which is a second turn. After a cut in the middle"
         " of an answer it asks the model to go on from there; the server of these tests cannot do that, and says all of"
         " it again.",
+    ),
+    Client(
+        "Reasonix",
+        "npm reasonix",
+        "chat",
+        ("reasonix", "-p", PROMPT),
+        {"DEEPSEEK_API_KEY": KEY},
+        {REASONIX_CONFIG: _REASONIX_PROVIDER},
+        sends=(CHAT,),
+        honours=("what `api_key_env` names",),
+        note="It has no variable for the base URL: what its configuration says of a provider is all.",
     ),
     Client(
         "aider",

@@ -23,6 +23,10 @@ from real_clients.clients import RELAY, Client
 from sdks import matrix
 
 AGENTS = matrix.ROOT / ".agents"
+NODE_SDKS = Path(os.environ.get("UNBROKEN_NODE_SDKS") or matrix.ROOT / ".node-sdks")
+"""Where the gate has the SDKs of Node; the agents are not installed there."""
+
+PINS = Path(__file__).with_name("package.json")
 BINS = (matrix.python().parent, AGENTS / "node_modules" / ".bin", AGENTS / "aider" / "bin")
 UNBROKEN = (sys.executable, "-m", "unbroken")
 LIMIT = 120.0
@@ -86,12 +90,21 @@ def demand(client: Client) -> None:
     if client.command[0] == "python":
         if not matrix.python().exists():
             missing("the SDKs are missing; `make .venv-sdks` installs them")
+    elif client.command[0] == "node" and has_pinned(NODE_SDKS, package):
+        pass
     elif registry == "npm":
         _demand_made("package.json", AGENTS / "node_modules", package)
     elif registry == "pypi":
         _demand_made("requirements-aider.txt", AGENTS / "aider", package)
     elif not shutil.which(client.command[0]):
         missing(f"{package} is missing")
+
+
+def has_pinned(place: Path, package: str) -> bool:
+    """Return whether a package of npm is installed in a folder in the version that is pinned for it."""
+    manifest = place / "node_modules" / package / "package.json"
+    pinned = json.loads(PINS.read_text(encoding="utf-8"))["dependencies"][package]
+    return manifest.exists() and bool(json.loads(manifest.read_text(encoding="utf-8"))["version"] == pinned)
 
 
 def _demand_made(pins: str, place: Path, package: str) -> None:
@@ -105,7 +118,7 @@ def _demand_made(pins: str, place: Path, package: str) -> None:
 
 def straight_at(origin: str) -> Aim:
     """Aim at a server that stands in for every provider."""
-    return lambda text: re.sub(re.escape(RELAY) + "/(openai|anthropic|google)", origin, text)
+    return lambda text: re.sub(re.escape(RELAY) + "/(openai|anthropic|google|deepseek)", origin, text)
 
 
 def through(relay: Relay) -> Aim:
@@ -124,7 +137,7 @@ def run(client: Client, aim: Aim, *, before: tuple[str, ...] = (), limit: float 
     """
     with tempfile.TemporaryDirectory(prefix="agent-", ignore_cleanup_errors=True) as home:
         files = {**client.files, **client.quiet_files}
-        furnish(Path(home), {path: aim(text) for path, text in files.items()})
+        furnish(Path(home), {path: aim(text) for path, text in files.items()}, _packages_for(client))
         return _end_to_end(
             [*before, *map(aim, client.command)],
             cwd=Path(home) / "work",
@@ -137,11 +150,18 @@ def run(client: Client, aim: Aim, *, before: tuple[str, ...] = (), limit: float 
         )
 
 
-def furnish(home: Path, files: Mapping[str, str]) -> None:
+def _packages_for(client: Client) -> Path:
+    """Return the folder with the packages of a program for Node: the agents', or else that of the gate."""
+    package = client.package.rpartition(" ")[2]
+    at_the_gate = client.command[0] == "node" and not has_pinned(AGENTS, package)
+    return (NODE_SDKS if at_the_gate else AGENTS) / "node_modules"
+
+
+def furnish(home: Path, files: Mapping[str, str], packages: Path) -> None:
     """Write the files of a home folder, with a folder to work in where the packages for Node are found."""
     work = home / "work"
     work.mkdir()
-    (work / "node_modules").symlink_to(AGENTS / "node_modules")
+    (work / "node_modules").symlink_to(packages)
     for path, text in files.items():
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         (home / path).write_text(text, encoding="utf-8")
@@ -205,7 +225,7 @@ def relay(folder: Path, upstream: str, *options: str) -> Iterator[Relay]:
         options: further ones of ``unbroken relay``.
     """
     said = folder / "relay.log"
-    places = {"openai": f"{upstream}/v1", "anthropic": upstream, "google": upstream}
+    places = {"openai": f"{upstream}/v1", "anthropic": upstream, "google": upstream, "deepseek": f"{upstream}/v1"}
     named = [part for name, url in places.items() for part in ("--upstream", f"{name}={url}")]
     env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     with said.open("wb") as stderr:

@@ -13,14 +13,18 @@ from typing import Any
 import trustme
 
 from real_clients import running
-from real_clients.clients import ANSWER, Client
-from unbroken.lab import CuttingProxy, Fault, RecordedRequest, ScriptedAnswer, Upstream
+from real_clients.clients import ANSWER, CLIENTS, Client
+from unbroken.lab import Continuation, CuttingProxy, Fault, RecordedRequest, ScriptedAnswer, Upstream
 
 BEFORE_OUTPUT = (Fault("rst", "before_headers"), Fault("fin", "after_role"), Fault("clean_end", "after_role"))
 AFTER_OUTPUT = (Fault("fin", "after_token"), Fault("clean_end", "after_token"))
 
 NO_WEBSOCKET = Fault("status", "before_headers", status=426)
 """What a client that tries a WebSocket first is told, so that it asks over HTTP."""
+
+MIDDLE = Fault("fin", "after_characters", offset=len(ANSWER) // 2)
+ANSWERING = ScriptedAnswer(text=ANSWER)
+REASONED = ScriptedAnswer(text=ANSWER, reasoning=("A harbour", " has", " a tide", " table."))
 
 TRIES = 3
 
@@ -31,6 +35,35 @@ THINKING = ScriptedAnswer(text=ANSWER, think=3 * IDLE)
 
 PATIENCE = 60.0
 """Seconds after which a client alone is not waited for any longer, where it will be cut every time."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user may choose for turns that are cut after output, and the cut that shows it.
+
+    Attributes:
+        options: of ``unbroken relay``.
+        fault: the cut.
+        answer: the answer of the model.
+    """
+
+    options: tuple[str, ...]
+    fault: Fault = MIDDLE
+    answer: ScriptedAnswer = ANSWERING
+
+
+HOLD_ANSWER = Choice(("--hold", "answer"))
+HOLD_REASONING = Choice(("--hold", "reasoning"), Fault("fin", "after_reasoning"), REASONED)
+CONTINUE = Choice(("--after-output", "continue"))
+
+WITHOUT_PREFIX = ("responses", "gemini")
+"""Formats that cannot continue an answer by prefix."""
+
+NOT_CONTINUED = {
+    "Claude Code",  # its model does not continue a message of the assistant
+    *(client.name for client in CLIENTS if client.dialect in WITHOUT_PREFIX),
+}
+"""Whose answers are not continued by prefix."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +104,7 @@ def alone(client: Client, fault: Fault | None) -> Seen:
 
 
 def _alone(client: Client, fault: Fault | None) -> Seen:
-    with Upstream(answer=ScriptedAnswer(text=ANSWER), faults=[*_refusals(client), fault]) as upstream:
+    with Upstream(answer=ANSWERING, faults=[*_refusals(client), fault]) as upstream:
         ran = running.run(client, running.straight_at(upstream.origin))
         return _seen(client, ran, upstream)
 
@@ -101,8 +134,24 @@ def relayed(client: Client, fault: Fault | None) -> Seen:
 
 
 def _relayed(client: Client, fault: Fault | None) -> Seen:
-    with Upstream(answer=ScriptedAnswer(text=ANSWER), faults=[*faults_before(client), fault]) as upstream:
+    with Upstream(answer=ANSWERING, faults=[*faults_before(client), fault]) as upstream:
         return relayed_to(upstream, client, upstream.origin)
+
+
+def chosen(client: Client, choice: Choice) -> Seen:
+    """Run a client behind a relay with a choice, before a server that cuts the turn where that choice saves it."""
+    return _until_hit(lambda: _chosen(client, choice))
+
+
+def _chosen(client: Client, choice: Choice) -> Seen:
+    """Run it once. Behind ``--after-output`` the server continues an answer, in a style that the relay is told."""
+    style = "prefix" if client.name == "Reasonix" else "assistant"
+    continues = choice is CONTINUE
+    faults = [*faults_before(client), choice.fault]
+    continuation = Continuation(style) if continues else None
+    with Upstream(answer=choice.answer, faults=faults, continuation=continuation) as upstream:
+        told = ("--continuation", style) if continues else ()
+        return relayed_to(upstream, client, upstream.origin, *choice.options, *told)
 
 
 def relayed_in_silence(client: Client) -> Seen:

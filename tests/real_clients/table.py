@@ -15,10 +15,25 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from real_clients.clients import CLIENTS, KEY, Client
 from real_clients.running import demand
-from real_clients.seen import AFTER_OUTPUT, BEFORE_OUTPUT, Seen, alone, alone_in_silence, relayed, relayed_in_silence
+from real_clients.seen import (
+    AFTER_OUTPUT,
+    BEFORE_OUTPUT,
+    CONTINUE,
+    HOLD_ANSWER,
+    HOLD_REASONING,
+    WITHOUT_PREFIX,
+    Choice,
+    Seen,
+    alone,
+    alone_in_silence,
+    chosen,
+    relayed,
+    relayed_in_silence,
+)
 from sdks import matrix
 
 PAGE = matrix.ROOT / "docs" / "agents.md"
@@ -74,6 +89,15 @@ Here nothing is replayed behind anyone's back. What the relay changes is that a 
 of the answer; what follows is the client's own decision, and its own second request.
 """
 
+CHOSEN = """
+## Cut in the middle of the answer, with a choice
+
+What saves such a turn is [the user's choice](after-output.md). `--hold answer` and `--after-output continue`: the cut
+comes in the middle of the text. `--hold reasoning`: it comes while the model thinks aloud. The server continues an
+answer in a style that the relay was told; Responses and Gemini have none. A whole answer without “×” came from one
+request of the client's own.
+"""
+
 POINTING = """
 ## How each is pointed at the relay
 
@@ -87,7 +111,14 @@ Pair = tuple[Seen, Seen]
 Found = Mapping[str, Mapping[str, Pair]]
 """By client, and by what goes wrong."""
 
+Row = TypeVar("Row")
+
 HEADINGS = {"silence": "", "rst": "reset, ", "fin": "close, ", "clean_end": "clean end, "}
+CHOICES: Mapping[str, Choice] = {
+    "`--hold answer`": HOLD_ANSWER,
+    "`--hold reasoning`": HOLD_REASONING,
+    "`--after-output continue`": CONTINUE,
+}
 AT_ONCE = 2
 """Clients at a time. They mostly wait."""
 
@@ -96,10 +127,11 @@ def main() -> None:
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE
     for client in CLIENTS:
         demand(client)
-    target.write_text(page(_each(_in_silence), _each(_before_output), _each(_after_output)), encoding="utf-8")
+    tables = (_each(_in_silence), _each(_before_output), _each(_after_output))
+    target.write_text(page(*tables, _each(_with_a_choice)), encoding="utf-8")
 
 
-def _each(find: Callable[[Client], Mapping[str, Pair]]) -> Found:
+def _each(find: Callable[[Client], Row]) -> Mapping[str, Row]:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return dict(zip([client.name for client in CLIENTS], pool.map(find, CLIENTS), strict=True))
 
@@ -116,9 +148,16 @@ def _after_output(client: Client) -> Mapping[str, Pair]:
     return {fault.kind: (alone(client, fault), relayed(client, fault)) for fault in AFTER_OUTPUT}
 
 
-def page(silence: Found, before: Found, after: Found) -> str:
+def _with_a_choice(client: Client) -> Mapping[str, Seen | None]:
+    return {
+        name: None if choice is CONTINUE and client.dialect in WITHOUT_PREFIX else chosen(client, choice)
+        for name, choice in CHOICES.items()
+    }
+
+
+def page(silence: Found, before: Found, after: Found, choices: Mapping[str, Mapping[str, Seen | None]]) -> str:
     """The page for what was found."""
-    tables = [SILENCE, *_table(silence), BEFORE, *_table(before), AFTER, *_table(after)]
+    tables = [SILENCE, *_table(silence), BEFORE, *_table(before), AFTER, *_table(after), CHOSEN, *_choices(choices)]
     return "\n".join([INTRODUCTION, *tables, POINTING, *_pointing()])
 
 
@@ -131,8 +170,17 @@ def _table(found: Found) -> Iterator[str]:
         yield f"| {client.name} | {' | '.join(cells)} |"
 
 
-def _cell(seen: Seen) -> str:
+def _choices(found: Mapping[str, Mapping[str, Seen | None]]) -> Iterator[str]:
+    yield f"| client | {' | '.join(CHOICES)} |"
+    yield f"|---|{'---|' * len(CHOICES)}"
+    for client in CLIENTS:
+        yield f"| {client.name} | {' | '.join(map(_cell, found[client.name].values()))} |"
+
+
+def _cell(seen: Seen | None) -> str:
     """What came of it, and how often the client itself asked for the turn, if more than once."""
+    if seen is None:
+        return "–"
     words = WORDS.get(seen.outcome, seen.outcome)
     asked = _asked(seen)
     return f"{words} ×{asked}, {seen.turns[-1]:.1f} s" if asked > 1 else words

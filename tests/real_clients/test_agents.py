@@ -6,7 +6,21 @@ import pytest
 
 from real_clients import running
 from real_clients.clients import ANSWER, CLIENTS, Client
-from real_clients.seen import AFTER_OUTPUT, BEFORE_OUTPUT, Seen, faults_before, path_of, relayed
+from real_clients.seen import (
+    AFTER_OUTPUT,
+    BEFORE_OUTPUT,
+    CONTINUE,
+    HOLD_ANSWER,
+    HOLD_REASONING,
+    MIDDLE,
+    NOT_CONTINUED,
+    Choice,
+    Seen,
+    chosen,
+    faults_before,
+    path_of,
+    relayed,
+)
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
 pytestmark = [pytest.mark.slow, pytest.mark.agents, pytest.mark.usefixtures("agent")]
@@ -58,6 +72,28 @@ def test_cut_after_output_it_is_told_so(client: Client, fault: Fault) -> None:
     assert seen.outcome != "silent", words_of(seen)
     assert "cut" in [entry["outcome"] for entry in seen.log]
     assert len(seen.received) == sum(entry["method"] == "POST" for entry in seen.log)
+
+
+@pytest.mark.parametrize("choice", [HOLD_ANSWER, HOLD_REASONING], ids=["answer", "reasoning"])
+@of_each(CLIENTS)
+def test_cut_in_what_is_held_it_is_answered_and_asks_once(client: Client, choice: Choice) -> None:
+    seen = chosen(client, choice)
+    answered_at_once(client, seen)
+    assert seen.turn["seams"] == []
+
+
+@of_each(tuple(client for client in CLIENTS if client.name not in NOT_CONTINUED))
+def test_cut_in_its_answer_that_is_continued_it_asks_once(client: Client) -> None:
+    seen = chosen(client, CONTINUE)
+    answered_at_once(client, seen)
+    assert seen.turn["seams"] == [MIDDLE.offset]
+
+
+def answered_at_once(client: Client, seen: Seen) -> None:
+    """Check that the client has a whole answer from one request of its own, which the relay has sent twice."""
+    assert seen.outcome == "whole", words_of(seen)
+    assert seen.sent == client.sends
+    assert (seen.turn["outcome"], seen.turn["lost"], seen.turn["replays"]) == ("answered", ["truncated@output"], 1)
 
 
 @of_each(tuple(client for client in CLIENTS if client.by_environment))
