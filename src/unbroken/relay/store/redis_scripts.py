@@ -1,0 +1,219 @@
+"""The scripts that Redis or Valkey runs: each one is atomic, and may be sent a second time if its answer was lost.
+
+What is kept of a turn, below ``unbroken:1:``, where 1 is the version of this layout:
+
+=======================  ===========================================================================================
+``turn:ID``, a hash      ``info`` (JSON), ``owner``, ``request``, ``epoch``, ``at`` (bytes so far), ``ending``,
+                         ``left``, ``claimed``, ``read`` (when it was last read, in milliseconds)
+``events:ID``, a stream  its bytes; each entry's id is the position behind it: ``0-1`` the head, ``BYTES-2`` bytes,
+                         ``BYTES-3`` the end
+``lease:ID``             who writes it
+``owner:DIGEST``         a sorted set: the turns of an owner
+``request:DIGEST``       a sorted set: the turns of a request whose client has left
+``key:DIGEST``           the turn that was last begun under a key
+=======================  ===========================================================================================
+
+``unbroken:layout`` says which version is in use. Every key has an expiry.
+"""
+
+from __future__ import annotations
+
+LAYOUT = 1
+
+PREFIX = f"unbroken:{LAYOUT}:"
+
+LAYOUT_KEY = "unbroken:layout"
+
+_COMMON = f"""
+local prefix = '{PREFIX}'
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+local function number(value) return string.format('%.0f', value) end
+local function stay(key, ms)
+  if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
+end
+local function refused(turn, epoch)
+  local current = redis.call('HGET', turn, 'epoch')
+  if not current then return 'gone' end
+  if current ~= epoch then return 'stale' end
+  return false
+end
+local function stay_all(id, ms)
+  local known = redis.call('HMGET', prefix .. 'turn:' .. id, 'owner', 'request', 'key')
+  stay('{LAYOUT_KEY}', ms)
+  stay(prefix .. 'owner:' .. (known[1] or ''), ms)
+  stay(prefix .. 'request:' .. (known[2] or ''), ms)
+  stay(prefix .. 'key:' .. (known[3] or ''), ms)
+end
+local function index(name, id, ms, most)
+  redis.call('ZADD', name, now(), id)
+  redis.call('ZREMRANGEBYRANK', name, 0, -1 - tonumber(most))
+  stay(name, ms)
+end
+"""
+
+BEGIN = (
+    _COMMON
+    + f"""
+local id, info, owner, request, key, holder, lease, ms, most = unpack(ARGV)
+ms = tonumber(ms)
+local layout = redis.call('GET', '{LAYOUT_KEY}')
+if layout and layout ~= '{LAYOUT}' then return 'layout' end
+redis.call('SET', '{LAYOUT_KEY}', '{LAYOUT}', 'KEEPTTL')
+stay('{LAYOUT_KEY}', ms)
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  if redis.call('GET', KEYS[2]) == holder then return 'ok' end
+  return 'stale'
+end
+redis.call('HSET', KEYS[1], 'info', info, 'owner', owner, 'request', request, 'key', key, 'epoch', 1, 'at', 0)
+redis.call('PEXPIRE', KEYS[1], ms)
+redis.call('SET', KEYS[2], holder, 'PX', lease)
+if owner ~= '' then index(prefix .. 'owner:' .. owner, id, ms, most) end
+if key ~= '' then redis.call('SET', prefix .. 'key:' .. key, id, 'PX', ms) end
+return 'ok'
+"""
+)
+
+WRITE_HEAD = (
+    _COMMON
+    + """
+local no = refused(KEYS[1], ARGV[1])
+if no then return no end
+if redis.call('EXISTS', KEYS[2]) == 1 then return 'ok' end
+redis.call('XADD', KEYS[2], '0-1', 'h', ARGV[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 'ok'
+"""
+)
+
+APPEND = (
+    _COMMON
+    + """
+local no = refused(KEYS[1], ARGV[1])
+if no then return no end
+local known = redis.call('HMGET', KEYS[1], 'at', 'ending')
+if known[2] then return 'stale' end
+local at, from, data = tonumber(known[1]), tonumber(ARGV[2]), ARGV[3]
+if from > at then return 'gone' end
+data = string.sub(data, at - from + 1)
+if #data == 0 then return 'ok' end
+at = number(at + #data)
+redis.call('XADD', KEYS[2], at .. '-2', 'd', data)
+redis.call('HSET', KEYS[1], 'at', at)
+stay(KEYS[1], tonumber(ARGV[4]))
+stay(KEYS[2], tonumber(ARGV[4]))
+return 'ok'
+"""
+)
+
+LEAVE = (
+    _COMMON
+    + """
+local no = refused(KEYS[1], ARGV[1])
+if no then return no end
+local id, ms, most = ARGV[2], tonumber(ARGV[3]), ARGV[4]
+redis.call('HSET', KEYS[1], 'left', 1)
+redis.call('HDEL', KEYS[1], 'claimed')
+local request = redis.call('HGET', KEYS[1], 'request')
+if request and request ~= '' then index(prefix .. 'request:' .. request, id, ms, most) end
+return 'ok'
+"""
+)
+
+CLOSE = (
+    _COMMON
+    + """
+local no = refused(KEYS[1], ARGV[1])
+if no then return no end
+local id, ending, size, ms = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local known = redis.call('HMGET', KEYS[1], 'at', 'ending')
+if known[2] then return 'ok' end
+if size ~= '' and known[1] ~= size then return 'gone' end
+redis.call('XADD', KEYS[2], known[1] .. '-3', 'e', ending)
+redis.call('HSET', KEYS[1], 'ending', ending)
+redis.call('PEXPIRE', KEYS[1], ms)
+redis.call('PEXPIRE', KEYS[2], ms)
+redis.call('DEL', KEYS[3])
+stay_all(id, ms)
+return 'ok'
+"""
+)
+
+RENEW = (
+    _COMMON
+    + """
+local no = refused(KEYS[1], ARGV[1])
+if no then return no end
+local id, holder, lease, ms = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+redis.call('SET', KEYS[3], holder, 'PX', lease)
+stay(KEYS[1], ms)
+stay(KEYS[2], ms)
+stay_all(id, ms)
+return 'ok'
+"""
+)
+
+LEASE = (
+    _COMMON
+    + """
+local holder, lease = ARGV[1], ARGV[2]
+if redis.call('HEXISTS', KEYS[1], 'epoch') == 0 then return -1 end
+if redis.call('SET', KEYS[2], holder, 'NX', 'PX', lease) then return redis.call('HINCRBY', KEYS[1], 'epoch', 1) end
+if redis.call('GET', KEYS[2]) ~= holder then return -1 end
+redis.call('PEXPIRE', KEYS[2], lease)
+return tonumber(redis.call('HGET', KEYS[1], 'epoch'))
+"""
+)
+
+CLAIM = (
+    _COMMON
+    + """
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local turn = prefix .. 'turn:' .. id
+  local known = redis.call('HMGET', turn, 'request', 'left', 'claimed', 'ending')
+  local fits = known[1] and 'request:' .. known[1] == string.sub(KEYS[1], #prefix + 1)
+  local good = known[4] == 'whole' or (not known[4] and redis.call('EXISTS', prefix .. 'lease:' .. id) == 1)
+  if not (fits and known[2] and good) then
+    redis.call('ZREM', KEYS[1], id)
+  elseif not known[3] then
+    redis.call('HSET', turn, 'claimed', 1)
+    return id
+  end
+end
+return false
+"""
+)
+
+RELEASE = """
+redis.call('HDEL', KEYS[1], 'claimed')
+return 'ok'
+"""
+
+TOUCH = (
+    _COMMON
+    + """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 'gone' end
+redis.call('HSET', KEYS[1], 'read', number(now()))
+for _, key in ipairs(KEYS) do stay(key, tonumber(ARGV[2])) end
+stay_all(ARGV[1], tonumber(ARGV[2]))
+return 'ok'
+"""
+)
+
+FIND = (
+    _COMMON
+    + """
+local found = redis.call('HMGET', KEYS[1], 'info', 'at', 'ending', 'left', 'read')
+if not found[1] then return false end
+local unread = found[5] and now() - tonumber(found[5]) or -1
+return {found[1], found[2] or '', found[3] or '', found[4] or '', unread, redis.call('EXISTS', KEYS[2])}
+"""
+)
+
+REMOVE = """
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
+return 'ok'
+"""
