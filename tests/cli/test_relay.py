@@ -17,6 +17,7 @@ import tomli_w
 import unbroken.cli
 from cli.programs import Cli, untimed
 from cli.relays import CHATTED, running
+from relay.redis_server import RedisServer
 from relay.serving import poll
 from unbroken.cli.relay import command
 from unbroken.lab import Continuation, CuttingProxy, Fault, ScriptedAnswer, Upstream
@@ -78,6 +79,8 @@ def _never_serves(monkeypatch: pytest.MonkeyPatch) -> None:
         ("max_header", (1000, "2K", "3M"), (1000, 2048, 3 * 1024**2)),
         ("receive_timeout", (1, 2, 3), (1.0, 2.0, 3.0)),
         ("grace", (0, 2, 3), (0.0, 2.0, 3.0)),
+        ("keep", (1, 2, 3), (1.0, 2.0, 3.0)),
+        ("max_kept", ("1K", "2k", 3), (1024, 2048, 3)),
         ("default", ("openai", "groq", "xai"), ("openai", "groq", "xai")),
         ("proxy", ("http://a:1", "http://b:1", "http://c:1"), ("http://a:1", "http://b:1", "http://c:1")),
     ],
@@ -229,6 +232,16 @@ def test_an_address_of_everywhere_is_no_name(host: str, told: Any) -> None:
         (["--log-format", "xml"], "'xml' is not one of 'text', 'json', 'none'"),
         (["--hearbeat", "1"], "No such option '--hearbeat'. "),
         (["--idle", "0"], "--idle cannot be 0"),
+        (["--keep", "-1"], "-1 is not between 0 and a year, in seconds"),
+        (
+            ["--keep", "9", "--store", "file:///x"],
+            "a store is memory://, redis://HOST:PORT/DB, rediss://HOST:PORT/DB or",
+        ),
+        (
+            ["--keep", "9", "--store", "redis://u:secret@127.0.0.1:1/0"],
+            "the store of --store cannot be used: it cannot",
+        ),
+        (["--keep", "9", "--workers", "2"], "--keep with several --workers needs a --store that they share"),
         (["there"], "Got unexpected extra argument (there)"),
     ],
 )
@@ -498,6 +511,17 @@ def test_workers_serve_and_end_together(env: dict[str, str]) -> None:
         ended = relay.program.end()
     assert ended.code == 0
     assert ended.err.count("200 answered") == 4
+
+
+def test_workers_share_a_store(env: dict[str, str]) -> None:
+    with RedisServer() as redis, Upstream(answer=TOKEN) as upstream:
+        keeping = ("--workers", "2", "--keep", "20", "--store", redis.url)
+        with running(*keeping, env=env | default(upstream)) as relay:
+            key = {"authorization": "Bearer sk-test-0123456789-0123456789", "idempotency_key": "k1"}
+            answers = [relay.chat("/lab/v1", **key) for _ in range(8)]
+            assert [answer.text for answer in answers] == ["TOKEN-42"] * 8
+            assert len({answer.headers["x-unbroken-turn"] for answer in answers}) == 1
+        assert len(upstream.requests) == 1
 
 
 def default(upstream: Upstream) -> dict[str, str]:

@@ -156,7 +156,7 @@ def test_every_field_of_the_log_and_every_outcome_is_told() -> None:
 
 
 def test_every_refusal_is_told() -> None:
-    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "src/unbroken/relay").glob("*.py"))
+    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "src/unbroken/relay").rglob("*.py"))
     refused = set(re.findall(r'(?:Rejection|GatewayError|_refuse)\(\s*(\d{3}),\s*"(\w+)"', sources))
     told = set()
     for row in rows(section(RELAY, "Limits")):

@@ -202,7 +202,7 @@ def relayed(way: Way, model: str, ping: float | None, home: Path, *more: str) ->
 
 def _on_the_page(relay: str) -> str:
     """Return the advice on the relay's status page."""
-    with urllib.request.urlopen(f"{relay}/_unbroken/turns", timeout=10) as feed:
+    with urllib.request.urlopen(f"{relay}/_unbroken/feed", timeout=10) as feed:
         feed.readline()
         found = ADVICE.search(feed.readline())
     return json.loads(b'"' + found[1] + b'"') if found else ""

@@ -34,7 +34,7 @@ class Feed:
         self.raw = b""
         self._caller = caller
         self._rest = b""
-        caller.begin("GET", "/_unbroken/turns", headers)
+        caller.begin("GET", "/_unbroken/feed", headers)
         self.head = caller.head()
         assert self.head.status == 200, self.head
 

@@ -82,7 +82,7 @@ class RedisServer:
             sock.sendall(command(*words))
             return sock.recv(65536)
 
-    def keys(self) -> set[str]:
+    def known(self) -> set[str]:
         """What it knows."""
         return {word.decode() for word in self.ask("KEYS", "*").split(b"\r\n") if word and word[:1] not in b"*$"}
 

@@ -341,7 +341,7 @@ class TestStopping:
     def test_the_page_that_watches_does_not_hold_it_up(self, serve: Serve, lab: Lab, call: Call) -> None:
         relay = serve(lab.url, grace=20.0)
         client = call(relay)
-        client.begin("GET", "/_unbroken/turns")
+        client.begin("GET", "/_unbroken/feed")
         assert client.head().status == 200
         client.until(b"event: hello")
         began = time.monotonic()

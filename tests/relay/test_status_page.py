@@ -128,13 +128,13 @@ class TestFiles:
                 target = link.partition('"')[0]
                 if not target.startswith(("data:", "#", "https://")):
                     assert client.ask("HEAD", f"/_unbroken/{target}").status == 200, target
-        assert 'EventSource("turns")' in client.ask("GET", "/_unbroken/page.js").body.decode()
+        assert 'EventSource("feed")' in client.ask("GET", "/_unbroken/page.js").body.decode()
 
     def test_its_directory_is_named_in_full(self, served: Served, call: Call) -> None:
         answer = call(served).ask("GET", "/_unbroken")
         assert (answer.status, answer.value("location")) == (308, "/_unbroken/")
 
-    @pytest.mark.parametrize("path", ["/_unbroken/", "/_unbroken/metrics", "/_unbroken/health", "/_unbroken/turns"])
+    @pytest.mark.parametrize("path", ["/_unbroken/", "/_unbroken/metrics", "/_unbroken/health", "/_unbroken/feed"])
     def test_a_head_has_no_body(self, served: Served, call: Call, path: str) -> None:
         client = call(served)
         assert client.ask("HEAD", path).status == 200
@@ -161,7 +161,7 @@ class TestFiles:
     def test_with_a_token_only_health_is_for_everybody(self, serve: Serve, lab: Upstream, call: Call) -> None:
         served = serve(lab.url, token="let-me-in")
         assert call(served).ask("GET", "/_unbroken/health").json == {"status": "ok"}
-        for path in ("/_unbroken/", "/_unbroken/metrics", "/_unbroken/turns", "/_unbroken/page.js"):
+        for path in ("/_unbroken/", "/_unbroken/metrics", "/_unbroken/feed", "/_unbroken/page.js"):
             answer = call(served).ask("GET", path)
             assert (answer.status, answer.code) == (401, "relay_token")
             assert answer.value("www-authenticate") == 'Basic realm="unbroken"'
@@ -171,7 +171,7 @@ class TestFiles:
         served = serve(lab.url, origins=frozenset({"https://evil.example"}))
         answer = call(served).ask("GET", "/_unbroken/metrics", [("origin", "https://evil.example")])
         assert answer.values("access-control-allow-origin") == []
-        rebound = call(served).ask("GET", "/_unbroken/turns", host="evil.example")
+        rebound = call(served).ask("GET", "/_unbroken/feed", host="evil.example")
         assert (rebound.status, rebound.code) == (421, "misdirected_request")
 
 
@@ -194,6 +194,7 @@ class TestFeed:
             "cuts",
             "advice",
             "totals",
+            "store_problem",
         }
         assert (hello["version"], hello["upstreams"]) == ("test", ["lab"])
         assert (hello["running"], hello["live"], hello["cuts"], hello["advice"]) == (0, [], [], "")
@@ -319,6 +320,12 @@ class TestFeed:
         while looks.acquire(blocking=False):
             pass
         assert not looks.acquire(timeout=5 * status_page.TICK)
+
+    def test_says_what_is_wrong_with_the_store(self, served: Served, watch: Watch) -> None:
+        feed = watch(served)
+        assert feed.next("hello")["store_problem"] == ""
+        served.relay.recorder.store_problem = "it is full"
+        assert feed.next("store") == {"store_problem": "it is full"}
 
     def test_ends_at_once_when_the_relay_stops_and_running_turns_do_not(
         self, serve: Serve, watch: Watch, begin: Callable[[Served], Caller], stack: ExitStack

@@ -81,6 +81,14 @@ class TestText:
         AccessLog(lines.append).started()
         assert lines == []
 
+    def test_a_store_that_fails_has_a_line(self) -> None:
+        lines: list[str] = []
+        AccessLog(lines.append, quiet=True).store("it is full")
+        AccessLog(lines.append).store("")
+        assert lines == ["the store fails, so that turns cannot be collected: it is full", "the store is back"]
+        AccessLog(lines.append, as_json=True).store("it is full")
+        assert json.loads(lines[-1])["store"] == "it is full"
+
     def test_every_retry_and_replay_has_a_line_and_its_advice_another(self) -> None:
         lines: list[str] = []
         AccessLog(lines.append).retried("cafe0001", again(advice="take another path"))

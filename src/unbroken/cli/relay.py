@@ -16,11 +16,12 @@ from unbroken.errors import UsageError
 if TYPE_CHECKING:
     from unbroken.relay.settings import Settings
 
-_WHO, _TAKES, _SHOWN = "Who may ask", "How much it takes on", "What is shown"
+_WHO, _KEPT = "Who may ask", "Turns that outlive their client"
+_TAKES, _SHOWN = "How much it takes on", "What is shown"
 
 LOG_FORMATS = ("text", "json", "none")
 
-_LIMITS = ("max_turns", "max_body", "max_held", "max_header", "receive_timeout", "send_timeout", "grace")
+_LIMITS = ("max_turns", "max_body", "max_held", "max_header", "receive_timeout", "send_timeout", "grace", "max_kept")
 
 _EVERYWHERE = ("0.0.0.0", "::", "")
 """Wildcard addresses to listen on, which are not names of a host."""
@@ -58,6 +59,29 @@ _EVERYWHERE = ("0.0.0.0", "::", "")
     "A web page's origin that may read answers (CORS); * for all. May be repeated.",
     prefix=PREFIX,
     multiple=True,
+)
+@option(
+    _KEPT,
+    "--keep SECONDS",
+    "How long a turn goes on, and is kept, once its client has gone (0: it is ended at once).",
+    prefix=PREFIX,
+    type=seconds,
+    default=0.0,
+)
+@option(
+    _KEPT,
+    "--store URL",
+    "Where turns are kept: memory:// (in this process), redis://, rediss:// or unix:// (Redis or Valkey).",
+    prefix=PREFIX,
+    default="memory://",
+)
+@option(_KEPT, "--max-kept SIZE", "What memory:// keeps of all turns together (256M).", prefix=PREFIX, type=size)
+@option(
+    _KEPT,
+    "--attach-identical",
+    "Give such a turn to any identical request of the same credential, not only to one marked as a retry.",
+    prefix=PREFIX,
+    is_flag=True,
 )
 @option(_TAKES, "--max-turns N", "Turns that may run at once (1000), in each worker.", prefix=PREFIX, type=count)
 @option(_TAKES, "--max-body SIZE", "Body of a generation call, held to be sent again (64M).", prefix=PREFIX, type=size)
@@ -123,6 +147,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     from unbroken.relay.workers import serve_together
 
     settings = _settings(ctx, options)
+    if settings.keep:
+        _check_store(settings, options["workers"])
     sock = listen(options["host"], options["port"])
     _introduce(origin_of(sock), settings, options)
     warn_of_readers(ctx)
@@ -144,7 +170,36 @@ def _settings(ctx: click.Context, options: Mapping[str, Any]) -> Settings:
         origins=frozenset(options["allow_origin"]),
         **{key: options[key] for key in _LIMITS},
         plain_asgi=options["plain_asgi"],
+        keep=options["keep"],
+        store=options["store"],
+        attach_identical=options["attach_identical"],
     )
+
+
+def _check_store(settings: Settings, workers: int) -> None:
+    """Refuse a store that cannot be used, before anything is served.
+
+    Raises:
+        UsageError: what is wrong with it, without its URL, which may have a password in it.
+    """
+    import asyncio
+
+    from unbroken.relay.store import MEMORY, make_store
+    from unbroken.relay.store.contract import StoreError
+
+    async def try_out() -> None:
+        store = make_store(settings.store, settings.keep, settings.max_kept, lambda _: None)
+        await store.open()
+        await store.aclose()
+
+    if workers > 1 and settings.store == MEMORY:
+        raise UsageError(
+            "--keep with several --workers needs a --store that they share, such as unix:///run/redis.sock"
+        )
+    try:
+        asyncio.run(try_out())
+    except StoreError as exc:
+        raise UsageError(f"the store of --store cannot be used: {exc}") from None
 
 
 def _token(ctx: click.Context, options: Mapping[str, Any]) -> str:

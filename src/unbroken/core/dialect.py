@@ -202,6 +202,7 @@ class Dialect(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         headers: further headers that every request needs.
         credential_headers: names, in lower case, of the headers in which its clients send keys.
         credential_parameter: the query parameter in which its clients may send a key, ``""`` if there is none.
+        request_headers: names, in lower case, of headers that say what is asked for, such as a version or a project.
         heartbeat: bytes that may be sent between events at any time and that clients ignore; ``b""`` if there are none.
         versions: the versions with which its paths may begin.
         complete_path: adds to a path below a base URL the part that some clients omit.
@@ -227,6 +228,7 @@ class Dialect(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     credential_headers: frozenset[str] = frozenset()
     credential_parameter: str = ""
+    request_headers: frozenset[str] = frozenset()
     heartbeat: bytes = b""
     versions: tuple[str, ...] = ("v1",)
     complete_path: Callable[[str], str] = str

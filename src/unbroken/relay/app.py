@@ -20,6 +20,8 @@ from unbroken.relay import asgi, guard, headers
 from unbroken.relay.budget import Budget, Holding
 from unbroken.relay.client_request import ClientLeft, ClientRequest, Rejection
 from unbroken.relay.heartbeats import Heartbeats
+from unbroken.relay.kept.keeper import Keeper
+from unbroken.relay.kept.turn import KeptTurn
 from unbroken.relay.passthrough import Passthrough
 from unbroken.relay.recorder import OpenRequest, Outcome, Recorder, RequestRecord, Snapshot
 from unbroken.relay.reply import Reply
@@ -28,7 +30,7 @@ from unbroken.relay.settings import Settings, UpstreamSettings
 from unbroken.relay.status_page import StatusPage
 from unbroken.relay.telemetry import AccessLog, Metrics
 from unbroken.relay.turns import RelayedTurn
-from unbroken.relay.watchdog import Watchdog
+from unbroken.relay.watchdog import Watchdog, WatchedSend
 from unbroken.wire.async_http import AsyncHttpWire
 
 _NO_RETRY = ((b"x-should-retry", b"false"),)  # clients heed it, and so does this relay, which is the client in a loop
@@ -62,6 +64,8 @@ class Relay:
         self._heartbeats = Heartbeats(self.recorder.live, settings.heartbeat, early=settings.early_heartbeat)
         self._watchdog = Watchdog(settings.send_timeout)
         self._budget = Budget(settings)
+        self._log = log
+        self._keeper = Keeper(settings, metrics.kept, self._note_store) if settings.keep else None
         self._wires: dict[str, AsyncHttpWire] = {}
         self._name = f"1.1 unbroken-{secrets.token_hex(4)}".encode()  # to detect loops
 
@@ -93,6 +97,8 @@ class Relay:
     def stop(self) -> None:
         """End the feeds of the page, because the server stops; other requests go on."""
         self._status_page.stop()
+        if self._keeper:
+            self._keeper.stop()
 
     async def snapshot(self, seen: dict[str, int]) -> Snapshot:
         """Return the snapshot of this process, see :attr:`gather`."""
@@ -102,7 +108,7 @@ class Relay:
 
     async def _serve_lifespan(self, receive: asgi.Receive, send: asgi.Send) -> None:
         await receive()  # lifespan.startup
-        async with self._heartbeats, self._watchdog, self.lifespan():
+        async with self._keeper or nullcontext(), self._heartbeats, self._watchdog, self.lifespan():
             await send({"type": "lifespan.startup.complete"})
             await receive()  # lifespan.shutdown
         for wire in self._wires.values():
@@ -131,13 +137,16 @@ class Relay:
             if record := request.record():
                 self.recorder.end(record)
 
-    async def _answer(self, incoming: ClientRequest, send: asgi.Send, request: OpenRequest) -> None:
+    async def _answer(self, incoming: ClientRequest, send: WatchedSend, request: OpenRequest) -> None:
         dialect = dialect_at(incoming.method, incoming.path)
         try:
             incoming.enter(self._settings.path_secret)
             dialect = dialect_at(incoming.method, incoming.path)
             guard.check(incoming, self._settings)
-            if is_own(incoming.path):
+            if self._keeper and self._keeper.serves(incoming.path):
+                request.is_recorded = False
+                await self._keeper.serve(incoming, send, request, self._extra(incoming))
+            elif is_own(incoming.path):
                 request.is_recorded = False
                 await self._status_page.serve(incoming, send)
             elif allowed := guard.preflight(incoming, self._settings):
@@ -154,7 +163,7 @@ class Relay:
             request.ended_by(Outcome.LEFT)
 
     async def _dispatch(
-        self, incoming: ClientRequest, send: asgi.Send, request: OpenRequest, *, may_be_call: bool
+        self, incoming: ClientRequest, send: WatchedSend, request: OpenRequest, *, may_be_call: bool
     ) -> None:
         """Hand a request on: under the rule where it is a generation call, else as it comes."""
         route = self._route(incoming)
@@ -167,7 +176,7 @@ class Relay:
             body = await incoming.whole(self._settings.max_body, holding)
             whole = outgoing.with_body(body)
             if call := recognise(whole):
-                await self._run_turn(incoming, send, request, route, whole, call, holding)
+                await self._run_or_collect(incoming, send, request, route, whole, call, holding)
             else:
                 await self._pass_through(incoming, send, request, route, outgoing, body)
 
@@ -196,6 +205,32 @@ class Relay:
         except UsageError as exc:
             raise Rejection(400, "bad_request", str(exc)) from None
 
+    async def _run_or_collect(
+        self,
+        incoming: ClientRequest,
+        send: WatchedSend,
+        request: OpenRequest,
+        route: Route,
+        outgoing: Request,
+        call: Call,
+        holding: Holding,
+    ) -> None:
+        """Answer a generation call: with a turn of its own, or with one that is kept for it."""
+        keeper, upstream = self._keeper, route.upstream.name
+        if keeper is None:
+            await self._run_turn(incoming, send, request, route, outgoing, call, holding)
+            return
+        identity = keeper.identify(incoming, upstream, outgoing, call)
+        if found := await keeper.find(identity):
+            await keeper.collect(found, incoming, send, request, self._extra(incoming))
+            return
+        async with keeper.keeping(incoming, send, request.id, identity, upstream, call) as kept:
+            try:
+                await self._run_turn(incoming, kept.send, request, route, outgoing, call, holding, kept)
+            finally:
+                if request.turn:
+                    keeper.close(kept, request.turn)
+
     async def _run_turn(
         self,
         incoming: ClientRequest,
@@ -205,6 +240,7 @@ class Relay:
         outgoing: Request,
         call: Call,
         holding: Holding,
+        kept: KeptTurn | None = None,
     ) -> None:
         settings, recorder, upstream = self._settings, self.recorder, route.upstream
         on_retry, on_path = partial(recorder.retry, request.id), partial(recorder.notice, request.id)
@@ -223,13 +259,13 @@ class Relay:
         reply = Reply(
             send,
             call.dialect,
-            request.id,
+            kept.id if kept else request.id,
             streaming=call.streaming,
-            extra=self._extra(incoming),
-            writer=incoming.writer,
+            extra=(*self._extra(incoming), *(self._keeper.fields(kept) if self._keeper and kept else ())),
+            writer=kept.writer if kept else incoming.writer,
             clock=time.monotonic,
         )
-        turn = RelayedTurn(request.id, incoming, upstream.name, call, driver, reply)
+        turn = RelayedTurn(request.id, incoming, upstream.name, call, driver, reply, kept=kept)
         request.turn = turn
         recorder.start(turn)
         await turn.run()
@@ -249,6 +285,12 @@ class Relay:
         passthrough = Passthrough(upstream.name, wire, incoming, send, dialect, policy, extra)
         request.passthrough = passthrough
         await passthrough.run(outgoing, body)
+
+    def _note_store(self, problem: str) -> None:
+        """Tell that the store of turns fails, or, with ``""``, takes them once more."""
+        self.recorder.store_problem = problem
+        if self._log:
+            self._log.store(problem)
 
     def _extra(self, incoming: ClientRequest) -> Headers:
         return guard.cross_origin(incoming, self._settings)

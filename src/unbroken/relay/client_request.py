@@ -151,7 +151,7 @@ class ClientRequest:
         self._scope[asgi.ABORT] = True
 
     @asynccontextmanager
-    async def cancelled_by_leaving(self, on_left: Callable[[], None]) -> AsyncGenerator[None]:
+    async def cancelled_by_leaving(self, on_left: Callable[[], object]) -> AsyncGenerator[None]:
         """Cancel what is entered here when the client goes away, after ``on_left`` was called.
 
         Enter it only once the body is whole.
@@ -175,7 +175,7 @@ class ClientRequest:
             finally:
                 register(None)
 
-    async def _wait_and_cancel(self, on_left: Callable[[], None], scope: anyio.CancelScope) -> None:
+    async def _wait_and_cancel(self, on_left: Callable[[], object], scope: anyio.CancelScope) -> None:
         await self.left()
         on_left()
         scope.cancel()

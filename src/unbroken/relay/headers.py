@@ -15,11 +15,17 @@ TOKEN_FIELD = b"x-unbroken-token"
 HOLD_FIELD = b"x-unbroken-hold"
 """A field of requests that names how much of an attempt is held."""
 
+KEY_FIELDS = (b"idempotency-key", b"x-unbroken-key")
+"""Fields of requests that name a turn, so that it can be asked for once more; the second one is for the relay alone."""
+
+RESUMABLE_FIELD = b"x-unbroken-resumable"
+"""A field of requests by which events get ids, with which a client goes on after a cut."""
+
 _HOP_BY_HOP = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
     | {b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"}
 )
-_OURS_ALONE = frozenset({b"host", b"expect", TOKEN_FIELD, HOLD_FIELD})
+_OURS_ALONE = frozenset({b"host", b"expect", TOKEN_FIELD, HOLD_FIELD, KEY_FIELDS[1], RESUMABLE_FIELD})
 _KEPT_BACK = (b"access-control-", b"x-unbroken-")
 """Beginnings of fields that only the relay itself sends."""
 

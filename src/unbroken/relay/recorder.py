@@ -20,6 +20,7 @@ from unbroken.errors import FirstOutputTimeout, MalformedStream, StreamCut, Turn
 from unbroken.relay.client_request import ClientRequest
 
 if TYPE_CHECKING:
+    from unbroken.relay.kept.collection import Collection
     from unbroken.relay.passthrough import Passthrough
     from unbroken.relay.turns import RelayedTurn
 
@@ -58,6 +59,10 @@ class Outcome(enum.StrEnum):
     """The client went away."""
     STOPPED = "stopped"
     """The relay was stopped."""
+    KEPT = "kept"
+    """The client went away; the whole answer is kept, for it to collect."""
+    COLLECTED = "collected"
+    """Not a turn of its own: what was kept of another request's turn was handed over."""
     PASSED = "passed"
     """Not a generation call: it was passed through."""
     REJECTED = "rejected"
@@ -161,6 +166,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         cuts: the last cuts, oldest first.
         advice: what to do about these cuts, or ``""``.
         totals: counts.
+        store_problem: why turns cannot be collected, or ``""``.
     """
 
     version: str
@@ -173,6 +179,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     cuts: tuple[SilentCut, ...]
     advice: str
     totals: Totals
+    store_problem: str = ""
 
 
 class Observer(Protocol):
@@ -202,6 +209,7 @@ class Recorder:
         recent: the last turns that ended, newest first.
         cuts: the last cuts, oldest first.
         totals: counts.
+        store_problem: why turns cannot be collected, or ``""``.
     """
 
     def __init__(self, *observers: Observer) -> None:
@@ -209,6 +217,7 @@ class Recorder:
         self.recent: deque[RequestRecord] = deque(maxlen=RECENT)
         self.cuts: deque[SilentCut] = deque(maxlen=CUTS)
         self.totals = Totals()
+        self.store_problem = ""
         self._observers = observers
         self._started = time.time()
 
@@ -259,6 +268,7 @@ class Recorder:
             cuts=tuple(cuts),
             advice=advice(cuts),
             totals=self.totals,
+            store_problem=self.store_problem,
         )
 
     def _count(self, record: RequestRecord) -> None:
@@ -288,6 +298,7 @@ def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
         cuts=tuple(cuts),
         advice=advice(cuts),
         totals=Totals(**counts),
+        store_problem=next(filter(None, (one.store_problem for one in snapshots)), ""),
     )
 
 
@@ -328,15 +339,17 @@ class OpenRequest:
 
     Attributes:
         turn: the turn that it became, ``None`` where it is no generation call.
-        passthrough: what passes it through, ``None`` where nothing does.
+        passthrough: what passes it through, or hands over what is kept of another turn; ``None`` where nothing does.
         is_recorded: whether it is recorded although it was neither forwarded nor refused.
+        shown_path: what is recorded in the place of its path, ``""`` for the path itself.
     """
 
     def __init__(self, request_id: str, incoming: ClientRequest) -> None:
         self.id = request_id
         self.turn: RelayedTurn | None = None
-        self.passthrough: Passthrough | None = None
+        self.passthrough: Passthrough | Collection | None = None
         self.is_recorded = True
+        self.shown_path = ""
         self._incoming = incoming
         self._outcome: Outcome | None = None
         self._rejection: GatewayError | None = None
@@ -375,7 +388,7 @@ class OpenRequest:
             started=self._started,
             elapsed=time.monotonic() - self._began,
             method=self._incoming.method,
-            path=self._incoming.path,
+            path=self.shown_path or self._incoming.path,
             upstream=passed.upstream if passed else None,
             status=self._rejection.status if self._rejection else passed.status if passed else None,
             outcome=self._outcome or (passed.outcome if passed else Outcome.DEFECT),

@@ -109,6 +109,11 @@ class Settings:
         max_header: how long the headers of a request may be.
         receive_timeout: how long a client may take to send the headers of a request, and again to send its body (more
             for a long one, see :data:`unbroken.relay.client_request.MIN_RATE`).
+        keep: how long a turn goes on, and is kept after its end, once its client has gone; 0 for not at all.
+        store: where turns are kept: ``memory://``, or the URL of a Redis or Valkey. Never shown by ``repr``.
+        max_kept: how many bytes ``memory://`` keeps.
+        attach_identical: whether any identical request is answered with a turn whose client has gone, not only one that
+            is marked as a retry.
         grace: how long running turns may take to finish once the relay is stopped.
         plain_asgi: write to clients through ASGI alone, which costs more than through parts of uvicorn's own.
     """
@@ -134,6 +139,10 @@ class Settings:
     receive_timeout: float = 60.0
     grace: float = 30.0
     plain_asgi: bool = False
+    keep: float = 0.0
+    store: str = dataclasses.field(default="memory://", repr=False)
+    max_kept: int = 256 * 1024 * 1024
+    attach_identical: bool = False
 
     def __post_init__(self) -> None:
         refuse_restart(self.policy, "the relay")

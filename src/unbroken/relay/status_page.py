@@ -83,7 +83,7 @@ class StatusPage:
                 name, content_type = _PAGE[p]
                 data = files("unbroken.relay").joinpath("page", name).read_bytes()
                 await asgi.answer(send, 200, data, content_type, _SAFE)
-            case p if p == f"{OWN}/turns":
+            case p if p == f"{OWN}/feed":
                 await self._feed(incoming, send)
             case p if p == f"{OWN}/metrics":
                 await asgi.answer(send, 200, self._metrics.text(), CONTENT_TYPE, _SAFE)
@@ -124,6 +124,8 @@ class StatusPage:
             events = [_ended(turn, snapshot, advised) for turn in reversed(snapshot.recent)]
             if snapshot.live or shown.live:
                 events.append(_event("live", {"now": snapshot.now, "running": snapshot.running, "live": snapshot.live}))
+            if snapshot.store_problem != shown.store_problem:
+                events.append(_event("store", {"store_problem": snapshot.store_problem}))
             if not events and time.monotonic() - silent_since > KEEP_ALIVE:
                 events.append(b": still here\n\n")
             if events:

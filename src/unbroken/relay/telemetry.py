@@ -85,6 +85,12 @@ class AccessLog:
         record = msgspec.structs.replace(record, path=_plain(record.path), detail=_plain(record.detail))
         self._write(msgspec.json.encode(_as_fields(record)).decode() if self._as_json else _in_words(record))
 
+    def store(self, problem: str) -> None:
+        """Write a line for a store that fails, or, with ``""``, takes turns once more."""
+        said = f"the store fails, so that turns cannot be collected: {problem}" if problem else "the store is back"
+        line = msgspec.json.encode({"time": timestamp(), "store": problem}).decode() if self._as_json else said
+        self._write(line)
+
 
 def timestamp(seconds: float | None = None) -> str:
     """Format a time as in the log: ISO 8601 in UTC.
@@ -206,6 +212,13 @@ class Metrics:
         self._running = Gauge(
             "unbroken_turns_running", "Turns that run now.", registry=registry, multiprocess_mode="livesum"
         )
+        self._kept = Counter(
+            "unbroken_kept_turns",
+            "Turns whose client had gone: kept, collected by a client that came back, or dropped.",
+            ["event"],
+            registry=registry,
+        )
+        self._kept_bytes = Counter("unbroken_kept_bytes", "Bytes of these turns.", ["event"], registry=registry)
         for counter, kinds in ((self._resent, ("retry", "replay")), (self._bytes, ("turn", "other"))):
             for kind in kinds:
                 counter.labels(kind)  # present from the start, so that the first one is seen as a change
@@ -227,6 +240,11 @@ class Metrics:
         else:
             self._requests.labels(record.outcome or "").inc()
             self._bytes.labels("other").inc(record.bytes_out)
+
+    def kept(self, event: str, size: int) -> None:
+        """Count what became of a turn whose client had gone: ``kept``, ``collected`` or ``dropped``."""
+        self._kept.labels(event).inc()
+        self._kept_bytes.labels(event).inc(size)
 
     def text(self) -> bytes:
         """Return all metrics, in Prometheus' text format."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -22,6 +23,9 @@ from unbroken.relay.errors import STOPPED, gateway_error
 from unbroken.relay.recorder import Outcome, RequestRecord, outcome_of
 from unbroken.relay.reply import Reply
 
+if TYPE_CHECKING:
+    from unbroken.relay.kept.turn import KeptTurn
+
 LAST_WORDS = 1.0
 """Seconds for a turn to report to its client why it ends, when the relay is stopped."""
 
@@ -37,6 +41,7 @@ class RelayedTurn:
         driver: the upstream's side, not yet opened.
         reply: the client's side.
         clock: monotonic seconds, the clock of the driver and the reply.
+        kept: what lets it outlive its client, ``None`` if it ends with it.
 
     Attributes:
         id: its id.
@@ -55,6 +60,7 @@ class RelayedTurn:
         driver: PouringDriver,
         reply: Reply,
         clock: Callable[[], float] = time.monotonic,
+        kept: KeptTurn | None = None,
     ) -> None:
         self.id = turn_id
         self.driver = driver
@@ -65,6 +71,7 @@ class RelayedTurn:
         self._upstream = upstream
         self._call = call
         self._clock = clock
+        self._until_left = kept.cancelled_once_unwanted if kept else incoming.cancelled_by_leaving
         self._began = clock()
         self._started = time.time()
         self._ended: float | None = None
@@ -79,7 +86,7 @@ class RelayedTurn:
         """
         try:
             # The upstream request is cancelled once no client is waiting for it: it would be billed for nothing.
-            async with self.driver, self._incoming.cancelled_by_leaving(self._client_left):
+            async with self.driver, self._until_left(self._client_left):
                 await self._run_upstream()
         except anyio.get_cancelled_exc_class():
             await self._stop()
@@ -139,10 +146,11 @@ class RelayedTurn:
             return None
         return self._began + running.after + running.headers_after
 
-    def _client_left(self) -> None:
+    def _client_left(self) -> bool:
         """Note whether the client had all: many leave once they have the whole answer, before its body has ended."""
         is_sent = not (self.reply.busy or self.driver.withholds)
         self._had_all = is_sent and self.driver.phase in (Phase.SETTLED, Phase.COMPLETE)
+        return self._had_all
 
     async def _run_upstream(self) -> None:
         try:

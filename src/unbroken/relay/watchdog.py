@@ -29,13 +29,15 @@ class WatchedSend:
     Attributes:
         waiting_since: since when the client has accepted nothing, ``None`` while nothing is sent.
         timed_out: whether that was too long.
+        on_timeout: what is done instead of cancelling when it is too long, ``None`` for nothing.
     """
 
-    __slots__ = ("_clock", "_scope", "_send", "_watched", "timed_out", "waiting_since")
+    __slots__ = ("_clock", "_scope", "_send", "_watched", "on_timeout", "timed_out", "waiting_since")
 
     def __init__(self, send: asgi.Send, watched: set[WatchedSend], clock: Callable[[], float]) -> None:
         self.waiting_since: float | None = None
         self.timed_out = False
+        self.on_timeout: Callable[[], None] | None = None
         self._send = send
         self._scope = anyio.CancelScope()
         self._watched = watched
@@ -60,6 +62,10 @@ class WatchedSend:
 
     def give_up(self) -> None:
         """End the response."""
+        if self.on_timeout:
+            self.waiting_since = None
+            self.on_timeout()
+            return
         self.timed_out = True
         self._scope.cancel()
 

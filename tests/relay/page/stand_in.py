@@ -74,10 +74,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: StandIn
 
     def do_GET(self) -> None:
-        if self.path == "/_unbroken/turns" and self.server.away:
+        if self.path == "/_unbroken/feed" and self.server.away:
             self.send_error(503)
             self.server.refused.set()
-        elif self.path == "/_unbroken/turns":
+        elif self.path == "/_unbroken/feed":
             self._head("text/event-stream")
             self.server.speak(self.wfile.write)
         elif self.path in _FILES:

@@ -261,7 +261,7 @@ def test_nothing_stays_longer_than_it_is_kept(run: Callable[..., None], request:
     run(scenario, keep=0.3, lease=0.1)
     if "redis" in request.fixturenames:
         server: RedisServer = request.getfixturevalue("redis")
-        poll(lambda: server.keys() == set())
+        poll(lambda: server.known() == set())
 
 
 def test_a_lease_is_held_by_one(run: Callable[..., None]) -> None:

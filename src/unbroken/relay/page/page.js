@@ -1,14 +1,15 @@
 // The status page of `unbroken relay`: what the relay's feed says, drawn.
 //
-// The feed (an event stream at ./turns) says `hello` with everything, then `live` with the running turns and `ended`
-// with each turn that is over. Events change `relay`, below; `paint` draws it, a few times a second at most, however
-// fast they come. Every string of the feed is hostile here: it becomes a text node or an attribute, never markup.
+// The feed (an event stream at ./feed) says `hello` with everything, then `live` with the running turns, `ended` with
+// each turn that is over, and `store` with what is wrong with the store of turns. Events change `relay`, below; `paint`
+// draws it, a few times a second at most, however fast they come. Every string of the feed is hostile here: it becomes a
+// text node or an attribute, never markup.
 
 const LANES = 16; // lanes drawn; hundreds of live turns are counted, not drawn
 const ROWS = 100;
 const CUTS = 1000;
 
-const relay = { version: "", upstreams: [], live: [], recent: [], cuts: [], advice: "", totals: {} };
+const relay = { version: "", upstreams: [], live: [], recent: [], cuts: [], advice: "", totals: {}, store_problem: "" };
 let heardAt = 0; // when the feed last described the live turns, on performance.now()'s clock
 let silentSince = null; // when the feed went away, null while it is there
 
@@ -266,7 +267,7 @@ function makeEntry(turn) {
   const over = turn.started + turn.elapsed;
   const time = make("time", { datetime: new Date(over * 1000).toISOString() }, clock(over));
   const button = make("button", { type: "button", "aria-expanded": "false", tabindex: "-1" }, time);
-  const mood = isSaved(turn) ? "saved" : ["answered", "left", "stopped"].includes(turn.outcome) ? "fine" : "bad";
+  const mood = isSaved(turn) ? "saved" : ["answered", "kept", "left", "stopped"].includes(turn.outcome) ? "fine" : "bad";
   const row = make("tr", { role: "row", class: "turn", "data-mood": mood },
     cell("time", button), long("upstream", turn.upstream), long("dialect", turn.dialect), cell("outcome", outcome),
     cell("attempts", String(turn.attempts.length)), long("lost", lost),
@@ -482,6 +483,7 @@ function paint() {
 function paintHeader() {
   say($("version"), relay.version);
   say($("upstreams"), relay.upstreams.length ? `to ${relay.upstreams.join(", ")}` : "");
+  say($("store"), relay.store_problem ? `Turns cannot be collected: the store fails, ${relay.store_problem}.` : "");
   say($("how"), howTo());
   for (const name of ["turns", "answered", "saved", "cut", "running", "passed"]) {
     const value = name === "running" ? relay.live.length : (relay.totals[name] ?? 0);
@@ -528,6 +530,10 @@ const handlers = {
     data.live.forEach(notice);
     draw();
   },
+  store({ store_problem }) {
+    relay.store_problem = store_problem;
+    draw();
+  },
   ended({ turn, cuts, advice, totals }) {
     relay.live = relay.live.filter(({ id }) => id !== turn.id);
     relay.recent = [turn, ...relay.recent.filter(({ id }) => id !== turn.id)].slice(0, ROWS);
@@ -540,7 +546,7 @@ const handlers = {
 };
 
 function listen() {
-  const feed = new EventSource("turns");
+  const feed = new EventSource("feed");
   for (const [name, handle] of Object.entries(handlers)) {
     feed.addEventListener(name, (event) => handle(JSON.parse(event.data)));
   }

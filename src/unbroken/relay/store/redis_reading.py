@@ -94,28 +94,31 @@ class StreamReader:
                 if self._number is None:
                     self._number = await self._reading.call("CLIENT", "ID")
                 while self._waiting:
-                    self._hand_out(await self._read_once())
+                    await self._read_once()
             except (StoreError, Garbage) as exc:
                 self._number = None
                 await self._fail(exc)
             if not self._waiting:
                 self._changed.clear()
 
-    async def _read_once(self) -> list[tuple[bytes, list[Entry]]]:
+    async def _read_once(self) -> None:
         self._changed.clear()
         self._round += 1
         wanted = {stream: min(afters.values(), key=_order) for stream, afters in self._waiting.items()}
         count = max(4, _ENTRIES // len(wanted))
         command = ("XREAD", "COUNT", count, "BLOCK", int(_BLOCK * 1000), "STREAMS", *wanted, *wanted.values())
-        return await self._reading.call(*command) or []
+        for name, entries in await self._reading.call(*command) or []:
+            self._hand_out(name.decode(), wanted[name.decode()], entries)
 
-    def _hand_out(self, came: list[tuple[bytes, list[Entry]]]) -> None:
-        for name, entries in came:
-            for future, after in tuple(self._waiting.get(name.decode(), {}).items()):
-                behind = [entry for entry in entries if _order(entry[0].decode()) > _order(after)]
-                if behind and not future.done():
-                    future.set_result(behind)
-                    self._forget(name.decode(), future)
+    def _hand_out(self, stream: str, since: str, entries: list[Entry]) -> None:
+        """Give the entries of a stream, read from an id, to whoever waits for what follows that or a later one."""
+        for future, after in tuple(self._waiting.get(stream, {}).items()):
+            if _order(after) < _order(since):
+                continue  # it has come meanwhile
+            behind = [entry for entry in entries if _order(entry[0].decode()) > _order(after)]
+            if behind and not future.done():
+                future.set_result(behind)
+                self._forget(stream, future)
 
     async def _fail(self, error: StoreError | Garbage) -> None:
         """Fail whoever waits. Where one stream is to blame, it fails those alone that wait for it."""

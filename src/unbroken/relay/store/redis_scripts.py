@@ -13,10 +13,13 @@ What is kept of a turn, below ``unbroken:1:``, where 1 is the version of this la
 ``key:DIGEST``           the turn that was last begun under a key
 =======================  ===========================================================================================
 
-``unbroken:layout`` says which version is in use. Every key has an expiry.
+``unbroken:layout`` says which version is in use. Every key has an expiry: the sorted sets that of the last turn in them
+(their scores, in milliseconds), ``unbroken:layout`` a lease more.
 """
 
 from __future__ import annotations
+
+from unbroken.relay.store.contract import MAX_LISTED
 
 LAYOUT = 1
 
@@ -40,29 +43,38 @@ local function refused(turn, epoch)
   if current ~= epoch then return 'stale' end
   return false
 end
-local function stay_all(id, ms)
-  local known = redis.call('HMGET', prefix .. 'turn:' .. id, 'owner', 'request', 'key')
-  stay('{LAYOUT_KEY}', ms)
-  stay(prefix .. 'owner:' .. (known[1] or ''), ms)
-  stay(prefix .. 'request:' .. (known[2] or ''), ms)
-  stay(prefix .. 'key:' .. (known[3] or ''), ms)
+local function index(name, id, ms)
+  local at = now()
+  redis.call('ZREMRANGEBYSCORE', name, '-inf', number(at))
+  redis.call('ZADD', name, number(at + ms), id)
+  redis.call('ZREMRANGEBYRANK', name, 0, -1 - {MAX_LISTED})
+  local last = redis.call('ZREVRANGE', name, 0, 0, 'WITHSCORES')
+  redis.call('PEXPIREAT', name, number(tonumber(last[2])))
 end
-local function index(name, id, ms, most)
-  redis.call('ZADD', name, now(), id)
-  redis.call('ZREMRANGEBYRANK', name, 0, -1 - tonumber(most))
-  stay(name, ms)
+local function stay_indexed(id, ms, marker, only_longer)
+  local known = redis.call('HMGET', prefix .. 'turn:' .. id, 'owner', 'request', 'key')
+  stay('{LAYOUT_KEY}', marker)
+  for position, kind in ipairs({{'owner:', 'request:'}}) do
+    local name = prefix .. kind .. (known[position] or '')
+    local score = redis.call('ZSCORE', name, id)
+    if score and not (only_longer and tonumber(score) > now() + ms) then index(name, id, ms) end
+  end
+  local key = prefix .. 'key:' .. (known[3] or '')
+  if redis.call('GET', key) == id and not (only_longer and redis.call('PTTL', key) > ms) then
+    redis.call('PEXPIRE', key, ms)
+  end
 end
 """
 
 BEGIN = (
     _COMMON
     + f"""
-local id, info, owner, request, key, holder, lease, ms, most = unpack(ARGV)
+local id, info, owner, request, key, holder, lease, ms, marker = unpack(ARGV)
 ms = tonumber(ms)
 local layout = redis.call('GET', '{LAYOUT_KEY}')
 if layout and layout ~= '{LAYOUT}' then return 'layout' end
 redis.call('SET', '{LAYOUT_KEY}', '{LAYOUT}', 'KEEPTTL')
-stay('{LAYOUT_KEY}', ms)
+stay('{LAYOUT_KEY}', tonumber(marker))
 if redis.call('EXISTS', KEYS[1]) == 1 then
   if redis.call('GET', KEYS[2]) == holder then return 'ok' end
   return 'stale'
@@ -70,7 +82,7 @@ end
 redis.call('HSET', KEYS[1], 'info', info, 'owner', owner, 'request', request, 'key', key, 'epoch', 1, 'at', 0)
 redis.call('PEXPIRE', KEYS[1], ms)
 redis.call('SET', KEYS[2], holder, 'PX', lease)
-if owner ~= '' then index(prefix .. 'owner:' .. owner, id, ms, most) end
+if owner ~= '' then index(prefix .. 'owner:' .. owner, id, ms) end
 if key ~= '' then redis.call('SET', prefix .. 'key:' .. key, id, 'PX', ms) end
 return 'ok'
 """
@@ -113,11 +125,11 @@ LEAVE = (
     + """
 local no = refused(KEYS[1], ARGV[1])
 if no then return no end
-local id, ms, most = ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local id, ms = ARGV[2], tonumber(ARGV[3])
 redis.call('HSET', KEYS[1], 'left', 1)
 redis.call('HDEL', KEYS[1], 'claimed')
 local request = redis.call('HGET', KEYS[1], 'request')
-if request and request ~= '' then index(prefix .. 'request:' .. request, id, ms, most) end
+if request and request ~= '' then index(prefix .. 'request:' .. request, id, ms) end
 return 'ok'
 """
 )
@@ -127,7 +139,7 @@ CLOSE = (
     + """
 local no = refused(KEYS[1], ARGV[1])
 if no then return no end
-local id, ending, size, ms = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local id, ending, size, ms, marker = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local known = redis.call('HMGET', KEYS[1], 'at', 'ending')
 if known[2] then return 'ok' end
 if size ~= '' and known[1] ~= size then return 'gone' end
@@ -136,7 +148,7 @@ redis.call('HSET', KEYS[1], 'ending', ending)
 redis.call('PEXPIRE', KEYS[1], ms)
 redis.call('PEXPIRE', KEYS[2], ms)
 redis.call('DEL', KEYS[3])
-stay_all(id, ms)
+stay_indexed(id, ms, marker, false)
 return 'ok'
 """
 )
@@ -146,11 +158,11 @@ RENEW = (
     + """
 local no = refused(KEYS[1], ARGV[1])
 if no then return no end
-local id, holder, lease, ms = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local id, holder, lease, ms, marker = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 redis.call('SET', KEYS[3], holder, 'PX', lease)
 stay(KEYS[1], ms)
 stay(KEYS[2], ms)
-stay_all(id, ms)
+stay_indexed(id, ms, marker, false)
 return 'ok'
 """
 )
@@ -196,8 +208,9 @@ TOUCH = (
     + """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'gone' end
 redis.call('HSET', KEYS[1], 'read', number(now()))
-for _, key in ipairs(KEYS) do stay(key, tonumber(ARGV[2])) end
-stay_all(ARGV[1], tonumber(ARGV[2]))
+local ms, marker = tonumber(ARGV[2]), tonumber(ARGV[3])
+for _, key in ipairs(KEYS) do stay(key, ms) end
+stay_indexed(ARGV[1], ms, marker, true)
 return 'ok'
 """
 )

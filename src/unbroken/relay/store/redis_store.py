@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
 from collections.abc import Callable
@@ -73,7 +74,7 @@ class RedisStore:
         self._url = url
         self._on_problem = on_problem
         ended = max(1, int(keep * 1000))
-        self._times = Times(int(lease * 1000), ended + int(lease * 3000), ended)
+        self._times = Times(int(lease * 1000), ended + int(lease * 3000), ended, ended + int(lease * 1000))
         self._renew = lease / 3 if renew is None else renew
         self._max_turn = max_turn
         self._answer_within = answer_within
@@ -126,6 +127,7 @@ class RedisStore:
     async def find(self, turn_id: str) -> TurnState | None:
         """As the contract says."""
         keys = TurnKeys(turn_id)
+        await self._settle(lambda info: info.id == turn_id)
         try:
             found = await self._asking.run(scripts.FIND, (keys.turn, keys.lease))
         except Garbage:
@@ -134,6 +136,7 @@ class RedisStore:
 
     async def keyed(self, key: str) -> TurnState | None:
         """As the contract says."""
+        await self._settle(lambda info: info.key == key)
         try:
             found = await self._asking.call("GET", f"{scripts.PREFIX}key:{key}")
         except Garbage:
@@ -143,6 +146,7 @@ class RedisStore:
 
     async def claim(self, request: str) -> str | None:
         """As the contract says."""
+        await self._settle(lambda info: info.request == request)
         try:
             found = await self._asking.run(scripts.CLAIM, (f"{scripts.PREFIX}request:{request}",))
         except Garbage:
@@ -156,16 +160,19 @@ class RedisStore:
     async def touch(self, turn_id: str) -> None:
         """As the contract says."""
         keys = TurnKeys(turn_id)
-        await self._run_quietly(scripts.TOUCH, (keys.turn, keys.events), turn_id, self._times.ended)
+        times = self._times
+        await self._run_quietly(scripts.TOUCH, (keys.turn, keys.events), turn_id, times.ended, times.marker)
 
     async def turns(self, owner: str) -> list[TurnState]:
         """As the contract says."""
+        await self._settle(lambda info: info.owner == owner)
         try:
             ids = await self._asking.call("ZREVRANGE", f"{scripts.PREFIX}owner:{owner}", 0, MAX_LISTED - 1)
         except Garbage:
             return []
-        states = [await self.find(found.decode("latin-1")) for found in ids]
-        return [state for state in states if state and state.info.owner == owner]
+        found = [await self.find(turn_id.decode("latin-1")) for turn_id in ids]
+        states = [state for state in found if state and state.info.owner == owner]
+        return sorted(states, key=lambda state: state.info.started, reverse=True)
 
     async def remove(self, turn_id: str) -> None:
         """As the contract says."""
@@ -185,11 +192,23 @@ class RedisStore:
     async def cut(self, turn_id: str, epoch: int) -> bool:
         """As the contract says."""
         keys = TurnKeys(turn_id)
-        args = (epoch, turn_id, "cut", "", self._times.ended)
+        args = (epoch, turn_id, "cut", "", self._times.ended, self._times.marker)
         try:
             return bool(await self._asking.run(scripts.CLOSE, (keys.turn, keys.events, keys.lease), *args) == b"ok")
         except Garbage:
             return False
+
+    async def _settle(self, concerns: Callable[[TurnInfo], bool]) -> None:
+        """Wait until what was written here of certain turns can be read.
+
+        Raises:
+            StoreError: it takes too long.
+        """
+        try:
+            async with asyncio.timeout(self._answer_within):
+                await self._queue.settle(concerns)
+        except TimeoutError:
+            raise StoreError(self.problem or "it does not keep up") from None
 
     async def _end_dead(self, turn_id: str) -> None:
         """End a turn whose writer has died, unless somebody else does."""
@@ -212,7 +231,7 @@ class RedisStore:
             )
         turn_id = f"trial-{secrets.token_hex(8)}"
         keys, info = TurnKeys(turn_id), TurnInfo(id=turn_id)
-        fields = (turn_id, msgspec.json.encode(info), "", "", "", self._holder, 1000, 1000, MAX_LISTED)
+        fields = (turn_id, msgspec.json.encode(info), "", "", "", self._holder, 1000, 1000, 1000)
         await self._asking.run(scripts.BEGIN, (keys.turn, keys.lease), *fields)
         await self._asking.run(scripts.APPEND, (keys.turn, keys.events), 1, 0, b"trial", 1000)
         await self._reading.call("CLIENT", "ID")

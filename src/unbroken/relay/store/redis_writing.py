@@ -12,7 +12,7 @@ import msgspec
 
 from unbroken.core.http import Headers
 from unbroken.relay.store import redis_scripts as scripts
-from unbroken.relay.store.contract import MAX_LISTED, Ending, StoreError, TurnInfo
+from unbroken.relay.store.contract import Ending, StoreError, TurnInfo
 from unbroken.relay.store.redis_link import Garbage, Link
 
 MAX_WAITING = 32 * 1024 * 1024
@@ -36,11 +36,13 @@ class Times(msgspec.Struct, frozen=True):
         lease: a lease that is not renewed.
         running: what is kept of a turn whose writer does nothing.
         ended: what is kept of a turn that has ended.
+        marker: the version of the layout, at least.
     """
 
     lease: int
     running: int
     ended: int
+    marker: int
 
 
 class TurnKeys:
@@ -69,6 +71,7 @@ class RedisWriter:
     ) -> None:
         self.lost = ""
         self.id = info.id
+        self.info = info
         self.waiting = 0
         """How many bytes wait to be written."""
         self._queue = queue
@@ -84,7 +87,7 @@ class RedisWriter:
         self._bytes = bytearray()
         self._written = 0
         fields = (info.id, msgspec.json.encode(info), info.owner, info.request, info.key)
-        args = (*fields, holder, times.lease, times.running, MAX_LISTED)
+        args = (*fields, holder, times.lease, times.running, times.marker)
         self._add(scripts.BEGIN, self._keys.turn, self._keys.lease, args=args)
 
     @property
@@ -114,18 +117,19 @@ class RedisWriter:
 
     def leave(self) -> None:
         """As the contract says."""
-        self._add(scripts.LEAVE, self._keys.turn, args=(self._epoch, self.id, self._times.running, MAX_LISTED))
+        self._add(scripts.LEAVE, self._keys.turn, args=(self._epoch, self.id, self._times.running))
 
     def close(self, ending: Ending) -> None:
         """As the contract says."""
-        args = (self._epoch, self.id, ending, self._size, self._times.ended)
+        args = (self._epoch, self.id, ending, self._size, self._times.ended, self._times.marker)
         self._add(scripts.CLOSE, self._keys.turn, self._keys.events, self._keys.lease, args=args)
         self._closed = True
 
     def renewal(self) -> Call:
         """Return the call that holds the lease for longer."""
         keys = (self._keys.turn, self._keys.events, self._keys.lease)
-        return scripts.RENEW, keys, (self._epoch, self.id, self._holder, self._times.lease, self._times.running)
+        times = self._times
+        return scripts.RENEW, keys, (self._epoch, self.id, self._holder, times.lease, times.running, times.marker)
 
     def take(self) -> list[Call]:
         """Return the calls that are to be made now; they stay until :meth:`taken` says what came of them."""
@@ -200,6 +204,7 @@ class WriteQueue:
         self._dirty: dict[str, RedisWriter] = {}
         self._removed: list[Call] = []
         self._waiting = 0
+        self._round = asyncio.Event()
         self._has_work = asyncio.Event()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -218,6 +223,13 @@ class WriteQueue:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+    async def settle(self, concerns: Callable[[TurnInfo], bool]) -> None:
+        """Wait until everything is written that was given so far of the turns that a caller is concerned with."""
+        for _ in range(2):  # a round that runs may have begun before
+            if not any(concerns(writer.info) for writer in self._dirty.values()):
+                return
+            await self._round.wait()
 
     def note(self, writer: RedisWriter, size: int) -> None:
         """Note that a writer has something to be written: so many further bytes."""
@@ -275,6 +287,8 @@ class WriteQueue:
                 self._writers.pop(writer.id, None)
         if self._dirty or self._removed:
             self._has_work.set()
+        done, self._round = self._round, asyncio.Event()
+        done.set()
 
     async def _hold_leases(self) -> None:
         while True:

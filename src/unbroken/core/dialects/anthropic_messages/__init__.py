@@ -41,6 +41,7 @@ ANTHROPIC_MESSAGES = Dialect(
     credentials=build.credentials,
     headers=build.HEADERS,
     credential_headers=frozenset({"x-api-key", "authorization"}),
+    request_headers=frozenset({"anthropic-version", "anthropic-beta"}),
     heartbeat=encode('{"type": "ping"}', event="ping"),
     complete_path=request.complete_path,
     continuation=_continuation,

@@ -33,6 +33,7 @@ GEMINI = Dialect(
     credentials=build.credentials,
     credential_headers=frozenset({"x-goog-api-key", "authorization"}),
     credential_parameter="key",
+    request_headers=frozenset({"x-goog-user-project"}),
     has_terminator=False,
     heartbeat=b"",  # Google's SDK parses a comment as the beginning of a bare JSON error
     versions=("v1beta", "v1alpha", "v1"),

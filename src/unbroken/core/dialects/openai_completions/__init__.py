@@ -42,6 +42,7 @@ OPENAI_COMPLETIONS = Dialect(
     body=build.body,
     credentials=credentials.bearer,
     credential_headers=credentials.HEADERS,
+    request_headers=credentials.REQUEST_HEADERS,
     heartbeat=comment("unbroken"),
     continuation=_continuation,
 )

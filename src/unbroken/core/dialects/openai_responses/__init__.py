@@ -47,6 +47,7 @@ OPENAI_RESPONSES = Dialect(
     body=build.body,
     credentials=credentials.bearer,
     credential_headers=credentials.HEADERS,
+    request_headers=credentials.REQUEST_HEADERS,
     heartbeat=comment("unbroken"),
     resumption=_resumption,
 )

@@ -1,0 +1,1 @@
+"""Turns that outlive their client: kept in a store, and collected by asking again or by position."""

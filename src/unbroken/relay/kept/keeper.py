@@ -1,0 +1,372 @@
+"""The keeper of turns: which are kept, who may collect them, and how."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from unbroken.core.dialect import Call
+from unbroken.core.http import Headers, Request
+from unbroken.relay import asgi
+from unbroken.relay.client_request import ClientRequest, Rejection
+from unbroken.relay.headers import RESUMABLE_FIELD, values
+from unbroken.relay.kept.collection import Collection
+from unbroken.relay.kept.event_ids import EventIds
+from unbroken.relay.kept.identity import Identity, identify, owner_of
+from unbroken.relay.kept.turn import KeptTurn
+from unbroken.relay.recorder import OpenRequest, Outcome
+from unbroken.relay.routes import OWN
+from unbroken.relay.settings import Settings
+from unbroken.relay.store import make_store
+from unbroken.relay.store.contract import Store, StoreError, TurnInfo, TurnState
+from unbroken.relay.turns import RelayedTurn
+from unbroken.relay.watchdog import WatchedSend
+
+TURNS = f"{OWN}/turns"
+"""The path of the turns that are kept."""
+
+ASK_WITHIN = 2.0
+"""Seconds for which a request waits for the store to say whether its turn is there; then it goes upstream."""
+
+SETTLE = 0.25
+"""Seconds for which a claim is repeated where it is known that the turn's client has just gone."""
+
+TOUCH_EVERY = 5.0
+"""Seconds after which the store is told that a turn is still being read, at most."""
+
+KeptEvent: TypeAlias = Literal["kept", "collected", "dropped"]
+"""What became of a turn whose client had gone: it went on or is there in whole; a client came for it; none did."""
+
+_MARGIN = 0.5
+"""Seconds after which a turn that was not read is no longer in the store."""
+
+_POSITION = re.compile(r"\d{1,15}")
+
+
+class Keeper:
+    """Keeps the turns of one relay.
+
+    Args:
+        settings: the relay's.
+        on_event: called with what became of a turn whose client had gone, and with how many bytes it has.
+        on_problem: called with what is wrong with the store, for a person, and with ``""`` once nothing is.
+        store: replaces the store of the settings.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_event: Callable[[KeptEvent, int], None],
+        on_problem: Callable[[str], None],
+        store: Store | None = None,
+    ) -> None:
+        self._settings = settings
+        self._on_event = on_event
+        self._store = store or make_store(settings.store, settings.keep, settings.max_kept, on_problem)
+        self._running: dict[str, KeptTurn] = {}
+        self._keyed: dict[str, str] = {}  # ids of running turns, by the digests of their keys
+        self._tasks: TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._store.open()
+        self._tasks = await anyio.create_task_group().__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._tasks:
+            self._tasks.cancel_scope.cancel()
+            await self._tasks.__aexit__(kind, error, traceback)
+        await self._store.aclose()
+
+    def stop(self) -> None:
+        """Handle that the relay stops: turns that nobody reads, and that nobody could collect later, are ended."""
+        if not self._store.outlives_relay:
+            for turn in self._running.values():
+                turn.end_alone()
+
+    # Turns
+
+    def identify(self, incoming: ClientRequest, upstream: str, outgoing: Request, call: Call) -> Identity:
+        """Return who asks, and what."""
+        return identify(incoming, self._settings, upstream, outgoing, call)
+
+    async def find(self, identity: Identity) -> str | None:
+        """Return the id of a turn that a request is to be answered with, claimed; ``None`` if it is to go upstream.
+
+        Raises:
+            Rejection: 409, its key stands for another request.
+        """
+        if not identity.owner:
+            return None
+        with anyio.move_on_after(ASK_WITHIN):
+            try:
+                if identity.key and (found := await self._find_keyed(identity)):
+                    return found
+                if identity.is_retry or self._settings.attach_identical:
+                    return await self._claim(identity.request)
+            except StoreError:
+                return None  # it is no reason to fail a request
+        return None
+
+    @asynccontextmanager
+    async def keeping(
+        self,
+        incoming: ClientRequest,
+        send: WatchedSend,
+        turn_name: str,
+        identity: Identity,
+        upstream: str,
+        call: Call,
+    ) -> AsyncGenerator[KeptTurn]:
+        """Keep a turn while this is entered, and afterwards for a while.
+
+        Args:
+            incoming: the client's request.
+            send: to the client.
+            turn_name: the turn's name in logs, with which its id begins.
+            identity: who asks, and what.
+            upstream: name of the upstream.
+            call: the generation call.
+        """
+        info = TurnInfo(
+            id=f"{turn_name}-{secrets.token_urlsafe(18)}",
+            owner=identity.owner,
+            request=identity.request,
+            key=identity.key,
+            method=incoming.method,
+            path=incoming.path[:500],
+            upstream=upstream,
+            dialect=call.dialect.name,
+            started=time.time(),
+        )
+        ids = EventIds() if call.streaming and _wants_ids(incoming) else None
+        keep = self._settings.keep
+        turn = KeptTurn(info, self._store, incoming, send, keep=keep, ids=ids, on_left=self._note_left)
+        self._running[turn.id] = turn
+        if info.key:
+            self._keyed[info.key] = turn.id
+        send.on_timeout = turn.abandon
+        try:
+            yield turn
+        finally:
+            turn.closed.set()
+            send.on_timeout = None
+            del self._running[turn.id]
+            if self._keyed.get(info.key) == turn.id:
+                del self._keyed[info.key]
+
+    def close(self, kept: KeptTurn, turn: RelayedTurn) -> None:
+        """Write how a turn ended. An answer that no client has taken yet is not an answered turn."""
+        kept.close(is_answer=turn.outcome is Outcome.ANSWERED)
+        if turn.outcome is Outcome.ANSWERED and kept.is_awaiting:
+            turn.outcome = Outcome.KEPT
+        if kept.is_awaiting and self._tasks:
+            self._tasks.start_soon(self._drop, kept)
+
+    def fields(self, turn: KeptTurn) -> Headers:
+        """Return the fields that tell a client how long a turn is kept."""
+        return ((b"x-unbroken-keep", f"{self._settings.keep:g}".encode()),) if not turn.lost else ()
+
+    # Collecting
+
+    async def collect(
+        self,
+        turn_id: str,
+        incoming: ClientRequest,
+        send: asgi.Send,
+        request: OpenRequest,
+        extra: Headers,
+        after: int = 0,
+    ) -> None:
+        """Answer a request with what is kept of a turn, from a position.
+
+        Raises:
+            asgi.Broken: the turn was cut.
+            Rejection: the same, where nothing was sent yet.
+        """
+        local = self._running.get(turn_id)
+        state = await self._known(turn_id)
+        collection = Collection(
+            turn_id,
+            self._store,
+            incoming,
+            send,
+            after=after,
+            ids=EventIds(after) if _wants_ids(incoming) else None,
+            extra=extra,
+            local=local,
+            upstream=state.info.upstream if state else None,
+        )
+        request.passthrough, request.is_recorded = collection, True
+        try:
+            await collection.run(min(TOUCH_EVERY, self._settings.keep / 3))
+        finally:
+            if collection.outcome is Outcome.COLLECTED:
+                self._on_event("collected", collection.bytes)
+            else:
+                with anyio.move_on_after(ASK_WITHIN, shield=True):
+                    await self._release(turn_id)
+
+    def serves(self, path: str) -> bool:
+        """Return whether a path is that of the turns, or of one of them."""
+        return path == TURNS or path.startswith(f"{TURNS}/")
+
+    async def serve(self, incoming: ClientRequest, send: asgi.Send, request: OpenRequest, extra: Headers) -> None:
+        """Answer a request for the turns, or for one of them.
+
+        Raises:
+            asgi.Broken: the turn was cut.
+            Rejection: there is no such turn for this client, or not with this method.
+        """
+        turn_id = incoming.path[len(TURNS) + 1 :]
+        request.shown_path = f"{TURNS}/{turn_id[:8]}"  # the whole id may be all that it takes to read the turn
+        try:
+            if not turn_id:
+                _check_method(incoming, "GET")
+                await self._list(incoming, send, extra)
+                return
+            _check_method(incoming, "GET", "DELETE")
+            await self._find_own(turn_id, incoming)
+            if incoming.method == "DELETE":
+                await self._remove(turn_id)
+                await asgi.answer(send, 204, b"", headers=extra)
+                return
+        except StoreError as exc:
+            raise Rejection(503, "store_away", f"the store cannot be read: {exc}", ((b"retry-after", b"1"),)) from None
+        await self.collect(turn_id, incoming, send, request, extra, await self._position(turn_id, incoming))
+
+    async def _list(self, incoming: ClientRequest, send: asgi.Send, extra: Headers) -> None:
+        owner = owner_of(incoming, self._settings)
+        if not owner:
+            raise Rejection(403, "no_credential", "turns are listed for the credential that asked, and there is none")
+        turns = [_described(state) for state in await self._store.turns(owner)]
+        headers = ((b"cache-control", b"no-store"), *extra)
+        await asgi.answer(send, 200, msgspec.json.encode({"turns": turns}), headers=headers)
+
+    async def _find_own(self, turn_id: str, incoming: ClientRequest) -> TurnState:
+        """Return a turn that the client may read; whose it is says nothing to others, not even that it is there."""
+        state = await self._store.find(turn_id)
+        if state is None or not secrets.compare_digest(state.info.owner, self._owner_for(state, incoming)):
+            raise Rejection(404, "no_such_turn", "there is no such turn, or it is kept no more")
+        return state
+
+    def _owner_for(self, state: TurnState, incoming: ClientRequest) -> str:
+        """Return the owner to compare: a turn without one is known to whoever knows its id."""
+        return owner_of(incoming, self._settings) if state.info.owner else ""
+
+    async def _position(self, turn_id: str, incoming: ClientRequest) -> int:
+        """Return the position that a client asks for.
+
+        Raises:
+            Rejection: 400, it is no number; 416, the turn has ended before it.
+        """
+        named = [piece[6:] for piece in incoming.query.split("&") if piece.startswith("after=")]
+        last_id = [value.decode("latin-1") for value in values(incoming.headers, b"last-event-id")]
+        text = (last_id or named or ["0"])[-1]
+        if not _POSITION.fullmatch(text):
+            raise Rejection(400, "bad_request", "a position (after, Last-Event-ID) is a number of bytes")
+        state = await self._known(turn_id)
+        if state and state.ending and int(text) > state.size:
+            raise Rejection(416, "no_such_position", f"the turn has ended at byte {state.size}")
+        return int(text)
+
+    async def _find_keyed(self, identity: Identity) -> str | None:
+        local = self._local(identity)
+        if local and local.is_ending:
+            await local.closed.wait()
+            return local.id if local.ending == "whole" and not local.lost else None
+        state = None if local else await self._store.keyed(identity.key)
+        if local := local or self._local(identity):  # it may have begun meanwhile
+            return None if local.lost else local.id
+        if state is None:
+            return None
+        _check_same(state.info, identity)
+        return state.info.id if state.ending == "whole" or (not state.ending and state.is_written) else None
+
+    def _local(self, identity: Identity) -> KeptTurn | None:
+        """Return the running turn of the same key, if it runs here."""
+        turn = self._running.get(self._keyed.get(identity.key, ""))
+        if turn:
+            _check_same(turn.info, identity)
+        return turn
+
+    async def _claim(self, request: str) -> str | None:
+        gone = [turn for turn in self._running.values() if turn.info.request == request and turn.client_has_left]
+        with anyio.move_on_after(SETTLE):
+            while True:
+                found = await self._store.claim(request)
+                if found or not any(turn.is_awaiting for turn in gone):
+                    return found
+                await anyio.sleep(SETTLE / 10)
+        return None
+
+    async def _remove(self, turn_id: str) -> None:
+        if local := self._running.get(turn_id):
+            local.remove()
+        await self._store.remove(turn_id)
+
+    async def _release(self, turn_id: str) -> None:
+        try:
+            await self._store.release(turn_id)
+        except StoreError:
+            return
+
+    async def _known(self, turn_id: str) -> TurnState | None:
+        with anyio.move_on_after(ASK_WITHIN):
+            try:
+                return await self._store.find(turn_id)
+            except StoreError:
+                return None
+        return None
+
+    def _note_left(self, turn: KeptTurn) -> None:
+        if not turn.lost:
+            self._on_event("kept", turn.size)
+
+    async def _drop(self, turn: KeptTurn) -> None:
+        """Count a turn that nobody has come for in time."""
+        await anyio.sleep(self._settings.keep + _MARGIN)
+        is_gone = await self._known(turn.id) is None  # otherwise another process has read it
+        if is_gone and not turn.was_collected:
+            self._on_event("dropped", turn.size)
+
+
+def _check_same(info: TurnInfo, identity: Identity) -> None:
+    if not secrets.compare_digest(info.request, identity.request):
+        raise Rejection(409, "idempotency_key", "this key was used for another request")
+
+
+def _wants_ids(incoming: ClientRequest) -> bool:
+    return any(value.lower() == b"true" for value in values(incoming.headers, RESUMABLE_FIELD))
+
+
+def _check_method(incoming: ClientRequest, *allowed: str) -> None:
+    if incoming.method not in allowed:
+        names = ", ".join(allowed)
+        raise Rejection(405, "method_not_allowed", f"ask with {names}", ((b"allow", names.encode()),))
+
+
+def _described(state: TurnState) -> dict[str, object]:
+    info = state.info
+    return {
+        "id": info.id,
+        "started": info.started,
+        "method": info.method,
+        "path": info.path,
+        "upstream": info.upstream,
+        "dialect": info.dialect,
+        "state": state.ending or ("running" if state.is_written else "cut"),
+        "bytes": state.size,
+        "client_left": state.has_left,
+    }
