@@ -51,6 +51,9 @@ class AsyncClient:
         continuation: how the server continues an answer that was cut (``"prefix"``, ``"continue_final_message"``,
             ``"assistant"`` or ``"completion"``); ``None`` for the preset's. Used with
             ``Policy.after_output="continue"``.
+        relay: URL of a relay of Unbroken's (``unbroken relay``), by which the provider is asked. Where it keeps turns
+            (``--keep``), a turn whose way to the relay is cut goes on behind the last byte that has come. Without it,
+            that is done where ``base_url`` leads to a relay at the root of its server.
 
     Raises:
         UsageError: an unknown provider, a missing key, a bad URL or proxy.
@@ -71,6 +74,7 @@ class AsyncClient:
         key_env: str | None = None,
         dialect: str | None = None,
         continuation: Style | None = None,
+        relay: str | None = None,
         _environ: Mapping[str, str] | None = None,
         _wire: AsyncWire | None = None,
     ) -> None:
@@ -85,6 +89,7 @@ class AsyncClient:
             key_env=key_env,
             dialect=dialect,
             continuation=continuation,
+            relay=relay,
         )
         self._on_retry = on_retry
         self._wire = _wire or AsyncHttpWire(proxy=proxy, verify=verify, environ=_environ)
@@ -127,6 +132,7 @@ class AsyncClient:
                 chosen,
                 on_retry=self._on_retry,
                 continuation=self._requests.continuation,
+                kept_at=self._requests.relay or "",
                 on_restart=reader.restart,
             )
             return driver, reader

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ from unbroken.core.dialect import Call
 from unbroken.core.dialects import find_dialect
 from unbroken.core.http import Request, redacted
 from unbroken.core.policy import Policy
-from unbroken.core.providers import Provider, choose_provider, find_key
+from unbroken.core.providers import Provider, check_base_url, choose_provider, find_key
 from unbroken.errors import UsageError
 
 _COUNTS = re.compile(rb"stream_options|include_usage")
@@ -40,9 +41,16 @@ class RequestBuilder:
         key_env: str | None = None,
         dialect: str | None = None,
         continuation: Style | None = None,
+        relay: str | None = None,
     ) -> None:
         environ = os.environ if environ is None else environ
         self.provider: Provider = choose_provider(provider, base_url, environ)
+        self.relay = relay
+        if relay is not None:
+            check_base_url(relay, "relay")
+            if base_url is None:
+                at_relay = f"{relay.rstrip('/')}/{self.provider.name}"
+                self.provider = msgspec.structs.replace(self.provider, base_url=at_relay)
         self.policy = (policy or Policy()).unless_set(self.provider.replays)
         self._model = model or self.provider.model
         self.key = api_key if api_key is not None else find_key(self.provider, key_env, environ)
@@ -94,6 +102,8 @@ class RequestBuilder:
             "User-Agent": f"unbroken/{__version__}",
             **self._dialect.headers,
         }
+        if self.relay is not None:
+            fields["X-Unbroken-Key"] = secrets.token_urlsafe(16)
         if self.key:
             fields |= self._dialect.credentials(self.key)
         replaced = {name.lower() for name in self._headers}

@@ -130,6 +130,10 @@ class Attempt:
         """Whether a tool of the server runs, so that no output is due. Known only while each event is read."""
         return self._reader.runs_tool
 
+    def pass_through(self, events: ResumableEvents) -> None:
+        """Have the body pass through this filter. Call it before the first byte of it."""
+        self._events = events
+
     @property
     def has_output(self) -> bool:
         """Whether output has come of its response, perhaps before the stream was taken up."""

@@ -92,6 +92,8 @@ class Turn:
         request: the request, from which the one for the rest of an answer is made.
         continuation: the style in which its server continues an answer, ``None`` for the one that is known of it.
         may_restart: whether the caller can be told that its answer begins again, by :class:`Restart`.
+        kept_at: the URL of the relay at which a response that a relay keeps is taken up, ``""`` for the root of the
+            server; ``None`` for nowhere.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Turn:
         request: Request | None = None,
         continuation: Style | None = None,
         may_restart: bool = False,
+        kept_at: str | None = None,
     ) -> None:
         self._paths = PathChoice(paths)
         self._call = call
@@ -128,6 +131,7 @@ class Turn:
         self._output_limit = OutputLimit(self._policy.stall_output_timeout, now)
         self._request = request
         self._style = continuation
+        self._kept_at = kept_at
         self._continuer = self._new_continuer()
         restarts = may_restart and self._policy.after_output == "restart" and call.streaming
         self._restarter = Restarter() if restarts else None
@@ -232,6 +236,7 @@ class Turn:
         attempt = self._attempt
         attempt.route = route or attempt.route
         attempt.headers_at = now
+        self._note_kept(head)
         if self._paths.moved and head.status < 300:
             self._todo.append(Prefer(self._paths.index))
         if head.status >= 300:
@@ -441,6 +446,23 @@ class Turn:
             self._raise_error(failure, detail, now, silent, f"not continued: {refused}")
         else:
             self._repeat(how, failure, detail, now, silent, delay)
+
+    def _note_kept(self, head: Head) -> None:
+        """Note whether a relay keeps the response: then it can be taken up after a cut, whatever its dialect."""
+        if self._resumer is None and self._kept_at is not None and "x-unbroken-keep" in head.fields:
+            self._resumer = self._new_kept_resumer(head, self._kept_at)
+        if self._resumer:
+            self._resumer.note_head(head)
+
+    def _new_kept_resumer(self, head: Head, relay: str) -> Resumer | None:
+        from unbroken.core.resumption.kept import KeptResumer, kept_turn  # few turns need it
+
+        if self._request is None or not self._call.streaming or not kept_turn(head):
+            return None
+        resumer = KeptResumer(self._request, relay, self._policy, self._random)
+        resumer.begin(self._attempt.number)
+        self._attempt.pass_through(resumer.events)
+        return resumer
 
     def _verdict(self, failure: Failure) -> Verdict:
         """Return what is done about a failure of the running attempt."""

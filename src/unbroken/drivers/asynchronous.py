@@ -52,6 +52,8 @@ class AsyncDriver:
         may_hold: takes how many bytes of the response are held; says whether they may be; ``None`` for up to the
             policy's cap.
         continuation: the style in which the server continues an answer, ``None`` for the one that is known of it.
+        kept_at: the URL of the relay at which a response that a relay keeps is taken up, ``""`` for the root of the
+            server; ``None`` for nowhere.
         on_restart: called before the first bytes of an attempt that begins the answer again, with its number; returns
             what the caller was told. ``None`` if the caller cannot be told: then no answer begins again.
         clock: monotonic seconds; must be the wire's clock.
@@ -72,6 +74,7 @@ class AsyncDriver:
         timeouts: CallerTimeouts = CallerTimeouts(),  # noqa: B008 - frozen
         may_hold: Callable[[int], bool] | None = None,
         continuation: Style | None = None,
+        kept_at: str | None = None,
         on_restart: Callable[[int], Restarted] | None = None,
         clock: Callable[[], float] = clock,
         wall_clock: Callable[[], float] = time.time,
@@ -96,6 +99,7 @@ class AsyncDriver:
             may_hold=may_hold,
             request=self._request,
             continuation=continuation,
+            kept_at=kept_at,
             may_restart=on_restart is not None,
         )
         self._turn = self._begin(now=clock())

@@ -50,8 +50,11 @@ def restarted(characters: Sequence[int]) -> str:
 
 
 def resumed(events: Sequence[str]) -> str:
-    """Return a phrase such as ``resumed after event 41``, for one place or more."""
-    return f"resumed after {_places('event', events)}"
+    """Return a phrase such as ``resumed after event 41`` or ``resumed after byte 1513``, for one place or more."""
+    counts_bytes = events[0].startswith("byte ")  # at a relay that keeps the response
+    return (
+        f"resumed after {_places('byte' if counts_bytes else 'event', [one.removeprefix('byte ') for one in events])}"
+    )
 
 
 def _places(what: str, places: Sequence[str]) -> str:
@@ -65,7 +68,7 @@ _NEXT_STEPS: Mapping[str, Callable[[RetryEvent], str]] = {
     "replay": lambda _: "replaying",
     "restart": lambda _: "restarting",
     "continue": lambda event: f"continuing at character {event.character:,}",
-    "resume": lambda event: f"resuming after event {event.after}",
+    "resume": lambda event: resumed([event.after or ""]).replace("resumed", "resuming"),
 }
 
 

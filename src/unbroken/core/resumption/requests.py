@@ -35,8 +35,9 @@ def about(
     parts = urlsplit(request.url)
     path = f"{parts.path.rstrip('/')}/{quote(response, safe='')}{action}"
     joined = "&".join(filter(None, [parts.query, urlencode(query, safe="[]")]))
-    return Request(method, urlunsplit((parts.scheme, parts.netloc, path, joined, "")), _headers(request.headers))
+    return Request(method, urlunsplit((parts.scheme, parts.netloc, path, joined, "")), without_body(request.headers))
 
 
-def _headers(headers: Headers) -> Headers:
+def without_body(headers: Headers) -> Headers:
+    """Return the headers of a request without those that are about its body."""
     return tuple(field for field in headers if field[0].lower() not in _OF_THE_BODY)

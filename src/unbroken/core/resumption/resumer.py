@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from unbroken.core.failures import Failure
-from unbroken.core.http import Request
+from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.report import ResumeReport
 from unbroken.core.resumption.events import ResumableEvents
@@ -57,6 +57,9 @@ class Resumer:
         else:
             self.events, self.request, self._in_a_row = self._new_events(), None, 0
         self._attempt, self._came = attempt, self.events.came
+
+    def note_head(self, head: Head) -> None:
+        """Take the head of a response. The events of most name it, not the head."""
 
     def _new_events(self) -> ResumableEvents:
         return ResumableEvents(self._resumption.bookmark(), self._policy.max_event)
