@@ -298,6 +298,7 @@ class Playbook:
         streaming, choices, acts, single_attempt: what is asked, see :class:`unbroken.core.dialect.Call`.
         may_restart: whether the caller can be told that its answer begins again.
         request: what is asked, instead of those.
+        kept_at: the relay at which a response that is kept is taken up.
         paths: the paths to the server.
         jitter: what the random source always says; 0 gives the longest waits.
         policy: limits that differ from the usual ones.
@@ -312,6 +313,7 @@ class Playbook:
         single_attempt: bool = False,
         may_restart: bool = False,
         request: Request | None = None,
+        kept_at: str | None = None,
         paths: Paths = Paths(),  # noqa: B008 - frozen
         jitter: float = 0.0,
         **policy: Any,
@@ -333,6 +335,7 @@ class Playbook:
             paths=paths,
             may_restart=may_restart,
             request=request,
+            kept_at=kept_at,
         )
         self._asked: Action | None = None
 
