@@ -228,8 +228,7 @@ class Relay:
             try:
                 await self._run_turn(incoming, kept.send, request, route, outgoing, call, holding, kept)
             finally:
-                if request.turn:
-                    keeper.close(kept, request.turn)
+                keeper.close(kept, request.turn)
 
     async def _run_turn(
         self,

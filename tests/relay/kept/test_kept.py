@@ -190,6 +190,12 @@ class TestHowLong:
         assert answer.whole
         assert text_in(answer.body) == "".join(text)
 
+    def test_a_request_that_is_refused_leaves_no_turn_that_runs(self, relays: Relays) -> None:
+        client = relays.serve()
+        assert client.ask(("x-unbroken-hold", "nonsense")).status == 400
+        assert [turn["state"] for turn in client.own("GET").json["turns"]] == ["cut"]
+        assert relays.asked_upstream == 0
+
     def test_a_relay_that_stops_does_not_wait_for_what_nobody_can_collect(self, in_memory: Relays) -> None:
         client = in_memory.serve(ScriptedAnswer(text=TEXT, gap=1.0), grace=8.0)
         client.leave(after=b"word0")

@@ -166,10 +166,16 @@ class Keeper:
             if self._keyed.get(info.key) == turn.id:
                 del self._keyed[info.key]
 
-    def close(self, kept: KeptTurn, turn: RelayedTurn) -> None:
-        """Write how a turn ended. An answer that no client has taken yet is not an answered turn."""
-        kept.close(is_answer=turn.outcome is Outcome.ANSWERED)
-        if turn.outcome is Outcome.ANSWERED and kept.is_awaiting:
+    def close(self, kept: KeptTurn, turn: RelayedTurn | None) -> None:
+        """Write how a turn ended. An answer that no client has taken yet is not an answered turn.
+
+        Args:
+            kept: what is kept of it.
+            turn: the turn, ``None`` if it has not begun.
+        """
+        is_answer = turn is not None and turn.outcome is Outcome.ANSWERED
+        kept.close(is_answer=is_answer)
+        if turn and is_answer and kept.is_awaiting:
             turn.outcome = Outcome.KEPT
         if kept.is_awaiting and self._tasks:
             self._tasks.start_soon(self._drop, kept)

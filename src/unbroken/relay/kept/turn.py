@@ -129,6 +129,8 @@ class KeptTurn:
         """Take the client for gone: it accepts nothing."""
         self._incoming.abort()
         self._left.set()
+        if not self.is_detached:
+            self._detach(had_all=False)
         if self._sending:
             self._sending.cancel()
 

@@ -170,8 +170,11 @@ class RedisStore:
             ids = await self._asking.call("ZREVRANGE", f"{scripts.PREFIX}owner:{owner}", 0, MAX_LISTED - 1)
         except Garbage:
             return []
-        found = [await self.find(turn_id.decode("latin-1")) for turn_id in ids]
-        states = [state for state in found if state and state.info.owner == owner]
+        names = [turn_id.decode("latin-1") for turn_id in ids]
+        calls = [(scripts.FIND, (TurnKeys(name).turn, TurnKeys(name).lease), ()) for name in names]
+        found = await self._asking.run_all(calls) if calls else []
+        known = [_state(one, name) for one, name in zip(found, names, strict=True) if isinstance(one, list)]
+        states = [state for state in known if state and state.info.owner == owner]
         return sorted(states, key=lambda state: state.info.started, reverse=True)
 
     async def remove(self, turn_id: str) -> None:
