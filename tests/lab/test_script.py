@@ -64,6 +64,14 @@ def test_an_error_event_is_the_last_event() -> None:
     assert steps == [head(len(steps[1].data)), steps[1], EndBody()]
 
 
+def test_unless_it_is_followed_by_a_plain_close() -> None:
+    fault = Fault("error_event", "after_headers", then="close")
+    *told, ending = compose(DRAFT, fault)
+    assert told[1:] == compose(DRAFT, Fault("error_event", "after_headers"))[1:-1]
+    assert isinstance(ending, Break)
+    assert ending.fault.kind == "fin"
+
+
 def test_short_length_promises_more_than_there_is() -> None:
     steps = compose([*DRAFT[:-1], Mark("after_done"), EndBody()], Fault("short_length", "after_done"))
     assert steps[0] == head(10)

@@ -13,7 +13,7 @@ import pytest
 
 from lab.clients import CHAT, STREAM, RawClient, Stopwatch, dechunk, events, is_reset_at_once, split_head, text_of
 from timing import Control
-from unbroken.lab import POINTS, Fault, Point, ScriptedAnswer, Upstream
+from unbroken.lab import POINTS, Continuation, Fault, Point, ScriptedAnswer, Upstream
 
 BODY_POINTS = POINTS[POINTS.index("after_headers") :]
 
@@ -476,6 +476,14 @@ def test_error_event_ends_the_stream() -> None:
         role, error = events(client.read_response()[1])
     assert role["choices"][0]["delta"]["role"] == "assistant"
     assert error["error"]["code"] == 503
+
+
+def test_a_model_that_is_asked_for_the_rest_goes_on() -> None:
+    with Upstream(continuation=Continuation("asked")) as upstream, RawClient(upstream.port) as client:
+        for said, rest in [("Hello from", " the lab."), ("Hello from the lab.", "Hello from the lab."), ("No", None)]:
+            messages = [{"role": "assistant", "content": said}, {"role": "user", "content": "Go on."}]
+            client.post(json.dumps({"stream": True, "messages": messages}).encode())
+            assert text_of(client.read_response()[1]) == (rest or "Hello from the lab.")
 
 
 def test_malformed_is_one_event_among_good_ones() -> None:

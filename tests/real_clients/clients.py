@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 RELAY = "http://127.0.0.1:8765"
 OPENAI = f"{RELAY}/openai"
@@ -52,6 +53,8 @@ class Client:
         quiet_files: the same in files; they stand in the place of those that a user writes.
         said: finds the answer in what was written to stdout.
         complaint: finds words about a failure in the output of a client that exits with 0 all the same.
+        after_cut: what it does by itself when the relay has told it of a cut in the middle of its answer: it asks again
+            and its answer is "whole" or "doubled", or it ends with an "error".
         honours: the variables that it takes a base URL and a key from.
         note: what else its users should know, in Markdown.
     """
@@ -68,6 +71,7 @@ class Client:
     quiet_files: Mapping[str, str] = field(default_factory=dict)
     said: Callable[[str], str] = str.strip
     complaint: str = ""
+    after_cut: Literal["whole", "doubled", "error"] = "error"
     honours: tuple[str, ...] = ()
     note: str = ""
 
@@ -205,6 +209,7 @@ CLIENTS: tuple[Client, ...] = (
         {"CODEX_API_KEY": KEY},
         # First it tries a WebSocket. A 426 tells it at once that there is none; anything else costs it seven tries.
         sends=("GET /v1/responses", RESPONSES),
+        after_cut="whole",
         turn=1,
         quiet_files=_CODEX_QUIET,
         honours=("CODEX_API_KEY",),
@@ -224,9 +229,11 @@ CLIENTS: tuple[Client, ...] = (
         ),
         {"OPENAI_API_KEY": KEY},
         sends=(RESPONSES,),
+        after_cut="whole",
         quiet_files=_CODEX_QUIET,
         honours=("what `env_key` names",),
-        note="The same two settings may stand in `~/.codex/config.toml`.",
+        note="The same two settings may stand in `~/.codex/config.toml`. With `--hold`, raise its idle timer, which"
+        " heartbeats do not feed: `stream_idle_timeout_ms = 1800000` beside them.",
     ),
     Client(
         "Claude Code",
@@ -235,6 +242,7 @@ CLIENTS: tuple[Client, ...] = (
         ("claude", "-p", PROMPT),
         _ANTHROPIC_ENVIRON,
         sends=(MESSAGES,),
+        after_cut="whole",
         quiet={"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"},
         honours=("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
     ),
@@ -245,6 +253,7 @@ CLIENTS: tuple[Client, ...] = (
         ("opencode", "run", "-m", "openai/gpt-5", PROMPT),
         _OPENAI_ENVIRON,
         sends=(RESPONSES, RESPONSES),
+        after_cut="whole",
         turn=1,  # after the title
         quiet=_OPENCODE_QUIET,
         honours=("OPENAI_BASE_URL", "OPENAI_API_KEY"),
@@ -257,6 +266,7 @@ CLIENTS: tuple[Client, ...] = (
         ("opencode", "run", "-m", "anthropic/claude-sonnet-4-5", PROMPT),
         _ANTHROPIC_ENVIRON,
         sends=("POST /messages", "POST /messages"),
+        after_cut="whole",
         turn=1,
         quiet=_OPENCODE_QUIET,
         honours=("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"),
@@ -270,6 +280,7 @@ CLIENTS: tuple[Client, ...] = (
         ("opencode", "run", "-m", "unbroken/gpt-5", PROMPT),
         files={OPENCODE_CONFIG: json.dumps({"provider": {"unbroken": _OPENCODE_PROVIDER}})},
         sends=(CHAT, CHAT),
+        after_cut="whole",
         turn=1,
         quiet=_OPENCODE_QUIET,
         note="For every server that speaks chat completions.",
@@ -295,11 +306,12 @@ CLIENTS: tuple[Client, ...] = (
         ("qwen", "-p", PROMPT),
         {**_OPENAI_ENVIRON, "OPENAI_MODEL": "gpt-5"},
         sends=(CHAT, CHAT),  # after the answer it has its memory brought up to date
+        after_cut="whole",
         quiet_files={QWEN_SETTINGS: json.dumps(QWEN_QUIET)},
         honours=("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"),
         note="After the answer it has its memory brought up to date, which is a second turn. After a cut in the middle"
-        " of an answer it asks the model to go on from there; the server of these tests cannot do that, and says all of"
-        " it again.",
+        " of an answer it asks the model to go on from there, and puts the two together. The server of these tests goes"
+        " on exactly; a model may repeat itself.",
     ),
     Client(
         "Reasonix",
@@ -309,6 +321,7 @@ CLIENTS: tuple[Client, ...] = (
         {"DEEPSEEK_API_KEY": KEY},
         {REASONIX_CONFIG: _REASONIX_PROVIDER},
         sends=(CHAT,),
+        after_cut="whole",
         honours=("what `api_key_env` names",),
         note="It has no variable for the base URL: what its configuration says of a provider is all.",
     ),
@@ -319,6 +332,7 @@ CLIENTS: tuple[Client, ...] = (
         ("aider", "--model", "openai/gpt-5", "--no-git", "--yes-always", "--message", PROMPT),
         {"OPENAI_API_BASE": f"{OPENAI}/v1", "OPENAI_API_KEY": KEY},
         sends=(CHAT,),
+        after_cut="doubled",
         quiet={
             "AIDER_ANALYTICS": "false",
             "AIDER_CHECK_UPDATE": "false",
@@ -328,6 +342,7 @@ CLIENTS: tuple[Client, ...] = (
         said=_said_by_aider,
         complaint=r"litellm\.\w+Error|Empty response received",
         honours=("OPENAI_API_BASE", "OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"),
-        note="After a cut in the middle of an answer it shows the error and asks again; what it had shown stays there.",
+        note="After a cut in the middle of an answer it shows the error and asks again; what it had shown stays there,"
+        " whatever it was told. `--hold answer` keeps it from that.",
     ),
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import trustme
 
 from real_clients import running
 from real_clients.clients import ANSWER, CLIENTS, Client
+from unbroken.core.dialect import GatewayError
+from unbroken.core.dialects import find_dialect
 from unbroken.lab import Continuation, CuttingProxy, Fault, RecordedRequest, ScriptedAnswer, Upstream
 
 BEFORE_OUTPUT = (Fault("rst", "before_headers"), Fault("fin", "after_role"), Fault("clean_end", "after_role"))
@@ -56,6 +59,26 @@ HOLD_ANSWER = Choice(("--hold", "answer"))
 HOLD_REASONING = Choice(("--hold", "reasoning"), Fault("fin", "after_reasoning"), REASONED)
 CONTINUE = Choice(("--after-output", "continue"))
 
+GOES_ON_IF_ASKED = Continuation("asked")
+"""After a cut a program may ask the model to go on from there, and models do."""
+
+CUT_ERROR = GatewayError(502, "stream_cut", "connection lost: the stream was cut")
+
+
+def forms(client: Client) -> Mapping[str, Fault]:
+    """Return the forms in which a client can be told of a cut in the middle of its answer."""
+    dialect = {"chat": "openai-chat", "responses": "openai-responses", "anthropic": "anthropic-messages"}
+    document = find_dialect(dialect.get(client.dialect, client.dialect)).error_body(CUT_ERROR)
+    error = json.loads(document)["error"]
+    return {
+        "end": Fault("clean_end", "after_token"),
+        "break": Fault("fin", "after_token"),
+        "reset": Fault("rst", "after_token", 0.1),
+        "error, end": Fault("error_event", "after_token", error=error),
+        "error, break": Fault("error_event", "after_token", error=error, then="close"),
+    }
+
+
 WITHOUT_PREFIX = ("responses", "gemini")
 """Formats that cannot continue an answer by prefix."""
 
@@ -76,6 +99,7 @@ class Seen:
         turns: those of them that were the turn, with when they came, in seconds since the first of them.
         log: the relay's entries; empty for a client alone.
         hit: whether it was the turn that met the fault, if there was one.
+        user_agent: how the client names itself.
         outcome: "whole", "doubled" (all of the answer and more), "error", "silent" (not all of it, as if it were) or
             "hangs".
     """
@@ -85,6 +109,7 @@ class Seen:
     turns: tuple[float, ...]
     log: tuple[dict[str, Any], ...]
     hit: bool
+    user_agent: str
     outcome: str
 
     @property
@@ -104,7 +129,8 @@ def alone(client: Client, fault: Fault | None) -> Seen:
 
 
 def _alone(client: Client, fault: Fault | None) -> Seen:
-    with Upstream(answer=ANSWERING, faults=[*_refusals(client), fault]) as upstream:
+    faults = [*_refusals(client), fault]
+    with Upstream(answer=ANSWERING, faults=faults, continuation=GOES_ON_IF_ASKED) as upstream:
         ran = running.run(client, running.straight_at(upstream.origin))
         return _seen(client, ran, upstream)
 
@@ -134,7 +160,8 @@ def relayed(client: Client, fault: Fault | None) -> Seen:
 
 
 def _relayed(client: Client, fault: Fault | None) -> Seen:
-    with Upstream(answer=ANSWERING, faults=[*faults_before(client), fault]) as upstream:
+    faults = [*faults_before(client), fault]
+    with Upstream(answer=ANSWERING, faults=faults, continuation=GOES_ON_IF_ASKED) as upstream:
         return relayed_to(upstream, client, upstream.origin)
 
 
@@ -201,6 +228,7 @@ def _seen(client: Client, ran: running.Ran, upstream: Upstream, log: tuple[dict[
         tuple(request.received_at - turns[0].received_at for request in turns),
         log,
         not any(request.fault not in (None, NO_WEBSOCKET) for request in requests if request not in turns),
+        dict(turns[0].headers).get("user-agent", "") if turns else "",
         _outcome(client, ran),
     )
 

@@ -31,10 +31,12 @@ from real_clients.seen import (
     alone,
     alone_in_silence,
     chosen,
+    forms,
     relayed,
     relayed_in_silence,
 )
 from sdks import matrix
+from unbroken.relay.errors import needs_no_event
 
 PAGE = matrix.ROOT / "docs" / "agents.md"
 HERE = Path(__file__).parent
@@ -86,7 +88,18 @@ AFTER = """
 ## Cut after the first token
 
 Here nothing is replayed behind anyone's back. What the relay changes is that a clean end is no longer taken for the end
-of the answer; what follows is the client's own decision, and its own second request.
+of the answer, and that the client is told in the form that makes it ask again, where it does that by itself; what
+follows is its own decision, and its own second request. The server goes on if it is asked to, as models do.
+"""
+
+FORMS = """
+## What makes it ask again
+
+After the first token, in every form in which a client can be told of a cut. *end*: a well-formed end of the body, and
+nothing else. *break*: the connection is closed without one. *reset*: TCP RST. *error*: an error event of the relay's
+before that. The last column is what the relay sends, by the client's `User-Agent`: *break* alone makes Reasonix ask
+again, which gives up after an error event, and says nothing of the reason. *end* lets others take a part for the whole,
+and after *reset* Gemini CLI shows the beginning twice. No form keeps aider from that.
 """
 
 CHOSEN = """
@@ -128,7 +141,7 @@ def main() -> None:
     for client in CLIENTS:
         demand(client)
     tables = (_each(_in_silence), _each(_before_output), _each(_after_output))
-    target.write_text(page(*tables, _each(_with_a_choice)), encoding="utf-8")
+    target.write_text(page(*tables, _each(_in_every_form), _each(_with_a_choice)), encoding="utf-8")
 
 
 def _each(find: Callable[[Client], Row]) -> Mapping[str, Row]:
@@ -155,9 +168,20 @@ def _with_a_choice(client: Client) -> Mapping[str, Seen | None]:
     }
 
 
-def page(silence: Found, before: Found, after: Found, choices: Mapping[str, Mapping[str, Seen | None]]) -> str:
+def _in_every_form(client: Client) -> Mapping[str, Seen]:
+    return {name: alone(client, fault) for name, fault in forms(client).items()}
+
+
+def page(
+    silence: Found,
+    before: Found,
+    after: Found,
+    told: Mapping[str, Mapping[str, Seen]],
+    choices: Mapping[str, Mapping[str, Seen | None]],
+) -> str:
     """The page for what was found."""
-    tables = [SILENCE, *_table(silence), BEFORE, *_table(before), AFTER, *_table(after), CHOSEN, *_choices(choices)]
+    cuts = [SILENCE, *_table(silence), BEFORE, *_table(before), AFTER, *_table(after)]
+    tables = [*cuts, FORMS, *_forms(told), CHOSEN, *_choices(choices)]
     return "\n".join([INTRODUCTION, *tables, POINTING, *_pointing()])
 
 
@@ -168,6 +192,16 @@ def _table(found: Found) -> Iterator[str]:
     for client in CLIENTS:
         cells = [_cell(seen) for pair in found[client.name].values() for seen in pair]
         yield f"| {client.name} | {' | '.join(cells)} |"
+
+
+def _forms(found: Mapping[str, Mapping[str, Seen]]) -> Iterator[str]:
+    names = list(next(iter(found.values())))
+    yield f"| client | {' | '.join(names)} | the relay sends |"
+    yield f"|---|{'---|' * (len(names) + 1)}"
+    for client in CLIENTS:
+        row = found[client.name]
+        silent = needs_no_event(row["break"].user_agent.encode())
+        yield f"| {client.name} | {' | '.join(map(_cell, row.values()))} | {'break' if silent else 'error, break'} |"
 
 
 def _choices(found: Mapping[str, Mapping[str, Seen | None]]) -> Iterator[str]:

@@ -42,13 +42,19 @@ LOST = Report(
 class Stage:
     """A reply to a client that is recorded, on a clock that is set."""
 
-    def __init__(self, asked: Asked = CHAT, *, streaming: bool = True, extra: Any = ()) -> None:
+    def __init__(self, asked: Asked = CHAT, *, streaming: bool = True, extra: Any = (), by_break: bool = False) -> None:
         self.now = 100.0
         self.beats: list[int] = []
         self.client = Downstream(lambda: self.now)
         self.dialect = asked.dialect
         self.reply = Reply(
-            self.client.send, self.dialect, "cafe0001", streaming=streaming, extra=extra, clock=lambda: self.now
+            self.client.send,
+            self.dialect,
+            "cafe0001",
+            streaming=streaming,
+            extra=extra,
+            cut_by_break=by_break,
+            clock=lambda: self.now,
         )
 
     def run(self, *steps: Callable[[], Awaitable[None]]) -> Downstream:
@@ -403,6 +409,18 @@ class TestAFailureAfterThat:
         stage = Stage(asked)
         client = stage.run(stage.begin(), stage.data(EVENT + half), stage.fail(breaks=True))
         assert client.body == EVENT + stage.dialect.error_event(CUT)
+
+    def test_is_a_broken_connection_alone_where_the_client_asks_again_only_then(self, asked: Asked) -> None:
+        stage = Stage(asked, by_break=True)
+        client = stage.run(stage.begin(), stage.data(EVENT, b"data: {"), stage.fail(breaks=True))
+        assert (client.body, client.whole) == (EVENT, False)
+
+    @pytest.mark.parametrize(("spoken", "error"), [(True, LATE), (False, CUT)])
+    def test_but_is_an_event_all_the_same_if_it_is_no_cut_of_an_answer(self, spoken: bool, error: GatewayError) -> None:
+        stage = Stage(by_break=True)
+        before = [stage.begin(), stage.data(EVENT)] if spoken else [stage.beat]
+        client = stage.run(*before, stage.fail(error, breaks=True))
+        assert client.pieces[-1] == stage.dialect.error_event(error)
 
     def test_nor_of_half_a_large_one(self, asked: Asked) -> None:
         for end in (b"", b"\n", b"\r"):

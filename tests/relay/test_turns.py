@@ -212,7 +212,9 @@ class TestACutAfterOutput:
         stage = perform([OK, ROLE, TOKEN, 5.0, lost()])
         error = stage.client.body.removeprefix(ROLE + TOKEN)
         [said] = CHAT.errors(error)
-        assert said.message == "the stream was cut after 5.0 s, after output: the answer is not whole: connection reset"
+        cut = "the stream was cut after 5.0 s, after output: the answer is not whole: connection reset"
+        assert said.message == f"connection lost: {cut}"
+        assert stage.record.detail == cut
         assert json.loads(error.removeprefix(b"data: "))["error"]["code"] == "stream_cut"
         assert stage.raised
         assert not stage.client.whole

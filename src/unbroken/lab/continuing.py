@@ -35,11 +35,14 @@ class Continuation:
     ``goes_on_differently``, ``reasons`` (reasoning first), ``refuses`` (400), ``drops_space`` (leaves out white space
     at the seam), ``calls_a_tool`` (no more text).
 
+    In the style ``asked`` a message of the user asks for the rest of the assistant's message before it, in whatever
+    words; no server has that style, but models do as they are told, and programs go on so by themselves.
+
     A request in another style than the server's is no request to continue: the answer begins anew. White space at the
     end of the text is refused in the style of Anthropic (`takes_space`).
 
     Args:
-        style: ``prefix``, ``continue_final_message``, ``assistant`` or ``completion``.
+        style: ``prefix``, ``continue_final_message``, ``assistant``, ``completion`` or ``asked``.
         manner: what the server does.
         prompt: ``completion``: the prompt of the first request, behind which the text follows.
         takes_space: whether white space at the end of the text is accepted.
@@ -57,6 +60,8 @@ class Continuation:
             begins = isinstance(prompt, str) and prompt.startswith(self.prompt) and prompt != self.prompt
             return str(prompt)[len(self.prompt) :] if begins else None
         messages = call.get("messages") or [{}]
+        if self.style == "asked":
+            messages = messages[:-1] or [{}]
         last = messages[-1]
         if last.get("role") != "assistant" or not isinstance(last.get("content"), str):
             return None
@@ -74,8 +79,8 @@ class Continuation:
 
     def answer(self, answer: ScriptedAnswer, call: Mapping[str, Any]) -> ScriptedAnswer:
         """Return the answer to a request, given the whole answer."""
-        given = self.given(call)
-        if given is None or not "".join(answer.tokens).startswith(given):
+        given, text = self.given(call), "".join(answer.tokens)
+        if given is None or not text.startswith(given) or (self.style == "asked" and given == text):
             return answer
         rest = _behind(answer.tokens, len(given))
         match self.manner:

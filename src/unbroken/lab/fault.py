@@ -114,7 +114,8 @@ class Fault:
     Kinds that change the content:
 
     * ``status``: `status` with `headers` and `body` instead of the answer.
-    * ``error_event``: an error in the stream, in the dialect's format, then a well-formed end of the body.
+    * ``error_event``: an error in the stream, in the dialect's format, then a well-formed end of the body, or with
+      ``then="close"`` a plain close without one.
     * ``malformed``: an event whose data is not JSON; the stream goes on after it.
     * ``raw``: `body` in the middle of the body (on the bare socket, at ``connect`` and ``handshake``), which goes on.
 
@@ -141,7 +142,7 @@ class Fault:
         error: ``status`` and ``error_event``: members of the error object that differ from the default.
         code: the HTTP/2 error code; None means the default of the kind.
         last_stream_id: ``goaway``: the last stream that it declares processed.
-        then: ``goaway``: what follows.
+        then: ``goaway``, ``error_event``: what follows.
         offset: ``after_bytes``, ``after_characters``, ``after_events``: how many of them are sent before.
 
     Raises:

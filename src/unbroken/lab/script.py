@@ -122,7 +122,7 @@ def compose(draft: Draft, fault: Fault | None, speech: Speech = OPENAI) -> list[
     index = draft.index(Mark(fault.at))
     before: Draft = [*draft[:index], *_insertion(fault, speech)]
     after = draft[index + 1 :]
-    if fault.kind in ("clean_end", "error_event"):
+    if fault.kind == "clean_end" or (fault.kind == "error_event" and fault.then == "go_on"):
         steps = [*before, EndBody()]
     elif fault.kind in ("pause", "raw", "malformed") or (fault.kind == "goaway" and fault.then == "go_on"):
         steps = [*before, *after]
@@ -172,7 +172,8 @@ def _insertion(fault: Fault, speech: Speech) -> list[Step]:
         case "malformed":
             return [*silence(fault.seconds), SendBody(speech.malformed)]
         case "error_event":
-            return [*silence(fault.seconds), SendBody(speech.error_event(fault.error))]
+            ending = [close] if fault.then == "close" else []
+            return [*silence(fault.seconds), SendBody(speech.error_event(fault.error)), *ending]
         case _:
             return [*silence(fault.seconds), Break(fault)]
 

@@ -19,6 +19,7 @@ from unbroken.errors import UsageError
 from unbroken.relay import asgi, guard, headers
 from unbroken.relay.budget import Budget, Holding
 from unbroken.relay.client_request import ClientLeft, ClientRequest, Rejection
+from unbroken.relay.errors import needs_no_event
 from unbroken.relay.heartbeats import Heartbeats
 from unbroken.relay.kept.keeper import Keeper
 from unbroken.relay.kept.turn import KeptTurn
@@ -261,6 +262,7 @@ class Relay:
             kept.id if kept else request.id,
             streaming=call.streaming,
             extra=(*self._extra(incoming), *(self._keeper.fields(kept) if self._keeper and kept else ())),
+            cut_by_break=needs_no_event(b" ".join(headers.values(incoming.headers, b"user-agent"))),
             writer=kept.writer if kept else incoming.writer,
             clock=time.monotonic,
         )

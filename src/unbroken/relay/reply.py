@@ -12,6 +12,7 @@ from unbroken.core.dialect import Dialect, GatewayError
 from unbroken.core.http import Head, Headers
 from unbroken.core.report import Report
 from unbroken.core.sse import is_whole_event
+from unbroken.errors import StreamCut
 from unbroken.relay import asgi, headers
 
 _BLANK_LINES = (b"\n\n", b"\r\r", b"\n\r\n")
@@ -51,6 +52,7 @@ class Reply:
         turn_id: the turn's id in headers and logs.
         streaming: whether the client asked for events.
         extra: fields that are added to the response.
+        cut_by_break: whether a cut in the middle of the answer is told by the broken connection alone.
         writer: writes without waiting; ``None`` where the server offers only ``send``.
         clock: monotonic seconds.
 
@@ -70,6 +72,7 @@ class Reply:
         *,
         streaming: bool,
         extra: Headers = (),
+        cut_by_break: bool = False,
         writer: asgi.Writer | None = None,
         clock: Callable[[], float],
     ) -> None:
@@ -82,6 +85,7 @@ class Reply:
         self._id = turn_id
         self._streaming = streaming
         self._extra = extra
+        self._cut_by_break = cut_by_break
         self._writer = writer
         self._clock = clock
         self._unfinished = bytearray()
@@ -188,7 +192,7 @@ class Reply:
             await asgi.body(self._send, b"", more=False)
 
     async def fail(self, error: GatewayError, report: Report) -> None:
-        """Report a failure: by a status if nothing was sent yet, else by an event.
+        """Report a failure: by a status if nothing was sent yet, else by an event, unless the break alone tells it.
 
         Raises:
             Broken: part of the response was sent already: the connection must be closed.
@@ -198,7 +202,7 @@ class Reply:
             if not self.begun:
                 await self._refuse(error, report)
                 return
-            if self._streaming:
+            if self._streaming and not (self._cut_by_break and self._spoken and error.code == StreamCut.code):
                 # A blank line ends an unfinished event: a reader must not take the error for its next line.
                 await self._put((b"\n\n" if self._inside else b"") + self._dialect.error_event(error))
         raise asgi.Broken

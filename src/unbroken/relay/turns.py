@@ -156,7 +156,7 @@ class RelayedTurn:
         try:
             await self._relay_response()
         except TurnError as exc:
-            await self._fail(outcome_of(self.driver.report, exc), gateway_error(exc))
+            await self._fail(outcome_of(self.driver.report, exc), gateway_error(exc), detail=str(exc))
         except UsageError as exc:  # the relay's proxy or CA file cannot be used
             await self._fail(Outcome.UNREACHABLE, gateway_error(exc))
         except OSError:
