@@ -24,6 +24,7 @@ from unbroken.cli.base_urls import VARIABLES
 from unbroken.cli.config import CONNECTION_KEYS, KEYS, RELAY_KEYS, UPSTREAM_KEYS, Kind
 from unbroken.cli.connection import POLICY_FIELDS
 from unbroken.cli.exec import command as execute
+from unbroken.cli.presets import PRESETS
 from unbroken.cli.relay import command as relay
 from unbroken.cli.run import command as run
 from unbroken.core.dialect import FinishMeaning
@@ -123,6 +124,19 @@ def test_every_variable_of_exec_is_told() -> None:
         variable: "only where it is set" if path is None else f"/{upstream}{path}"
         for variable, (upstream, path) in VARIABLES.items()
     }
+
+
+def test_what_is_chosen_for_programs_is_told() -> None:
+    told = rows(section(EXEC, "What is chosen for a program that is known"))
+    assert [tuple(map(tuple, map(names, row[:3]))) for row in told] == [
+        (
+            (preset.program,),
+            preset.mode,
+            (f"--hold {preset.hold}", *(f"{name}={value}" for name, value in preset.environ.items())),
+        )
+        for preset in PRESETS
+    ]
+    assert [names(row[3])[0].split()[-1:] for row in told] == [list(preset.but_not) for preset in PRESETS]
 
 
 # The relay

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+import unbroken
 from real_clients.clients import RELAY, Client
 from sdks import matrix
 
@@ -29,6 +30,9 @@ NODE_SDKS = Path(os.environ.get("UNBROKEN_NODE_SDKS") or matrix.ROOT / ".node-sd
 PINS = Path(__file__).with_name("package.json")
 BINS = (matrix.python().parent, AGENTS / "node_modules" / ".bin", AGENTS / "aider" / "bin")
 UNBROKEN = (sys.executable, "-m", "unbroken")
+EXEC = ("env", f"PYTHONPATH={Path(unbroken.__file__).parents[1]}", *UNBROKEN, "exec")
+"""``unbroken exec`` of the package under test, in an environment that has nothing of this one's."""
+
 LIMIT = 120.0
 """Seconds that a client may take; they mostly take three."""
 START_WITHIN = 30.0

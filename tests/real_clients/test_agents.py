@@ -21,6 +21,7 @@ from real_clients.seen import (
     path_of,
     relayed,
 )
+from unbroken.cli.presets import find_preset
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
 pytestmark = [pytest.mark.slow, pytest.mark.agents, pytest.mark.usefixtures("agent")]
@@ -66,12 +67,13 @@ def test_cut_before_output_it_is_answered_and_asks_once(client: Client, fault: F
 
 @of_faults(AFTER_OUTPUT)
 @of_each(CLIENTS)
-def test_cut_after_output_it_is_told_so(client: Client, fault: Fault) -> None:
-    """What it does then is its own affair, and in the table; the relay has replayed nothing."""
+def test_cut_after_output_it_is_told_so_in_the_form_that_helps_it_most(client: Client, fault: Fault) -> None:
+    """The relay has replayed nothing: what the client does then is its own affair, and in the table."""
     seen = relayed(client, fault)
-    assert seen.outcome != "silent", words_of(seen)
+    assert seen.outcome == client.after_cut, words_of(seen)
     assert "cut" in [entry["outcome"] for entry in seen.log]
     assert len(seen.received) == sum(entry["method"] == "POST" for entry in seen.log)
+    assert len(seen.turns) == (1 if client.after_cut == "error" else 2)
 
 
 @pytest.mark.parametrize("choice", [HOLD_ANSWER, HOLD_REASONING], ids=["answer", "reasoning"])
@@ -100,12 +102,23 @@ def answered_at_once(client: Client, seen: Seen) -> None:
 def test_exec_is_all_it_takes(client: Client) -> None:
     cut = Fault("rst", "before_headers")
     with Upstream(answer=ScriptedAnswer(text=ANSWER), faults=[*faults_before(client), cut]) as upstream:
-        ran = running.run(client, running.straight_at(upstream.origin), before=(*running.UNBROKEN, "exec", "--"))
+        ran = running.run(client, running.straight_at(upstream.origin), before=(*running.EXEC, "--"))
         assert client.said(ran.stdout) == ANSWER, ran
         assert ran.code == 0
         assert len(upstream.requests) == len(client.sends) + 1
         assert {f"POST {path_of(request)}" for request in upstream.requests} == set(reaching(client))
     assert "1 survived" in ran.stderr.splitlines()[-1]
+
+
+@of_each(tuple(client for client in CLIENTS if client.by_environment and find_preset(client.command)))
+def test_exec_holds_the_answer_of_a_program_that_shows_nothing_before_its_end(client: Client) -> None:
+    """Heartbeats come meanwhile."""
+    slowly = ScriptedAnswer(text=ANSWER, gap=0.3)
+    held = (*running.EXEC, "--heartbeat", "0.1", "--")
+    with Upstream(answer=slowly, faults=[*faults_before(client), MIDDLE]) as upstream:
+        ran = running.run(client, running.straight_at(upstream.origin), before=held)
+    assert (ran.code, client.said(ran.stdout)) == (0, ANSWER), ran
+    assert "1 survived a lost attempt; for" in ran.stderr.splitlines()[-1]
 
 
 def reaching(client: Client) -> list[str]:

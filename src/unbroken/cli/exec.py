@@ -7,7 +7,7 @@ import glob
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from unbroken.errors import UsageError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from unbroken.cli.presets import Preset
     from unbroken.relay.log_writer import LineWriter
     from unbroken.relay.recorder import Totals
     from unbroken.relay.settings import Settings
@@ -32,7 +33,7 @@ LAST_TURNS = 1.0
 LAST_LINE = 2.0
 """Seconds for which the last line may wait to be written."""
 
-_PREFIX, _SHOWN = "UNBROKEN_EXEC_", "What is shown"
+_PREFIX, _SHOWN, _PROGRAM = "UNBROKEN_EXEC_", "What is shown", "The program"
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
@@ -56,6 +57,13 @@ class ExecCommand(RelayCommand):
 
 @click.command("exec", cls=ExecCommand, context_settings={"allow_interspersed_args": False})
 @serving_options
+@option(
+    _PROGRAM,
+    "--no-preset",
+    "Choose nothing for a program that is known; else one that shows nothing before the end has its answers held.",
+    prefix=_PREFIX,
+    is_flag=True,
+)
 @option(_SHOWN, "--quiet -q", "No line at the end.", prefix=_PREFIX, is_flag=True)
 @option(_SHOWN, "--log FILE", "Append a line for each request to a file.", prefix=_PREFIX)
 @click.argument("argv", nargs=-1, required=True, metavar="COMMAND [ARGS]...", shell_complete=_complete)
@@ -66,7 +74,7 @@ def command(ctx: click.Context, /, argv: tuple[str, ...], **options: Any) -> Non
     It runs behind a relay of its own, on a free port of this machine: OPENAI_BASE_URL, ANTHROPIC_BASE_URL,
     GOOGLE_GEMINI_BASE_URL and their like lead there, for this program alone. Where such a variable was set, the relay
     forwards to what it said. Terminal, signals and exit code are the program's own; at its end a line on stderr says
-    what was survived.
+    what was survived, and what was chosen for a program that is known (--no-preset: nothing).
 
     \b
       unbroken exec -- aider
@@ -86,6 +94,9 @@ def command(ctx: click.Context, /, argv: tuple[str, ...], **options: Any) -> Non
     from unbroken.cli.child import CannotRun, find_program, run
     from unbroken.cli.terminal import harmless, say
 
+    preset = _preset(argv, options)
+    if preset:
+        options["hold"] = preset.hold
     try:
         program = find_program(argv[0])
         given = parse_upstreams(options["upstream"])
@@ -95,17 +106,25 @@ def command(ctx: click.Context, /, argv: tuple[str, ...], **options: Any) -> Non
         with _lines_to(options["log"]) as lines:
             log = _access_log(lines) if options["log"] else None
             with _relay(settings, log, lines) as (origin, totals):
-                code = run(program, argv, child_environment(os.environ, origin, variables, upstreams))
+                environ = child_environment(os.environ, origin, variables, upstreams)
+                code = run(program, argv, {**preset.environ, **environ} if preset else environ)
     except CannotRun as exc:
         say(f"unbroken: {harmless(str(exc))}")
         raise SystemExit(exc.code) from None
     if not options["quiet"]:
-        _say_in_time(f"unbroken: {summary(totals)}")
+        _say_in_time(f"unbroken: {summary(totals, preset)}")
     raise SystemExit(code)
 
 
-def summary(totals: Totals) -> str:
-    """Return the outcomes of the turns, in one line."""
+def _preset(argv: Sequence[str], options: Mapping[str, Any]) -> Preset | None:
+    """Return the preset for a command; ``None`` if there is none, or the user has chosen himself."""
+    from unbroken.cli.presets import find_preset
+
+    return None if options["no_preset"] or options["hold"] is not None else find_preset(argv)
+
+
+def summary(totals: Totals, preset: Preset | None = None) -> str:
+    """Return the outcomes of the turns, and what was chosen for the program, in one line."""
     if not totals.turns:
         others = f" ({_counted(totals.passed, 'other request')} did)" if totals.passed else ""
         return f"no turn came through the relay{others}: where does the program take its base URL from?"
@@ -116,7 +135,8 @@ def summary(totals: Totals) -> str:
         said.append(f"{totals.cut} cut")
     if totals.answered == totals.turns and not totals.saved:
         said.append("no attempt lost")
-    return ", ".join(said)
+    told = f"; for {preset.program}: --hold {preset.hold} (--no-preset: not)" if preset else ""
+    return ", ".join(said) + told
 
 
 def _counted(number: int, what: str) -> str:
