@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cli.programs import Cli, Ended, Program, run, untimed
-from unbroken.lab import Continuation, CuttingProxy, Fault, ScriptedAnswer, Upstream
+from unbroken.lab import Background, Continuation, CuttingProxy, Fault, ScriptedAnswer, Upstream
 from wire.servers import RawServer, closed_port
 
 TOKEN = ScriptedAnswer(text="TOKEN-42", reasoning=["let me think"])
@@ -492,6 +492,41 @@ def test_an_answer_that_was_continued_as_json_lines(cli: Cli) -> None:
     [told] = [line for line in lines if line["type"] == "continue"]
     assert told["character"] == 18
     assert lines[-1]["seams"] == [{"attempt": 2, "character": 18, "output_before": 4, "counted": "pieces"}]
+
+
+RESUMED = Fault("clean_end", "after_events", offset=6)
+RESPONSES = ("--dialect", "openai-responses", "--background")
+
+
+def test_a_stream_that_was_taken_up_is_one_answer_and_the_footer_says_where(cli: Cli) -> None:
+    with Upstream(faults=[RESUMED], answer=TIDE, background=Background()) as upstream:
+        ended = cli("run", "--base-url", upstream.url, *RESPONSES, "hi")
+    assert (ended.code, ended.out) == (0, "The tide goes out, and comes in.\n")
+    assert untimed(ended.err).splitlines() == [
+        "↻ cut after 0.0 s, after output (the stream ended without saying how the answer ended)"
+        " · resuming after event 5, attempt 2 of 11",
+        f"{FOOTER} · resumed after event 5",
+    ]
+
+
+def test_a_stream_that_was_taken_up_as_json_lines(cli: Cli) -> None:
+    with Upstream(faults=[RESUMED], answer=TIDE, background=Background()) as upstream:
+        options = ("--base-url", upstream.url, *RESPONSES, "--format", "jsonl")
+        ended = cli("run", *options, "hi")
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    assert "".join(line["text"] for line in lines if line["type"] == "text") == "The tide goes out, and comes in."
+    [told] = [line for line in lines if line["type"] == "resume"]
+    assert told["after"] == "5"
+    assert lines[-1]["resumes"] == [{"attempt": 2, "after": "5"}]
+    assert lines[-1]["background"] == {"added": True, "why_not": "", "cancelled": None, "deleted": None}
+
+
+def test_a_server_that_does_not_let_responses_go_on_is_told(cli: Cli) -> None:
+    with Upstream(answer=TIDE, background=Background(refuses="background")) as upstream:
+        ended = cli("run", "--base-url", upstream.url, *RESPONSES, "hi")
+    assert (ended.code, ended.out) == (0, "The tide goes out, and comes in.\n")
+    assert "HTTP 400: the server does not let responses go on (background)" in ended.err
+    assert "not resumable: the server refuses it (HTTP 400)" in ended.err
 
 
 @pytest.mark.parametrize("shown", ["text", "jsonl"])

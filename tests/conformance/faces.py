@@ -20,6 +20,7 @@ from unbroken.core.events import TypedEvent
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.report import Report
+from unbroken.core.resumption.refused import RefusedBackgrounds
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.synchronous import Driver
 from unbroken.errors import TurnError
@@ -56,6 +57,7 @@ class Ask:
         acts: the call acts on the world; no request of the chat dialect says so, so it is said here.
         continuation: how the server continues an answer.
         dialect: the wire format: chat, or Responses.
+        refused: the servers that have refused to let a response go on.
     """
 
     url: str
@@ -67,6 +69,7 @@ class Ask:
     acts: bool = False
     continuation: Style | None = None
     dialect: str = "openai-chat"
+    refused: RefusedBackgrounds | None = None
 
     def request(self) -> tuple[Request, Call]:
         messages, path = ("messages", "chat/completions") if self.dialect == "openai-chat" else ("input", "responses")
@@ -136,7 +139,14 @@ class Face:
 def drive(ask: Ask) -> Outcome:
     outcome = Outcome(data=b"")
     wire = HttpWire(proxy=ask.proxy, verify=ask.tls, environ={})
-    driver = Driver(wire, *ask.request(), ask.policy, on_retry=outcome.told.append, continuation=ask.continuation)
+    driver = Driver(
+        wire,
+        *ask.request(),
+        ask.policy,
+        on_retry=outcome.told.append,
+        continuation=ask.continuation,
+        refused=ask.refused,
+    )
     try:
         with driver:
             outcome.head = driver.open()
@@ -153,7 +163,14 @@ def drive(ask: Ask) -> Outcome:
 async def drive_async(ask: Ask) -> Outcome:
     outcome = Outcome(data=b"")
     wire = AsyncHttpWire(proxy=ask.proxy, verify=ask.tls, environ={})
-    driver = AsyncDriver(wire, *ask.request(), ask.policy, on_retry=outcome.told.append, continuation=ask.continuation)
+    driver = AsyncDriver(
+        wire,
+        *ask.request(),
+        ask.policy,
+        on_retry=outcome.told.append,
+        continuation=ask.continuation,
+        refused=ask.refused,
+    )
     try:
         async with driver:
             outcome.head = await driver.open()

@@ -43,6 +43,7 @@ from unbroken.core.http import Head, Request
 from unbroken.core.paths import Paths
 from unbroken.core.policy import Policy
 from unbroken.core.report import AttemptReport, Report
+from unbroken.core.resumption.refused import RefusedBackgrounds
 from unbroken.core.route import RouteRecord
 from unbroken.core.sse import encode
 from unbroken.core.suspicion import PathEvent
@@ -299,6 +300,7 @@ class Playbook:
         may_restart: whether the caller can be told that its answer begins again.
         request: what is asked, instead of those.
         kept_at: the relay at which a response that is kept is taken up.
+        refused: the servers that have refused to let a response go on.
         paths: the paths to the server.
         jitter: what the random source always says; 0 gives the longest waits.
         policy: limits that differ from the usual ones.
@@ -314,6 +316,7 @@ class Playbook:
         may_restart: bool = False,
         request: Request | None = None,
         kept_at: str | None = None,
+        refused: RefusedBackgrounds | None = None,
         paths: Paths = Paths(),  # noqa: B008 - frozen
         jitter: float = 0.0,
         **policy: Any,
@@ -336,6 +339,7 @@ class Playbook:
             may_restart=may_restart,
             request=request,
             kept_at=kept_at,
+            refused=refused,
         )
         self._asked: Action | None = None
 

@@ -201,6 +201,11 @@ class Blocking:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._driver, name)
 
+    @property
+    def within_one_loop(self) -> AsyncDriver:
+        """The driver itself."""
+        return self._driver
+
     def open(self) -> Head:
         return anyio.run(self._driver.open)
 
@@ -230,12 +235,13 @@ def make_driver(
     policy: Policy | None = None,
     on_retry: RetryCallback | None = None,
     on_path: PathCallback | None = None,
+    request: Request = REQUEST,
 ) -> Driver:
-    call = recognise(REQUEST)
+    call = recognise(request)
     assert call
     return Driver(
         wire,
-        REQUEST,
+        request,
         call,
         policy or Policy(),
         on_retry=on_retry,
@@ -252,8 +258,9 @@ def make_async_driver(
     policy: Policy | None = None,
     on_retry: RetryCallback | None = None,
     on_path: PathCallback | None = None,
+    request: Request = REQUEST,
 ) -> Blocking:
-    call = recognise(REQUEST)
+    call = recognise(request)
     assert call
 
     async def sleep(seconds: float) -> None:
@@ -262,7 +269,7 @@ def make_async_driver(
     return Blocking(
         AsyncDriver(
             _AsyncWire(wire),
-            REQUEST,
+            request,
             call,
             policy or Policy(),
             on_retry=on_retry,

@@ -44,6 +44,8 @@ PLAIN = {
     "retries": 0,
     "replays": 0,
     "seams": [],
+    "resumes": [],
+    "unacknowledged": [],
     "lost": [],
     "heartbeats": 0,
     "detail": "",

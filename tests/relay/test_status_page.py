@@ -42,6 +42,9 @@ TURN_FIELDS = {
     "detail",
     "suspicion",
     "seams",
+    "resumes",
+    "background",
+    "unacknowledged",
 }
 ATTEMPT_FIELDS = {
     "number",
@@ -62,6 +65,8 @@ ATTEMPT_FIELDS = {
     "held",
     "path",
     "path_source",
+    "resumes",
+    "runs_on",
 }
 
 

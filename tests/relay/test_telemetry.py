@@ -114,6 +114,8 @@ class TestJson:
             retries=1,
             replays=1,
             seams=(7, 1240),
+            resumes=("41",),
+            unacknowledged=("cancel",),
             bytes_in=10,
             bytes_out=20,
             heartbeats=2,
@@ -133,6 +135,8 @@ class TestJson:
             "replays": 1,
             "lost": ["busy@headers", "reset@prelude"],
             "seams": [7, 1240],
+            "resumes": ["41"],
+            "unacknowledged": ["cancel"],
             "elapsed": 5.25,
             "first_output": 1.5,
             "bytes_in": 10,
@@ -144,6 +148,11 @@ class TestJson:
     def test_says_in_words_where_an_answer_was_continued(self) -> None:
         assert "continued at characters 7 and 1,240" in line(turn(cut(), answer(2), seams=(7, 1240)))
         assert "continued at character 7" in line(turn(cut(), answer(2), seams=(7,)))
+
+    def test_says_in_words_where_a_stream_was_taken_up_and_what_became_of_its_response(self) -> None:
+        assert "resumed after events 7, 40 and 41" in line(turn(cut(), answer(2), resumes=("7", "40", "41")))
+        told = "a response that nobody reads may run on at the server, billed"
+        assert told in line(turn(cut(), answer(2), background=told))
 
     def test_has_one_line_for_a_request_however_many_attempts_it_takes(self) -> None:
         lines: list[str] = []

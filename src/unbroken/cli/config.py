@@ -50,6 +50,7 @@ CONNECTION_KEYS: Mapping[str, Kind] = {
     "give_up_after": NUMBER,
     "accept_done": SWITCH,
     "after_output": TEXT,
+    "background": SWITCH,
     "continuation": TEXT,
     "ping": NUMBER,
     "connect": NUMBER,
@@ -65,6 +66,7 @@ KEYS: Mapping[str, Kind] = {
     "base_url": TEXT,
     "api_key_env": TEXT,
     "api_key": TEXT,
+    "dialect": TEXT,
     "system": TEXT,
     "format": TEXT,
     "show_reasoning": SWITCH,
@@ -113,6 +115,7 @@ UPSTREAM_KEYS: Mapping[str, Kind] = {
     "ca_file": TEXT,
     "accept_done": SWITCH,
     "hold": TEXT,
+    "background": SWITCH,
     "continuation": TEXT,
 }
 """Keys of ``[upstreams.NAME]``."""

@@ -68,6 +68,13 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     option(
         LIMITS,
+        "--background",
+        "Have Responses go on at the server, so that a cut one is taken up where it was. They are kept there for some"
+        " minutes, and start more slowly.",
+        is_flag=True,
+    ),
+    option(
+        LIMITS,
         "--continuation STYLE",
         "How a server continues an answer of which that is not known: prefix, continue_final_message, assistant or"
         " completion.",
@@ -103,6 +110,7 @@ POLICY_FIELDS = {
     "give_up_after": "give_up_after",
     "accept_done": "accept_done",
     "after_output": "after_output",
+    "background": "background",
     "ping": "ping_interval",
     "connect": "connect_timeout",
 }

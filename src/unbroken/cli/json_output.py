@@ -50,7 +50,8 @@ class JsonLinesRenderer(Renderer):
         """See :meth:`Renderer.retried`."""
         told = {"attempt": event.attempt, "of": event.of, "delay": event.delay, "lost": event.lost}
         moved = {"path": event.path} if event.path else {}
-        place = {} if event.character is None else {"character": event.character}
+        places = {"character": event.character, "after": event.after}
+        place = {name: at for name, at in places.items() if at is not None}
         self._line({"type": event.action} | told | {"advice": event.advice} | moved | place)
         super().retried(event)
 
@@ -90,9 +91,10 @@ def encoded(value: Any) -> bytes:
 
 def _ending(turn: TurnStream) -> dict[str, Any]:
     report = turn.report
-    cuts = {"seams": report.seams, "restarts": report.restarts}
+    places = {"seams": report.seams, "resumes": report.resumes, "restarts": report.restarts}
     ending = {"finish_reason": turn.finish_reason, "usage": _usage(turn.usage), "attempts": report.attempts}
-    return ending | {name: places for name, places in cuts.items() if places}
+    background = {"background": report.background} if report.background else {}
+    return ending | {name: found for name, found in places.items() if found} | background
 
 
 def _tool_calls(turn: TurnStream) -> list[dict[str, Any]]:

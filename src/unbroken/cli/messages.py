@@ -11,7 +11,7 @@ from unbroken.core.events import Usage
 from unbroken.core.failures import Phase
 from unbroken.core.paths import DIRECT
 from unbroken.core.report import AttemptReport, Report
-from unbroken.drivers.notices import continued, restarted
+from unbroken.drivers.notices import background, continued, restarted, resumed
 
 _NEXT_STEPS = {
     "connection_refused": "is the server running, and the URL right?",
@@ -90,6 +90,8 @@ def footer(usage: Usage, report: Report) -> str:
         parts.append(f"{report.lost} attempt{'s' * (report.lost > 1)} lost")
     if report.seams:
         parts.append(continued([seam.character for seam in report.seams]))
+    if report.resumes:
+        parts.append(resumed([resume.after for resume in report.resumes]))
     if report.restarts:
         parts.append(restarted([restart.character for restart in report.restarts]))
     return " " + " · ".join(parts)
@@ -137,3 +139,5 @@ def _delivery(report: Report) -> Iterator[str]:
     elif failure and report.attempts[-1].phase in (Phase.SETTLED, Phase.COMPLETE):
         detail = f" ({harmless(report.attempts[-1].detail)})" if report.attempts[-1].detail else ""
         yield f"after the end of the answer the stream failed: {failure.replace('_', ' ')}{detail}"
+    if told := background(report):
+        yield told

@@ -49,6 +49,11 @@ _PROVIDER, _SHOWN = "Provider selection", "What is shown"
     "Any server that speaks chat completions: its URL up to /chat/completions. Alone it is sent no key.",
 )
 @option(_PROVIDER, "--api-key-env NAME", "Variable that holds the key, instead of the provider's own.")
+@option(
+    _PROVIDER,
+    "--dialect NAME",
+    "The format in which it is asked, such as openai-responses; by default the provider's own.",
+)
 @option(_PROVIDER, "--system TEXT", "System prompt.")
 @option(
     _SHOWN,
@@ -183,6 +188,7 @@ def _client(ctx: click.Context, options: Mapping[str, Any], on_retry: RetryCallb
         base_url=who["base_url"],
         model=who["model"] and as_text("the name of the model", who["model"]),
         key_env=who["api_key_env"],
+        dialect=options["dialect"],
         policy=policy_from(_limits(options)),
         on_retry=on_retry,
         proxy=proxy_from(ctx, options),

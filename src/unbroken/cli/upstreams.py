@@ -105,7 +105,7 @@ def _upstream(name: str, table: Mapping[str, Any], environ: Mapping[str, str], *
         key if inject else None,
         key_env,
         proxy=_paths(name, table),
-        **{key: table[key] for key in ("ca_file", "accept_done", "hold", "replays") if key in table},
+        **{key: table[key] for key in ("ca_file", "accept_done", "hold", "background", "replays") if key in table},
         continuation=_continuation(name, table),
     )
 

@@ -133,6 +133,7 @@ class AsyncClient:
                 on_retry=self._on_retry,
                 continuation=self._requests.continuation,
                 kept_at=self._requests.relay or "",
+                refused=self._requests.refused,
                 on_restart=reader.restart,
             )
             return driver, reader

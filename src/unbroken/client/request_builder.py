@@ -17,6 +17,7 @@ from unbroken.core.dialects import find_dialect
 from unbroken.core.http import Request, redacted
 from unbroken.core.policy import Policy
 from unbroken.core.providers import Provider, check_base_url, choose_provider, find_key
+from unbroken.core.resumption.refused import RefusedBackgrounds
 from unbroken.errors import UsageError
 
 _COUNTS = re.compile(rb"stream_options|include_usage")
@@ -58,6 +59,8 @@ class RequestBuilder:
         self._dialect = find_dialect(dialect or self.provider.dialect)
         is_its_own = self._dialect.name == self.provider.dialect
         self.continuation = style_named(continuation) or (self.provider.continuation if is_its_own else None)
+        self.refused = RefusedBackgrounds()
+        """The servers that have refused to let a response go on."""
         self.counts = self.provider.counts
         """Whether token counts are asked for: some servers refuse ``stream_options``, in which chat completions ask."""
 

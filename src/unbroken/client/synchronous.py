@@ -136,6 +136,7 @@ class Client:
                 on_retry=self._on_retry,
                 continuation=self._requests.continuation,
                 kept_at=self._requests.relay or "",
+                refused=self._requests.refused,
                 on_restart=reader.restart,
             )
             return driver, reader

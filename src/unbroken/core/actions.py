@@ -177,6 +177,24 @@ class Give(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class Parting(msgspec.Struct, frozen=True):
+    """A request about a response that was to go on at the server, once its turn is over.
+
+    Attributes:
+        kind: ``"cancel"``: nobody reads it any more. ``"delete"``: the caller did not want it kept.
+        request: the request; a status below 300 acknowledges it.
+    """
+
+    kind: Literal["cancel", "delete"]
+    request: Request
+
+
+PARTING_TIME = 5.0
+"""Seconds for all partings of a turn together."""
+
+PARTING_TRIES = 3
+
+
 class EndTurn(msgspec.Struct, frozen=True):
     """End the body that the caller reads."""
 

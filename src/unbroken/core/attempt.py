@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+from typing import TYPE_CHECKING
 
 from unbroken.core.decoding import ContentDecoder, UnsupportedEncoding, decoder_for
 from unbroken.core.dialect import Call, Signal, severity
@@ -11,11 +12,13 @@ from unbroken.core.failures import Failure, Phase
 from unbroken.core.http import Head
 from unbroken.core.payload import is_document
 from unbroken.core.policy import Policy
-from unbroken.core.resumption.events import ResumableEvents
 from unbroken.core.route import RouteRecord
 from unbroken.core.sse import Event, Parser, begins_as_events, parse
 from unbroken.core.template import Template
 from unbroken.errors import DecodeError, EventTooLarge
+
+if TYPE_CHECKING:
+    from unbroken.core.resumption.events import ResumableEvents
 
 MAX_REFUSAL = 64 * 1024
 """How many bytes of an error response are held to decide whether to retry."""

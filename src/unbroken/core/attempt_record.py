@@ -22,6 +22,8 @@ def record_of(
     started: float,
     now: float,
     resumes: str | None = None,
+    *,
+    runs_on: bool = False,
 ) -> AttemptReport:
     """Describe an attempt.
 
@@ -34,6 +36,7 @@ def record_of(
         started: when the turn began, on the driver's clock.
         now: the driver's clock.
         resumes: behind which event it takes up the response of the attempts before it, ``None`` if it does not.
+        runs_on: whether its response may go on at the server for nobody.
     """
     head = attempt.head
     record = AttemptReport(
@@ -49,12 +52,13 @@ def record_of(
         silent=attempt.route.waited if failure is Failure.GATEWAY_GAVE_UP else silent,  # what its status ended
         http_version=head.http_version if head else attempt.route.http_version,
         route=attempt.route,
-        billed=_billed(attempt, failure) if resumes is None else "no",
+        billed="no" if resumes is not None else "yes" if runs_on and head else _billed(attempt, failure),
         held=attempt.phase is Phase.OUTPUT and not attempt.has_spoken,
         finish_reason=attempt.finish_reason or None,
         path=path.name,
         path_source=path.source,
         resumes=resumes,
+        runs_on=runs_on,
     )
     return msgspec.structs.replace(record, lowered_ping=lowered_ping(record))
 

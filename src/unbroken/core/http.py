@@ -17,6 +17,11 @@ Headers = tuple[tuple[bytes, bytes], ...]
 HOST_AND_PORT = re.compile(r"(\[[\w:.%~-]+\]|[\w.~-]*)(:\d*)?", re.ASCII)
 """A host (a name, or an address in brackets) and perhaps a port, as they stand in a URL."""
 
+_SIGNATURES = frozenset(
+    {b"content-md5", b"content-digest", b"digest", b"repr-digest", b"x-amz-content-sha256", b"signature"}
+)
+"""Headers that hold for the request as it is (RFC 9530, RFC 9421, AWS Signature Version 4): no other can have them."""
+
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\0\r\n]")  # RFC 9110, section 5.5
 _QUERY = re.compile(r"[?#]")
@@ -63,6 +68,11 @@ class Request(msgspec.Struct, frozen=True, dict=True):
     def path(self) -> str:
         """The URL's path without the query."""
         return self.parts.path or "/"
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether its headers hold for this request alone, so that none like it can be made."""
+        return any(name.lower() in _SIGNATURES or value.startswith(b"AWS4-") for name, value in self.headers)
 
     def with_headers(self, **replaced: str) -> Request:
         """Return a copy with these fields set (``accept_encoding="identity"``), replacing all of the same name."""

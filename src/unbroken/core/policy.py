@@ -94,6 +94,11 @@ class Policy:
             is known to continue it and the request allows it exactly; it counts in ``replays``. ``"restart"``: the
             answer begins again, in the typed client alone, which tells it by an event; it counts in ``replays``.
 
+        background: make responses resumable although the caller did not ask for it, where the format has that:
+            ``background`` is added to a streaming Responses call, ``store`` stays as it is. Such data are kept at the
+            server for some minutes, and a start is slower. Calls that act on the world are left as they are, and so is
+            one whose server refuses it.
+
     Raises:
         UsageError: a limit that is negative or not a number, or 0 where nothing could succeed; an unknown choice.
     """
@@ -124,6 +129,7 @@ class Policy:
     replay_side_effects: bool = False
     accept_done: bool = False
     after_output: AfterOutput = "raise"
+    background: bool = False
 
     def __post_init__(self) -> None:
         hold_named(self.hold)

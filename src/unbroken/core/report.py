@@ -42,6 +42,7 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
         held: whether there was output and nothing of it was handed on (:attr:`unbroken.Policy.hold`).
         resumes: behind which event it takes up the response of the attempts before it; ``None`` if it asks for one
             of its own.
+        runs_on: whether its response may go on at the server although nobody reads it any more, and be billed.
     """
 
     number: int
@@ -63,6 +64,7 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     path_source: str = ""
     resumes: str | None = None
+    runs_on: bool = False
 
 
 class SeamReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +93,30 @@ class ResumeReport(msgspec.Struct, frozen=True, kw_only=True):
 
     attempt: int
     after: str
+
+
+class BackgroundReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of having a response go on at the server, although the caller did not ask for it.
+
+    Attributes:
+        added: whether it was asked for.
+        why_not: why it was not, ``""`` if it was.
+        cancelled: whether the server acknowledged that a response ends which nobody reads any more; ``None`` if there
+            was none.
+        deleted: whether it acknowledged that a response is deleted which the caller did not want kept; ``None`` if
+            there was none.
+    """
+
+    added: bool
+    why_not: str = ""
+    cancelled: bool | None = None
+    deleted: bool | None = None
+
+    @property
+    def unacknowledged(self) -> tuple[str, ...]:
+        """What the server was asked and did not acknowledge: ``cancel``, ``delete``."""
+        answers = {"cancel": self.cancelled, "delete": self.deleted}
+        return tuple(name for name, acknowledged in answers.items() if acknowledged is False)
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +154,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         seams: where the text was continued after a cut, in order; such attempts count in ``replays`` too.
         restarts: where the answer was cut and began again, in order; such attempts count in ``replays`` too.
         resumes: where the stream was taken up after a cut, in order; such attempts are no replays.
+        background: what came of :attr:`unbroken.Policy.background`; ``None`` where that is off, or the caller asked.
     """
 
     attempts: tuple[AttemptReport, ...] = ()
@@ -137,6 +164,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     seams: tuple[SeamReport, ...] = ()
     restarts: tuple[Restarted, ...] = ()
     resumes: tuple[ResumeReport, ...] = ()
+    background: BackgroundReport | None = None
 
     @property
     def lost(self) -> int:

@@ -37,6 +37,7 @@ from unbroken.core.actions import (
     Limits,
     LowerPing,
     Notify,
+    Parting,
     PathNotice,
     Prefer,
     Read,
@@ -56,7 +57,7 @@ from unbroken.core.http import Head, Request
 from unbroken.core.output_limit import OutputLimit
 from unbroken.core.paths import PathChoice, Paths
 from unbroken.core.policy import Policy, retry_after
-from unbroken.core.report import AttemptReport, Report, lesson
+from unbroken.core.report import AttemptReport, BackgroundReport, Report, lesson
 from unbroken.core.restarting import Restarter
 from unbroken.core.route import RouteRecord
 from unbroken.core.statuses import NO_BODY, judge, should_retry
@@ -67,6 +68,8 @@ from unbroken.errors import PartialAnswer, RestOfAnswer, StreamCut
 if TYPE_CHECKING:
     from unbroken.core.continuation.continuer import Continuer
     from unbroken.core.continuation.format import Style
+    from unbroken.core.resumption.background import BackgroundRequest
+    from unbroken.core.resumption.refused import RefusedBackgrounds
     from unbroken.core.resumption.resumer import Resumer
 
 _CUTS = (Verdict.REPLAY, Verdict.CUT)
@@ -89,11 +92,12 @@ class Turn:
         may_hold: takes how many bytes of the response are held; says whether they may be. If not, no more is held than
             the prelude.
         paths: the paths to the server.
-        request: the request, from which the one for the rest of an answer is made.
+        request: the request, from which others of the turn are made.
         continuation: the style in which its server continues an answer, ``None`` for the one that is known of it.
         may_restart: whether the caller can be told that its answer begins again, by :class:`Restart`.
         kept_at: the URL of the relay at which a response that a relay keeps is taken up, ``""`` for the root of the
             server; ``None`` for nowhere.
+        refused: the servers that have refused to let a response go on.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class Turn:
         continuation: Style | None = None,
         may_restart: bool = False,
         kept_at: str | None = None,
+        refused: RefusedBackgrounds | None = None,
     ) -> None:
         self._paths = PathChoice(paths)
         self._call = call
@@ -135,7 +140,7 @@ class Turn:
         self._continuer = self._new_continuer()
         restarts = may_restart and self._policy.after_output == "restart" and call.streaming
         self._restarter = Restarter() if restarts else None
-        self._resumer = self._new_resumer()
+        self._background, self._resumer = self._new_resumer(refused)
         self._attempt = self._begin(now)
         self._otherwise: Action = Read(self._limits(now))
 
@@ -147,14 +152,25 @@ class Turn:
 
         return Continuer(self._request, self._call, self._style, self._policy.max_event)
 
-    def _new_resumer(self) -> Resumer | None:
-        """Return what takes the response up after a cut, if it goes on at the server."""
-        resumption = self._call.dialect.resumption() if self._call.generation.resumable else None
-        if self._request is None or resumption is None or not self._call.streaming:
-            return None
-        from unbroken.core.resumption.resumer import Resumer  # few turns need it
+    def _new_resumer(self, refused: RefusedBackgrounds | None) -> tuple[BackgroundRequest | None, Resumer | None]:
+        """Return what lets the response go on at the server, and what takes it up after a cut; ``None`` for neither."""
+        call, policy = self._call, self._policy
+        may_go_on = call.streaming and (call.generation.resumable or policy.background)
+        resumption = call.dialect.resumption() if may_go_on else None
+        if self._request is None or resumption is None:
+            return None, None
+        from unbroken.core.resumption.background import BackgroundRequest  # few turns need these
+        from unbroken.core.resumption.refused import RefusedBackgrounds
+        from unbroken.core.resumption.resumer import Resumer
 
-        return Resumer(self._request, resumption, self._policy, self._random)
+        background = None
+        if not call.generation.resumable:
+            if resumption.background is None:
+                return None, None
+            background = BackgroundRequest(self._request, call, resumption.background, refused or RefusedBackgrounds())
+            if background.request is None:
+                return background, None
+        return background, Resumer(self._request, resumption, policy, self._random, background)
 
     # Queries of the driver
 
@@ -204,7 +220,14 @@ class Turn:
             seams=tuple(self._continuer.seams) if self._continuer else (),
             restarts=tuple(self._restarter.restarts) if self._restarter else (),
             resumes=tuple(self._resumer.resumes) if self._resumer else (),
+            background=self._background_report(),
         )
+
+    def _background_report(self) -> BackgroundReport | None:
+        background, resumer = self._background, self._resumer
+        if background is None or background.request is None or resumer is None:
+            return BackgroundReport(added=False, why_not=background.why_not) if background else None
+        return BackgroundReport(added=True, cancelled=resumer.cancelled, deleted=resumer.deleted)
 
     def running(
         self, now: float, *, sent: bool, silent: float = 0.0, route: RouteRecord | None = None
@@ -237,12 +260,14 @@ class Turn:
         attempt.route = route or attempt.route
         attempt.headers_at = now
         self._note_kept(head)
+        if self._background:
+            self._background.answered(head.status)
         if self._paths.moved and head.status < 300:
             self._todo.append(Prefer(self._paths.index))
         if head.status >= 300:
             attempt.noted = judge(head, now - attempt.started, self._policy, self._wall_clock())
             retryable = attempt.noted is not Failure.REFUSED and self._retry_delay(head, attempt.noted, now) is not None
-            attempt.open(head, Mode.REFUSAL if retryable else Mode.OPAQUE)
+            attempt.open(head, Mode.REFUSAL if retryable or self._may_be_ours(head) else Mode.OPAQUE)
         elif self._call.expects(head):
             attempt.open(head, Mode.STREAM if self._call.streaming else Mode.WHOLE)
         elif head.status not in NO_BODY:
@@ -356,8 +381,19 @@ class Turn:
             attempt.phase = Phase.HEADERS
         self._todo.clear()
         ended = attempt.phase is Phase.COMPLETE or (attempt.noted is not None and attempt.mode is not Mode.REFUSAL)
-        self._record(attempt.noted if ended else Failure.CANCELLED, "", now)
+        runs_on = self._may_run_on(Failure.CANCELLED) and not self.partings
+        self._record(attempt.noted if ended else Failure.CANCELLED, "", now, runs_on=runs_on)
         self._end_with(EndTurn())
+
+    @property
+    def partings(self) -> list[Parting]:
+        """What is to be asked of the server when the turn is over, whether or not the caller is still there."""
+        return self._resumer.partings(has_ended=self._has_ended) if self._resumer else []
+
+    def parted(self, parting: Parting, *, acknowledged: bool) -> None:
+        """Take whether the server has acknowledged what was asked of it."""
+        if self._resumer:
+            self._resumer.parted(parting, acknowledged=acknowledged)
 
     # Decisions
 
@@ -523,8 +559,15 @@ class Turn:
         """Retry after an error response, or hand it on; return whether another attempt follows."""
         attempt, head = self._attempt, self._head
         assert attempt.noted is not None, "an error response is noted as such"
+        if (
+            self._background
+            and self._may_be_ours(head)
+            and self._background.is_refused_by(head.status, attempt.refusal)
+        ):
+            self._ask_as_written(self._background, head.status, now)
+            return True
         said = self._call.dialect.read_error(head.status, attempt.refusal)
-        hopeful = should_retry(head) or said.transient
+        hopeful = attempt.noted is not Failure.REFUSED and (should_retry(head) or said.transient)
         delay = self._retry_delay(head, attempt.noted, now, said.retry_after) if hopeful else None
         if delay is not None:
             attempt.phase = Phase.HEADERS
@@ -539,6 +582,18 @@ class Turn:
         self._phase = self._attempt.phase
         self._otherwise = Read(self._limits(now))
         return False
+
+    def _may_be_ours(self, head: Head) -> bool:
+        """Return whether an error may refuse what was added to the caller's request."""
+        return self._background is not None and not self._takes_up and self._background.may_be_refused_by(head.status)
+
+    def _ask_as_written(self, background: BackgroundRequest, status: int, now: float) -> None:
+        """Send the request as the caller wrote it: the server refuses what was added."""
+        background.drop(status)
+        self._resumer = None
+        self._attempt.phase = Phase.HEADERS
+        detail = f"HTTP {status}: the server does not let responses go on (background)"
+        self._repeat(Verdict.RETRY, Failure.REFUSED, detail, now, 0.0, 0.0)
 
     # State changes
 
@@ -567,7 +622,7 @@ class Turn:
 
     def _repeat(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float, delay: float) -> None:
         left = self._budget.left(how, failure, self._attempt, now + delay)
-        lost = self._record(failure, detail, now, silent)
+        lost = self._record(failure, detail, now, silent, runs_on=how in REPLAYS and self._may_run_on(failure))
         self._budget.spend(how, failure, self._attempt, delay)
         action = self._named(how)
         if self._resumer and how in REPLAYS:
@@ -631,11 +686,14 @@ class Turn:
         self._end_with(EndTurn())
 
     def _raise_error(self, failure: Failure, detail: str, now: float, silent: float, refused: str = "") -> None:
-        record, attempt = self._record(failure, detail, now, silent), self._attempt
+        attempt = self._attempt
+        record = self._record(failure, detail, now, silent, runs_on=self._may_run_on(failure) and not self.partings)
         self._learn(record)
         after_cut, cut_in = self._after_cut, Phase.OUTPUT
         if self._resumer:
             refused = refused or self._resumer.why_not
+        elif self._background:
+            refused = refused or f"not resumable: {self._background.why_not}"
         if self._resumer and self._takes_up:
             attempt.fall_back()
             failure = self._resumer.loss if failure.row in _ANSWERS else failure
@@ -775,11 +833,27 @@ class Turn:
         counts = limits_output or attempt.phase is Phase.SETTLED
         return self._phase is not before or (counts and self._progress != progress)
 
-    def _record(self, failure: Failure | None, detail: str, now: float, silent: float = 0.0) -> AttemptReport:
-        record = self._describe(failure, detail, now, silent)
+    @property
+    def _has_ended(self) -> bool:
+        """Whether the running attempt's response has told how it ended."""
+        return self._attempt.phase in (Phase.SETTLED, Phase.COMPLETE)
+
+    def _may_run_on(self, failure: Failure) -> bool:
+        """Return whether the response of the running attempt may go on at the server, as it was made to, for nobody."""
+        if self._background is None or self._background.request is None or self._has_ended:
+            return False
+        return self._attempt.phase is not Phase.CONNECT and failure.row is not Row.TRANSIENT_ERROR
+
+    def _record(
+        self, failure: Failure | None, detail: str, now: float, silent: float = 0.0, *, runs_on: bool = False
+    ) -> AttemptReport:
+        record = self._describe(failure, detail, now, silent, runs_on=runs_on)
         self._records.append(record)
         return record
 
-    def _describe(self, failure: Failure | None, detail: str, now: float, silent: float) -> AttemptReport:
+    def _describe(
+        self, failure: Failure | None, detail: str, now: float, silent: float, *, runs_on: bool = False
+    ) -> AttemptReport:
         position = self._resumer.position if self._resumer else None
-        return record_of(self._attempt, failure, detail, silent, self._paths.name, self._started, now, position)
+        path, started = self._paths.name, self._started
+        return record_of(self._attempt, failure, detail, silent, path, started, now, position, runs_on=runs_on)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from unbroken.core.actions import (
+    PARTING_TIME,
+    PARTING_TRIES,
     CallerTimeouts,
     Drop,
     EndTurn,
@@ -30,10 +32,12 @@ from unbroken.core.failures import Phase
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.report import AttemptReport, Progress, Report
+from unbroken.core.resumption.refused import RefusedBackgrounds
 from unbroken.core.suspicion import PathEvent
 from unbroken.core.turn import Turn
 from unbroken.drivers.notices import PathCallback, RetryCallback, notify
-from unbroken.errors import StateError, WireError
+from unbroken.drivers.parting import DECIDED, AsyncShield, limits_until
+from unbroken.errors import StateError, UsageError, WireError
 from unbroken.wire.clock import async_sleep, clock
 from unbroken.wire.contract import AsyncExchange, AsyncWire
 
@@ -54,6 +58,7 @@ class AsyncDriver:
         continuation: the style in which the server continues an answer, ``None`` for the one that is known of it.
         kept_at: the URL of the relay at which a response that a relay keeps is taken up, ``""`` for the root of the
             server; ``None`` for nowhere.
+        refused: the servers that have refused to let a response go on, which the caller's other turns know of too.
         on_restart: called before the first bytes of an attempt that begins the answer again, with its number; returns
             what the caller was told. ``None`` if the caller cannot be told: then no answer begins again.
         clock: monotonic seconds; must be the wire's clock.
@@ -75,6 +80,7 @@ class AsyncDriver:
         may_hold: Callable[[int], bool] | None = None,
         continuation: Style | None = None,
         kept_at: str | None = None,
+        refused: RefusedBackgrounds | None = None,
         on_restart: Callable[[int], Restarted] | None = None,
         clock: Callable[[], float] = clock,
         wall_clock: Callable[[], float] = time.time,
@@ -100,12 +106,15 @@ class AsyncDriver:
             request=self._request,
             continuation=continuation,
             kept_at=kept_at,
+            refused=refused,
             may_restart=on_restart is not None,
         )
         self._turn = self._begin(now=clock())
         self._opened = False
         self._over = False
         self._left = False
+        self._parts = False
+        self._path = 0
         self._handed_at = 0.0
 
     @property
@@ -186,6 +195,7 @@ class AsyncDriver:
         if isinstance(action, Give):
             return action.data
         await self._drop()
+        await self._part()
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
@@ -194,6 +204,7 @@ class AsyncDriver:
             self._left = self._over = True
             self._turn.cancelled(self._clock(), sent=self._was_sent)
         await self._drop()
+        await self._part()
 
     async def __aenter__(self) -> AsyncDriver:
         return self
@@ -258,12 +269,15 @@ class AsyncDriver:
                         self._turn.restarted(self._on_restart(attempt))
                     case Fail(error):
                         self._over = True
+                        await self._part()
+                        error.report = self._turn.report
                         raise error
         except BaseException:
             await self.aclose()
             raise
 
     async def _send(self, request: Request, limits: Limits, path: int) -> None:
+        self._path = path
         exchange = self._exchange = self._wire.exchange(request, path)
         self._check_open()
         try:
@@ -306,6 +320,38 @@ class AsyncDriver:
         """Errors after :meth:`aclose` are caused by the close: report the close, not the error."""
         if self._left:
             raise StateError("the turn was closed before its end")
+
+    async def _part(self) -> None:
+        """Ask the server for what is to be asked when the turn is over, whether or not the caller waits for it."""
+        if not self._turn.partings or self._parts:
+            return
+        self._parts = True
+        until = self._clock() + PARTING_TIME
+        async with AsyncShield():
+            for parting in self._turn.partings:
+                self._turn.parted(parting, acknowledged=await self._acknowledges(parting.request, until))
+
+    async def _acknowledges(self, request: Request, until: float) -> bool:
+        """Send a request until the server answers it, three times at most; return whether it does as it is asked."""
+        for attempt in range(PARTING_TRIES):
+            if attempt:
+                await self._sleep(min(0.2 * attempt, max(0.0, until - self._clock())))
+            if (status := await self._status(request, until)) in DECIDED:
+                return status < 300
+        return False
+
+    async def _status(self, request: Request, until: float) -> int:
+        """Send a request, and return the status of its response, 0 if none came in time."""
+        exchange, limits = self._wire.exchange(request, self._path), limits_until(until, self._clock())
+        try:
+            came: Head | bytes | PathEvent = await exchange.send(limits)
+            while not isinstance(came, Head):
+                came = await exchange.read(limits)
+        except (WireError, UsageError):
+            return 0
+        finally:
+            await exchange.aclose()
+        return came.status
 
     async def _drop(self) -> None:
         exchange, self._exchange = self._exchange, None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from unbroken.core.actions import PathNotice, RetryEvent
 from unbroken.core.failures import OWN_LIMITS, Phase
+from unbroken.core.report import Report
 
 RetryCallback = Callable[[RetryEvent], None]
 """Called at every retry and replay, before the wait. It must not block: the turn waits for it."""
@@ -36,7 +37,8 @@ def describe(event: RetryEvent) -> str:
     soon = f" in {event.delay:.1f} s" if event.delay else ""
     attempt = f"attempt {event.attempt + 1} of {event.of}"
     path = f" · going by {event.path} from now on" if event.path else ""
-    return f"{lead} after {after:.1f} s{when} ({why}) · {next_step}{soon}, {attempt}{path}"
+    runs_on = " · the lost one may run on at the server, billed" if lost.runs_on else ""
+    return f"{lead} after {after:.1f} s{when} ({why}) · {next_step}{soon}, {attempt}{path}{runs_on}"
 
 
 def continued(characters: Sequence[int]) -> str:
@@ -55,6 +57,19 @@ def resumed(events: Sequence[str]) -> str:
     return (
         f"resumed after {_places('byte' if counts_bytes else 'event', [one.removeprefix('byte ') for one in events])}"
     )
+
+
+def background(report: Report) -> str:
+    """Return what a person should know of a response that was to go on at the server, ``""`` for nothing."""
+    parts = []
+    if report.background and report.background.why_not:
+        parts.append(f"not resumable: {report.background.why_not}")
+    unacknowledged = report.background.unacknowledged if report.background else ()
+    if "cancel" in unacknowledged or any(attempt.runs_on for attempt in report.attempts):
+        parts.append("a response that nobody reads may run on at the server, billed")
+    if "delete" in unacknowledged:
+        parts.append("its response was not deleted at the server")
+    return "; ".join(parts)
 
 
 def _places(what: str, places: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from unbroken.core.dialect import Call
 from unbroken.core.dialects import DEFAULT, dialect_at, find_dialect, recognise
 from unbroken.core.http import Headers, Request
 from unbroken.core.policy import Hold, hold_named
+from unbroken.core.resumption.refused import RefusedBackgrounds
 from unbroken.drivers.pouring import PouringDriver
 from unbroken.errors import UsageError
 from unbroken.relay import asgi, guard, headers
@@ -68,6 +69,7 @@ class Relay:
         self._log = log
         self._keeper = Keeper(settings, metrics.kept, self._note_store) if settings.keep else None
         self._wires: dict[str, AsyncHttpWire] = {}
+        self._refused = RefusedBackgrounds()
         self._name = f"1.1 unbroken-{secrets.token_hex(4)}".encode()  # to detect loops
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
@@ -244,7 +246,7 @@ class Relay:
     ) -> None:
         settings, recorder, upstream = self._settings, self.recorder, route.upstream
         on_retry, on_path = partial(recorder.retry, request.id), partial(recorder.notice, request.id)
-        policy = settings.policy_for(upstream, _hold(incoming))
+        policy = settings.policy_for(upstream, _hold(incoming), _background(incoming))
         may_hold = holding.may_hold if policy.hold != "prelude" or not call.streaming else None
         driver = PouringDriver(
             self._wire(upstream),
@@ -255,6 +257,7 @@ class Relay:
             on_path=on_path,
             may_hold=may_hold,
             continuation=settings.continuation_for(upstream),
+            refused=self._refused,
         )
         reply = Reply(
             send,
@@ -311,3 +314,14 @@ def _hold(incoming: ClientRequest) -> Hold | None:
         return hold_named(b", ".join(requested).decode("latin-1").lower()) if requested else None
     except UsageError as exc:
         raise Rejection(400, "bad_request", f"{headers.HOLD_FIELD.decode()}: {exc}") from None
+
+
+def _background(incoming: ClientRequest) -> bool | None:
+    """Return whether the client asks that its response goes on at the server, ``None`` if it does not say."""
+    requested = headers.values(incoming.headers, headers.BACKGROUND_FIELD)
+    if not requested:
+        return None
+    said = b", ".join(requested).decode("latin-1").lower()
+    if said not in ("true", "false"):
+        raise Rejection(400, "bad_request", f"{headers.BACKGROUND_FIELD.decode()} must be true or false")
+    return said == "true"

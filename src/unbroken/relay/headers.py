@@ -21,11 +21,14 @@ KEY_FIELDS = (b"idempotency-key", b"x-unbroken-key")
 RESUMABLE_FIELD = b"x-unbroken-resumable"
 """A field of requests by which events get ids, with which a client goes on after a cut."""
 
+BACKGROUND_FIELD = b"x-unbroken-background"
+"""A field of requests that says whether their response is to go on at the server, so that it can be resumed."""
+
 _HOP_BY_HOP = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
     | {b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"}
 )
-_OURS_ALONE = frozenset({b"host", b"expect", TOKEN_FIELD, HOLD_FIELD, KEY_FIELDS[1], RESUMABLE_FIELD})
+_OURS_ALONE = frozenset({b"host", b"expect", TOKEN_FIELD, HOLD_FIELD, KEY_FIELDS[1], RESUMABLE_FIELD, BACKGROUND_FIELD})
 _KEPT_BACK = (b"access-control-", b"x-unbroken-")
 """Beginnings of fields that only the relay itself sends."""
 

@@ -93,6 +93,9 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
         retries: how many attempts were made because one was provably not processed.
         replays: how many attempts were made because one was lost.
         seams: at which characters the text was continued after a cut.
+        resumes: after which events the stream was taken up after a cut.
+        background: what a person should know of :attr:`unbroken.Policy.background` in this turn, or ``""``.
+        unacknowledged: what the server did not acknowledge of a response that was to go on: ``cancel``, ``delete``.
         detail: one line for a person if it failed, or ``""``.
         suspicion: what is waited for of a path that does not answer, or ``""``.
     """
@@ -115,6 +118,9 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     replays: int = 0
     seams: tuple[int, ...] = ()
+    resumes: tuple[str, ...] = ()
+    background: str = ""
+    unacknowledged: tuple[str, ...] = ()
     detail: str = ""
     suspicion: str = ""
 

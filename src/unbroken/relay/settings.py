@@ -35,6 +35,7 @@ class UpstreamSettings:
         ca_file: PEM file of certificate authorities for this upstream alone; ``None`` for the relay's.
         accept_done: :attr:`unbroken.Policy.accept_done` for this upstream alone; ``None`` for the relay's.
         hold: :attr:`unbroken.Policy.hold` for this upstream alone; ``None`` for the relay's.
+        background: :attr:`unbroken.Policy.background` for this upstream alone; ``None`` for the relay's.
         replays: :attr:`unbroken.Policy.replays` for this upstream where the relay's policy sets none.
         continuation: the style in which it continues an answer, ``None`` for the relay's, or what is known of its host.
     """
@@ -48,6 +49,7 @@ class UpstreamSettings:
     ca_file: str | None = None
     accept_done: bool | None = None
     hold: Hold | None = None
+    background: bool | None = None
     replays: int | None = None
     continuation: Style | None = None
 
@@ -152,9 +154,21 @@ class Settings:
         if self.inject_key and not self.token:
             raise UsageError("a relay that injects keys demands a token, or every program here could use them")
 
-    def policy_for(self, upstream: UpstreamSettings, hold: Hold | None = None) -> Policy:
-        """Return the limits of a turn at one upstream; ``hold`` is what the request asks for, ``None`` for nothing."""
-        own = {"accept_done": upstream.accept_done, "hold": hold or upstream.hold}
+    def policy_for(
+        self, upstream: UpstreamSettings, hold: Hold | None = None, background: bool | None = None
+    ) -> Policy:
+        """Return the limits of a turn at one upstream.
+
+        Args:
+            upstream: the upstream.
+            hold: what the request itself asks for, ``None`` for nothing.
+            background: likewise.
+        """
+        own = {
+            "accept_done": upstream.accept_done,
+            "hold": hold or upstream.hold,
+            "background": upstream.background if background is None else background,
+        }
         given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
         policy = self.policy.unless_set(upstream.replays)
         return dataclasses.replace(policy, **given) if given else policy

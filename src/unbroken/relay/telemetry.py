@@ -34,7 +34,7 @@ except ImportError as exc:
 
 from unbroken.core.actions import PathNotice, RetryEvent
 from unbroken.core.report import Report
-from unbroken.drivers.notices import continued, describe
+from unbroken.drivers.notices import continued, describe, resumed
 from unbroken.relay.recorder import Outcome, RequestRecord
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for each series: noise
@@ -122,6 +122,8 @@ def _as_fields(record: RequestRecord) -> dict[str, Any]:
         "replays": record.replays,
         "lost": _losses(record),
         "seams": record.seams,
+        "resumes": record.resumes,
+        "unacknowledged": record.unacknowledged,
         "elapsed": round(record.elapsed, 3),
         "first_output": None if record.first_output is None else round(record.first_output, 3),
         "bytes_in": record.bytes_in,
@@ -144,6 +146,10 @@ def _in_words(record: RequestRecord) -> str:
         parts.append(f"{attempts} attempt{'s' * (attempts != 1)}, lost {', '.join(losses)}")
     if record.seams:
         parts.append(continued(record.seams))
+    if record.resumes:
+        parts.append(resumed(record.resumes))
+    if record.background:
+        parts.append(record.background)
     if record.detail:
         parts.append(record.detail)
     return " · ".join(parts)
@@ -188,6 +194,15 @@ class Metrics:
             "unbroken_seams",
             "Cuts after output behind which the answer was continued.",
             ["upstream"],
+            registry=registry,
+        )
+        self._resumes = Counter(
+            "unbroken_resumes", "Cuts behind which the stream was taken up.", ["upstream"], registry=registry
+        )
+        self._unacknowledged = Counter(
+            "unbroken_unacknowledged",
+            "Responses that were to go on at the server, and whose end (cancel, delete) it did not acknowledge.",
+            ["upstream", "kind"],
             registry=registry,
         )
         self._first_output = Histogram(
@@ -261,6 +276,10 @@ class Metrics:
         self._resent.labels("replay").inc(turn.replays)
         if turn.seams:
             self._seams.labels(turn.upstream).inc(len(turn.seams))
+        if turn.resumes:
+            self._resumes.labels(turn.upstream).inc(len(turn.resumes))
+        for kind in turn.unacknowledged:
+            self._unacknowledged.labels(turn.upstream, kind).inc()
         if turn.first_output is not None:
             self._first_output.labels(turn.upstream).observe(turn.first_output)
         for cut in turn.cuts:

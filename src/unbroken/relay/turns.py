@@ -15,6 +15,7 @@ from unbroken.core.dialect import Call, GatewayError
 from unbroken.core.failures import Phase
 from unbroken.core.http import Head
 from unbroken.core.payload import mapping, only_object
+from unbroken.drivers.notices import background
 from unbroken.drivers.pouring import PouringDriver
 from unbroken.errors import TurnError, UsageError
 from unbroken.relay import asgi
@@ -123,6 +124,9 @@ class RelayedTurn:
             retries=report.retries,
             replays=report.replays,
             seams=tuple(seam.character for seam in report.seams),
+            resumes=tuple(resume.after for resume in report.resumes),
+            background=background(report),
+            unacknowledged=report.background.unacknowledged if report.background else (),
             detail=self.detail,
             suspicion=self.driver.progress.suspicion if self.outcome is None else "",
         )

@@ -119,7 +119,13 @@ class AsyncRuleTransport:
         rule = self._rule
         policy, timeouts = rule.policy_of(request), rule.timeouts(request)
         driver = AsyncDriver(
-            self._wire, *ours, policy, on_retry=rule.on_retry, timeouts=timeouts, continuation=rule.continuation
+            self._wire,
+            *ours,
+            policy,
+            on_retry=rule.on_retry,
+            timeouts=timeouts,
+            continuation=rule.continuation,
+            refused=rule.refused,
         )
         try:
             head = await driver.open()

@@ -21,6 +21,7 @@ from unbroken.core.dialects import recognise
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy, hold_named, refuse_restart
 from unbroken.core.report import Report
+from unbroken.core.resumption.refused import RefusedBackgrounds
 from unbroken.drivers.asynchronous import AsyncDriver
 from unbroken.drivers.notices import RetryCallback
 from unbroken.drivers.synchronous import Driver
@@ -87,6 +88,7 @@ class Rule:
     ) -> None:
         self.library = library
         self.continuation = style_named(continuation)
+        self.refused = RefusedBackgrounds()
         self.policy = policy or Policy()
         refuse_restart(self.policy, "a transport")
         self.on_retry = on_retry
@@ -112,7 +114,7 @@ class Rule:
         return CallerTimeouts(connect=given.get("connect"), read=given.get("read"), write=given.get("write"))
 
     def policy_of(self, request: Any) -> Policy:
-        """Return the limits of a request, which may ask for some itself: ``extensions={"unbroken": {"hold": ...}}``.
+        """Return the limits of a request, which may ask for some itself: ``extensions={"unbroken": {...}}``.
 
         Raises:
             UsageError: it asks for something that is not known.
@@ -120,12 +122,15 @@ class Rule:
         wanted = request.extensions.get(EXTENSION)
         if wanted is None:
             return self.policy
-        if not isinstance(wanted, Mapping) or wanted.keys() - {"hold"}:
+        if not isinstance(wanted, Mapping) or wanted.keys() - {"hold", "background"}:
             raise UsageError(
-                f'a request\'s extensions may say {{"{EXTENSION}": {{"hold": ...}}}}, and nothing else of it'
+                f'a request\'s extensions may say {{"{EXTENSION}": {{"hold": ..., "background": ...}}}}, and nothing'
+                " else of it"
             )
-        hold = wanted.get("hold", self.policy.hold)
-        return dataclasses.replace(self.policy, hold=hold_named(hold))
+        hold, background = (wanted.get(name, getattr(self.policy, name)) for name in ("hold", "background"))
+        if not isinstance(background, bool):
+            raise UsageError(f"background cannot be {background!r}: it must be True or False")
+        return dataclasses.replace(self.policy, hold=hold_named(hold), background=background)
 
     def response(self, head: Head, stream: Any, report: LiveReport) -> Any:
         """Build the library's response."""

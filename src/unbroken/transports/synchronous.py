@@ -122,7 +122,13 @@ class RuleTransport:
         rule = self._rule
         policy, timeouts = rule.policy_of(request), rule.timeouts(request)
         driver = Driver(
-            self._wire, *ours, policy, on_retry=rule.on_retry, timeouts=timeouts, continuation=rule.continuation
+            self._wire,
+            *ours,
+            policy,
+            on_retry=rule.on_retry,
+            timeouts=timeouts,
+            continuation=rule.continuation,
+            refused=rule.refused,
         )
         try:
             head = driver.open()

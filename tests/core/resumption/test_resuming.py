@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 
 from core.playbook import (
@@ -25,6 +22,22 @@ from core.playbook import (
     speaks,
     waits,
 )
+from core.resumption.responses import (
+    ANSWER,
+    CREATED,
+    END,
+    HEL,
+    ITEM,
+    LO,
+    PRELUDE,
+    RESPONSE,
+    URL,
+    asked,
+    fails_after_output,
+    numbered,
+    spoken,
+    turn,
+)
 from unbroken.core.actions import Action, Drop, EndTurn, Fail, Give, Notify, RetryEvent, Send
 from unbroken.core.failures import Failure, Row
 from unbroken.core.http import Request
@@ -32,37 +45,7 @@ from unbroken.core.sse import encode
 from unbroken.core.suspicion import SecondStands, Suspected
 from unbroken.errors import CallerTimeout, FirstOutputTimeout, StreamCut, Unreachable
 
-URL = "https://api.example.com/v1/responses"
-HEADERS = ((b"Authorization", b"Bearer sk-1"), (b"Content-Type", b"application/json"), (b"Idempotency-Key", b"i-1"))
 LOST = [failure for failure in Failure if failure.row is Row.LOST and failure is not Failure.MISFIT]
-
-
-def numbered(number: int, kind: str, **fields: Any) -> bytes:
-    return encode(json.dumps({"type": kind, "sequence_number": number, **fields}), event=kind)
-
-
-RESPONSE = {"id": "resp_1", "status": "in_progress"}
-CREATED = numbered(0, "response.created", response=RESPONSE)
-ITEM = numbered(1, "response.output_item.added", item={"type": "message", "content": []})
-PRELUDE = CREATED + ITEM
-HEL = numbered(2, "response.output_text.delta", delta="Hel")
-LO = numbered(3, "response.output_text.delta", delta="lo")
-END = numbered(4, "response.completed", response={"id": "resp_1", "status": "completed"})
-ANSWER = PRELUDE + HEL + LO + END
-
-
-def asked(headers: tuple[tuple[bytes, bytes], ...] = HEADERS, **body: Any) -> Request:
-    document = {"model": "m", "input": "Hi", "stream": True, "background": True, **body}
-    return Request("POST", URL, headers, json.dumps(document).encode())
-
-
-def turn(request: Request | None = None, **policy: Any) -> Playbook:
-    return Playbook(request=request or asked(), **policy)
-
-
-def spoken(**policy: Any) -> Playbook:
-    """A turn whose first text was handed on."""
-    return turn(**policy) >> answers() >> brings(PRELUDE + HEL) << speaks(PRELUDE + HEL)
 
 
 def resumes(after: int, delay: float = 0.0, of: int | None = None) -> list[Check]:
@@ -155,19 +138,6 @@ class TestACutStream:
 
     def test_never_if_that_is_said(self) -> None:
         spoken(resumes=0) >> is_lost(Failure.RESET) << fails_after_output("no resumes allowed")
-
-
-def fails_after_output(words: str = "", kind: Any = StreamCut) -> list[Check]:
-    """The exchange is dropped, and the error tells that output was handed on."""
-
-    def check(action: Action, play: Playbook) -> None:
-        assert isinstance(action, Fail), action
-        assert type(action.error) is kind
-        assert words in str(action.error)
-        assert action.error.phase == "output"
-        assert kind is not StreamCut or action.error.retryable
-
-    return [*done(Drop()), check]
 
 
 class TestTheRequestForTheRest:

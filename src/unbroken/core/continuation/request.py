@@ -22,9 +22,6 @@ SWITCH = (
 
 _DEEPSEEK = "api.deepseek.com"
 
-_BOUND_TO_BODY = (b"content-md5", b"content-digest", b"digest", b"repr-digest", b"x-amz-content-sha256", b"signature")
-"""Headers that hold for the body that was sent (RFC 9530, RFC 9421, AWS Signature Version 4): it cannot be changed."""
-
 _ONCE = b"idempotency-key"
 """A header that names a request that may be sent again, but not another one."""
 
@@ -99,7 +96,7 @@ def extension_of(
     _check_text(sent, fmt.stops(body))
     fields = fmt.extended(body, style, sent, transcript.reasoning) | _lowered(body, fmt.limits, spent)
     document = msgspec.json.encode({**_raw(request), **fields})
-    extended = Request(request.method, _url(request.url, style), _headers(request.headers), document)
+    extended = Request(request.method, _url(request.url, style), _headers(request), document)
     return Extension(extended, text, text[len(sent) :])
 
 
@@ -194,7 +191,7 @@ def _url(url: str, style: Style) -> str:
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, parts.fragment))
 
 
-def _headers(headers: Headers) -> Headers:
-    if any(name.lower() in _BOUND_TO_BODY or value.startswith(b"AWS4-") for name, value in headers):
+def _headers(request: Request) -> Headers:
+    if request.is_signed:
         raise NotContinuableError("its request is signed")
-    return tuple(field for field in headers if field[0].lower() != _ONCE)
+    return tuple(field for field in request.headers if field[0].lower() != _ONCE)

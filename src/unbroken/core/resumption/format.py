@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from unbroken.core.http import Request
+from unbroken.core.payload import RequestBody
 from unbroken.core.sse import Event
 
 
@@ -28,6 +29,27 @@ class Bookmark(Protocol):
         """Take the next event; return whether it moves the position: keepalives do not, nor do errors."""
 
 
+class BackgroundFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """How a call of one dialect is made one whose response goes on at the server, and how that is ended.
+
+    Attributes:
+        fields: the fields with which a call asks for it.
+        refusal: matches in the body of an error that refuses those fields, or another that they need.
+        storage: takes the body of a call; returns what it says of keeping the response, as text: a server may refuse for
+            one such choice and not for another.
+        is_private: takes the body of a call; says whether the caller wants nothing of the response kept.
+        cancel: takes the request that asked for the response, and the response's id; returns the request that ends it.
+        delete: likewise; returns the request that deletes it.
+    """
+
+    fields: dict[str, bool]
+    refusal: Callable[[bytes], bool]
+    storage: Callable[[RequestBody], str]
+    is_private: Callable[[RequestBody], bool]
+    cancel: Callable[[Request, str], Request]
+    delete: Callable[[Request, str], Request]
+
+
 class Resumption(msgspec.Struct, frozen=True, kw_only=True):
     """How responses of one dialect are resumed.
 
@@ -35,7 +57,9 @@ class Resumption(msgspec.Struct, frozen=True, kw_only=True):
         bookmark: makes a :class:`Bookmark` for one response.
         resume: takes the request that asked for the response, the response's id and a position; returns the request for
             a stream of the events behind it.
+        background: how a call is made one that can be resumed; ``None`` where only the caller can.
     """
 
     bookmark: Callable[[], Bookmark]
     resume: Callable[[Request, str, str], Request]
+    background: BackgroundFormat | None = None

@@ -11,14 +11,6 @@ _OF_THE_BODY = frozenset(
     {b"content-type", b"content-length", b"content-encoding", b"transfer-encoding", b"expect", b"idempotency-key"}
 )
 
-_SIGNATURES = frozenset({b"signature", b"signature-input", b"x-amz-content-sha256"})
-"""Headers of a request that is signed as a whole (RFC 9421, AWS Signature Version 4)."""
-
-
-def is_signed(request: Request) -> bool:
-    """Return whether the credentials of a request hold for that request alone."""
-    return any(name.lower() in _SIGNATURES or value.startswith(b"AWS4-") for name, value in request.headers)
-
 
 def about(
     request: Request, response: str, method: str, action: str = "", query: Sequence[tuple[str, str]] = ()

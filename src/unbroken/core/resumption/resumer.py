@@ -4,34 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from unbroken.core.actions import Parting
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.report import ResumeReport
+from unbroken.core.resumption.background import BackgroundRequest
 from unbroken.core.resumption.events import ResumableEvents
 from unbroken.core.resumption.format import Resumption
-from unbroken.core.resumption.requests import is_signed
 
 
 class Resumer:
     """What resuming needs over a turn. It is made only where the response can be resumed.
 
     Args:
-        request: the request of the first attempt.
+        request: the request of the caller.
         resumption: how the dialect resumes.
         policy: the limits.
         random: uniform in [0, 1), for jitter.
+        background: what makes the response go on at the server, if the caller's request does not.
 
     Attributes:
-        request: the request of the running attempt; ``None`` for the first one's.
+        request: the request of the running attempt; ``None`` for the caller's.
         events: the events of the present response.
         is_resuming: whether attempts take up a response that another one asked for.
         loss: how the response's stream was cut when it was last taken up.
         why_not: why it was not taken up after the last cut, ``""`` if it was, or was not cut.
+        cancelled: see :attr:`unbroken.core.report.BackgroundReport.cancelled`.
+        deleted: likewise.
     """
 
-    def __init__(self, request: Request, resumption: Resumption, policy: Policy, random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        resumption: Resumption,
+        policy: Policy,
+        random: Callable[[], float],
+        background: BackgroundRequest | None = None,
+    ) -> None:
         self.request: Request | None = None
+        self.cancelled: bool | None = None
+        self.deleted: bool | None = None
+        self._background = background
         self.is_resuming = False
         self.loss = Failure.RESET
         self.why_not = ""
@@ -55,7 +69,8 @@ class Resumer:
             self._position = self.events.position
             self.request = self._resumption.resume(self._original, self.events.response, self._position)
         else:
-            self.events, self.request, self._in_a_row = self._new_events(), None, 0
+            self.events, self._in_a_row = self._new_events(), 0
+            self.request = self._background.request if self._background else None
         self._attempt, self._came = attempt, self.events.came
 
     def note_head(self, head: Head) -> None:
@@ -105,7 +120,7 @@ class Resumer:
         if self.left < 1:
             most = self._policy.resumes
             return f"no event came of {most} resumed streams" if most else "no resumes allowed"
-        return "its request is signed" if is_signed(self._original) else ""
+        return "its request is signed" if self._original.is_signed else ""
 
     def take_up(self, failure: Failure) -> None:
         """Have the next attempts take up the response behind the last event, after this cut."""
@@ -116,3 +131,17 @@ class Resumer:
     def give_up(self) -> None:
         """Have the next attempt ask for a response of its own."""
         self._resumes, self.is_resuming = self.resumes, False
+
+    def partings(self, *, has_ended: bool) -> list[Parting]:
+        """Return what is to be asked of the server when the turn is over: nothing where the caller asked for this."""
+        response, background = self.events.response, self._background
+        if background is None or not response or (self.cancelled, self.deleted) != (None, None):
+            return []
+        return background.partings(response, has_ended=has_ended)
+
+    def parted(self, parting: Parting, *, acknowledged: bool) -> None:
+        """Take whether the server has acknowledged what was asked of it."""
+        if parting.kind == "cancel":
+            self.cancelled = acknowledged
+        else:
+            self.deleted = acknowledged

@@ -88,6 +88,12 @@ function seamsText(turn) {
   return places.length ? `continued at character ${places.join(", ")}` : "";
 }
 
+/** Where the stream was taken up after a cut: "resumed after event 41". */
+function resumesText(turn) {
+  const places = turn.resumes ?? [];
+  return places.length ? `resumed after event ${places.join(", ")}` : "";
+}
+
 // ---- lanes ----------------------------------------------------------------------------------------------------------
 // A lane's axis counts from the turn's own start, not by the wall clock: an idle timer then stands as a column of cuts
 // at the same second in every lane, and what is drawn stays where it is while only the running end moves.
@@ -259,7 +265,7 @@ let current = null; // the entry that takes the focus
 let opened = null; // the entry whose details are shown
 
 function makeEntry(turn) {
-  const lost = [lossesText(turn), seamsText(turn)].filter(Boolean).join("; ");
+  const lost = [lossesText(turn), seamsText(turn), resumesText(turn), turn.background].filter(Boolean).join("; ");
   const outcome = outcomeOf(turn);
   const lane = make("div", { class: "lane", "aria-hidden": "true" });
   const cell = (name, content) => make("td", { role: "gridcell", class: name }, content);
