@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import types
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -15,7 +17,7 @@ from unbroken.errors import UsageError
 from unbroken.lab import ScriptedAnswer, Upstream
 from unbroken.relay import Relay, Settings
 from unbroken.relay.server import make_server
-from unbroken.relay.uvicorn_adapter import UVICORN, DirectWriter, check_uvicorn, writes_directly
+from unbroken.relay.uvicorn_adapter import UVICORN, DirectWriter, LingeringTransport, check_uvicorn, writes_directly
 
 SETTINGS = Settings(upstreams={})
 
@@ -120,3 +122,76 @@ def test_a_turn_is_whole_either_way(
 
 
 WRITE = DirectWriter.write
+
+
+class Wire:
+    """A transport that keeps what is written, and what is done besides."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+        self.is_closed = False
+
+    def write(self, data: bytes) -> None:
+        self.done.append(data)
+
+    def close(self) -> None:
+        self.done.append("close")
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+
+class TestTheHeadOfAResponse:
+    """It goes out in one packet with what follows in the same round of the event loop, and alone if nothing does."""
+
+    def in_a_loop(self, script: Callable[[LingeringTransport], None]) -> list[Any]:
+        wire: Any = Wire()
+        protocol: Any = types.SimpleNamespace(is_aborted=False, is_answered_early=False)
+
+        async def run() -> None:
+            script(LingeringTransport(wire, protocol))
+            await asyncio.sleep(0)
+
+        asyncio.run(run())
+        return list(wire.done)
+
+    def test_with_an_event(self) -> None:
+        def script(transport: LingeringTransport) -> None:
+            transport.hold_head()
+            for data in (b"head ", b"event ", b"another"):
+                transport.write(data)
+
+        assert self.in_a_loop(script) == [b"head event ", b"another"]
+
+    def test_alone(self) -> None:
+        def script(transport: LingeringTransport) -> None:
+            transport.hold_head()
+            transport.write(b"head")
+
+        assert self.in_a_loop(script) == [b"head"]
+
+    def test_before_the_connection_is_closed(self) -> None:
+        def script(transport: LingeringTransport) -> None:
+            transport.hold_head()
+            transport.write(b"head")
+            transport.close()
+
+        assert self.in_a_loop(script) == [b"head", "close"]
+
+    def test_not_once_the_connection_is_lost(self) -> None:
+        def script(transport: LingeringTransport) -> None:
+            transport.hold_head()
+            transport.write(b"head")
+            cast(Any, transport)._transport.is_closed = True
+
+        assert self.in_a_loop(script) == []
+
+    def test_of_each_response_on_a_connection(self) -> None:
+        def script(transport: LingeringTransport) -> None:
+            for number in (b"1", b"2"):
+                transport.hold_head()
+                transport.write(b"head " + number)
+                transport.write(b" end")
+
+        assert self.in_a_loop(script) == [b"head 1 end", b"head 2 end"]

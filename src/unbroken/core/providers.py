@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
@@ -123,8 +124,12 @@ def echoes_at(url: str) -> bool:
 
 
 def _serving(url: str) -> Provider | None:
-    host = urlsplit(url).hostname
-    return next((one for one in _ALL if not one.is_local and urlsplit(one.base_url).hostname == host), None)
+    return _by_host().get(urlsplit(url).hostname)
+
+
+@cache
+def _by_host() -> Mapping[str | None, Provider]:
+    return {urlsplit(one.base_url).hostname: one for one in reversed(_ALL) if not one.is_local}
 
 
 def find_provider(name: str) -> Provider:

@@ -321,6 +321,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running, self._on_left = cycle, None
+        cast(LingeringTransport, self.transport).hold_head()
         if self._direct:
             cycle.scope[WRITER] = DirectWriter(cycle)  # type: ignore[literal-required]  # keys of our own
             cycle.scope[ON_LEFT] = self._register  # type: ignore[literal-required]
@@ -421,19 +422,29 @@ class LingeringTransport:
     """A transport whose close does not destroy a response: if a client's bytes were left unread, the system would reset
     the connection, and many clients then do not read the response (RFC 9112, section 9.6).
 
+    It also sends the head of a response in one packet with what comes in the same round of the event loop.
+
     Args:
         transport: the real transport.
         protocol: the protocol that uses it.
+
+    Attributes:
+        write: see asyncio.
     """
 
     def __init__(self, transport: asyncio.Transport, protocol: LimitedProtocol) -> None:
         self._transport = transport
         self._protocol = protocol
         self._is_closing = False
-        self.write = transport.write
+        self._head = b""
+        self.write: Callable[[bytes], None] = transport.write
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+    def hold_head(self) -> None:
+        """Hold what is written next, for the rest of this round of the event loop."""
+        self.write = self._hold
 
     def is_closing(self) -> bool:
         """See asyncio."""
@@ -441,6 +452,7 @@ class LingeringTransport:
 
     def close(self) -> None:
         """See asyncio."""
+        self._write_head()
         if self._protocol.is_aborted:
             self._transport.abort()
             return
@@ -449,6 +461,18 @@ class LingeringTransport:
             return
         self._is_closing = True
         self._protocol.close_gracefully(self._transport)
+
+    def _hold(self, data: bytes) -> None:
+        self._head, self.write = data, self._write_with_head
+        asyncio.get_running_loop().call_soon(self._write_head)
+
+    def _write_with_head(self, data: bytes) -> None:
+        head, self._head, self.write = self._head, b"", self._transport.write
+        self.write(head + data)
+
+    def _write_head(self) -> None:
+        if self._head and not self._transport.is_closing():
+            self._write_with_head(b"")
 
 
 class DrainingServer(uvicorn.Server):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Collection, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from unbroken.core.dialect import Call, Dialect
@@ -64,6 +65,7 @@ class Dialects(Collection[Dialect]):
         return next((dialect for dialect in self._appended if dialect.name == name), None)
 
 
+@cache
 def _imported(name: str) -> Dialect:
     package, constant = _HOMES[name]
     dialect: Dialect = getattr(importlib.import_module(f"{__name__}.{package}"), constant)

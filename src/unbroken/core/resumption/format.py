@@ -35,8 +35,8 @@ class BackgroundFormat(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         fields: the fields with which a call asks for it.
         refusal: matches in the body of an error that refuses those fields, or another that they need.
-        storage: takes the body of a call; returns what it says of keeping the response, as text: a server may refuse for
-            one such choice and not for another.
+        storage: takes the body of a call; returns what it says of keeping the response, as text: a server may refuse
+            for one such choice and not for another.
         is_private: takes the body of a call; says whether the caller wants nothing of the response kept.
         cancel: takes the request that asked for the response, and the response's id; returns the request that ends it.
         delete: likewise; returns the request that deletes it.
