@@ -1,4 +1,4 @@
-"""A turn that is continued, in virtual time: a model with a fixed text, servers that continue it, and cuts anywhere."""
+"""A turn that is continued, or that begins again, in virtual time: a model with a fixed text, and cuts anywhere."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import dataclasses
 import json
 from typing import Any
 
-from unbroken.core.actions import EndTurn, Fail, Give, GiveHead, Read, Send, Wait
+from unbroken.client.reading import TurnReader
+from unbroken.core.actions import EndTurn, Fail, Give, GiveHead, Read, Restart, Send, Wait
 from unbroken.core.continuation.format import Style
 from unbroken.core.dialects import recognise
-from unbroken.core.events import Text, ToolCallStart
+from unbroken.core.events import Text, ToolCallStart, TypedEvent
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
@@ -26,9 +27,13 @@ from unbroken.lab.dialect import Pieces, ServerDialect
 PROMPT = "Once upon a time"
 MESSAGES = [{"role": "user", "content": PROMPT}]
 
-SERVERS: dict[Style, tuple[ServerDialect, str, dict[str, Any]]] = {
-    "prefix": (CHAT, "/v1/chat/completions", {"messages": MESSAGES}),
-    "continue_final_message": (CHAT, "/v1/chat/completions", {"messages": MESSAGES}),
+Server = tuple[ServerDialect, str, dict[str, Any]]
+"""A dialect of the lab's, the path of its calls, and the fields of one."""
+
+OVER_CHAT: Server = (CHAT, "/v1/chat/completions", {"messages": MESSAGES})
+SERVERS: dict[Style, Server] = {
+    "prefix": OVER_CHAT,
+    "continue_final_message": OVER_CHAT,
     "assistant": (ANTHROPIC, "/v1/messages", {"messages": MESSAGES}),
     "completion": (COMPLETIONS, "/v1/completions", {"prompt": PROMPT}),
 }
@@ -45,6 +50,8 @@ class Played:
     report: Report
     dialect: ServerDialect
     first: Request
+    reader: TurnReader
+    typed_events: list[TypedEvent] = dataclasses.field(default_factory=list)
     headers: list[dict[bytes, bytes]] = dataclasses.field(default_factory=list)
 
     @property
@@ -81,20 +88,29 @@ def play(
     style: Style | None = "assistant",
     chunks: list[int] = [4096],  # noqa: B006 - never changed
     host: str = "https://llm.example.com",
-    dialect: tuple[ServerDialect, str, dict[str, Any]] | None = None,
+    dialect: Server | None = None,
     **more: Any,
 ) -> Played:
     """Run a turn: the first responses are cut at these parts of their bytes."""
     spoken, path, fields = dialect or SERVERS[style or "assistant"]
     headers = more.pop("headers", ())
-    limits = {name: more.pop(name) for name in ("replays", "after_output") if name in more}
+    limits = {name: more.pop(name) for name in ("replays", "after_output", "hold") if name in more}
     body = {"model": "lab", "stream": True, **fields, **more}
     request = Request("POST", host + path, headers, json.dumps(body).encode())
     call = recognise(request)
     assert call is not None
     policy = Policy(**({"after_output": "continue"} | limits))
-    turn = Turn(call, policy, now=0.0, random=lambda: 0.0, wall_clock=lambda: 0.0, request=request, continuation=style)
-    played = Played(b"", None, [], [], turn.report, spoken, request)
+    turn = Turn(
+        call,
+        policy,
+        now=0.0,
+        random=lambda: 0.0,
+        wall_clock=lambda: 0.0,
+        request=request,
+        continuation=style,
+        may_restart=True,
+    )
+    played = Played(b"", None, [], [], turn.report, spoken, request, TurnReader(call, policy))
     now, rest, ends = 0.0, b"", True
     steps = 0
     while True:
@@ -127,10 +143,16 @@ def play(
                 now += seconds
             case Give(data):
                 played.received += data
+                played.typed_events += played.reader.feed(data, turn.phase)
+            case Restart(attempt):
+                played.received = b""
+                turn.restarted(played.reader.restart(attempt))
             case GiveHead(head):
                 assert not played.received
                 assert head.status == 200
+                played.reader.open(head, is_stream=turn.is_stream)
             case EndTurn():
+                played.typed_events += played.reader.end(turn.phase)
                 break
             case Fail(error):
                 played.error = error

@@ -5,9 +5,11 @@ from __future__ import annotations
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from properties.continuing import SERVERS, play
+from properties.continuing import OVER_CHAT, SERVERS, Server, play
 from unbroken.core.continuation.format import STYLES, Style
 from unbroken.core.continuation.seam import OVERLAP
+from unbroken.core.events import Reasoning
+from unbroken.core.policy import HOLDS, Hold
 from unbroken.errors import StreamCut
 from unbroken.lab import Continuation, ScriptedAnswer
 from unbroken.lab.continuing import Manner
@@ -27,18 +29,24 @@ CHUNKS = st.lists(st.integers(16, 900), min_size=1, max_size=5)
 MANNERS: st.SearchStrategy[Manner] = st.sampled_from(
     ["goes_on", "goes_on", "goes_on", "echoes", "overlaps", "begins_anew", "reasons", "refuses", "calls_a_tool"]
 )
+REASONING = st.just([]) | st.lists(WORDS, min_size=1, max_size=6)
+STYLED: list[tuple[Style, Server]] = [*SERVERS.items(), ("assistant", OVER_CHAT)]
+"""Styles and the servers that have them: llama.cpp, OpenRouter and Groq have Anthropic's, and its white space."""
+
 NEEDED = {"echoes": OVERLAP, "overlaps": OVERLAP, "begins_anew": 2 * OVERLAP}
 """From how many characters on it can be told that a server does not simply go on."""
 
 
-@given(TOKENS, CUTS, CHUNKS, st.sampled_from(STYLES), MANNERS, st.integers(0, 4))
-@example([PROSE], [0.9], [4096], "assistant", "goes_on", 3)
+@given(TOKENS, CUTS, CHUNKS, st.sampled_from(STYLED), MANNERS, st.integers(0, 4))
+@example([PROSE], [0.9], [4096], ("assistant", SERVERS["assistant"]), "goes_on", 3)
 def test_the_caller_has_the_models_text_or_a_beginning_of_it_and_an_error(
-    tokens: list[str], cuts: list[float], chunks: list[int], style: Style, manner: Manner, replays: int
+    tokens: list[str], cuts: list[float], chunks: list[int], styled: tuple[Style, Server], manner: Manner, replays: int
 ) -> None:
     answer, text = ScriptedAnswer(text=tokens), "".join(tokens)
-    server = Continuation(style, manner, prompt="Once upon a time", takes_space=style != "assistant")
-    played = play(answer, server, list(cuts), style=style, chunks=chunks, replays=replays)
+    style, dialect = styled
+    takes_space = dialect is not SERVERS["assistant"]
+    server = Continuation(style, manner, prompt="Once upon a time", takes_space=takes_space)
+    played = play(answer, server, list(cuts), style=style, dialect=dialect, chunks=chunks, replays=replays)
     seams = [seam.character for seam in played.report.seams]
     assume(all(at >= NEEDED.get(manner, 0) for at in seams))
     # A model that repeats all of its text, once, cannot be told from a server that repeats it.
@@ -58,6 +66,48 @@ def test_the_caller_has_the_models_text_or_a_beginning_of_it_and_an_error(
     assert ended == begun[: len(ended)]
     assert played.error or ended == begun
     assert (len(played.tool_calls) <= 1) if manner == "calls_a_tool" else not played.tool_calls
+
+
+@given(TOKENS, REASONING, CUTS, CHUNKS, st.sampled_from(STYLED), st.sampled_from(HOLDS), st.integers(0, 4))
+def test_what_is_held_is_replayed_and_what_was_handed_on_is_continued(
+    tokens: list[str],
+    reasoning: list[str],
+    cuts: list[float],
+    chunks: list[int],
+    styled: tuple[Style, Server],
+    hold: Hold,
+    replays: int,
+) -> None:
+    answer, text, thought = ScriptedAnswer(text=tokens, reasoning=reasoning), "".join(tokens), "".join(reasoning)
+    style, dialect = styled
+    server = Continuation(style, prompt="Once upon a time", takes_space=dialect is not SERVERS["assistant"])
+    played = play(answer, server, list(cuts), style=style, dialect=dialect, chunks=chunks, replays=replays, hold=hold)
+    seams = [seam.character for seam in played.report.seams]
+    assume(not any(at >= OVERLAP and text[at:].startswith(text[:at]) for at in seams))
+    assert len(played.bodies) <= 1 + replays
+    assert hold != "answer" or not seams
+    thoughts = "".join(event.text for event in played.typed(Reasoning))
+    if played.error is None:
+        assert (played.text, thoughts) == (text, thought)
+    else:
+        assert type(played.error) is StreamCut
+        assert text.startswith(played.text)
+        assert thought.startswith(thoughts)
+        assert hold == "prelude" or not played.received or thoughts == thought
+    assert len({document["id"] for document in played.documents if "id" in document}) <= 1
+
+
+@given(TOKENS, CUTS, CHUNKS)
+def test_white_space_that_was_held_back_must_come_again(
+    tokens: list[str], cuts: list[float], chunks: list[int]
+) -> None:
+    answer, text = ScriptedAnswer(text=tokens), "".join(tokens)
+    server = Continuation("assistant", "drops_space", takes_space=False)
+    played = play(answer, server, list(cuts), chunks=chunks)
+    # Where none was held back, a model that begins without it cannot be told from one that goes on differently.
+    seams = [seam.character for seam in played.report.seams]
+    assume(not any(text[at : at + 1].isspace() and not text[at - 1 : at].isspace() for at in seams))
+    assert played.text == text if played.error is None else text.startswith(played.text)
 
 
 @given(TOKENS, CUTS, CHUNKS)
