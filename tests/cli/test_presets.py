@@ -14,7 +14,7 @@ from unbroken.lab import Fault, ScriptedAnswer, Upstream
 
 ANSWER = ScriptedAnswer(text="The tide turns at nine.")
 CUT = Fault("fin", "after_token")
-TOLD = "unbroken: 1 turn, 1 answered, 1 survived a lost attempt; for claude: --hold answer (--no-preset: not)\n"
+TOLD = "unbroken: 1 turn, 1 answered, 1 survived a lost attempt; for qwen: --hold answer (--no-preset: not)\n"
 ASKING = Path(__file__).with_name("asking.py")
 
 MakeProgram = Callable[[str], str]
@@ -26,7 +26,7 @@ def make_program(tmp_path: Path) -> MakeProgram:
 
     def make(name: str) -> str:
         program = tmp_path / name
-        timer = "import os, sys; print(os.environ.get('CLAUDE_STREAM_IDLE_TIMEOUT_MS'), file=sys.stderr)"
+        timer = "import os, sys; print(os.environ.get('QWEN_STREAM_IDLE_TIMEOUT_MS'), file=sys.stderr)"
         program.write_text(f"#!{sys.executable}\n{timer}\nsys.argv[1:] = []\n{ASKING.read_text('utf-8')}")
         program.chmod(0o755)
         return str(program)
@@ -60,9 +60,9 @@ def test_who_is_known_in_which_mode(command: str, program: str | None) -> None:
 
 def test_a_known_program_never_sees_a_cut_in_its_answer(cli: Cli, make_program: MakeProgram) -> None:
     with Upstream(faults=[CUT], answer=ANSWER) as upstream:
-        ended = cli("exec", make_program("claude"), "-p", OPENAI_BASE_URL=upstream.url)
+        ended = cli("exec", make_program("qwen"), "-p", OPENAI_BASE_URL=upstream.url)
     assert (ended.code, ended.out) == (0, "The tide turns at nine.")
-    assert ended.err == f"1800000\n{TOLD}"
+    assert ended.err == f"0\n{TOLD}"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_what_the_user_says_counts(
     cli: Cli, make_program: MakeProgram, options: tuple[str, ...], variables: dict[str, str]
 ) -> None:
     with Upstream(faults=[CUT], answer=ANSWER) as upstream:
-        ended = cli("exec", *options, make_program("claude"), "-p", OPENAI_BASE_URL=upstream.url, **variables)
+        ended = cli("exec", *options, make_program("qwen"), "-p", OPENAI_BASE_URL=upstream.url, **variables)
     assert ended.code == 1
     assert ended.err.startswith("None\n")
     assert ended.err.endswith("unbroken: 1 turn, 0 answered, 1 cut\n")
@@ -91,7 +91,7 @@ def test_and_so_does_the_file(cli: Cli, make_program: MakeProgram, tmp_path: Pat
     config.write_text(f'{place}hold = "prelude"')
     with Upstream(faults=[CUT], answer=ANSWER) as upstream:
         given = {"OPENAI_BASE_URL": upstream.url, "UNBROKEN_CONFIG": str(config)}
-        assert cli("exec", make_program("claude"), "-p", **given).err.endswith("unbroken: 1 turn, 0 answered, 1 cut\n")
+        assert cli("exec", make_program("qwen"), "-p", **given).err.endswith("unbroken: 1 turn, 0 answered, 1 cut\n")
 
 
 def test_and_what_it_says_of_one_upstream(cli: Cli, make_program: MakeProgram, tmp_path: Path) -> None:
@@ -99,17 +99,17 @@ def test_and_what_it_says_of_one_upstream(cli: Cli, make_program: MakeProgram, t
     config.write_text('[upstreams.openai]\nhold = "prelude"')
     with Upstream(faults=[CUT], answer=ANSWER) as upstream:
         given = {"OPENAI_BASE_URL": upstream.url, "UNBROKEN_CONFIG": str(config)}
-        assert "1 turn, 0 answered, 1 cut" in cli("exec", make_program("claude"), "-p", **given).err
+        assert "1 turn, 0 answered, 1 cut" in cli("exec", make_program("qwen"), "-p", **given).err
 
 
 def test_a_variable_that_is_set_stays(cli: Cli, make_program: MakeProgram) -> None:
     with Upstream(answer=ANSWER) as upstream:
-        given = {"OPENAI_BASE_URL": upstream.url, "CLAUDE_STREAM_IDLE_TIMEOUT_MS": "400000"}
-        assert cli("exec", make_program("claude"), "-p", **given).err.startswith("400000\n")
+        given = {"OPENAI_BASE_URL": upstream.url, "QWEN_STREAM_IDLE_TIMEOUT_MS": "400000"}
+        assert cli("exec", make_program("qwen"), "-p", **given).err.startswith("400000\n")
 
 
 def test_without_a_turn_there_is_nothing_to_tell(cli: Cli, make_program: MakeProgram) -> None:
-    quiet = make_program("claude")
+    quiet = make_program("qwen")
     Path(quiet).write_text(f"#!{sys.executable}\n")
     assert "--no-preset" not in cli("exec", quiet, "-p").err
 

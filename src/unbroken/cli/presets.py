@@ -41,13 +41,7 @@ class Preset:
 
 
 PRESETS = (
-    Preset(
-        "claude",
-        ("-p", "--print"),
-        ("stream-json",),
-        "answer",
-        {"CLAUDE_STREAM_IDLE_TIMEOUT_MS": "1800000"},  # 300000; of the relay's pings it counts the first 30
-    ),
+    Preset("claude", ("-p", "--print"), ("stream-json",), "answer"),
     Preset("opencode", ("run",), ("json",), "answer"),
     Preset(
         "qwen",
