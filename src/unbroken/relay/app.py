@@ -225,7 +225,7 @@ class Relay:
             return
         identity = keeper.identify(incoming, upstream, outgoing, call)
         if found := await keeper.find(identity):
-            await keeper.collect(found, incoming, send, request, self._extra(incoming))
+            await keeper.collect(found, upstream, incoming, send, request, self._extra(incoming))
             return
         async with keeper.keeping(incoming, send, request.id, identity, upstream, call) as kept:
             try:

@@ -12,6 +12,7 @@ from relay.redis_server import RedisServer
 from unbroken.core.policy import Policy
 from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.fault import Fault
+from unbroken.relay.store.redis_scripts import PREFIX
 from waiting import poll
 
 ONCE = Policy(retries=0, replays=0)
@@ -106,6 +107,20 @@ class TestByAskingAgain:
         assert client.served.entry()["outcome"] == "left"
         assert is_whole(client.ask(*RETRY))
         assert relays.asked_upstream == 1
+
+    def test_who_reads_it_by_position_gives_nobodys_claim_back(self, relays: Relays) -> None:
+        client = relays.serve()
+        turn = client.leave().value("x-unbroken-turn")
+        second = client.begin(*RETRY)
+        second.until(b"word5")
+        third = client.connect()
+        third.begin("GET", f"/_unbroken/turns/{turn}", [("authorization", f"Bearer {KEY}")])
+        third.until(b"word5")
+        third.close()
+        assert client.served.entry()["outcome"] == "left"
+        assert is_whole(client.ask(*RETRY))
+        assert relays.asked_upstream == 2
+        assert b"word29" in second.until(b"[DONE]")
 
     def test_a_retry_that_comes_at_once(self, relays: Relays) -> None:
         client = relays.serve()
@@ -319,6 +334,7 @@ class TestThroughAStoreThatIsShared:
         client = relays.serve()
         other = relays.another()
         before = client.leave()
+        poll(lambda: any(name.startswith(f"{PREFIX}request:") for name in redis.known()))  # it is written soon
         answer = other.ask(*RETRY)
         assert is_whole(answer)
         assert answer.body.startswith(before.body)

@@ -52,6 +52,18 @@ _MARGIN = 0.5
 _POSITION = re.compile(r"\d{1,15}")
 
 
+class FoundTurn(msgspec.Struct, frozen=True):
+    """A turn that a request is answered with.
+
+    Attributes:
+        id: its id.
+        is_claimed: whether it was claimed for this request alone.
+    """
+
+    id: str
+    is_claimed: bool
+
+
 class Keeper:
     """Keeps the turns of one relay.
 
@@ -101,8 +113,8 @@ class Keeper:
         """Return who asks, and what."""
         return identify(incoming, self._settings, upstream, outgoing, call)
 
-    async def find(self, identity: Identity) -> str | None:
-        """Return the id of a turn that a request is to be answered with, claimed; ``None`` if it is to go upstream.
+    async def find(self, identity: Identity) -> FoundTurn | None:
+        """Return the turn that a request is to be answered with; ``None`` if it is to go upstream.
 
         Raises:
             Rejection: 409, its key stands for another request.
@@ -111,10 +123,11 @@ class Keeper:
             return None
         with anyio.move_on_after(ASK_WITHIN):
             try:
-                if identity.key and (found := await self._find_keyed(identity)):
-                    return found
-                if identity.is_retry or self._settings.attach_identical:
-                    return await self._claim(identity.request)
+                if identity.key and (keyed := await self._find_keyed(identity)):
+                    return FoundTurn(keyed, is_claimed=False)
+                may_claim = identity.is_retry or self._settings.attach_identical
+                if may_claim and (claimed := await self._claim(identity.request)):
+                    return FoundTurn(claimed, is_claimed=True)
             except StoreError:
                 return None  # it is no reason to fail a request
         return None
@@ -188,7 +201,8 @@ class Keeper:
 
     async def collect(
         self,
-        turn_id: str,
+        found: FoundTurn,
+        upstream: str,
         incoming: ClientRequest,
         send: asgi.Send,
         request: OpenRequest,
@@ -197,22 +211,29 @@ class Keeper:
     ) -> None:
         """Answer a request with what is kept of a turn, from a position.
 
+        Args:
+            found: the turn.
+            upstream: name of its upstream.
+            incoming: the request.
+            send: ASGI's ``send``.
+            request: the record of the request.
+            extra: fields that are added to the response.
+            after: the position.
+
         Raises:
             asgi.Broken: the turn was cut.
             Rejection: the same, where nothing was sent yet.
         """
-        local = self._running.get(turn_id)
-        state = await self._known(turn_id)
         collection = Collection(
-            turn_id,
+            found.id,
             self._store,
             incoming,
             send,
             after=after,
             ids=EventIds(after) if _wants_ids(incoming) else None,
             extra=extra,
-            local=local,
-            upstream=state.info.upstream if state else None,
+            local=self._running.get(found.id),
+            upstream=upstream,
         )
         request.passthrough, request.is_recorded = collection, True
         try:
@@ -220,9 +241,9 @@ class Keeper:
         finally:
             if collection.outcome is Outcome.COLLECTED:
                 self._on_event("collected", collection.bytes)
-            else:
+            elif found.is_claimed:
                 with anyio.move_on_after(ASK_WITHIN, shield=True):
-                    await self._release(turn_id)
+                    await self._release(found.id)
 
     def serves(self, path: str) -> bool:
         """Return whether a path is that of the turns, or of one of them."""
@@ -243,14 +264,15 @@ class Keeper:
                 await self._list(incoming, send, extra)
                 return
             _check_method(incoming, "GET", "DELETE")
-            await self._find_own(turn_id, incoming)
+            state = await self._find_own(turn_id, incoming)
             if incoming.method == "DELETE":
                 await self._remove(turn_id)
                 await asgi.answer(send, 204, b"", headers=extra)
                 return
         except StoreError as exc:
             raise Rejection(503, "store_away", f"the store cannot be read: {exc}", ((b"retry-after", b"1"),)) from None
-        await self.collect(turn_id, incoming, send, request, extra, await self._position(turn_id, incoming))
+        found = FoundTurn(turn_id, is_claimed=False)
+        await self.collect(found, state.info.upstream, incoming, send, request, extra, _position(state, incoming))
 
     async def _list(self, incoming: ClientRequest, send: asgi.Send, extra: Headers) -> None:
         owner = owner_of(incoming, self._settings)
@@ -270,22 +292,6 @@ class Keeper:
     def _owner_for(self, state: TurnState, incoming: ClientRequest) -> str:
         """Return the owner to compare: a turn without one is known to whoever knows its id."""
         return owner_of(incoming, self._settings) if state.info.owner else ""
-
-    async def _position(self, turn_id: str, incoming: ClientRequest) -> int:
-        """Return the position that a client asks for.
-
-        Raises:
-            Rejection: 400, it is no number; 416, the turn has ended before it.
-        """
-        named = [piece[6:] for piece in incoming.query.split("&") if piece.startswith("after=")]
-        last_id = [value.decode("latin-1") for value in values(incoming.headers, b"last-event-id")]
-        text = (last_id or named or ["0"])[-1]
-        if not _POSITION.fullmatch(text):
-            raise Rejection(400, "bad_request", "a position (after, Last-Event-ID) is a number of bytes")
-        state = await self._known(turn_id)
-        if state and state.ending and int(text) > state.size:
-            raise Rejection(416, "no_such_position", f"the turn has ended at byte {state.size}")
-        return int(text)
 
     async def _find_keyed(self, identity: Identity) -> str | None:
         local = self._local(identity)
@@ -351,6 +357,22 @@ class Keeper:
 def _check_same(info: TurnInfo, identity: Identity) -> None:
     if not secrets.compare_digest(info.request, identity.request):
         raise Rejection(409, "idempotency_key", "this key was used for another request")
+
+
+def _position(state: TurnState, incoming: ClientRequest) -> int:
+    """Return the position that a client asks for.
+
+    Raises:
+        Rejection: 400, it is no number; 416, the turn has ended before it.
+    """
+    named = [piece[6:] for piece in incoming.query.split("&") if piece.startswith("after=")]
+    last_id = [value.decode("latin-1") for value in values(incoming.headers, b"last-event-id")]
+    text = (last_id or named or ["0"])[-1]
+    if not _POSITION.fullmatch(text):
+        raise Rejection(400, "bad_request", "a position (after, Last-Event-ID) is a number of bytes")
+    if state.ending and int(text) > state.size:
+        raise Rejection(416, "no_such_position", f"the turn has ended at byte {state.size}")
+    return int(text)
 
 
 def _wants_ids(incoming: ClientRequest) -> bool:

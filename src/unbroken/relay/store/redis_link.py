@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,6 +41,10 @@ _WORDS = {
 """What an error's first word means. All of these may pass, or concern every turn alike."""
 
 Command = tuple[Any, ...]
+"""A command and its arguments."""
+
+EVAL = "EVAL"
+"""Stands for a script by its text, which is sent once."""
 
 
 class Garbage(Exception):
@@ -48,7 +52,7 @@ class Garbage(Exception):
 
 
 class Link:
-    """One connection. Its users wait for one another.
+    """One connection. What its users ask for at the same time is sent in one go.
 
     Args:
         url: the server's.
@@ -57,8 +61,9 @@ class Link:
     """
 
     def __init__(self, url: str, connect_within: float, answer_within: float | None) -> None:
-        self._lock = asyncio.Lock()
         self._scripts: dict[str, str] = {}
+        self._waiting: list[tuple[Sequence[Command], asyncio.Future[list[Any]]]] = []
+        self._runner: asyncio.Task[None] | None = None
         try:
             pool = ConnectionPool.from_url(
                 url,
@@ -79,42 +84,84 @@ class Link:
             StoreError: it failed.
             Garbage: the server refused it, because of what is kept under its keys.
         """
-        async with self._lock, _explained():
-            return await self._client.execute_command(*command)
+        return await self._only(command)
 
     async def run(self, script: str, keys: Sequence[str], *args: Any) -> Any:
         """Run a script; otherwise as :meth:`call`."""
-        (came,) = await self.run_all([(script, keys, args)])
-        if isinstance(came, Garbage):
-            raise came
-        return came
+        return await self._only((EVAL, script, len(keys), *keys, *args))
 
     async def run_all(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """Run scripts in one go, in this order; return what came of each, :class:`Garbage` included.
+        """Run scripts, in this order; return what came of each, :class:`Garbage` included.
 
         Raises:
             StoreError: one of them failed; those before it and behind it may have been run.
         """
-        async with self._lock, _explained():
-            try:
-                return await self._run_all(calls)
-            except NoScriptError:  # the server was started anew
-                self._scripts.clear()
-                return await self._run_all(calls)
+        return await self._send([(EVAL, script, len(keys), *keys, *args) for script, keys, args in calls])
 
     async def aclose(self) -> None:
         """Close the connection."""
+        if self._runner:
+            self._runner.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._runner
         with contextlib.suppress(RedisError, OSError):
             await self._client.aclose(close_connection_pool=True)
 
-    async def _run_all(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
-        for script in {script for script, _, _ in calls} - self._scripts.keys():
+    async def _only(self, command: Command) -> Any:
+        (came,) = await self._send([command])
+        if isinstance(came, Garbage):
+            raise came
+        return came
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        came: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((commands, came))
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run())
+        return [_judged(one) for one in await came]
+
+    async def _run(self) -> None:
+        """Send what waits, until nothing does."""
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                answers = iter(await self._execute([command for commands, _ in batch for command in commands]))
+            except StoreError as exc:
+                for _, came in batch:
+                    if not came.done():
+                        came.set_exception(StoreError(str(exc)))
+                continue
+            for commands, came in batch:
+                answered = [next(answers) for _ in commands]
+                if not came.done():  # whoever asked may have gone
+                    came.set_result(answered)
+
+    async def _execute(self, commands: Sequence[Command]) -> list[Any]:
+        try:
+            answers = await self._execute_once(commands)
+            if any(isinstance(answer, NoScriptError) for answer in answers):  # the server was started anew
+                self._scripts.clear()
+                answers = await self._execute_once(commands)
+        except TimeoutError:
+            raise StoreError("it does not answer") from None
+        except RedisError as exc:
+            raise StoreError(_failure(exc)) from None
+        except OSError as exc:
+            raise StoreError(f"it cannot be reached: {exc.strerror or 'the connection failed'}") from None
+        return answers
+
+    async def _execute_once(self, commands: Sequence[Command]) -> list[Any]:
+        for script in {command[1] for command in commands if command[0] is EVAL} - self._scripts.keys():
             self._scripts[script] = await self._client.script_load(script)
         pipeline = self._client.pipeline(transaction=False)
-        for script, keys, args in calls:
-            pipeline.execute_command("EVALSHA", self._scripts[script], len(keys), *keys, *args)
+        for name, *args in commands:
+            if name is EVAL:
+                pipeline.execute_command("EVALSHA", self._scripts[args[0]], *args[1:])
+            else:
+                pipeline.execute_command(name, *args)
         try:
-            return [_judged(came) for came in await pipeline.execute(raise_on_error=False)]
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            return answers
         finally:
             await pipeline.reset()
 
@@ -152,30 +199,16 @@ def check_url(url: str) -> None:
 
 
 def _judged(came: Any) -> Any:
-    if isinstance(came, ResponseError):
-        if _word(came) in _WORDS:
-            raise came
+    """Return an answer; raise the error that it is, unless that concerns one key alone.
+
+    Raises:
+        StoreError: the server cannot be used.
+    """
+    if isinstance(came, ResponseError) and _word(came) not in _WORDS:
         return Garbage(_word(came))
-    if isinstance(came, Exception):
-        raise came
+    if isinstance(came, RedisError):
+        raise StoreError(_failure(came))
     return came
-
-
-@contextlib.asynccontextmanager
-async def _explained() -> AsyncIterator[None]:
-    """Raise what fails in here as a :class:`StoreError`."""
-    try:
-        yield
-    except ResponseError as exc:
-        if words := _WORDS.get(_word(exc)):
-            raise StoreError(words) from None
-        raise Garbage(_word(exc)) from None
-    except TimeoutError:
-        raise StoreError("it does not answer") from None
-    except RedisError as exc:
-        raise StoreError(_failure(exc)) from None
-    except OSError as exc:
-        raise StoreError(f"it cannot be reached: {exc.strerror or 'the connection failed'}") from None
 
 
 def _word(error: Exception) -> str:

@@ -39,6 +39,7 @@ INTERACTIONS = Dialect(
     credentials=build.credentials,
     credential_headers=frozenset({"x-goog-api-key", "authorization"}),
     credential_parameter="key",
+    request_headers=frozenset({"x-goog-user-project", "api-revision"}),
     heartbeat=comment("unbroken"),
     versions=("v1beta", "v1alpha", "v1"),
 )
