@@ -12,11 +12,11 @@ import anyio
 import msgspec
 
 from unbroken.client import AsyncClient, Client
-from unbroken.core.actions import RetryEvent
+from unbroken.core.actions import CallerTimeouts, RetryEvent
 from unbroken.core.continuation.format import Style
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import recognise
-from unbroken.core.events import TypedEvent
+from unbroken.core.events import Restarted, TypedEvent
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.report import Report
@@ -58,6 +58,7 @@ class Ask:
         continuation: how the server continues an answer.
         dialect: the wire format: chat, or Responses.
         refused: the servers that have refused to let a response go on.
+        timeouts: the caller's own, of which a typed client has none.
     """
 
     url: str
@@ -70,6 +71,7 @@ class Ask:
     continuation: Style | None = None
     dialect: str = "openai-chat"
     refused: RefusedBackgrounds | None = None
+    timeouts: CallerTimeouts = dataclasses.field(default_factory=CallerTimeouts)
 
     def request(self) -> tuple[Request, Call]:
         messages, path = ("messages", "chat/completions") if self.dialect == "openai-chat" else ("input", "responses")
@@ -109,6 +111,7 @@ class Outcome:
         error: what was raised.
         report: the turn's report.
         told: what the observer was told.
+        void: the bytes that had come before the answer began again.
     """
 
     head: Head | None = None
@@ -118,10 +121,16 @@ class Outcome:
     error: TurnError | None = None
     report: Report = dataclasses.field(default_factory=Report)
     told: list[RetryEvent] = dataclasses.field(default_factory=list)
+    void: bytes = b""
 
     @property
     def is_typed(self) -> bool:
         return self.data is None
+
+    def restart(self, attempt: int) -> Restarted:
+        """What a driver's caller does who is told that the answer begins again."""
+        self.void, self.data = self.data or b"", b""
+        return Restarted(attempt, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,17 +145,20 @@ class Face:
         return self.name
 
 
+def _arguments(ask: Ask, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "on_retry": outcome.told.append,
+        "continuation": ask.continuation,
+        "on_restart": outcome.restart,
+        "timeouts": ask.timeouts,
+        "refused": ask.refused,
+    }
+
+
 def drive(ask: Ask) -> Outcome:
     outcome = Outcome(data=b"")
     wire = HttpWire(proxy=ask.proxy, verify=ask.tls, environ={})
-    driver = Driver(
-        wire,
-        *ask.request(),
-        ask.policy,
-        on_retry=outcome.told.append,
-        continuation=ask.continuation,
-        refused=ask.refused,
-    )
+    driver = Driver(wire, *ask.request(), ask.policy, **_arguments(ask, outcome))
     try:
         with driver:
             outcome.head = driver.open()
@@ -163,14 +175,7 @@ def drive(ask: Ask) -> Outcome:
 async def drive_async(ask: Ask) -> Outcome:
     outcome = Outcome(data=b"")
     wire = AsyncHttpWire(proxy=ask.proxy, verify=ask.tls, environ={})
-    driver = AsyncDriver(
-        wire,
-        *ask.request(),
-        ask.policy,
-        on_retry=outcome.told.append,
-        continuation=ask.continuation,
-        refused=ask.refused,
-    )
+    driver = AsyncDriver(wire, *ask.request(), ask.policy, **_arguments(ask, outcome))
     try:
         async with driver:
             outcome.head = await driver.open()

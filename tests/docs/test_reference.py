@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 import pytest
 
+import choices
 from cli.programs import PATIENCE, environment
 from cli.relays import Running, running
 from docs.pages import ROOT, free_port
@@ -257,6 +258,42 @@ def test_the_unit_is_one(fenced: dict[str, str], tmp_path: Path) -> None:
 
 
 # The rule
+
+
+def table(text: str, first: str) -> list[list[str]]:
+    """The rows of the table whose heading begins with these cells."""
+    found = re.search(rf"^\| {re.escape(first)} .*\|\n\|[-|]+\|\n((?:\|.*\|\n)+)", text, re.MULTILINE)
+    assert found, first
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in found[1].splitlines()]
+
+
+def test_what_each_choice_does_is_told() -> None:
+    page = section((ROOT / "docs" / "rule.md").read_text("utf-8"), "What each failure does")
+    _, _, told = page.partition("### After output")
+    by_row: dict[tuple[str, str], list[choices.Outcome]] = {}
+    for cell in choices.CELLS:
+        by_row.setdefault((cell.failure, cell.place), []).append(cell.outcome)
+    assert table(told, "failure |  | by default") == [
+        [choices.FAILURES[failure], choices.PLACES[place], *(outcome.value for outcome in outcomes)]
+        for (failure, place), outcomes in by_row.items()
+        if len(set(outcomes)) > 1
+    ]
+    alike = {
+        failure
+        for failure in choices.FAILURES
+        if all(len(set(by_row[failure, place])) == 1 for place in choices.PLACES)
+    }
+    assert alike == {"will_not_pass", "unreadable", "caller", "cancelled"}, "the page says so in words"
+    assert all(len(set(by_row[failure, "settled"])) == 1 for failure in choices.FAILURES)
+
+
+def test_what_the_attempt_that_follows_does_is_told() -> None:
+    page = section((ROOT / "docs" / "rule.md").read_text("utf-8"), "What each failure does")
+    outcomes = {(cell.failure, cell.choice): cell.outcome for cell in choices.FOLLOWING}
+    assert table(page, 'failure | `after_output="continue"`') == [
+        [words, *(outcomes.get((failure, choice), choices.Outcome.NONE).value for choice in ("continue", "restart"))]
+        for failure, words in choices.FOLLOWING_FAILURES.items()
+    ]
 
 
 def test_every_finish_reason_is_told() -> None:

@@ -1,4 +1,4 @@
-"""OpenAI's legacy completions, from the server's side: text only."""
+"""OpenAI's legacy completions, from the server's side: text, and reasoning in a field beside it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unbroken.lab.speech import OpenAISpeech, sse
 
 
 class Completions(OpenAISpeech):
-    """The dialect; see :class:`unbroken.lab.dialect.ServerDialect`. It has no prelude, no reasoning and no tools."""
+    """The dialect; see :class:`unbroken.lab.dialect.ServerDialect`. It has no prelude and no tools."""
 
     heartbeat = COMMENT
     trace_header = "x-request-id"
@@ -32,7 +32,7 @@ class Completions(OpenAISpeech):
         usage = {**_completion(answer, number), "choices": [], "usage": answer.usage}
         return Pieces(
             b"",
-            [],
+            [sse(_completion(answer, number, reasoning=token)) for token in answer.reasoning],
             [sse(_completion(answer, number, token)) for token in answer.tokens],
             sse(_completion(answer, number, "", answer.finish_reason)),
             b"" if answer.usage is None else sse(usage),
@@ -41,7 +41,8 @@ class Completions(OpenAISpeech):
 
     def whole(self, answer: ScriptedAnswer, number: int) -> bytes:
         """See :meth:`unbroken.lab.dialect.ServerDialect.whole`."""
-        completion = _completion(answer, number, "".join(answer.tokens), answer.finish_reason)
+        reasoning = "".join(answer.reasoning)
+        completion = _completion(answer, number, "".join(answer.tokens), answer.finish_reason, reasoning=reasoning)
         usage = {} if answer.usage is None else {"usage": dict(answer.usage)}
         return json.dumps({**completion, **usage}).encode()
 
@@ -50,9 +51,10 @@ COMPLETIONS = Completions()
 
 
 def _completion(
-    answer: ScriptedAnswer, number: int, text: str = "", finish_reason: str | None = None
+    answer: ScriptedAnswer, number: int, text: str = "", finish_reason: str | None = None, *, reasoning: str = ""
 ) -> dict[str, Any]:
-    choice = {"text": text, "index": 0, "logprobs": None, "finish_reason": finish_reason}
+    aside = {"reasoning": reasoning} if reasoning else {}
+    choice = {"text": text, **aside, "index": 0, "logprobs": None, "finish_reason": finish_reason}
     return {
         "id": f"cmpl-lab-{number}",
         "object": "text_completion",
