@@ -174,6 +174,15 @@ def wait_for_port(port: int, seconds: float = 90.0) -> None:
 
 
 @functools.cache
+def wait_until_traced(pid: int, seconds: float = 10.0) -> None:
+    """Wait until a tracer is attached to a process (proc(5), ``TracerPid``)."""
+    deadline = time.monotonic() + seconds
+    while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"nothing traces process {pid}")
+        time.sleep(0.01)
+
+
 def open_files() -> int:
     """Raise the limit of open files as far as the system allows; return it."""
     import resource
