@@ -189,11 +189,13 @@ class Attempt:
                 self._decoder = ContentDecoder()
                 self.failure, self.detail = Failure.BROKEN_FRAMING, str(exc)
                 return b""
+        if self.mode is Mode.STREAM:
+            if self.has_spoken and not self._events:
+                return self._copy_through(chunk)  # at once: it is done for each event of nearly every stream
+            return self._take_events(chunk)
         if self.mode is Mode.OPAQUE:
             return chunk
-        if self.mode is Mode.SNIFFING:
-            return self._sniff(chunk)
-        return self._take_events(chunk) if self.mode is Mode.STREAM else self._hold_document(chunk)
+        return self._sniff(chunk) if self.mode is Mode.SNIFFING else self._hold_document(chunk)
 
     @property
     def has_more(self) -> bool:
