@@ -183,6 +183,18 @@ def test_an_answer_begins_again_below_a_line_and_the_footer_says_so(env: dict[st
     ]
 
 
+def test_meanwhile_a_live_line_says_what_is_waited_for(env: dict[str, str]) -> None:
+    tide = ScriptedAnswer(text="The tide goes out.")
+    with (
+        Upstream(faults=[CUT, Fault("pause", "before_headers", seconds=1.5)], answer=tide) as upstream,
+        Terminal("run", "--base-url", upstream.url, "--after-output", "restart", "hi", env=env) as terminal,
+    ):
+        terminal.seen.wait_for("waiting for custom to speak · 1 s · attempt 2")
+        code, seen = terminal.end()
+    assert code == 0
+    assert untimed(screen(seen)).splitlines()[:4] == ["The tide", AGAIN, LINE, "The tide goes out."]
+
+
 def test_so_does_its_reasoning(env: dict[str, str]) -> None:
     thinks = ScriptedAnswer(text="The tide.", reasoning=["let me", " think"])
     with Upstream(faults=[Fault("clean_end", "after_reasoning")], answer=thinks) as upstream:

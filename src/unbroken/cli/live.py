@@ -43,19 +43,26 @@ class LiveLine:
         self._by = ""
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._stopped.set()
         self._painted = False
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Show the line while the block runs, or until :meth:`stop`."""
-        threading.Thread(target=self._paint, name="unbroken-live-line", daemon=True).start()
+        self.start()
         try:
             yield
         finally:
             self.stop()
 
+    def start(self) -> None:
+        """Show the line, unless it is shown already. The cursor must be at the start of a line."""
+        if self._stopped.is_set():
+            self._stopped = threading.Event()
+            threading.Thread(target=self._paint, args=[self._stopped], name="unbroken-live-line", daemon=True).start()
+
     def stop(self) -> None:
-        """Clear the line for good."""
+        """Clear the line."""
         if not self._stopped.is_set():
             with self._lock:
                 self._stopped.set()
@@ -90,14 +97,14 @@ class LiveLine:
         waiting = progress.phase in (Phase.CONNECT, Phase.HEADERS, Phase.PRELUDE)
         return f"waiting for {self._provider} to speak" if waiting else f"{self._provider} is answering"
 
-    def _paint(self) -> None:
-        self._stopped.wait(_PATIENCE)
-        while not self._stopped.is_set():
+    def _paint(self, stopped: threading.Event) -> None:
+        stopped.wait(_PATIENCE)
+        while not stopped.is_set():
             with self._lock:
-                if not self._stopped.is_set():
+                if not stopped.is_set():
                     show(_CLEAR + dimmed(_fitting(self.text(time.monotonic())), sys.stderr))
                     self._painted = True
-            self._stopped.wait(REFRESH)
+            stopped.wait(REFRESH)
 
     def _clear(self) -> None:
         if self._painted:

@@ -95,6 +95,11 @@ class Renderer:
         if self._live:
             self._live.stop()
 
+    def _wait(self) -> None:
+        """Show what is being waited for once more."""
+        if self._live:
+            self._live.start()
+
     def _notice(self, text: str) -> None:
         if self._live:
             self._live.interrupt(text)
@@ -141,10 +146,13 @@ class TextRenderer(Renderer):
     def retried(self, event: RetryEvent) -> None:
         """See :meth:`Renderer.retried`. Behind half of an answer the notice is on a line of its own."""
         if event.action == "restart":
+            self._stop_waiting()
             self._end_lines()
         elif event.character is not None and self._last != "\n" and self._on_terminal and not self._quiet:
             say("")
         super().retried(event)
+        if event.action == "restart":
+            self._wait()
 
     def failed(self, error: TurnError, turn: TurnStream) -> None:
         """See :meth:`Renderer.failed`. The answer so far stays, on lines of its own."""
@@ -169,10 +177,12 @@ class TextRenderer(Renderer):
 
     def _restart(self) -> None:
         """Draw a line on the terminal below what is void. Where there is none, no answer begins again."""
+        self._stop_waiting()
         self._end_lines()
         self._harmless_answer, self._harmless_reasoning = HarmlessText(), HarmlessText()
         line = plain(_RESTARTED, self._stdout.encoding)
         self._write(dimmed(f"{line}\n", sys.stdout).encode(self._stdout.encoding, "backslashreplace"))
+        self._wait()
 
     def _answer(self, text: str) -> None:
         self._last = text[-1:] or self._last
