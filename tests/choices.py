@@ -24,10 +24,11 @@ CHOICES: dict[str, dict[str, Any]] = {
     "default": {},
     "hold=reasoning": {"hold": "reasoning"},
     "hold=answer": {"hold": "answer"},
+    "resume": {},
     "continue": {"after_output": "continue"},
     "restart": {"after_output": "restart"},
 }
-"""What each choice is in a policy."""
+"""What each choice is in a policy; what can be resumed is the request's choice (:meth:`Cell.fields`)."""
 
 
 class Outcome(enum.Enum):
@@ -36,6 +37,7 @@ class Outcome(enum.Enum):
     CUT = "`StreamCut`"
     REPLAY = "**replay**"
     RETRY = "retry"
+    RESUME = "taken up"
     CONTINUE = "continued"
     RESTART = "begins again"
     HAND_ON = "handed on"
@@ -48,48 +50,48 @@ class Outcome(enum.Enum):
 
 
 TABLE = """
-                             default   hold=reasoning  hold=answer  continue  restart
-    lost          reasoning  cut       replay          replay       cut       restart
-    lost          text       cut       cut             replay       continue  restart
-    lost          settled    end       end             end          end       end
-    unprocessed   reasoning  cut       retry           retry        cut       restart
-    unprocessed   text       cut       cut             retry        continue  restart
-    unprocessed   settled    end       end             end          end       end
-    suspected     reasoning  wait      replay          replay       wait      wait
-    suspected     text       wait      wait            replay       wait      wait
-    suspected     settled    end       end             end          end       end
-    may_pass      reasoning  hand_on   replay          replay       hand_on   hand_on
-    may_pass      text       hand_on   hand_on         replay       hand_on   hand_on
-    may_pass      settled    hand_on   hand_on         hand_on      hand_on   hand_on
-    will_not_pass reasoning  hand_on   hand_on         hand_on      hand_on   hand_on
-    will_not_pass text       hand_on   hand_on         hand_on      hand_on   hand_on
-    will_not_pass settled    hand_on   hand_on         hand_on      hand_on   hand_on
-    unreadable    reasoning  through   through         through      through   through
-    unreadable    text       through   through         through      through   through
-    unreadable    settled    through   through         through      through   through
-    caller        reasoning  raise     raise           raise        raise     raise
-    caller        text       raise     raise           raise        raise     raise
-    caller        settled    end       end             end          end       end
-    cancelled     reasoning  leave     leave           leave        leave     leave
-    cancelled     text       leave     leave           leave        leave     leave
-    cancelled     settled    leave     leave           leave        leave     leave
+                            default  hold=reasoning  hold=answer  resume   continue  restart
+    lost          reasoning cut      replay          replay       resume   cut       restart
+    lost          text      cut      cut             replay       resume   continue  restart
+    lost          settled   end      end             end          end      end       end
+    unprocessed   reasoning cut      retry           retry        resume   cut       restart
+    unprocessed   text      cut      cut             retry        resume   continue  restart
+    unprocessed   settled   end      end             end          end      end       end
+    suspected     reasoning wait     replay          replay       resume   wait      wait
+    suspected     text      wait     wait            replay       resume   wait      wait
+    suspected     settled   end      end             end          end      end       end
+    may_pass      reasoning hand_on  replay          replay       hand_on  hand_on   hand_on
+    may_pass      text      hand_on  hand_on         replay       hand_on  hand_on   hand_on
+    may_pass      settled   hand_on  hand_on         hand_on      hand_on  hand_on   hand_on
+    will_not_pass reasoning hand_on  hand_on         hand_on      hand_on  hand_on   hand_on
+    will_not_pass text      hand_on  hand_on         hand_on      hand_on  hand_on   hand_on
+    will_not_pass settled   hand_on  hand_on         hand_on      hand_on  hand_on   hand_on
+    unreadable    reasoning through  through         through      through  through   through
+    unreadable    text      through  through         through      through  through   through
+    unreadable    settled   through  through         through      through  through   through
+    caller        reasoning raise    raise           raise        raise    raise     raise
+    caller        text      raise    raise           raise        raise    raise     raise
+    caller        settled   end      end             end          end      end       end
+    cancelled     reasoning leave    leave           leave        leave    leave     leave
+    cancelled     text      leave    leave           leave        leave    leave     leave
+    cancelled     settled   leave    leave           leave        leave    leave     leave
 """
 
 FOLLOWING_TABLE = """
-                    continue  restart
-    unreachable     retry     retry
-    lost            replay    replay
-    busy            retry     retry
-    gave_up         replay    replay
-    refused         cut       cut
-    other_content   cut       cut
-    may_pass        replay    replay
-    will_not_pass   cut       cut
-    unreadable      cut       cut
-    no_output       cut       cut
-    misfit          cut       none
-    caller          raise     raise
-    cancelled       leave     leave
+                    resume   continue  restart
+    unreachable     retry    retry     retry
+    lost            resume   replay    replay
+    busy            retry    retry     retry
+    gave_up         retry    replay    replay
+    refused         cut      cut       cut
+    other_content   cut      cut       cut
+    may_pass        hand_on  replay    replay
+    will_not_pass   hand_on  cut       cut
+    unreadable      cut      cut       cut
+    no_output       none     cut       cut
+    misfit          cut      cut       none
+    caller          raise    raise     raise
+    cancelled       leave    leave     leave
 """
 """What a failure of the attempt that follows a cut does, before anything of it is handed on; later it is as above."""
 
@@ -116,7 +118,7 @@ FOLLOWING_FAILURES = {
     "will_not_pass": "error inside the stream that will not pass",
     "unreadable": "malformed event, event over 16 MiB",
     "no_output": "no output in time",
-    "misfit": "it does not fit the text",
+    "misfit": "it does not fit what came before",
     "caller": "a timeout of the caller's own",
     "cancelled": "cancelled",
 }
@@ -142,6 +144,15 @@ class Cell:
     def limits(self) -> dict[str, Any]:
         """The choice, as fields of a policy."""
         return CHOICES[self.choice]
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The choice, as fields of a request."""
+        return {"background": True} if self.choice == "resume" else {}
+
+    def is_in(self, wire: Wire) -> bool:
+        """Whether a dialect has the choice: one without a response that goes on at the server has nothing to resume."""
+        return self.choice != "resume" or wire.server is RESPONSES
 
     def outcome_in(self, wire: Wire) -> Outcome:
         """What becomes of it in a dialect: one that has no style cannot continue."""

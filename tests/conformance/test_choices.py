@@ -27,7 +27,7 @@ from unbroken.core.failures import Phase
 from unbroken.core.http import Request
 from unbroken.core.sse import Parser
 from unbroken.errors import CallerTimeout, DecodeError, MalformedStream, ProviderError, StreamCut
-from unbroken.lab import Continuation, Fault, Upstream
+from unbroken.lab import Background, Continuation, Fault, Upstream
 
 TEXT = "Blue, as light scatters."
 HALF = "Blue, as"
@@ -109,7 +109,7 @@ class AskIn(Ask):
     def request(self) -> tuple[Request, Call]:
         url = self.url.removesuffix("/v1") + self.wire.path
         fields = ((b"content-type", b"application/json"),)
-        request = Request("POST", url, fields, json.dumps(self.wire.body).encode())
+        request = Request("POST", url, fields, json.dumps({**self.wire.body, **self.options}).encode())
         call = recognise(request)
         assert call is not None
         return request, call
@@ -134,11 +134,13 @@ def serve(settings: Any, face: Face, wire: Wire, cell: Cell, kind: str, *faults:
     prompt = PROMPT if face.is_typed else wire.body.get("prompt", "")
     server = Continuation(wire.style, manner, prompt=prompt) if wire.style else None
     answer = answer_of(wire, cell.place)
-    upstream = setting.serve(*faults, answer=answer, continuation=server)
+    background = Background(rewinds=2) if cell.failure == "misfit" else Background()
+    upstream = setting.serve(*faults, answer=answer, continuation=server, background=background)
     return upstream, AskIn(
         url=upstream.url,
         tls=setting.tls.client,
         wire=wire,
+        options=cell.fields,
         policy=dataclasses.replace(POLICY, **cell.limits, **LIMITS.get(kind, {})),
         continuation=wire.style,
         timeouts=CallerTimeouts(read=WITHIN) if cell.failure == "caller" else CallerTimeouts(),
@@ -170,6 +172,11 @@ def check(expected: Expected, outcome: Outcome, upstream: Upstream, ask: AskIn, 
             assert first.held
             assert outcome.told[0].action == expected.name.lower()
             assert outcome.is_typed or outcome.data == sent[-1]
+        case Expected.RESUME:
+            assert outcome.told[0].action == "resume"
+            assert len(outcome.report.resumes) == len(upstream.requests_for("resume")) == 1
+            whole = sent[0][: sent[0].rfind(b"\n\n") + 2]  # half of an event comes again
+            assert outcome.is_typed or outcome.data == whole + sent[1]
         case Expected.CONTINUE:
             assert outcome.told[0].action == "continue"
             assert [seam.character for seam in outcome.report.seams] == [len(HALF)]
@@ -201,7 +208,7 @@ def check(expected: Expected, outcome: Outcome, upstream: Upstream, ask: AskIn, 
     assert len(outcome.told) == len(sent) - 1
 
 
-AGAIN = (Expected.REPLAY, Expected.RETRY, Expected.CONTINUE, Expected.RESTART)
+AGAIN = (Expected.RESUME, Expected.REPLAY, Expected.RETRY, Expected.CONTINUE, Expected.RESTART)
 
 
 def run(settings: Any, face: Face, wire: Wire, cell: Cell, kind: str) -> None:
@@ -250,20 +257,25 @@ def run_following(settings: Any, face: Face, wire: Wire, cell: Cell) -> None:
         ask = dataclasses.replace(ask, policy=dataclasses.replace(ask.policy, first_output_timeout=2 * WITHIN))
     outcome = face.run(ask)
     actions = [told.action for told in outcome.told]
-    again = {Expected.RETRY: "retry", Expected.REPLAY: "continue" if cell.choice == "continue" else "replay"}
+    again = {
+        Expected.RETRY: "retry",
+        Expected.RESUME: "resume",
+        Expected.REPLAY: "continue" if cell.choice == "continue" else "replay",
+    }
     assert actions == [cell.choice, *([again[cell.outcome]] if cell.outcome in again else [])]
     if cell.outcome in again:
         assert (outcome.text if outcome.is_typed else ask.text_of(outcome.data or b"")) == TEXT
         assert outcome.error is None
-        assert len(outcome.report.restarts or outcome.report.seams) == 1
+        assert len(outcome.report.restarts or outcome.report.seams or outcome.report.resumes) == 1
         return
-    assert isinstance(outcome.error, CallerTimeout if cell.outcome is Expected.RAISE else StreamCut)
+    raised = {Expected.RAISE: CallerTimeout, Expected.HAND_ON: ProviderError if outcome.is_typed else type(None)}
+    assert isinstance(outcome.error, raised.get(cell.outcome, StreamCut))
     assert (outcome.text if outcome.is_typed else ask.text_of(outcome.data or b"")) == HALF
     assert (outcome.report.restarts, outcome.report.seams) == ((), ())
     assert len(upstream.requests) == 2
     if cell.outcome is Expected.CUT:
         assert outcome.error.phase is Phase.OUTPUT
-        assert "the answer was cut, and" in str(outcome.error)
+        assert cell.choice == "resume" or "the answer was cut, and" in str(outcome.error)
 
 
 # The cases
@@ -282,7 +294,7 @@ ALL = [
     for kind in kinds
     for place in PLACES
     for choice in CHOICES
-    if not (failure == "caller" and face.is_typed)
+    if not (failure == "caller" and face.is_typed) and cell_of(failure, place, choice).is_in(WIRES[name])
 ]
 """Face, dialect, what happens in the lab, failure, place and choice. A typed client has no timeouts of the caller's."""
 
@@ -292,6 +304,7 @@ IN_FULL = [
     for name in WIRES
     if name != "gemini"
     for number, cell in enumerate(CELLS)
+    if cell.is_in(WIRES[name])
 ]
 """Every cell, blocking and not, in each of the four dialects; ways to lose a connection in turn."""
 
@@ -300,7 +313,7 @@ FOLLOWED = [
     for face in FACES
     for name, wire in WIRES.items()
     for cell in FOLLOWING
-    if wire.style or cell.choice != "continue"
+    if cell.is_in(wire) and (wire.style or cell.choice != "continue")
     if not (cell.failure == "caller" and face.is_typed)
     if cell.failure != "cancelled"
 ]

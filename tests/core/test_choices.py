@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -72,7 +73,7 @@ class Stage:
     last: EndTurn | Fail | None = None
 
     def __post_init__(self) -> None:
-        body = json.dumps(self.wire.body).encode()
+        body = json.dumps(self.wire.body | self.cell.fields).encode()
         self.request = Request("POST", f"https://llm.example.com{self.wire.path}", (), body)
         call = recognise(self.request)
         assert call is not None
@@ -112,7 +113,8 @@ class Stage:
             next(steps)
             match self.turn.next():
                 case Send(_, _, _, other):
-                    self.requests.append(json.loads((other or self.request).body))
+                    sent = other or self.request
+                    self.requests.append(json.loads(sent.body) if sent.body else parse_qs(urlsplit(sent.url).query))
                     if len(self.requests) == 2 and following:
                         rest = iter(())
                         following(self)
@@ -148,8 +150,9 @@ class Stage:
         self.turn.data(data, self.now)
 
     def _answers(self, number: int) -> Iterator[bytes]:
-        self.whole = _join(self._pieces(number))
-        return iter([self.whole])
+        position = self.requests[-1].get("starting_after")
+        self.whole = _join(self._pieces(1 if position else number))
+        return iter([_behind(self.whole, int(position[0])) if position else self.whole])
 
     def _pieces(self, number: int) -> Pieces:
         answer = answer_of(self.wire, self.cell.place)
@@ -157,6 +160,11 @@ class Stage:
             server = Continuation(self.wire.style, prompt=self.wire.body.get("prompt", ""))
             answer = server.answer(answer, self.requests[-1] if self.requests else self.wire.body)
         return self.wire.server.pieces(answer, number)
+
+
+def _behind(stream: bytes, position: int) -> bytes:
+    """The events of a response behind the one with this number."""
+    return stream[stream.index(b"\n\n", stream.index(b'"sequence_number": %d,' % position)) + 2 :]
 
 
 def _join(pieces: Pieces) -> bytes:
@@ -296,6 +304,11 @@ def check(stage: Stage, outcome: Outcome, lost: AttemptReport | None = None) -> 
             assert stage.received == stage.whole
             assert first.held
             assert stage.told == [outcome.name.lower()]
+        case Outcome.RESUME:
+            assert stage.received == stage.whole
+            assert stage.told[0] == "resume"
+            assert len(stage.report.resumes) == 1
+            assert stage.report.possibly_billed == 0
         case Outcome.CONTINUE:
             assert stage.text == "Blue, as light scatters."
             assert stage.received.startswith(stage.sent)
@@ -313,7 +326,7 @@ def check(stage: Stage, outcome: Outcome, lost: AttemptReport | None = None) -> 
         case Outcome.LEAVE:
             assert first.failure == ("cancelled" if first.phase is not Phase.COMPLETE else None)
     fails = outcome in (Outcome.CUT, Outcome.RAISE)
-    again = outcome in (Outcome.REPLAY, Outcome.RETRY, Outcome.CONTINUE, Outcome.RESTART)
+    again = outcome in (Outcome.RESUME, Outcome.REPLAY, Outcome.RETRY, Outcome.CONTINUE, Outcome.RESTART)
     assert isinstance(stage.last, Fail if fails else EndTurn)
     assert len(stage.requests) == 1 + again + bool(lost) == len(stage.report.attempts)
     assert len(stage.told) == len(stage.requests) - 1
@@ -323,21 +336,27 @@ def check(stage: Stage, outcome: Outcome, lost: AttemptReport | None = None) -> 
 
 def check_following(stage: Stage, cell: Cell) -> None:
     first, second, *others = stage.report.attempts
-    again = {Outcome.RETRY: "retry", Outcome.REPLAY: "continue" if cell.choice == "continue" else "replay"}
+    again = {
+        Outcome.RETRY: "retry",
+        Outcome.RESUME: "resume",
+        Outcome.REPLAY: "continue" if cell.choice == "continue" else "replay",
+    }
     assert first.failure == "reset"
     assert stage.told == [cell.choice, *([again[cell.outcome]] if cell.outcome in again else [])]
     assert len(stage.requests) == 2 + len(others)
     if cell.outcome in again:
-        check(stage, Outcome.CONTINUE if cell.choice == "continue" else Outcome.RESTART, second)
+        check(stage, Outcome[cell.choice.upper()], second)
         return
     assert others == []
-    assert stage.received == stage.sent
+    assert stage.received.startswith(stage.sent) if cell.outcome is Outcome.HAND_ON else stage.received == stage.sent
     assert (stage.report.seams, stage.report.restarts) == ((), ())
     match cell.outcome:
         case Outcome.CUT:
             assert type(stage.error) is StreamCut
             assert stage.error.phase is Phase.OUTPUT
-            assert "the answer was cut, and" in str(stage.error)
+            assert cell.choice == "resume" or "the answer was cut, and" in str(stage.error)
+        case Outcome.HAND_ON:
+            assert isinstance(stage.last, EndTurn)
         case Outcome.RAISE:
             assert type(stage.error) is CallerTimeout
         case Outcome.LEAVE:
@@ -345,9 +364,13 @@ def check_following(stage: Stage, cell: Cell) -> None:
             assert second.failure == "cancelled"
 
 
-def is_sampled(name: str, label: str) -> bool:
-    """Every loss is played in one dialect: what it is, the dialects do not see."""
-    return name == "chat" or label not in {failure.code for failure in LOSSES if failure is not Failure.RESET}
+def is_sampled(name: str, label: str, cell: Cell) -> bool:
+    """Every loss is played in one dialect of each choice: what it is, the dialects do not see."""
+    return (
+        name == "chat"
+        or cell.choice == "resume"
+        or label not in {failure.code for failure in LOSSES if failure is not Failure.RESET}
+    )
 
 
 CASES = [
@@ -355,14 +378,14 @@ CASES = [
     for name, wire in WIRES.items()
     for cell in CELLS
     for label, happening in HAPPENINGS[cell.failure].items()
-    if is_sampled(name, label)
+    if is_sampled(name, label, cell) and cell.is_in(wire)
 ]
 FOLLOWING_CASES = [
     pytest.param(wire, cell, happening, id=f"{name}-{cell}-{label}")
     for name, wire in WIRES.items()
     for cell in FOLLOWING
     for label, happening in FOLLOWING_HAPPENINGS[cell.failure].items()
-    if wire.style or cell.choice != "continue"
+    if cell.is_in(wire) and (wire.style or cell.choice != "continue")
 ]
 
 
@@ -383,7 +406,7 @@ def happens_before_output(wire: Wire, choice: str, happening: Happening) -> tupl
 def test_before_the_first_output_the_choices_differ_in_nothing(wire: Wire) -> None:
     for happening in (one for happenings in HAPPENINGS.values() for one in happenings.values()):
         by_default = happens_before_output(wire, "default", happening)
-        for choice in CHOICES:
+        for choice in CHOICES.keys() - {"resume"}:  # another request
             assert happens_before_output(wire, choice, happening) == by_default
 
 

@@ -290,8 +290,14 @@ def test_what_each_choice_does_is_told() -> None:
 def test_what_the_attempt_that_follows_does_is_told() -> None:
     page = section((ROOT / "docs" / "rule.md").read_text("utf-8"), "What each failure does")
     outcomes = {(cell.failure, cell.choice): cell.outcome for cell in choices.FOLLOWING}
-    assert table(page, 'failure | `after_output="continue"`') == [
-        [words, *(outcomes.get((failure, choice), choices.Outcome.NONE).value for choice in ("continue", "restart"))]
+    assert table(page, "failure | what can be resumed") == [
+        [
+            words,
+            *(
+                outcomes.get((failure, choice), choices.Outcome.NONE).value
+                for choice in ("resume", "continue", "restart")
+            ),
+        ]
         for failure, words in choices.FOLLOWING_FAILURES.items()
     ]
 
