@@ -191,6 +191,7 @@ def _page(results: Results, about: dict[str, Any]) -> Iterator[str]:
     yield "# What it costs"
     yield ""
     yield "Written by `make bench` from [results.json](results.json); nothing here is typed by hand."
+    yield "[What bounds it](bounds.md) has the profile behind each goal that is not met."
     yield ""
     yield from METHOD
     yield ""
