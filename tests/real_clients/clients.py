@@ -245,6 +245,8 @@ CLIENTS: tuple[Client, ...] = (
         after_cut="whole",
         quiet={"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"},
         honours=("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+        note="The model that it asks for does not continue a message of the assistant: `--after-output continue`"
+        " changes nothing, and it asks again by itself.",
     ),
     Client(
         "opencode",

@@ -17,7 +17,7 @@ from real_clients import running
 from real_clients.clients import ANSWER, CLIENTS, Client
 from unbroken.core.dialect import GatewayError
 from unbroken.core.dialects import find_dialect
-from unbroken.lab import Continuation, CuttingProxy, Fault, RecordedRequest, ScriptedAnswer, Upstream
+from unbroken.lab import Background, Continuation, CuttingProxy, Fault, RecordedRequest, ScriptedAnswer, Upstream
 
 BEFORE_OUTPUT = (Fault("rst", "before_headers"), Fault("fin", "after_role"), Fault("clean_end", "after_role"))
 AFTER_OUTPUT = (Fault("fin", "after_token"), Fault("clean_end", "after_token"))
@@ -48,16 +48,28 @@ class Choice:
         options: of ``unbroken relay``.
         fault: the cut.
         answer: the answer of the model.
+        background: what the server makes of calls that ask it to go on by itself, ``None`` if it knows no such field.
     """
 
     options: tuple[str, ...]
     fault: Fault = MIDDLE
     answer: ScriptedAnswer = ANSWERING
+    background: Background | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the server refuses a call as the relay makes it, so that it is made once more."""
+        return self.background is not None and bool(self.background.refuses)
 
 
 HOLD_ANSWER = Choice(("--hold", "answer"))
 HOLD_REASONING = Choice(("--hold", "reasoning"), Fault("fin", "after_reasoning"), REASONED)
 CONTINUE = Choice(("--after-output", "continue"))
+BACKGROUND = Choice(("--background",), background=Background())
+REFUSED_BACKGROUND = Choice(("--background", "--hold", "answer"), background=Background(refuses="background"))
+"""As the server behind Codex does; what is left is to hold the answer."""
+REFUSED_STORE = Choice(("--background", "--hold", "answer"), background=Background(refuses="store"))
+"""As OpenAI does to a call that says ``store: false``, which is what Codex says."""
 
 GOES_ON_IF_ASKED = Continuation("asked")
 """After a cut a program may ask the model to go on from there, and models do."""
@@ -174,9 +186,14 @@ def _chosen(client: Client, choice: Choice) -> Seen:
     """Run it once. Behind ``--after-output`` the server continues an answer, in a style that the relay is told."""
     style = "prefix" if client.name == "Reasonix" else "assistant"
     continues = choice is CONTINUE
-    faults = [*faults_before(client), choice.fault]
+    before = faults_before(client)
+    if choice.background and not choice.is_refused:  # the answers to requests before the turn are deleted at the server
+        before = before * 2
+    faults = [*before, *([None] if choice.is_refused else []), choice.fault]
     continuation = Continuation(style) if continues else None
-    with Upstream(answer=choice.answer, faults=faults, continuation=continuation) as upstream:
+    with Upstream(
+        answer=choice.answer, faults=faults, continuation=continuation, background=choice.background
+    ) as upstream:
         told = ("--continuation", style) if continues else ()
         return relayed_to(upstream, client, upstream.origin, *choice.options, *told)
 

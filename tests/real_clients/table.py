@@ -21,10 +21,12 @@ from real_clients.clients import CLIENTS, KEY, Client
 from real_clients.running import demand
 from real_clients.seen import (
     AFTER_OUTPUT,
+    BACKGROUND,
     BEFORE_OUTPUT,
     CONTINUE,
     HOLD_ANSWER,
     HOLD_REASONING,
+    REFUSED_BACKGROUND,
     WITHOUT_PREFIX,
     Choice,
     Seen,
@@ -98,8 +100,9 @@ FORMS = """
 After the first token, in every form in which a client can be told of a cut. *end*: a well-formed end of the body, and
 nothing else. *break*: the connection is closed without one. *reset*: TCP RST. *error*: an error event of the relay's
 before that. The last column is what the relay sends, by the client's `User-Agent`: *break* alone makes Reasonix ask
-again, which gives up after an error event, and says nothing of the reason. *end* lets others take a part for the whole,
-and after *reset* Gemini CLI shows the beginning twice. No form keeps aider from that.
+again, which gives up after an error event, and says nothing of the reason. Qwen Code asks again after an error event
+only where the server had sent an `x-request-id`, as the one of these tests does. *end* lets others take a part for the
+whole, and after *reset* Gemini CLI shows the beginning twice. No form keeps aider from that.
 """
 
 CHOSEN = """
@@ -107,8 +110,9 @@ CHOSEN = """
 
 What saves such a turn is [the user's choice](after-output.md). `--hold answer` and `--after-output continue`: the cut
 comes in the middle of the text. `--hold reasoning`: it comes while the model thinks aloud. The server continues an
-answer in a style that the relay was told; Responses and Gemini have none. A whole answer without “×” came from one
-request of the client's own.
+answer in a style that the relay was told; Responses and Gemini have none. `--background`: a Responses stream is taken
+up where it was cut, and *refused*: the server refuses to go on by itself, and the answer is held. A whole answer
+without “×” came from one request of the client's own.
 """
 
 POINTING = """
@@ -131,6 +135,8 @@ CHOICES: Mapping[str, Choice] = {
     "`--hold answer`": HOLD_ANSWER,
     "`--hold reasoning`": HOLD_REASONING,
     "`--after-output continue`": CONTINUE,
+    "`--background`": BACKGROUND,
+    "`--background --hold answer`, refused": REFUSED_BACKGROUND,
 }
 AT_ONCE = 2
 """Clients at a time. They mostly wait."""
@@ -162,10 +168,14 @@ def _after_output(client: Client) -> Mapping[str, Pair]:
 
 
 def _with_a_choice(client: Client) -> Mapping[str, Seen | None]:
-    return {
-        name: None if choice is CONTINUE and client.dialect in WITHOUT_PREFIX else chosen(client, choice)
-        for name, choice in CHOICES.items()
-    }
+    return {name: chosen(client, choice) if _has(client, choice) else None for name, choice in CHOICES.items()}
+
+
+def _has(client: Client, choice: Choice) -> bool:
+    """Return whether the client's format has what a choice needs."""
+    if choice.background:
+        return client.dialect == "responses"
+    return choice is not CONTINUE or client.dialect not in WITHOUT_PREFIX
 
 
 def _in_every_form(client: Client) -> Mapping[str, Seen]:
@@ -221,8 +231,9 @@ def _cell(seen: Seen | None) -> str:
 
 
 def _asked(seen: Seen) -> int:
-    """How often the client itself asked for the turn: what the server got, less what the relay replayed."""
-    return len(seen.turns) - sum(int(entry["replays"]) for entry in seen.log)
+    """How often the client itself asked for the turn, behind the relay by the relay's log."""
+    sizes = [entry["bytes_in"] for entry in seen.log]
+    return sum(size >= 0.9 * max(sizes) for size in sizes) if sizes else len(seen.turns)
 
 
 def _pointing() -> Iterator[str]:

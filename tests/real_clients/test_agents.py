@@ -8,12 +8,15 @@ from real_clients import running
 from real_clients.clients import ANSWER, CLIENTS, Client
 from real_clients.seen import (
     AFTER_OUTPUT,
+    BACKGROUND,
     BEFORE_OUTPUT,
     CONTINUE,
     HOLD_ANSWER,
     HOLD_REASONING,
     MIDDLE,
     NOT_CONTINUED,
+    REFUSED_BACKGROUND,
+    REFUSED_STORE,
     Choice,
     Seen,
     chosen,
@@ -28,6 +31,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.agents, pytest.mark.usefixtures("age
 
 LOST = {"rst": "reset@headers", "fin": "truncated@prelude", "clean_end": "unfinished@prelude"}
 """How the relay's log names each of the cuts."""
+
+
+RESPONDING = tuple(client for client in CLIENTS if client.dialect == "responses")
 
 
 def of_each(clients: tuple[Client, ...]) -> pytest.MarkDecorator:
@@ -89,6 +95,34 @@ def test_cut_in_its_answer_that_is_continued_it_asks_once(client: Client) -> Non
     seen = chosen(client, CONTINUE)
     answered_at_once(client, seen)
     assert seen.turn["seams"] == [MIDDLE.offset]
+
+
+@of_each(RESPONDING)
+def test_cut_in_a_response_that_goes_on_at_the_server_it_asks_once(client: Client) -> None:
+    seen = chosen(client, BACKGROUND)
+    assert seen.outcome == "whole", words_of(seen)
+    assert seen.sent == client.sends
+    assert (seen.turn["outcome"], seen.turn["lost"], seen.turn["replays"]) == ("answered", ["truncated@output"], 0)
+    assert any(request.startswith("GET /v1/responses/") for request in seen.received)
+
+
+@of_each(RESPONDING)
+def test_where_the_server_refuses_that_its_answer_is_held(client: Client) -> None:
+    held_instead(client, REFUSED_BACKGROUND)
+
+
+@of_each(tuple(client for client in CLIENTS if client.command[0] == "codex"))
+def test_or_refuses_it_to_a_call_that_is_not_stored(client: Client) -> None:
+    held_instead(client, REFUSED_STORE)
+
+
+def held_instead(client: Client, choice: Choice) -> None:
+    """Check that a call that was refused in the background is answered from the client's one request."""
+    seen = chosen(client, choice)
+    assert seen.outcome == "whole", words_of(seen)
+    assert seen.sent == client.sends
+    assert seen.turn["lost"][-1:] == ["truncated@output"]
+    assert (seen.turn["outcome"], seen.turn["replays"]) == ("answered", 1)
 
 
 def answered_at_once(client: Client, seen: Seen) -> None:
