@@ -73,9 +73,9 @@ class Continuation:
     def refuses(self, call: Mapping[str, Any]) -> bool:
         """Return whether a request is answered by 400."""
         given = self.given(call)
-        return given is not None and (
-            self.manner == "refuses" or not given or (not self.takes_space and given != given.rstrip())
-        )
+        if given is None or self.style == "asked":
+            return False
+        return self.manner == "refuses" or not given or (not self.takes_space and given != given.rstrip())
 
     def answer(self, answer: ScriptedAnswer, call: Mapping[str, Any]) -> ScriptedAnswer:
         """Return the answer to a request, given the whole answer."""
