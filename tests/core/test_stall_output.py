@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from core.playbook import (
     COMMENT,
     DONE,
     ROLE,
+    START,
     STOP,
     Event,
     Playbook,
@@ -61,6 +63,17 @@ class TestTheLimit:
         play << fails(StreamCut, told, retryable=True)
         assert play.attempts[0].failure == "stalled_output"
         assert not play.report.advice
+
+    @pytest.mark.parametrize("choice", [{"hold": "answer"}, {"after_output": "restart", "may_restart": True}])
+    def test_runs_anew_for_each_attempt(self, choice: dict[str, Any]) -> None:
+        play = Playbook(stall_output_timeout=LIMIT, **choice) >> answers() >> brings(ROLE + text("Hel"))
+        play.rest()
+        play >> is_lost(Failure.RESET)
+        play.rest()
+        play >> answers(after=500) >> brings(ROLE + text("Hel"), after=5)
+        asked = play.rest()[-1]
+        assert isinstance(asked, Read)
+        assert asked.limits.until == START + 505 + LIMIT
 
     def test_is_off_by_default(self) -> None:
         assert Policy().stall_output_timeout is None

@@ -19,6 +19,10 @@ class OutputLimit:
         self._outputs = 0
         self._output_at = now
 
+    def begin(self, attempt: Attempt, now: float) -> None:
+        """Begin a response. What an attempt before it said, and when, does not count any more."""
+        self._outputs, self._output_at = attempt.outputs, now
+
     def until(self, attempt: Attempt) -> float | None:
         """Return when the limit passes; ``None`` for never, or while a tool of the server runs."""
         if self._seconds is None or not _is_answering(attempt) or attempt.runs_tool:

@@ -276,6 +276,7 @@ class Turn:
             attempt.noted = Failure.OTHER_CONTENT
             attempt.open(head, Mode.OPAQUE)
         self._phase = attempt.phase
+        self._output_limit.begin(attempt, now)
         if attempt.failure:
             self._raise_error(attempt.failure, attempt.detail, now, 0.0)
             return
@@ -604,7 +605,6 @@ class Turn:
         if self._takes_up:
             attempt = self._attempt
             attempt.take_up(number, now)
-            self._output_limit = OutputLimit(self._policy.stall_output_timeout, now)
         else:
             attempt = Attempt(number, self._call, self._policy, now, resumer.events if resumer else None)
         self._attempt = attempt

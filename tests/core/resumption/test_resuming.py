@@ -323,7 +323,7 @@ class TestOtherEnds:
 
     def test_output_without_end_is_waited_for_from_the_new_stream_on(self) -> None:
         play = spoken(stall_output_timeout=20) >> is_lost(Failure.DEADLINE, after=20) << resumes(2)
-        play >> answers(after=5) << reads(until=40)
+        play >> answers(after=100) << reads(until=140)
 
     def test_a_turn_that_made_progress_is_resumed_however_long_it_took(self) -> None:
         play = spoken(give_up_after=60) >> is_lost(Failure.RESET, after=500) << resumes(2)
