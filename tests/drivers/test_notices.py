@@ -48,6 +48,14 @@ def again(
             "refused after 61.2 s (HTTP 504) · replaying, attempt 2 of 4",
         ),
         (
+            again(Failure.RESET, Phase.OUTPUT, action="restart", status=200),
+            "cut after 61.2 s, after output (connection reset) · restarting, attempt 2 of 4",
+        ),
+        (
+            again(Failure.REFUSED, Phase.HEADERS, action="restart", status=404, detail="HTTP 404"),
+            "refused after 61.2 s (HTTP 404) · restarting, attempt 2 of 4",
+        ),
+        (
             again(Failure.CONNECTION_REFUSED, Phase.CONNECT, action="retry", delay=0.5),
             "failed after 61.2 s (connection refused) · retrying in 0.5 s, attempt 2 of 4",
         ),

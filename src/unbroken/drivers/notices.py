@@ -27,9 +27,9 @@ def describe(event: RetryEvent) -> str:
     refused = lost.status is not None and lost.status >= 400
     ours = event.failure in OWN_LIMITS
     lead = "refused" if refused else "failed" if event.action == "retry" else "given up" if ours else "cut"
-    after, when = lost.elapsed, ", before any output" if event.action == "replay" and not refused else ""
-    if event.action in ("continue", "restart", "resume"):
-        when = ", after output" if lost.phase is Phase.OUTPUT else ", before any output"
+    after, when = lost.elapsed, ", after output" if lost.phase is Phase.OUTPUT else ", before any output"
+    if refused or event.action == "retry":
+        when = ""
     if lost.held:
         after, when = lost.elapsed - (lost.output_after or 0.0), " of output, all held"
     why = lost.detail if refused else f"{event.failure.phrase}: {lost.detail}" if ours else event.failure.phrase
