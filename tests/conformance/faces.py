@@ -43,6 +43,14 @@ POLICY = Policy(
 """Limits that no healthy exchange of a test reaches, and waits that cost no time."""
 
 
+PLACES = {
+    "openai-chat": ("messages", "chat/completions"),
+    "openai-responses": ("input", "responses"),
+    "interactions": ("input", "interactions"),
+}
+"""The field of the messages, and the path below the version."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ask:
     """One turn.
@@ -56,7 +64,7 @@ class Ask:
         proxy: the paths.
         acts: the call acts on the world; no request of the chat dialect says so, so it is said here.
         continuation: how the server continues an answer.
-        dialect: the wire format: chat, or Responses.
+        dialect: the wire format: one of :data:`PLACES`.
         refused: the servers that have refused to let a response go on.
         timeouts: the caller's own, of which a typed client has none.
     """
@@ -74,7 +82,7 @@ class Ask:
     timeouts: CallerTimeouts = dataclasses.field(default_factory=CallerTimeouts)
 
     def request(self) -> tuple[Request, Call]:
-        messages, path = ("messages", "chat/completions") if self.dialect == "openai-chat" else ("input", "responses")
+        messages, path = PLACES[self.dialect]
         body = {"model": "lab", messages: [{"role": "user", "content": PROMPT}], "stream": True, **self.options}
         fields = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}", **self.headers}
         raw = tuple((name.encode(), value.encode()) for name, value in fields.items())

@@ -24,18 +24,25 @@ def cut(events: int, kind: Any = "rst") -> Fault:
     return Fault(kind, "after_events", offset=events, seconds=SEEN)
 
 
-def ask(setting: Setting, upstream: Upstream, **arguments: Any) -> Ask:
+def ask(setting: Setting, upstream: Upstream, dialect: str = "openai-responses", **arguments: Any) -> Ask:
     options = {"background": True, **arguments.pop("options", {})}
-    return setting.ask(upstream, dialect="openai-responses", options=options, **arguments)
+    return setting.ask(upstream, dialect=dialect, options=options, **arguments)
 
 
-def assert_is_the_uncut_stream(outcome: Outcome, upstream: Upstream, face: Face, setting: Setting) -> None:
+def assert_is_the_uncut_stream(
+    outcome: Outcome,
+    upstream: Upstream,
+    face: Face,
+    setting: Setting,
+    dialect: str = "openai-responses",
+    background: Background = KEEPS,
+) -> None:
     assert outcome.error is None
     if outcome.is_typed:
         assert outcome.text == TEXT
         return
-    uncut = setting.serve(answer=ANSWER, background=KEEPS)
-    whole = face.run(ask(setting, uncut))
+    uncut = setting.serve(answer=ANSWER, background=background)
+    whole = face.run(ask(setting, uncut, dialect))
     assert outcome.data == whole.data == uncut.requests[0].sent
 
 
@@ -110,3 +117,46 @@ def test_a_server_that_ignores_background_is_a_server_like_any_other(setting: Se
     upstream = setting.serve(cut(8), answer=ANSWER)
     outcome = FACES[0].run(ask(setting, upstream))
     assert "HTTP 404" in str(outcome.error)
+
+
+class TestInteractions:
+    """Not every event has an id: those without one come again, and are dropped."""
+
+    @pytest.mark.parametrize("face", FACES, ids=str)
+    @pytest.mark.parametrize(
+        "background",
+        [KEEPS, Background(ids="all"), Background(preface=True)],
+        ids=["some have ids", "all have", "and each stream begins anew"],
+    )
+    def test_the_bytes_are_those_of_one_uncut_stream(
+        self, setting: Setting, face: Face, background: Background
+    ) -> None:
+        faults = [cut(4), cut(3, "clean_end"), cut(6)]
+        upstream = setting.serve(*faults, answer=ANSWER, background=background)
+        outcome = face.run(ask(setting, upstream, "interactions"))
+        assert_is_the_uncut_stream(outcome, upstream, face, setting, "interactions", background)
+        assert [event.action for event in outcome.told] == ["resume"] * 3
+        assert (outcome.report.replays, outcome.report.possibly_billed) == (0, 0)
+        assert (len(upstream.requests_for("generation")), len(upstream.requests_for("resume"))) == (1, 3)
+        for request in upstream.requests_for("resume"):
+            assert (request.body, request.header("content-type")) == (b"", None)
+
+    @pytest.mark.parametrize("face", FACES, ids=str)
+    @pytest.mark.parametrize(
+        ("background", "why"),
+        [
+            (Background(forgets=True), "HTTP 404"),
+            (Background(ids="none"), "no event with an id had come"),
+            (Background(skips=frozenset({6})), "other events came"),
+        ],
+        ids=["forgets", "has no ids", "skips"],
+    )
+    def test_what_cannot_be_taken_up_is_a_cut(
+        self, setting: Setting, face: Face, background: Background, why: str
+    ) -> None:
+        upstream = setting.serve(cut(7), answer=ANSWER, background=background)
+        outcome = face.run(ask(setting, upstream, "interactions"))
+        assert type(outcome.error) is StreamCut
+        assert why in str(outcome.error)
+        if outcome.data is not None:
+            assert upstream.requests[0].sent.startswith(outcome.data)

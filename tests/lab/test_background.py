@@ -105,3 +105,30 @@ def test_fields_that_are_refused(refuses: Any, fields: dict[str, Any], named: st
         response = ask(upstream, **fields)
         assert response.status_code == (400 if named else 200)
         assert named is None or json.loads(response.content)["error"]["param"] == named
+
+
+class TestInteractions:
+    """Their events are found by ids, which not all of them have."""
+
+    @staticmethod
+    def begun(upstream: Upstream) -> bytes:
+        return httpx.post(f"{upstream.origin}/v1beta/interactions", json=ASKED).content
+
+    def test_the_rest_is_byte_for_byte_what_followed(self) -> None:
+        with Upstream(answer=ANSWER, background=Background()) as upstream:
+            events = self.begun(upstream).split(b"\n\n")
+            url = f"{upstream.origin}/v1beta/interactions/v1_lab_1?stream=true"
+            named = [re.search(rb'"event_id": "(e_[0-9]+)"', event) for event in events]
+            places = {found[1].decode(): number for number, found in enumerate(named) if found}
+            assert 0 < len(places) < len(events) - 1
+            for place, number in places.items():
+                assert httpx.get(f"{url}&last_event_id={place}").content == b"\n\n".join(events[number + 1 :])
+
+    def test_one_is_told_cancelled_and_deleted(self) -> None:
+        with Upstream(answer=ANSWER, background=Background()) as upstream:
+            self.begun(upstream)
+            url = f"{upstream.origin}/v1beta/interactions/v1_lab_1"
+            assert httpx.get(url).json()["status"] == "completed"
+            assert httpx.post(f"{url}/cancel").json()["status"] == "cancelled"
+            assert httpx.delete(url).json() == {}
+            assert httpx.get(url).status_code == 404

@@ -17,8 +17,9 @@ from unbroken.core.policy import Policy
 from unbroken.core.report import Report
 from unbroken.core.turn import Turn
 from unbroken.errors import TurnError
-from unbroken.lab import ScriptedAnswer
+from unbroken.lab import Background, ScriptedAnswer
 from unbroken.lab.dialect import Pieces
+from unbroken.lab.interactions import INTERACTIONS
 from unbroken.lab.responses import RESPONSES
 
 STREAM = Head(200, ((b"content-type", b"text/event-stream"),))
@@ -46,8 +47,49 @@ class Played:
         return sum(request.method == "GET" for request in self.requests)
 
 
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """A server that keeps responses.
+
+    Attributes:
+        url: where they are asked for.
+        pieces: the stream of an answer.
+        after: the number of the event behind which a request takes it up.
+    """
+
+    url: str
+    pieces: Callable[[ScriptedAnswer], Pieces]
+    after: Callable[[Request], int]
+
+
 def body_of(pieces: Pieces) -> bytes:
     return b"".join([pieces.prelude, *pieces.reasoned, *pieces.told, pieces.finish])
+
+
+def _after(request: Request) -> int:
+    assert re.fullmatch(r"/v1/responses/resp_lab_1", request.path)
+    query = parse_qs(request.parts.query)
+    assert query["stream"] == ["true"]
+    return int(query["starting_after"][0])
+
+
+def _after_id(request: Request) -> int:
+    assert re.fullmatch(r"/v1beta/interactions/v1_lab_1", request.path)
+    query = parse_qs(request.parts.query)
+    assert query["stream"] == ["true"]
+    return int(query["last_event_id"][0].removeprefix("e_"))
+
+
+OPENAI = Server("https://llm.example.com/v1/responses", lambda answer: RESPONSES.pieces(answer, 1), _after)
+
+
+def google(background: Background) -> Server:
+    """A server that keeps interactions, some of whose events have ids."""
+    return Server(
+        "https://llm.example.com/v1beta/interactions",
+        lambda answer: background.named(INTERACTIONS.pieces(answer, 1)),
+        _after_id,
+    )
 
 
 def play(
@@ -58,15 +100,16 @@ def play(
     line_end: bytes = b"\n",
     rest: Rest = goes_on,
     policy: Policy = Policy(),  # noqa: B008 - frozen
+    server: Server = OPENAI,
     **more: Any,
 ) -> Played:
     """Run a turn: each response is cut at this part of its bytes, answered by this status, or not at all cut."""
     body = {"model": "lab", "input": "Hi", "stream": True, "background": True, **more}
-    request = Request("POST", "https://llm.example.com/v1/responses", (), json.dumps(body).encode())
+    request = Request("POST", server.url, (), json.dumps(body).encode())
     call = recognise(request)
     assert call is not None
     turn = Turn(call, policy, now=0.0, random=lambda: 0.0, wall_clock=lambda: 0.0, request=request)
-    uncut = body_of(RESPONSES.pieces(answer, 1)).replace(b"\n", line_end)
+    uncut = body_of(server.pieces(answer)).replace(b"\n", line_end)
     played = Played(b"", None, [], turn.report, uncut)
     events = [event + line_end * 2 for event in uncut.split(line_end * 2)[:-1]]
     now, steps, left, ends = 0.0, 0, b"", True
@@ -80,7 +123,7 @@ def play(
                     left, ends = b'{"error": {"message": "no"}}', True
                     turn.head(Head(cut, ((b"content-type", b"application/json"),)), now)
                     continue
-                told = b"".join(events if sent.method == "POST" else rest(events, _after(sent)))
+                told = b"".join(events if sent.method == "POST" else rest(events, server.after(sent)))
                 left, ends = (told, True) if cut is None else (told[: int(cut * len(told))], False)
                 turn.head(STREAM, now)
             case Read():
@@ -108,10 +151,3 @@ def play(
                 pass
     played.report = turn.report
     return played
-
-
-def _after(request: Request) -> int:
-    assert re.fullmatch(r"/v1/responses/resp_lab_1", request.path)
-    query = parse_qs(request.parts.query)
-    assert query["stream"] == ["true"]
-    return int(query["starting_after"][0])

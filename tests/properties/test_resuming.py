@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from properties.resuming import play
+from properties.resuming import google, play
 from unbroken.core.policy import HOLDS, Hold, Policy
 from unbroken.errors import StreamCut
-from unbroken.lab import ScriptedAnswer
+from unbroken.lab import Background, ScriptedAnswer
 
 WORDS = st.lists(st.text("ab \n\r{}:", max_size=5) | st.text(min_size=1, max_size=3), min_size=1, max_size=8)
 ANSWERS = st.builds(
@@ -76,3 +76,23 @@ def test_a_stream_that_is_not_cut_is_handed_on_as_without_background(
     one = play(answer, [], chunks=chunks, line_end=line_end)
     other = play(answer, [], chunks=chunks, line_end=line_end, background=False)
     assert one.received == other.received == one.uncut
+
+
+IDS = st.builds(Background, ids=st.sampled_from(["deltas", "all", "some", "none"]))
+
+
+@given(ANSWERS, CUTS, CHUNKS, LINE_ENDS, st.sampled_from(HOLDS), IDS)
+def test_an_interaction_is_the_uncut_one_or_a_beginning_of_it(
+    answer: ScriptedAnswer, cuts: list[float], chunks: list[int], line_end: bytes, hold: Hold, background: Background
+) -> None:
+    policy = Policy(hold=hold, resumes=3)
+    server = google(background)
+    played = play(answer, list(cuts), chunks=chunks, line_end=line_end, policy=policy, server=server)
+    assert sum(request.method == "POST" for request in played.requests) == 1
+    if played.error is None:
+        assert played.received == played.uncut
+    else:
+        assert type(played.error) is StreamCut
+        assert played.uncut.startswith(played.received)
+    if background.ids == "all" and not cuts:
+        assert played.error is None

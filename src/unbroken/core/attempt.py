@@ -323,7 +323,10 @@ class Attempt:
             if self._events.misfit:
                 self.failure, self.detail = Failure.MISFIT, self._events.misfit
                 return b""
-        return self._pass(chunk)
+        given = self._pass(chunk)
+        if self._events and self._events.cut and not self.failure:
+            self.failure, self.detail = Failure.TRUNCATED, self._events.cut
+        return given
 
     def _pass(self, chunk: bytes) -> bytes:
         return self._copy_through(chunk) if self.has_spoken else self._hold_stream(chunk)

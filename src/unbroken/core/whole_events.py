@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from unbroken.core.sse import Event, Parser
 from unbroken.errors import DecodeError
@@ -17,6 +17,21 @@ _LINE_BREAK = re.compile(rb"[\r\n]")
 _LINE_END = rb"(?:\r\n|\n|\r)"
 _NEXT_EVENT = re.compile(rb"\}[ \t]*%(end)b(?:(?:event|id|retry|):[^\r\n]*%(end)b)*data:" % {b"end": _LINE_END})
 """Matches where an event lacks its blank line."""
+
+_BLOCK = re.compile(rb".*?(?:\n\n|\r\r|\n\r\n)[\r\n]*|.+", re.S)
+"""Matches an event, or a comment, with its blank line."""
+
+
+def without_events(whole: bytes, dropped: Sequence[bool]) -> bytes:
+    """Return whole events without those that are dropped. Comments stay.
+
+    Args:
+        whole: the events.
+        dropped: whether each of them is.
+    """
+    left = iter(dropped)
+    blocks = _BLOCK.findall(whole)
+    return b"".join(block for block in blocks if not (any(map(bool, Parser().feed(block))) and next(left, False)))
 
 
 class WholeEvents:

@@ -55,8 +55,8 @@ def draft_response(
         if continuation.refuses(call):
             return whole(400, _invalid(dialect, 400, "This model does not support assistant message prefill."))
         answer = continuation.answer(answer, call)
-    if kept and dialect is RESPONSES and call.get("background") is True and dialect.streams(request, call):
-        return kept.begin(call, answer, request.number, fault)
+    if kept and kept.begins(dialect, request, call):
+        return kept.begin(dialect, call, answer, request.number, fault)
     return _draft_answer(dialect, request, call, answer, fault)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unbroken.core.resumption.format import Bookmark
 from unbroken.core.sse import BOM, Event, Parser
-from unbroken.core.whole_events import WholeEvents
+from unbroken.core.whole_events import WholeEvents, without_events
 
 
 class ResumableEvents:
@@ -21,11 +21,14 @@ class ResumableEvents:
     Attributes:
         came: how many events have come that moved the bookmark.
         is_resumed: whether the present stream is a resumed one.
+        cut: why an event has ended the present stream, although the response goes on; ``""`` if none has.
     """
 
     def __init__(self, bookmark: Bookmark, max_event: int) -> None:
         self.came = 0
         self.is_resumed = False
+        self.cut = ""
+        self._dropped: list[bool] = []
         self._bookmark = bookmark
         self._max_event = max_event
         self._events = WholeEvents(self._read, max_event)
@@ -44,8 +47,8 @@ class ResumableEvents:
     @property
     def problem(self) -> str:
         """Why the response cannot be taken up behind what has come, ``""`` if it can."""
-        if self._events.problem:
-            return self._events.problem
+        if problem := self._events.problem or self._bookmark.obstacle:
+            return problem
         return "" if self.response and self.position else "the response's id had not come"
 
     @property
@@ -55,26 +58,34 @@ class ResumableEvents:
 
     def hand_on(self, data: bytes) -> bytes:
         """Take the next bytes; return the events that are whole. Of a misfit nothing is returned."""
+        self._dropped.clear()
         whole = self._events.hand_on(data)
         if self._at_start and whole:
             whole, self._at_start = whole.removeprefix(BOM), False
+        if True in self._dropped:
+            whole = without_events(whole, self._dropped)
         return b"" if self.misfit else whole
 
     def take_up(self) -> None:
         """Begin a stream that goes on behind the last whole event: half of another one is dropped."""
         self._events = WholeEvents(self._read, self._max_event)
-        self.is_resumed = self._at_start = True
+        self.is_resumed, self.cut, self._at_start = True, "", True
+        self._bookmark.take_up()
 
     def last_event(self) -> Event | None:
-        """Return the event that only lacks its blank line, at the end of a stream; ``None`` if there is none."""
+        """Return the event that lacks only its blank line, at the end of a stream; ``None`` without one that counts."""
         parser = Parser(self._max_event)
         parser.whole(self._events.unfinished)
-        return next(parser.end(), None)
+        event = next(parser.end(), None)
+        return None if event and self._bookmark.cut_by(event) else event
 
     def end(self) -> bytes:
         """Return what is held, at the end of a stream that has ended as it should."""
         return self._events.end()
 
     def _read(self, event: Event) -> str:
-        self.came += self._bookmark.read(event)
-        return self._bookmark.problem
+        bookmark = self._bookmark
+        self.cut = self.cut or bookmark.cut_by(event)
+        self.came += not self.cut and bookmark.read(event)
+        self._dropped.append(bool(self.cut) or bookmark.has_come_before)
+        return bookmark.problem

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 
@@ -12,21 +11,33 @@ from unbroken.core.payload import RequestBody
 from unbroken.core.sse import Event
 
 
-class Bookmark(Protocol):
+class Bookmark:
     """A reader of the events of one response, in order, over all of its streams.
 
     Attributes:
         response: the response's id at the server, ``""`` before it is known.
         position: the place of the last event, as a request to resume names it; ``""`` before the first.
         problem: why the events read so far do not follow one another, or cannot be told to; ``""`` if they do.
+        obstacle: why the response cannot be taken up behind the last event, until a later one has come.
+        has_come_before: whether the last event is one that came before the stream was taken up: it is dropped.
     """
 
-    response: str
-    position: str
-    problem: str
+    response = ""
+    position = ""
+    problem = ""
+    obstacle = ""
+    has_come_before = False
 
     def read(self, event: Event) -> bool:
         """Take the next event; return whether it moves the position: keepalives do not, nor do errors."""
+        raise NotImplementedError
+
+    def take_up(self) -> None:
+        """Take that the next event comes of a stream that goes on behind the position."""
+
+    def cut_by(self, event: Event) -> str:  # noqa: ARG002 - in most dialects by none
+        """Return why the stream ends with an event, although the response goes on; ``""`` if it does not."""
+        return ""
 
 
 class BackgroundFormat(msgspec.Struct, frozen=True, kw_only=True):

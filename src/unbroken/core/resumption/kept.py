@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
 from unbroken.core.resumption.events import ResumableEvents
-from unbroken.core.resumption.format import Resumption
+from unbroken.core.resumption.format import Bookmark, Resumption
 from unbroken.core.resumption.requests import without_body
 from unbroken.core.resumption.resumer import Resumer
 from unbroken.core.sse import Event
@@ -34,11 +34,13 @@ class KeptBytes(ResumableEvents):
     Attributes:
         came: how many have come.
         is_resumed: whether the present stream is a resumed one.
+        cut: ``""``: no event is read.
     """
 
     def __init__(self) -> None:
         self.came = 0
         self.is_resumed = False
+        self.cut = ""
         self._turn = ""
 
     @property
@@ -83,10 +85,8 @@ class KeptBytes(ResumableEvents):
         return b""
 
 
-class NoBookmark:
-    """A :class:`unbroken.core.resumption.format.Bookmark` that reads nothing: positions are bytes."""
-
-    response = position = problem = ""
+class NoBookmark(Bookmark):
+    """A bookmark that reads nothing: positions are bytes."""
 
     def read(self, event: Event) -> bool:  # noqa: ARG002 - a bookmark's signature
         """Return false."""

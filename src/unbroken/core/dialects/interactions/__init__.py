@@ -20,7 +20,16 @@ from unbroken.core.dialects.interactions import build, errors, request
 from unbroken.core.dialects.interactions.decode import InteractionsDecoder
 from unbroken.core.dialects.interactions.finish_reasons import FINISH_REASONS
 from unbroken.core.dialects.interactions.rule import NOTABLE, InteractionsReader
+from unbroken.core.resumption.format import Resumption
 from unbroken.core.sse import comment
+
+
+def _resumption() -> Resumption:
+    """Return how interactions are resumed; few programs need it."""
+    from unbroken.core.dialects.interactions.resumption import RESUMPTION
+
+    return RESUMPTION
+
 
 INTERACTIONS = Dialect(
     name="interactions",
@@ -41,5 +50,6 @@ INTERACTIONS = Dialect(
     credential_parameter="key",
     request_headers=frozenset({"x-goog-user-project", "api-revision"}),
     heartbeat=comment("unbroken"),
+    resumption=_resumption,
     versions=("v1beta", "v1alpha", "v1"),
 )

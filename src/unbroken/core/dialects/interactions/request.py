@@ -28,7 +28,8 @@ def read_request(request: Request, body: RequestBody) -> Generation | None:  # n
     """
     if body.keys().isdisjoint({"model", "agent"}):
         return None
-    return Generation(streaming=asks_for_stream(body), acts=_acts(body))
+    resumable = body.get("background") is True and body.get("store") is not False
+    return Generation(streaming=asks_for_stream(body), acts=_acts(body), resumable=resumable)
 
 
 def _acts(body: RequestBody) -> bool:

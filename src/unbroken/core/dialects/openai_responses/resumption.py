@@ -18,7 +18,7 @@ from unbroken.core.dialects.openai_responses.errors import error_of_event, event
 from unbroken.core.dialects.openai_responses.rule import PROGRESS
 from unbroken.core.http import Request
 from unbroken.core.payload import UNREADABLE, RequestBody, count, is_done, mapping, request_body, text
-from unbroken.core.resumption.format import BackgroundFormat, Resumption
+from unbroken.core.resumption.format import BackgroundFormat, Bookmark, Resumption
 from unbroken.core.resumption.requests import about
 from unbroken.core.sse import Event
 
@@ -36,13 +36,10 @@ class _Numbered(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class ResponsesBookmark:
-    """A :class:`unbroken.core.resumption.format.Bookmark`: each event has the number behind that of the one before."""
+class ResponsesBookmark(Bookmark):
+    """A bookmark of a response in which each event has the number behind that of the one before."""
 
     def __init__(self) -> None:
-        self.response = ""
-        self.position = ""
-        self.problem = ""
         self._number: int | None = None
 
     def read(self, event: Event) -> bool:
