@@ -244,8 +244,8 @@ def test_nothing_stays_longer_than_it_is_kept(run: Callable[..., None], request:
         writer.close("whole")
         await opened.written(writer)
         assert await read(opened.store) == (b"x", "whole")
-        for _ in range(5):
-            await asyncio.sleep(0.1)
+        for _ in range(4):
+            await asyncio.sleep(0.35)
             await opened.store.touch("t1")
         state = await opened.store.find("t1")
         assert state is not None, "what is read is kept"
@@ -258,7 +258,7 @@ def test_nothing_stays_longer_than_it_is_kept(run: Callable[..., None], request:
         assert await opened.store.turns("me") == []
         assert opened.lost == []
 
-    run(scenario, keep=0.3, lease=0.1)
+    run(scenario, keep=1.0, lease=0.1)
     if "redis" in request.fixturenames:
         server: RedisServer = request.getfixturevalue("redis")
         poll(lambda: server.known() == set())
