@@ -18,7 +18,7 @@ OTHER_KEY = "sk-test-9876543210-9876543210-9876543210"
 CHAT = "/v1/chat/completions"
 BODY: dict[str, Any] = {"model": "lab", "stream": True, "messages": [{"role": "user", "content": "?"}]}
 TEXT = tuple(f" word{number}" for number in range(30))
-LONG = ScriptedAnswer(text=TEXT, gap=0.01)
+LONG = ScriptedAnswer(text=TEXT, gap=0.02)
 
 RETRY = (("x-stainless-retry-count", "1"),)
 
@@ -79,12 +79,12 @@ class Client:
         head.body = unchunked(caller.until(after))
         caller.close()
         turn_id = head.value("x-unbroken-turn")
-        poll(lambda: self.kept(turn_id).is_detached)
+        poll(lambda: self._knows_that_it_left(turn_id))
         return head
 
-    def kept(self, turn_id: str | None) -> Any:
-        """The turn as the relay has it while it runs."""
-        return self.served.relay._keeper._running[turn_id]
+    def _knows_that_it_left(self, turn_id: str | None) -> bool:
+        turn = self.served.relay._keeper._running.get(turn_id)
+        return turn is None or turn.is_detached
 
     def collect(self, turn_id: str | None, after: int = 0, *fields: tuple[str, str], key: str = KEY) -> Received:
         """Come for a turn by position."""

@@ -97,7 +97,9 @@ def judged(body: bytes, came: Came) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memory", "redis"])
-def test_each_has_one_whole_answer(stack: ExitStack, kind: str) -> None:
+def test_each_has_one_whole_answer(stack: ExitStack, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a machine that is busy the store may take longer, and a request that waits for it too long goes upstream.
+    monkeypatch.setattr("unbroken.relay.kept.keeper.ASK_WITHIN", 60.0)
     redis = stack.enter_context(RedisServer()) if kind == "redis" else None
     relays = Relays(stack, redis.url if redis else "memory://")
     client = relays.serve(ScriptedAnswer(text=TEXT, gap=0.01), keep=60.0)

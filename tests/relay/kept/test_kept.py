@@ -154,7 +154,7 @@ class TestByAskingAgain:
         assert relays.asked_upstream == 2
 
     def test_an_answer_in_one_piece_is_collected_too(self, relays: Relays) -> None:
-        client = relays.serve(ScriptedAnswer(text=TEXT, think=0.3))
+        client = relays.serve(ScriptedAnswer(text=TEXT, think=1.0))
         body = {**BODY, "stream": False}
         first = client.begin(body=body)
         poll(lambda: relays.asked_upstream == 1)
@@ -176,7 +176,7 @@ class TestHowLong:
         assert client.metric("collected") == 0
 
     def test_it_goes_on_for_whoever_reads_it(self, relays: Relays) -> None:
-        client = relays.serve(ScriptedAnswer(text=TEXT, gap=0.05), keep=0.3)
+        client = relays.serve(ScriptedAnswer(text=TEXT, gap=0.06), keep=1.0)
         turn = client.leave(after=b"word1").value("x-unbroken-turn")
         answer = client.collect(turn)
         assert is_whole(answer)
@@ -343,8 +343,8 @@ class TestThroughAStoreThatIsShared:
 
     def test_a_turn_that_another_relay_reads_goes_on(self, stack: Any, redis: RedisServer) -> None:
         relays = Relays(stack, redis.url)
-        client = relays.serve(ScriptedAnswer(text=TEXT, gap=0.05), keep=0.5)
-        other = relays.another(keep=0.5)
+        client = relays.serve(ScriptedAnswer(text=TEXT, gap=0.06), keep=1.0)
+        other = relays.another(keep=1.0)
         turn = client.leave(after=b"word1").value("x-unbroken-turn")
         assert is_whole(other.collect(turn))
 

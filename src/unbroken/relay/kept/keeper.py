@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -86,11 +87,14 @@ class Keeper:
         self._store = store or make_store(settings.store, settings.keep, settings.max_kept, on_problem)
         self._running: dict[str, KeptTurn] = {}
         self._keyed: dict[str, str] = {}  # ids of running turns, by the digests of their keys
+        self._awaited: deque[tuple[float, str, int]] = deque()  # when each is due, its id, its bytes
         self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
         await self._store.open()
+        self._has_awaited = anyio.Event()
         self._tasks = await anyio.create_task_group().__aenter__()
+        self._tasks.start_soon(self._count_dropped)
         return self
 
     async def __aexit__(
@@ -190,8 +194,9 @@ class Keeper:
         kept.close(is_answer=is_answer)
         if turn and is_answer and kept.is_awaiting:
             turn.outcome = Outcome.KEPT
-        if kept.is_awaiting and self._tasks:
-            self._tasks.start_soon(self._drop, kept)
+        if kept.is_awaiting:
+            self._awaited.append((time.monotonic() + self._settings.keep + _MARGIN, kept.id, kept.size))
+            self._has_awaited.set()
 
     def fields(self, turn: KeptTurn) -> Headers:
         """Return the fields that tell a client how long a turn is kept."""
@@ -346,12 +351,17 @@ class Keeper:
         if not turn.lost:
             self._on_event("kept", turn.size)
 
-    async def _drop(self, turn: KeptTurn) -> None:
-        """Count a turn that nobody has come for in time."""
-        await anyio.sleep(self._settings.keep + _MARGIN)
-        is_gone = await self._known(turn.id) is None  # otherwise another process has read it
-        if is_gone and not turn.was_collected:
-            self._on_event("dropped", turn.size)
+    async def _count_dropped(self) -> None:
+        """Count the turns that nobody has come for in time. All have the same time: the first is due first."""
+        while True:
+            await self._has_awaited.wait()
+            while self._awaited:
+                due, turn_id, size = self._awaited[0]
+                await anyio.sleep(max(0.0, due - time.monotonic()))
+                self._awaited.popleft()
+                if await self._known(turn_id) is None:  # what somebody came for is kept for longer
+                    self._on_event("dropped", size)
+            self._has_awaited = anyio.Event()
 
 
 def _check_same(info: TurnInfo, identity: Identity) -> None:
