@@ -239,6 +239,16 @@ class TestTheRequestForTheRest:
             "stream=true&starting_after=1&include[]=reasoning.encrypted_content&include_obfuscation=false"
         )
 
+    def test_an_id_without_end_is_cut_short(self) -> None:
+        endless = PRELUDE.replace(b"resp_1", b"r" * 100_000)
+        play = turn() >> answers() >> brings(endless + HEL)
+        play.rest()
+        play >> is_lost(Failure.RESET)
+        *_, sent = play.rest()
+        assert isinstance(sent, Send)
+        assert sent.request is not None
+        assert len(sent.request.url) < 2000
+
     def test_the_query_of_the_url_stays(self) -> None:
         request = Request("POST", "https://a.example.com/openai/responses/?api-version=1", (), asked().body)
         play = turn(request) >> answers() >> brings(PRELUDE.replace(b"resp_1", b"resp/1")) >> is_lost(Failure.RESET)

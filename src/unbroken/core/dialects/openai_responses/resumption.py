@@ -22,6 +22,9 @@ from unbroken.core.resumption.format import BackgroundFormat, Bookmark, Resumpti
 from unbroken.core.resumption.requests import about
 from unbroken.core.sse import Event
 
+MAX_ID = 1024
+"""Characters of an id that are kept: a longer one is no id, and the server will not know it."""
+
 
 class _Response(msgspec.Struct):
     id: str = ""
@@ -48,7 +51,7 @@ class ResponsesBookmark(Bookmark):
             return False
         place = _place(event)
         number = place.number
-        self.response = self.response or place.response
+        self.response = self.response or place.response[:MAX_ID]
         if place.is_error or (number is None and place.kind in PROGRESS):
             return False
         if number is None:
