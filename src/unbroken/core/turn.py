@@ -49,7 +49,7 @@ from unbroken.core.actions import (
 from unbroken.core.attempt import MAX_REFUSAL, Attempt, Mode
 from unbroken.core.attempt_record import record_of
 from unbroken.core.budget import REPLAYS, RetryBudget
-from unbroken.core.deadlines import READ_REFUSAL, deadline
+from unbroken.core.deadlines import READ_REFUSAL, deadline, limits
 from unbroken.core.dialect import Call
 from unbroken.core.events import Restarted
 from unbroken.core.failures import Failure, Phase, Row, Verdict, verdict
@@ -155,22 +155,11 @@ class Turn:
     def _new_resumer(self, refused: RefusedBackgrounds | None) -> tuple[BackgroundRequest | None, Resumer | None]:
         """Return what lets the response go on at the server, and what takes it up after a cut; ``None`` for neither."""
         call, policy = self._call, self._policy
-        may_go_on = call.streaming and (call.generation.resumable or policy.background)
-        resumption = call.dialect.resumption() if may_go_on else None
-        if self._request is None or resumption is None:
+        if self._request is None or not call.streaming or not (call.generation.resumable or policy.background):
             return None, None
-        from unbroken.core.resumption.background import BackgroundRequest  # few turns need these
-        from unbroken.core.resumption.refused import RefusedBackgrounds
-        from unbroken.core.resumption.resumer import Resumer
+        from unbroken.core.resumption.resumer import resumption_of  # few turns need it
 
-        background = None
-        if not call.generation.resumable:
-            if resumption.background is None:
-                return None, None
-            background = BackgroundRequest(self._request, call, resumption.background, refused or RefusedBackgrounds())
-            if background.request is None:
-                return background, None
-        return background, Resumer(self._request, resumption, policy, self._random, background)
+        return resumption_of(self._request, call, policy, self._random, refused)
 
     # Queries of the driver
 
@@ -803,21 +792,8 @@ class Turn:
     # Limits and records
 
     def _limits(self, now: float) -> Limits:
-        policy, attempt = self._policy, self._attempt
-        has_output = attempt.phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE)
-        suspicion = self._suspicion
-        return Limits(
-            policy.connect_timeout,
-            policy.idle_timeout,
-            deadline(attempt, policy, self._output_limit, now),
-            policy.ping_interval,
-            policy.ping_timeout,
-            self._timeouts,
-            policy.stall_timeout if has_output else None,
-            suspicion.probe if suspicion else None,
-            suspicion.revive if suspicion else None,
-            self._paths.beside(suspicion.failed) if suspicion and suspicion.probe is not None else None,
-        )
+        until = deadline(self._attempt, self._policy, self._output_limit, now)
+        return limits(self._attempt, self._policy, self._timeouts, self._suspicion, self._paths, until)
 
     def _note_phase(self, now: float) -> bool:
         """Return whether the limits of reading have changed. Record when the attempt leaves its prelude.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from unbroken.core.actions import Parting
+from unbroken.core.dialect import Call
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
@@ -12,6 +13,7 @@ from unbroken.core.report import ResumeReport
 from unbroken.core.resumption.background import BackgroundRequest
 from unbroken.core.resumption.events import ResumableEvents
 from unbroken.core.resumption.format import Resumption
+from unbroken.core.resumption.refused import RefusedBackgrounds
 
 
 class Resumer:
@@ -145,3 +147,33 @@ class Resumer:
             self.cancelled = acknowledged
         else:
             self.deleted = acknowledged
+
+
+def resumption_of(
+    request: Request,
+    call: Call,
+    policy: Policy,
+    random: Callable[[], float],
+    refused: RefusedBackgrounds | None,
+) -> tuple[BackgroundRequest | None, Resumer | None]:
+    """Return what lets the response of a call go on at the server, and what takes it up after a cut.
+
+    Args:
+        request: the caller's request.
+        call: the streaming call that it makes.
+        policy: the limits.
+        random: uniform in [0, 1), for jitter.
+        refused: the servers that have refused to let a response go on.
+
+    Returns:
+        ``None`` for what is not needed: the caller has asked for that, or it is impossible.
+    """
+    resumption = call.dialect.resumption()
+    if resumption is None:
+        return None, None
+    if call.generation.resumable:
+        return None, Resumer(request, resumption, policy, random)
+    if resumption.background is None:
+        return None, None
+    background = BackgroundRequest(request, call, resumption.background, refused or RefusedBackgrounds())
+    return background, Resumer(request, resumption, policy, random, background) if background.request else None
