@@ -29,7 +29,7 @@ from core.playbook import (
     speaks,
     text,
 )
-from unbroken.core.actions import EndTurn, Give
+from unbroken.core.actions import EndTurn, Fail, Give
 from unbroken.core.events import Restarted
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.policy import HOLDS, Policy, refuse_restart
@@ -176,6 +176,17 @@ class TestItDoesNotBeginAgain:
     def test_after_an_error_of_the_provider(self) -> None:
         play = restarting() >> answers() >> brings(HALF) << speaks(HALF) >> brings(OVERLOADED) << Give(OVERLOADED)
         play >> ends() << EndTurn()
+
+    @pytest.mark.parametrize(
+        ("status", "content_type"), [(401, "application/json"), (404, "text/html"), (200, "text/html")]
+    )
+    def test_another_response_than_an_answer(self, status: int, content_type: str) -> None:
+        play = restarting() >> answers(status, content_type)
+        play.rest()
+        play >> brings(b"<html>no answer, and")
+        play.rest()
+        play >> is_lost(Failure.TRUNCATED)
+        assert isinstance(play.rest()[-1], Fail)
 
     def test_when_the_caller_leaves(self) -> None:
         play = cut() >> answers() >> is_cancelled() << EndTurn()

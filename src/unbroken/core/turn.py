@@ -439,7 +439,7 @@ class Turn:
                 self._resend(how, failure, detail, now, silent)
             case Verdict.CUT if self._continuer and self._is_spliced:
                 self._continue(self._continuer, failure, detail, now, silent)
-            case Verdict.CUT if self._restarter:
+            case Verdict.CUT if self._restarter and self._attempt.mode is Mode.STREAM:
                 self._resend(Verdict.REPLAY, failure, detail, now, silent)
             case _:
                 self._raise_error(failure, detail, now, silent)
