@@ -143,6 +143,11 @@ class Attempt:
         return self.phase in (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE) or self._reached is Phase.OUTPUT
 
     @property
+    def has_ended(self) -> bool:
+        """Whether its response has told how it ended."""
+        return self.phase in (Phase.SETTLED, Phase.COMPLETE)
+
+    @property
     def had_spoken(self) -> bool:
         """Whether the body was handed on already when the stream was cut that is taken up."""
         return self._had_spoken

@@ -57,18 +57,17 @@ from unbroken.core.http import Head, Request
 from unbroken.core.output_limit import OutputLimit
 from unbroken.core.paths import PathChoice, Paths
 from unbroken.core.policy import Policy, retry_after
-from unbroken.core.report import AttemptReport, BackgroundReport, Report, lesson
-from unbroken.core.restarting import Restarter
+from unbroken.core.recoveries import Recoveries
+from unbroken.core.report import AttemptReport, Report, lesson
 from unbroken.core.route import RouteRecord
 from unbroken.core.statuses import NO_BODY, judge, should_retry
 from unbroken.core.suspicion import PathEvent, Recovered, SecondStands, Suspected, Suspicion
 from unbroken.core.turn_error import turn_error
-from unbroken.errors import PartialAnswer, RestOfAnswer, StreamCut
+from unbroken.errors import StreamCut
 
 if TYPE_CHECKING:
     from unbroken.core.continuation.continuer import Continuer
     from unbroken.core.continuation.format import Style
-    from unbroken.core.resumption.background import BackgroundRequest
     from unbroken.core.resumption.refused import RefusedBackgrounds
     from unbroken.core.resumption.resumer import Resumer
 
@@ -134,32 +133,18 @@ class Turn:
         self._data_at = now
         self._progress = 0
         self._output_limit = OutputLimit(self._policy.stall_output_timeout, now)
-        self._request = request
-        self._style = continuation
-        self._kept_at = kept_at
-        self._continuer = self._new_continuer()
-        restarts = may_restart and self._policy.after_output == "restart" and call.streaming
-        self._restarter = Restarter() if restarts else None
-        self._background, self._resumer = self._new_resumer(refused)
+        self._recoveries = Recoveries(
+            call,
+            self._policy,
+            random,
+            request,
+            style=continuation,
+            may_restart=may_restart,
+            kept_at=kept_at,
+            refused=refused,
+        )
         self._attempt = self._begin(now)
         self._otherwise: Action = Read(self._limits(now))
-
-    def _new_continuer(self) -> Continuer | None:
-        """Return what continues the answer, if that is to be done."""
-        if self._request is None or self._policy.after_output != "continue" or not self._call.streaming:
-            return None
-        from unbroken.core.continuation.continuer import Continuer  # few turns need it
-
-        return Continuer(self._request, self._call, self._style, self._policy.max_event)
-
-    def _new_resumer(self, refused: RefusedBackgrounds | None) -> tuple[BackgroundRequest | None, Resumer | None]:
-        """Return what lets the response go on at the server, and what takes it up after a cut; ``None`` for neither."""
-        call, policy = self._call, self._policy
-        if self._request is None or not call.streaming or not (call.generation.resumable or policy.background):
-            return None, None
-        from unbroken.core.resumption.resumer import resumption_of  # few turns need it
-
-        return resumption_of(self._request, call, policy, self._random, refused)
 
     # Queries of the driver
 
@@ -175,7 +160,7 @@ class Turn:
         otherwise, attempt = self._otherwise, self._attempt
         if self._todo or attempt.phase is not Phase.OUTPUT or not attempt.has_spoken or attempt.has_more:
             return None
-        if self._suspicion or self._continuer or self._policy.stall_output_timeout is not None:
+        if self._suspicion or self._recoveries.continuer or self._policy.stall_output_timeout is not None:
             return None  # each piece is looked at: it may move a limit, or be continued
         return otherwise.limits if isinstance(otherwise, Read) else None
 
@@ -201,22 +186,17 @@ class Turn:
     @property
     def report(self) -> Report:
         """The report of all attempts that have ended so far."""
+        recoveries = self._recoveries
         return Report(
             attempts=tuple(self._records),
             retries=self._budget.retries,
             replays=self._budget.replays,
             dialect=self._call.dialect.name,
-            seams=tuple(self._continuer.seams) if self._continuer else (),
-            restarts=tuple(self._restarter.restarts) if self._restarter else (),
-            resumes=tuple(self._resumer.resumes) if self._resumer else (),
-            background=self._background_report(),
+            seams=tuple(recoveries.continuer.seams) if recoveries.continuer else (),
+            restarts=tuple(recoveries.restarter.restarts) if recoveries.restarter else (),
+            resumes=tuple(recoveries.resumer.resumes) if recoveries.resumer else (),
+            background=recoveries.background_report(),
         )
-
-    def _background_report(self) -> BackgroundReport | None:
-        background, resumer = self._background, self._resumer
-        if background is None or background.request is None or resumer is None:
-            return BackgroundReport(added=False, why_not=background.why_not) if background else None
-        return BackgroundReport(added=True, cancelled=resumer.cancelled, deleted=resumer.deleted)
 
     def running(
         self, now: float, *, sent: bool, silent: float = 0.0, route: RouteRecord | None = None
@@ -248,15 +228,15 @@ class Turn:
         attempt = self._attempt
         attempt.route = route or attempt.route
         attempt.headers_at = now
-        self._note_kept(head)
-        if self._background:
-            self._background.answered(head.status)
+        self._recoveries.answered(head, attempt)
         if self._paths.moved and head.status < 300:
             self._todo.append(Prefer(self._paths.index))
         if head.status >= 300:
             attempt.noted = judge(head, now - attempt.started, self._policy, self._wall_clock())
             retryable = attempt.noted is not Failure.REFUSED and self._retry_delay(head, attempt.noted, now) is not None
-            attempt.open(head, Mode.REFUSAL if retryable or self._may_be_ours(head) else Mode.OPAQUE)
+            attempt.open(
+                head, Mode.REFUSAL if retryable or self._recoveries.may_refuse_background(head) else Mode.OPAQUE
+            )
         elif self._call.expects(head):
             attempt.open(head, Mode.STREAM if self._call.streaming else Mode.WHOLE)
         elif head.status not in NO_BODY:
@@ -303,8 +283,8 @@ class Turn:
 
     def restarted(self, event: Restarted) -> None:
         """Take what the caller was told for :class:`Restart`."""
-        assert self._restarter is not None, "it was asked for"
-        self._restarter.restarts.append(event)
+        assert self._recoveries.restarter is not None, "it was asked for"
+        self._recoveries.restarter.restarts.append(event)
 
     def end(self, now: float, silent: float = 0.0, route: RouteRecord | None = None) -> None:
         """Take the end of the body, which is clean by HTTP's framing; the rest as for :meth:`lost`."""
@@ -371,19 +351,18 @@ class Turn:
             attempt.phase = Phase.HEADERS
         self._todo.clear()
         ended = attempt.phase is Phase.COMPLETE or (attempt.noted is not None and attempt.mode is not Mode.REFUSAL)
-        runs_on = self._may_run_on(Failure.CANCELLED) and not self.partings
+        runs_on = self._recoveries.may_run_on(attempt, Failure.CANCELLED) and not self.partings
         self._record(attempt.noted if ended else Failure.CANCELLED, "", now, runs_on=runs_on)
         self._end_with(EndTurn())
 
     @property
     def partings(self) -> list[Parting]:
         """What is to be asked of the server when the turn is over, whether or not the caller is still there."""
-        return self._resumer.partings(has_ended=self._has_ended) if self._resumer else []
+        return self._recoveries.partings(self._attempt)
 
     def parted(self, parting: Parting, *, acknowledged: bool) -> None:
         """Take whether the server has acknowledged what was asked of it."""
-        if self._resumer:
-            self._resumer.parted(parting, acknowledged=acknowledged)
+        self._recoveries.parted(parting, acknowledged=acknowledged)
 
     # Decisions
 
@@ -396,11 +375,12 @@ class Turn:
             if self._refuse_response(now):
                 return
             self._give_head()
-        speaks = released and (not self._head_given or self._is_restart_due)
+        speaks = released and (not self._head_given or self._recoveries.is_restart_due)
         self._give(released)
         changed = self._note_phase(now)
-        if self._continuer and self._continuer.problem:
-            self._raise_misfit(self._continuer.problem, now)
+        continuer = self._recoveries.continuer
+        if continuer and continuer.problem:
+            self._raise_misfit(continuer.problem, now)
         elif attempt.failure is Failure.MISFIT:
             self._raise_misfit(attempt.detail, now)
         elif attempt.failure:
@@ -428,7 +408,8 @@ class Turn:
         how = self._verdict(failure)
         if how is Verdict.ERROR and self._paths.successor(failure, self._attempt.shown_phase) is not None:
             how = Verdict.RETRY
-        if self._resumer and how in _CUTS and self._resume(self._resumer, failure, detail, now, silent):
+        recoveries = self._recoveries
+        if recoveries.resumer and how in _CUTS and self._resume(recoveries.resumer, failure, detail, now, silent):
             return
         match how:
             case Verdict.END:
@@ -437,9 +418,9 @@ class Turn:
                 self._hand_on_error(failure, now)
             case Verdict.RETRY | Verdict.RETRY_BRIEFLY | Verdict.REPLAY | Verdict.REPLAY_WITH_BACKOFF:
                 self._resend(how, failure, detail, now, silent)
-            case Verdict.CUT if self._continuer and self._is_spliced:
-                self._continue(self._continuer, failure, detail, now, silent)
-            case Verdict.CUT if self._restarter and self._attempt.mode is Mode.STREAM:
+            case Verdict.CUT if self._splicer:
+                self._continue(self._splicer, failure, detail, now, silent)
+            case Verdict.CUT if recoveries.restarter and self._attempt.mode is Mode.STREAM:
                 self._resend(Verdict.REPLAY, failure, detail, now, silent)
             case _:
                 self._raise_error(failure, detail, now, silent)
@@ -473,31 +454,14 @@ class Turn:
         else:
             self._repeat(how, failure, detail, now, silent, delay)
 
-    def _note_kept(self, head: Head) -> None:
-        """Note whether a relay keeps the response: then it can be taken up after a cut, whatever its dialect."""
-        if self._resumer is None and self._kept_at is not None and "x-unbroken-keep" in head.fields:
-            self._resumer = self._new_kept_resumer(head, self._kept_at)
-        if self._resumer:
-            self._resumer.note_head(head)
-
-    def _new_kept_resumer(self, head: Head, relay: str) -> Resumer | None:
-        from unbroken.core.resumption.kept import KeptResumer, kept_turn  # few turns need it
-
-        if self._request is None or not self._call.streaming or not kept_turn(head):
-            return None
-        resumer = KeptResumer(self._request, relay, self._policy, self._random)
-        resumer.begin(self._attempt.number)
-        self._attempt.pass_through(resumer.events)
-        return resumer
-
     def _verdict(self, failure: Failure) -> Verdict:
         """Return what is done about a failure of the running attempt."""
         how = verdict(failure, self._attempt.shown_phase)
-        return Verdict.CUT if how in REPLAYS and self._takes_up and self._attempt.has_spoken else how
+        return Verdict.CUT if how in REPLAYS and self._recoveries.takes_up and self._attempt.has_spoken else how
 
     def _verdict_on_status(self, failure: Failure) -> Verdict:
         """Return what is done about an error status; a request that takes up a response costs nothing."""
-        return Verdict.RETRY if self._takes_up else verdict(failure, Phase.HEADERS)
+        return Verdict.RETRY if self._recoveries.takes_up else verdict(failure, Phase.HEADERS)
 
     def _resume(self, resumer: Resumer, failure: Failure, detail: str, now: float, silent: float) -> bool:
         """Take up the response after a cut; return whether that is possible."""
@@ -518,10 +482,11 @@ class Turn:
         attempt = self._attempt
         failure = attempt.noted or Failure.OTHER_CONTENT
         attempt.phase = Phase.HEADERS
-        cut = self._resumer.loss.phrase if self._resumer else ""
+        resumer = self._recoveries.resumer
+        cut = resumer.loss.phrase if resumer else ""
         detail = f"HTTP {self._head.status} to the request for the rest of its stream, which was cut: {cut}"
         attempt.has_spoken = attempt.had_spoken
-        if attempt.has_spoken and not self._restarter:
+        if attempt.has_spoken and not self._recoveries.restarter:
             self._raise_error(failure, detail, now, 0.0)
         else:
             self._resend(Verdict.REPLAY, failure, detail, now, 0.0)
@@ -549,12 +514,8 @@ class Turn:
         """Retry after an error response, or hand it on; return whether another attempt follows."""
         attempt, head = self._attempt, self._head
         assert attempt.noted is not None, "an error response is noted as such"
-        if (
-            self._background
-            and self._may_be_ours(head)
-            and self._background.is_refused_by(head.status, attempt.refusal)
-        ):
-            self._ask_as_written(self._background, head.status, now)
+        if self._recoveries.refuses_background(head, attempt.refusal):
+            self._ask_as_written(head.status, now)
             return True
         said = self._call.dialect.read_error(head.status, attempt.refusal)
         hopeful = attempt.noted is not Failure.REFUSED and (should_retry(head) or said.transient)
@@ -573,14 +534,8 @@ class Turn:
         self._otherwise = Read(self._limits(now))
         return False
 
-    def _may_be_ours(self, head: Head) -> bool:
-        """Return whether an error may refuse what was added to the caller's request."""
-        return self._background is not None and not self._takes_up and self._background.may_be_refused_by(head.status)
-
-    def _ask_as_written(self, background: BackgroundRequest, status: int, now: float) -> None:
+    def _ask_as_written(self, status: int, now: float) -> None:
         """Send the request as the caller wrote it: the server refuses what was added."""
-        background.drop(status)
-        self._resumer = None
         self._attempt.phase = Phase.HEADERS
         detail = f"HTTP {status}: the server does not let responses go on (background)"
         self._repeat(Verdict.RETRY, Failure.REFUSED, detail, now, 0.0, 0.0)
@@ -588,40 +543,37 @@ class Turn:
     # State changes
 
     def _begin(self, now: float) -> Attempt:
-        number, resumer = len(self._records) + 1, self._resumer
-        if resumer:
-            resumer.begin(number)
-        if self._takes_up:
+        number, recoveries = len(self._records) + 1, self._recoveries
+        recoveries.begin(number)
+        if recoveries.takes_up:
             attempt = self._attempt
             attempt.take_up(number, now)
         else:
-            attempt = Attempt(number, self._call, self._policy, now, resumer.events if resumer else None)
+            attempt = Attempt(number, self._call, self._policy, now, recoveries.events)
         self._attempt = attempt
         self._phase = attempt.phase
         self._progress = 0
         self._suspicion = None
-        if self._continuer:
-            self._continuer.begin(number)
-        if self._restarter and not self._takes_up:
-            self._restarter.begin()
-        request = self._continuer.request if self._continuer else None
-        request = resumer.request if resumer and resumer.request else request
-        self._todo.append(Send(attempt.number, self._limits(now), self._paths.index, request))
+        self._todo.append(Send(attempt.number, self._limits(now), self._paths.index, recoveries.request))
         return attempt
 
     def _repeat(self, how: Verdict, failure: Failure, detail: str, now: float, silent: float, delay: float) -> None:
+        recoveries = self._recoveries
         left = self._budget.left(how, failure, self._attempt, now + delay)
-        lost = self._record(failure, detail, now, silent, runs_on=how in REPLAYS and self._may_run_on(failure))
+        lost = self._record(
+            failure, detail, now, silent, runs_on=how in REPLAYS and recoveries.may_run_on(self._attempt, failure)
+        )
         self._budget.spend(how, failure, self._attempt, delay)
-        action = self._named(how)
-        if self._resumer and how in REPLAYS:
-            self._resumer.give_up()
+        action = recoveries.named(how, self._attempt)
+        if recoveries.resumer and how in REPLAYS:
+            recoveries.resumer.give_up()
         self._go_on(action, lost, left, failure, now, delay)
 
     def _go_on(
         self, action: RetryAction, lost: AttemptReport, left: int, failure: Failure, now: float, delay: float
     ) -> None:
         """Drop a lost attempt, tell the observer, and begin the next one after a wait."""
+        recoveries = self._recoveries
         told = RetryEvent(
             action,
             lost.number,
@@ -631,33 +583,26 @@ class Turn:
             delay,
             lesson(lost) or self.report.advice,
             self._paths.name.name if self._paths.lose(failure, self._attempt.shown_phase) else "",
-            self._continuer.character if self._continuer else None,
-            self._resumer.next_position if self._resumer else None,
+            recoveries.continuer.character if recoveries.continuer else None,
+            recoveries.resumer.next_position if recoveries.resumer else None,
         )
         self._learn(lost)
-        if self._may_hold and not self._takes_up:
+        if self._may_hold and not recoveries.takes_up:
             self._may_hold(0)
         self._todo += [Drop(), Notify(told), Wait(delay)]
         self._begin(now + delay)
 
-    def _named(self, how: Verdict) -> RetryAction:
-        """Return what is done about the running attempt, which is lost, for the observer."""
-        if how not in REPLAYS:
-            return "retry"
-        if self._continuer and self._continuer.character is not None:
-            return "continue"
-        return "restart" if self._attempt.has_spoken else "replay"
-
     def _may_replay(self, start: float) -> bool:
         """Return whether the request may be sent again at ``start`` if its path is given up."""
         how = self._verdict(Failure.DEAD_PATH)
-        if self._resumer and how in _CUTS and not self._resumer.obstacle:
+        resumer = self._recoveries.resumer
+        if resumer and how in _CUTS and not resumer.obstacle:
             return not self._budget.is_too_late(start)
         return how is Verdict.REPLAY and not self._budget.forbids(how, Failure.DEAD_PATH, self._attempt, start)
 
     def _hand_on_error(self, failure: Failure, now: float) -> None:
         """Hand on an error inside the stream, unaltered; but not inside an answer that another attempt began."""
-        if self._after_cut:
+        if self._recoveries.owed:
             self._raise_error(failure, self._attempt.detail, now, 0.0)
             return
         self._give(self._attempt.release_error(failure))
@@ -675,21 +620,18 @@ class Turn:
         self._end_with(EndTurn())
 
     def _raise_error(self, failure: Failure, detail: str, now: float, silent: float, refused: str = "") -> None:
-        attempt = self._attempt
-        record = self._record(failure, detail, now, silent, runs_on=self._may_run_on(failure) and not self.partings)
-        self._learn(record)
-        after_cut, cut_in = self._after_cut, Phase.OUTPUT
-        if self._resumer:
-            refused = refused or self._resumer.why_not
-        elif self._background:
-            refused = refused or f"not resumable: {self._background.why_not}"
-        if self._resumer and self._takes_up:
+        attempt, recoveries = self._attempt, self._recoveries
+        runs_on = recoveries.may_run_on(attempt, failure) and not self.partings
+        self._learn(self._record(failure, detail, now, silent, runs_on=runs_on))
+        owed, cut_in = recoveries.owed, Phase.OUTPUT
+        refused = refused or recoveries.why_not
+        if recoveries.resumer and recoveries.takes_up:
             attempt.fall_back()
-            failure = self._resumer.loss if failure.row in _ANSWERS else failure
-            after_cut, cut_in = after_cut or "its rest", cut_in if after_cut else attempt.phase
-        error = turn_error(failure, self.report, self._policy, refused, after_cut=after_cut, cut_in=cut_in)
+            failure = recoveries.resumer.loss if failure.row in _ANSWERS else failure
+            owed, cut_in = owed or "its rest", cut_in if owed else attempt.phase
+        error = turn_error(failure, self.report, self._policy, refused, after_cut=owed, cut_in=cut_in)
         if isinstance(error, StreamCut) and error.phase is Phase.OUTPUT:
-            error.ask_rest = self._rest
+            error.ask_rest = recoveries.rest
         if attempt.phase is Phase.OUTPUT and not attempt.has_spoken and attempt.mode is Mode.STREAM:
             error.held = attempt.release()
         self._todo.append(Drop())
@@ -706,30 +648,21 @@ class Turn:
 
     def _refuse_response(self, now: float) -> bool:
         """Raise an error if a response would have to be handed on inside an answer; return whether it was raised."""
-        if self._takes_up:
+        if self._recoveries.takes_up:
             self._fall_back(now)
             return True
-        if not self._after_cut:
+        if not (owed := self._recoveries.owed):
             return False
         attempt, status = self._attempt, self._head.status
         attempt.failure = attempt.noted or Failure.OTHER_CONTENT
         if status >= 300:
             attempt.phase = Phase.HEADERS
-        self._raise_error(attempt.failure, f"HTTP {status} to the request for {self._after_cut}", now, 0.0)
+        self._raise_error(attempt.failure, f"HTTP {status} to the request for {owed}", now, 0.0)
         return True
 
     def _end_with(self, action: EndTurn | Fail) -> None:
         self._over = True
         self._otherwise = action
-
-    def _rest(self, partial: PartialAnswer | None) -> RestOfAnswer:
-        """Return how a program can ask for the rest of the answer by itself."""
-        if self._continuer:
-            return self._continuer.rest()
-        from unbroken.core.continuation.request import PartialTranscript, rest_of
-
-        transcript = PartialTranscript(partial) if partial else None
-        return rest_of(self._request, self._call.dialect.continuation(), self._style, transcript)
 
     # Handing on
 
@@ -737,52 +670,35 @@ class Turn:
         if not self._head_given:
             self._head_given = True
             # Another attempt may add to the body, so its length is not known.
-            head = (self._resumer and self._attempt.first_head) or self._head
-            may_grow = self._is_spliced or self._restarter or self._resumer
-            head = head.without("content-length") if may_grow else head
+            head = (self._recoveries.resumer and self._attempt.first_head) or self._head
+            head = head.without("content-length") if self._recoveries.may_grow(self._attempt) else head
             self._todo.append(GiveHead(head))
 
     def _give(self, data: bytes) -> None:
-        if self._continuer and data and self._is_spliced:
-            data = self._continuer.hand_on(data)
+        if continuer := self._splicer:
+            data = continuer.hand_on(data) if data else b""
         if data:
             self._give_head()
-            if self._restarter:
-                self._todo += self._restarter.hand_on(self._attempt.number)
+            if self._recoveries.restarter:
+                self._todo += self._recoveries.restarter.hand_on(self._attempt.number)
             self._todo.append(Give(data))
 
     def _give_rest(self, now: float) -> bool:
         """Give what was held for a seam, at the end of the stream; return whether it may end."""
-        if self._continuer is None or not self._is_spliced:
+        continuer = self._splicer
+        if continuer is None:
             return True
-        if rest := self._continuer.end():
+        if rest := continuer.end():
             self._give_head()
             self._todo.append(Give(rest))
-        if self._continuer.problem:
-            self._raise_misfit(self._continuer.problem, now)
-        return not self._continuer.problem
+        if continuer.problem:
+            self._raise_misfit(continuer.problem, now)
+        return not continuer.problem
 
     @property
-    def _is_spliced(self) -> bool:
-        """Whether the rest of the answer may be another attempt's."""
-        return self._continuer is not None and self._attempt.mode is Mode.STREAM
-
-    @property
-    def _is_restart_due(self) -> bool:
-        """Whether the caller has output of a lost attempt, which the running one is to begin again."""
-        return self._restarter is not None and self._restarter.is_due
-
-    @property
-    def _after_cut(self) -> str:
-        """What the running attempt owes to a caller that has output of an earlier one; ``""`` if it has none."""
-        if self._continuer and self._continuer.request is not None:
-            return "its rest"
-        return "another answer" if self._is_restart_due else ""
-
-    @property
-    def _takes_up(self) -> bool:
-        """Whether the running attempt takes up a response that another one asked for."""
-        return self._resumer is not None and self._resumer.is_resuming
+    def _splicer(self) -> Continuer | None:
+        """What the stream passes through, as the rest of the answer may be another attempt's."""
+        return self._recoveries.continuer if self._attempt.mode is Mode.STREAM else None
 
     @property
     def _head(self) -> Head:
@@ -809,17 +725,6 @@ class Turn:
         counts = limits_output or attempt.phase is Phase.SETTLED
         return self._phase is not before or (counts and self._progress != progress)
 
-    @property
-    def _has_ended(self) -> bool:
-        """Whether the running attempt's response has told how it ended."""
-        return self._attempt.phase in (Phase.SETTLED, Phase.COMPLETE)
-
-    def _may_run_on(self, failure: Failure) -> bool:
-        """Return whether the response of the running attempt may go on at the server, as it was made to, for nobody."""
-        if self._background is None or self._background.request is None or self._has_ended:
-            return False
-        return self._attempt.phase is not Phase.CONNECT and failure.row is not Row.TRANSIENT_ERROR
-
     def _record(
         self, failure: Failure | None, detail: str, now: float, silent: float = 0.0, *, runs_on: bool = False
     ) -> AttemptReport:
@@ -830,6 +735,7 @@ class Turn:
     def _describe(
         self, failure: Failure | None, detail: str, now: float, silent: float, *, runs_on: bool = False
     ) -> AttemptReport:
-        position = self._resumer.position if self._resumer else None
+        resumer = self._recoveries.resumer
+        position = resumer.position if resumer else None
         path, started = self._paths.name, self._started
         return record_of(self._attempt, failure, detail, silent, path, started, now, position, runs_on=runs_on)
