@@ -125,8 +125,8 @@ class TestInteractions:
     @pytest.mark.parametrize("face", FACES, ids=str)
     @pytest.mark.parametrize(
         "background",
-        [KEEPS, Background(ids="all"), Background(preface=True)],
-        ids=["some have ids", "all have", "and each stream begins anew"],
+        [KEEPS, Background(ids="all"), Background(preface=True), Background(ids="all", preface=True)],
+        ids=["some have ids", "all have", "and each stream begins anew", "as if all were new"],
     )
     def test_the_bytes_are_those_of_one_uncut_stream(
         self, setting: Setting, face: Face, background: Background

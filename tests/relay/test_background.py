@@ -45,6 +45,21 @@ def test_a_stream_that_was_cut_is_taken_up(serve: Serve, call: Call, by: str) ->
     assert 'unbroken_resumes_total{upstream="lab"} 1.0' in metrics
 
 
+@pytest.mark.parametrize("by", ["header", "caller"])
+def test_an_interaction_that_was_cut_is_taken_up(serve: Serve, call: Call, by: str) -> None:
+    answer = ScriptedAnswer(text=["One, ", "two, ", "three."])
+    with Upstream(answer=answer, faults=[CUT], background=Background(ids="all")) as upstream:
+        served = serve({"lab": upstream.origin}, policy=QUICK)
+        fields = [("x-unbroken-background", "true")] if by == "header" else []
+        body = BODY | ({"background": True} if by == "caller" else {})
+        received = call(served).ask_json("/v1beta/interactions", body, fields)
+        assert received.whole
+        assert received.body == b"".join(request.sent for request in upstream.requests)
+        assert made_to_go_on(upstream) == [True]
+    entry = served.entry()
+    assert (entry["resumes"], entry["attempts"], entry["outcome"]) == (["e_5"], 2, "answered")
+
+
 def test_the_request_has_the_last_word(serve: Serve, call: Call) -> None:
     with Upstream(background=Background()) as upstream:
         served = serve({"lab": UpstreamSettings("lab", upstream.url, background=True)}, policy=QUICK)

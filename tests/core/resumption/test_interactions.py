@@ -9,7 +9,7 @@ import pytest
 
 from core.playbook import COMMENT, Playbook, answers, brings, ends, fails, is_cancelled, is_lost, speaks
 from unbroken.core.actions import EndTurn, Give, Send
-from unbroken.core.dialects.interactions.resumption import InteractionsBookmark
+from unbroken.core.dialects.interactions.resumption import MAX_IDS, InteractionsBookmark
 from unbroken.core.failures import Failure
 from unbroken.core.http import Request
 from unbroken.core.sse import encode, parse
@@ -97,6 +97,25 @@ class TestBehindAnEventWithAnId:
         named = event("interaction.created", "e_0", interaction={"id": "v1_x", "status": "in_progress"})
         play = taken_up(spoken()) >> brings(named + text("lo", "e_4")) << Give(text("lo", "e_4"))
         taken_up(play, "e_4")
+
+    @pytest.mark.parametrize("behind", [(), (STOP, NEXT)])
+    def test_events_that_had_come_are_not_handed_on_again(self, behind: tuple[bytes, ...]) -> None:
+        play = taken_up(spoken(*behind)) >> brings(text("Hel", "e_3") + b"".join(behind) + text("lo", "e_4"))
+        play << Give(text("lo", "e_4"))
+
+    def test_nor_others_with_their_ids(self) -> None:
+        taken_up(spoken()) >> brings(text("Hal", "e_3")) << cut_for("event e_3 came again, and was another")
+
+    def test_ids_of_long_ago_are_forgotten(self) -> None:
+        bookmark = InteractionsBookmark()
+        events = parse(PRELUDE + b"".join(text("a", f"e_{number}") for number in range(MAX_IDS + 1)))
+        for one in events:
+            bookmark.read(one)
+        for number, has_come_before in ((MAX_IDS, True), (1, True), (0, False)):
+            bookmark.take_up()
+            [again] = parse(text("a", f"e_{number}"))
+            bookmark.read(again)
+            assert bookmark.has_come_before == has_come_before
 
     def test_an_update_in_the_middle_is_handed_on(self) -> None:
         play = taken_up(spoken()) >> brings(text("lo", "e_4") + UPDATE) << Give(text("lo", "e_4") + UPDATE)

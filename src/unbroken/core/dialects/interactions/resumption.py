@@ -39,6 +39,9 @@ LEAST_REPETITION = 32
 MAX_BEHIND = 1024 * 1024
 """How many bytes of events without ids are kept to be compared."""
 
+MAX_IDS = 4096
+"""How many of the last ids are kept: an event with one of them had come, if it is the same."""
+
 _ONCE = frozenset({"step.start", "step.stop", "content.start", "content.stop"})
 """Events of which there is one for each step: none of them comes again by chance."""
 
@@ -52,6 +55,7 @@ class InteractionsBookmark(Bookmark):
     """A bookmark of an interaction, of whose events some have ids."""
 
     def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
         self._behind = _Behind()
         self._expected: deque[_Kept] = deque()
         self._is_opening = False
@@ -80,22 +84,26 @@ class InteractionsBookmark(Bookmark):
             return False
         self._note_response(answer)
         named = text(answer.get("event_id"))
+        written = _written(answer)
+        if self._is_opening and named in self._ids and kind not in _FIRST:
+            self.has_come_before = self._ids[named] == hash(written)
+            self.problem = "" if self.has_come_before else f"event {named} came again, and was another"
+            return False
         is_update = kind in PROGRESS and kind not in _ONCE and not status_of(kind, answer)
         if is_update and (kind in _FIRST or not named):
             self.has_come_before = self._is_opening
-            self._move(named)
+            self._move(named, written)
             return False
         self._is_opening = False
-        return self._follow(kind, answer, named)
+        return self._follow(kind, answer, named, written)
 
     def _note_response(self, answer: dict[str, Any]) -> None:
         name = interaction_of(answer).get("id") if "interaction" in answer else answer.get("interaction_id")
         self.response = self.response or text(name)
         self.obstacle = self._obstacle
 
-    def _follow(self, kind: str, answer: dict[str, Any], named: str) -> bool:
+    def _follow(self, kind: str, answer: dict[str, Any], named: str, written: bytes) -> bool:
         """Take an event that is a part of the answer; return whether it is a new one."""
-        written = _written(answer)
         if self._expected:
             if written != self._expected.popleft().written:
                 self.problem = "other events came behind the last one with an id than before"
@@ -106,7 +114,7 @@ class InteractionsBookmark(Bookmark):
             return False
         elif self.position and not named:
             self._behind.add(_Kept(written, kind in _ONCE, sum(map(len, _texts(answer.get("delta"))))))
-        self._move(named)
+        self._move(named, written)
         return not self.has_come_before
 
     def _misplaced(self, kind: str, answer: dict[str, Any]) -> str:
@@ -119,10 +127,13 @@ class InteractionsBookmark(Bookmark):
             return f"step {last:,} is followed by step {index:,}" if last is not None and index != last + 1 else ""
         return f"step {index:,} goes on, which has not begun" if last is None or index > last else ""
 
-    def _move(self, named: str) -> None:
+    def _move(self, named: str, written: bytes) -> None:
         """Move the position to an event with an id; what is still expected had come behind it."""
         if named and not (self._is_opening and self.has_come_before):
             self.position, self._behind = named, _Behind()
+            self._ids[named] = hash(written)
+            if len(self._ids) > MAX_IDS:
+                del self._ids[next(iter(self._ids))]
             for kept in self._expected:
                 self._behind.add(kept)
         self.obstacle = self._obstacle
