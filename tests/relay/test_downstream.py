@@ -131,7 +131,7 @@ def is_malformed(answer: Received, upstream: Upstream, asked: Asked) -> None:
 
 @every_fault
 def test_a_fault_in_a_stream(room: Room, asked: Asked, kind: Kind, at: Point) -> None:
-    before = at in PRELUDE or (asked is COMPLETIONS and at == "after_reasoning")  # which has no reasoning
+    before = at in PRELUDE
     with Upstream(faults=[Fault(kind, at)]) as upstream:
         answer = room.ask(upstream, asked, streaming=True, kind=kind)
         if kind == "malformed" and before:
