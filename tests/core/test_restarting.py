@@ -85,6 +85,13 @@ class TestTheAnswerBeginsAgain:
         play = restarting() >> answers() >> brings(HALF + text("lo") + DONE)
         play << speaks(HALF + text("lo")) << again("restart", delay=0, failure=Failure.UNFINISHED)
 
+    def test_the_report_of_an_error_in_the_same_bytes_has_it(self) -> None:
+        play = cut(replays=1) >> answers() >> brings(HALF + DONE)
+        play << begins_again(HALF, 2, character=3) << fails(StreamCut)
+        assert play.error is not None
+        assert play.error.report is not None
+        assert play.error.report.restarts == (Restarted(2, 3),)
+
     def test_output_counts_as_handed_on_by_the_choice_of_hold(self) -> None:
         thought = delta(reasoning_content="Hm.")
         play = restarting(hold="reasoning") >> answers() >> brings(thought) >> is_lost(Failure.RESET)

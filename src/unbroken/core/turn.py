@@ -285,6 +285,8 @@ class Turn:
         """Take what the caller was told for :class:`Restart`."""
         assert self._recoveries.restarter is not None, "it was asked for"
         self._recoveries.restarter.restarts.append(event)
+        if isinstance(self._otherwise, Fail):  # the same bytes held a failure
+            self._otherwise.error.report = self.report
 
     def end(self, now: float, silent: float = 0.0, route: RouteRecord | None = None) -> None:
         """Take the end of the body, which is clean by HTTP's framing; the rest as for :meth:`lost`."""
