@@ -107,6 +107,10 @@ class PartialAnswer(Protocol):
     def partial_tool_calls(self) -> Sequence[Any]:
         """The tool calls that are not complete (:class:`unbroken.client.PartialToolCall`)."""
 
+    @property
+    def messages(self) -> Sequence[Mapping[str, Any]]:
+        """The answer as messages of its dialect, to append to the conversation."""
+
 
 class _Partial:
     """What had come of an answer before it failed, where the typed client was asked.
