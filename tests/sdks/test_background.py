@@ -22,6 +22,7 @@ def ask(upstream: Upstream, way: str) -> dict[str, Any]:
     if not matrix.python().exists():
         missing("the SDKs are missing; `make .venv-sdks` installs them")
     environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environ["PYTHONPATH"] = str(matrix.ROOT / "src")
     command = [str(matrix.python()), str(SCRIPT), upstream.url, way]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ, check=False)
     assert not done.returncode, done.stderr[-2000:]
