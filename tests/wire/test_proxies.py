@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from unbroken.core.paths import REMEMBERED, PathMemory, PathName, Paths
@@ -168,3 +170,8 @@ class TestTheMemory:
         now += REMEMBERED
         assert two.paths(self.URL).first == 0
         assert two.choose(self.URL) == parse_proxy(PROXY)
+
+
+def test_a_proxy_that_was_given_is_the_same_in_a_worker() -> None:
+    sent = pickle.loads(pickle.dumps(GivenProxy("http://proxy.test:1", "--proxy")))
+    assert (type(sent), sent, sent.source) == (GivenProxy, "http://proxy.test:1", "--proxy")

@@ -91,6 +91,10 @@ class GivenProxy(str):
         given.source = source
         return given
 
+    def __getnewargs__(self) -> tuple[str, str]:
+        """Return what a copy is made of: the settings are sent to the relay's workers by pickle."""
+        return str(self), self.source
+
 
 ProxySetting = str | Sequence[str] | None
 """The proxy of a wire: a URL, ``None`` for the environment's, ``""`` for none, or a list of paths."""
