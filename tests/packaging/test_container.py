@@ -11,13 +11,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from cli.programs import Program, environment
 from docs.pages import free_port
+from relay.redis_server import RedisServer
 from unbroken.cli.relay import command as relay
+from unbroken.relay.settings import Settings
+from yaml_files import parse
 
 ROOT = Path(__file__).parents[2]
 CONTAINERFILE = (ROOT / "Containerfile").read_text("utf-8")
@@ -128,6 +132,63 @@ def test_its_installation_works(tmp_path: Path, env: dict[str, str]) -> None:
         check=False,
     )
     assert (ran.returncode, TOKEN in ran.stderr) == (2, True)
+
+
+# compose
+
+COMPOSE = ROOT / "deploy" / "compose.yaml"
+
+
+@pytest.fixture
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = parse(COMPOSE)["services"]
+    return found
+
+
+def test_every_name_of_the_example_is_there(services: dict[str, Any]) -> None:
+    networks = parse(COMPOSE)["networks"]
+    for service in services.values():
+        assert set(service.get("depends_on", ())) <= services.keys()
+        assert set(service["networks"]) <= networks.keys()
+    assert services["store"]["networks"] == ["inside"]
+    assert networks["inside"] == {"internal": True}
+    build = services["relay-a"]["build"]
+    assert (COMPOSE.parent / build["context"] / build["dockerfile"]).samefile(ROOT / "Containerfile")
+
+
+def test_its_relays_are_two_that_know_one_store(services: dict[str, Any], env: dict[str, str]) -> None:
+    assert services["relay-a"] == services["relay-b"]
+    service = services["relay-a"]
+    entry = json.loads(arguments("ENTRYPOINT")[0])[2:]
+    given, rest, _ = relay.make_parser(click.Context(relay)).parse_args([*entry, *service["command"]])
+    assert rest == []
+    assert (float(given["keep"]), given["store"]) == (300.0, "redis://store:6379/0")
+    assert "'.[relay,redis]'" in arguments("RUN")[0]
+    assert set(service["environment"]) == {TOKEN}
+    assert int(service["stop_grace_period"].removesuffix("s")) > Settings(upstreams={}).grace
+    with RedisServer() as redis:
+        words = [redis.url if word == given["store"] else word for word in service["command"]]
+        with Program("relay", *entry, *words, "--port", "0", env=env | {TOKEN: "t-42"}) as program:
+            program.err.wait_for("listening on")
+
+
+def test_its_balancer_is_that_of_the_page_and_knows_the_relays(services: dict[str, Any]) -> None:
+    (mounted,) = services["balancer"]["volumes"]
+    source, target, mode = mounted.split(":")
+    assert (target, mode) == ("/etc/nginx/conf.d/default.conf", "ro")
+    conf = (COMPOSE.parent / source).read_text("utf-8")
+    (port,) = arguments("EXPOSE")
+    assert re.findall(r"server (\S+):(\d+)", conf) == [("relay-a", port), ("relay-b", port)]
+    (published,) = services["balancer"]["ports"]
+    assert re.findall(r"listen (\d+);", conf) == [published.split(":")[-1]]
+
+
+def test_its_store_takes_its_options(services: dict[str, Any]) -> None:
+    program, *options = services["store"]["command"]
+    assert program == "valkey-server"
+    with RedisServer(*options) as redis:
+        assert b"noeviction" in redis.ask("CONFIG", "GET", "maxmemory-policy")
+        assert b"1073741824" in redis.ask("CONFIG", "GET", "maxmemory")
 
 
 # systemd

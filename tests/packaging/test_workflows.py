@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -14,24 +13,13 @@ from typing import Any
 import pytest
 
 from packaging_parts import MISSING_ON_WINDOWS
+from yaml_files import parse
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PORTABLE = ROOT / "tests" / "portable.txt"
-WITH_YAML = ROOT / ".venv-sdks" / "bin" / "python"
-"""The interpreter beside which there is PyYAML: make test makes it."""
 
 Workflow = dict[str, Any]
-
-
-def parse(path: Path) -> Workflow:
-    if not WITH_YAML.exists():
-        pytest.skip("needs .venv-sdks (make test makes it), in which there is PyYAML")
-    # on: is a boolean in YAML 1.1, and JSON makes a text of it
-    code = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)"
-    ran = subprocess.run([WITH_YAML, "-c", code], input=path.read_bytes(), capture_output=True, check=True)
-    parsed: Workflow = json.loads(ran.stdout)
-    return parsed
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.name)
