@@ -91,9 +91,9 @@ class GivenProxy(str):
         given.source = source
         return given
 
-    def __getnewargs__(self) -> tuple[str, str]:
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
         """Return what a copy is made of: the settings are sent to the relay's workers by pickle."""
-        return str(self), self.source
+        return type(self), (str(self), self.source)
 
 
 ProxySetting = str | Sequence[str] | None
