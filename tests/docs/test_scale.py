@@ -161,8 +161,9 @@ def test_a_client_comes_back_to_any_worker(stack: ExitStack, run_relay: RunRelay
         fields = headers_of(KEY, ("idempotency-key", f"my-turn-{number}"))
         with Caller(port) as first, Caller(port) as second:
             first.begin("POST", CHAT, fields, json.dumps(BODY).encode())
-            turn = first.head().value("x-unbroken-turn")
+            turn = str(first.head().value("x-unbroken-turn"))
             first.close()
+            poll(lambda turn=turn: turn in "".join(redis.known()))  # it is written behind the event
             again = second.ask("POST", CHAT, fields, json.dumps(BODY).encode())
         assert (is_whole(again), again.value("x-unbroken-turn")) == (True, turn)
     assert len(lab.requests) == 6
