@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gzip
+import re
 import zlib
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from unbroken.core.dialect import Dialect, Generation, Signal
 from unbroken.core.dialects import find_dialect
 from unbroken.core.dialects.anthropic_messages import ANTHROPIC_MESSAGES
 from unbroken.core.dialects.gemini import GEMINI
+from unbroken.core.dialects.interactions import INTERACTIONS
 from unbroken.core.sse import Blocks, Event, begins_as_events, parse
 from unbroken.errors import DecodeError
 
@@ -42,6 +44,10 @@ def _loses_the_first_event(dialect: Dialect, stream: Stream) -> bool:
     return dialect is not GEMINI and _body(stream).startswith(_BOM)
 
 
+def _reads_a_mark_by_its_pieces(dialect: Dialect, stream: Stream) -> bool:
+    return dialect is INTERACTIONS and _body(stream).startswith(_BOM)
+
+
 def _drops_the_last_event(dialect: Dialect, stream: Stream) -> bool:
     lines = _body(stream).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return dialect is not GEMINI and not lines.endswith(b"\n\n")
@@ -55,6 +61,11 @@ def _begins_with_another_field(dialect: Dialect, stream: Stream) -> bool:
 def _goes_on_behind_its_terminator(dialect: Dialect, stream: Stream) -> bool:
     stops = [b'"message_stop"' in event.data for event in _events(stream)]
     return dialect is ANTHROPIC_MESSAGES and True in stops[:-1]
+
+
+def _runs_events_together(dialect: Dialect, stream: Stream) -> bool:
+    lines = _body(stream).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return dialect is INTERACTIONS and re.search(rb"(?m)^data:.*\n(?:.+\n)*?data:", lines) is not None
 
 
 def _has_an_error(dialect: Dialect, stream: Stream) -> bool:
@@ -80,6 +91,12 @@ DIFFERENCES = (
         _loses_the_first_event,
     ),
     Difference(
+        "Google's SDK for interactions loses the first event behind a byte order mark that comes in pieces, and reads"
+        " it behind one that comes at once; the pieces are not always handed on as they came.",
+        ("other objects than came",),
+        _reads_a_mark_by_its_pieces,
+    ),
+    Difference(
         "The last event, whose blank line is missing, says how the answer ended, or why there is none. The SDKs drop"
         " it; nothing of the answer itself is lost, and what came is handed on as it came.",
         ("silent about a cut",),
@@ -96,6 +113,12 @@ DIFFERENCES = (
         " Any text may begin with a word and a colon.",
         ("silent about a cut",),
         _begins_with_another_field,
+    ),
+    Difference(
+        "Where the blank line between two events is missing, Google's SDK hands both to the program as one text. The"
+        " stream is whole all the same, by its lines, and is handed on as it came.",
+        ("silent about a cut",),
+        _runs_events_together,
     ),
     Difference(
         "An error inside the stream is handed on as it came. The SDK does not know its shape.",
