@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from multiprocessing import resource_tracker
@@ -38,6 +39,9 @@ STDERR = 2
 
 PATIENCE = 1.0
 """Seconds that a process waits for the snapshot of another one."""
+
+CLOSING = 10.0
+"""Seconds within which a worker's event loop is closed after its last request; it then ends without that."""
 
 INFANCY = 10.0
 """Seconds after its start within which the failure of a worker shows that none can serve."""
@@ -209,11 +213,13 @@ async def _meeting(folder: Path, relay: Relay) -> AsyncIterator[None]:
     mine = _meeting_point(folder, os.getpid())
 
     async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            seen = {"": int(await reader.readline() or b"0")}
-            writer.write(msgspec.json.encode(await relay.snapshot(seen)))
-            await writer.drain()
-        writer.close()
+        try:
+            with contextlib.suppress(OSError):
+                seen = {"": int(await reader.readline() or b"0")}
+                writer.write(msgspec.json.encode(await relay.snapshot(seen)))
+                await writer.drain()
+        finally:
+            writer.close()
 
     async def gather(seen: dict[str, int]) -> Snapshot:
         others = [path for path in folder.glob("*.sock") if path != mine]
@@ -227,6 +233,10 @@ async def _meeting(folder: Path, relay: Relay) -> AsyncIterator[None]:
     finally:
         server.close()
         mine.unlink(missing_ok=True)
+        # uvloop's close was seen to wait for ever for two connections that were still open.
+        last = threading.Timer(CLOSING, os._exit, [0])
+        last.daemon = True
+        last.start()
 
 
 def _meeting_point(folder: Path, pid: int | None) -> Path:
