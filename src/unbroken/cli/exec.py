@@ -117,7 +117,7 @@ def command(ctx: click.Context, /, argv: tuple[str, ...], **options: Any) -> Non
 
 
 def _preset(argv: Sequence[str], options: Mapping[str, Any]) -> Preset | None:
-    """Return the preset for a command; ``None`` if there is none, or the user has chosen himself."""
+    """Return the preset for a command; ``None`` if no preset suits it, or the user has chosen."""
     from unbroken.cli.presets import find_preset
 
     return None if options["no_preset"] or options["hold"] is not None else find_preset(argv)

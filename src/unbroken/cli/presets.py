@@ -55,5 +55,5 @@ PRESETS = (
 
 
 def find_preset(argv: Sequence[str]) -> Preset | None:
-    """Return the preset for a command, ``None`` if there is none."""
+    """Return the preset for a command, ``None`` if no preset suits it."""
     return next((preset for preset in PRESETS if preset.suits(argv)), None)

@@ -176,7 +176,7 @@ class TextRenderer(Renderer):
         super().finished(turn)
 
     def _restart(self) -> None:
-        """Draw a line on the terminal below what is void. Where there is none, no answer begins again."""
+        """Draw a line below the text of the lost attempt. Only an answer on a terminal begins again."""
         self._stop_waiting()
         self._end_lines()
         self._harmless_answer, self._harmless_reasoning = HarmlessText(), HarmlessText()

@@ -36,7 +36,7 @@ def record_of(
         started: when the turn began, on the driver's clock.
         now: the driver's clock.
         resumes: behind which event it takes up the response of the attempts before it, ``None`` if it does not.
-        runs_on: whether its response may go on at the server for nobody.
+        runs_on: whether the server may go on generating its response although the attempt was lost.
     """
     head = attempt.head
     record = AttemptReport(

@@ -137,7 +137,7 @@ class Recoveries:
         return "restart" if attempt.has_spoken else "replay"
 
     def may_run_on(self, attempt: Attempt, failure: Failure) -> bool:
-        """Return whether the response of a lost attempt may go on at the server, as it was made to, for nobody."""
+        """Return whether the server may go on generating the response of a lost attempt: ``background`` was added."""
         if self.background is None or self.background.request is None or attempt.has_ended:
             return False
         return attempt.phase is not Phase.CONNECT and failure.row is not Row.TRANSIENT_ERROR

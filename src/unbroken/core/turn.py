@@ -282,7 +282,7 @@ class Turn:
         self._give(data)
 
     def restarted(self, event: Restarted) -> None:
-        """Take what the caller was told for :class:`Restart`."""
+        """Record a restart, once the driver has told the caller of it."""
         assert self._recoveries.restarter is not None, "it was asked for"
         self._recoveries.restarter.restarts.append(event)
         if isinstance(self._otherwise, Fail):  # the same bytes held a failure

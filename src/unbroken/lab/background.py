@@ -159,7 +159,7 @@ class KeptResponses:
         return draft_pieces(dialect, self._background.first(pieces), number, answer, answer.comments, count)
 
     def answer(self, request: RecordedRequest) -> Draft | None:
-        """Return the draft of the answer to a request about a kept response; ``None`` if it is none."""
+        """Return the draft of the answer to a request about a kept response; ``None`` for any other request."""
         parts = urlsplit(request.target)
         found = _PATH.fullmatch(parts.path)
         purpose = purpose_of(request)

@@ -36,5 +36,5 @@ Reasonix, and others whose HTTP is Go's own, which reports a body without an end
 
 
 def needs_no_event(user_agent: bytes) -> bool:
-    """Return whether a client is told of a cut in the middle of its answer by the broken connection alone."""
+    """Return whether, after a cut behind output, the connection is only closed, without an error event before."""
     return _BY_THE_BREAK.match(user_agent) is not None

@@ -52,7 +52,7 @@ class Reply:
         turn_id: the turn's id in headers and logs.
         streaming: whether the client asked for events.
         extra: fields that are added to the response.
-        cut_by_break: whether a cut in the middle of the answer is told by the broken connection alone.
+        cut_by_break: whether, after a cut behind output, the connection is only closed, without an error event before.
         writer: writes without waiting; ``None`` where the server offers only ``send``.
         clock: monotonic seconds.
 

@@ -48,7 +48,7 @@ class BackgroundRequest:
 
         Args:
             response: the response's id.
-            has_ended: whether the response has; else it goes on, and is billed, for nobody.
+            has_ended: whether the response has ended; otherwise the server goes on generating it, and bills it.
         """
         partings = [] if has_ended else [Parting("cancel", self._format.cancel(self._original, response))]
         if self._is_private:

@@ -42,7 +42,7 @@ SETTLE = 0.25
 """Seconds for which a claim is repeated where it is known that the turn's client has just gone."""
 
 TOUCH_EVERY = 5.0
-"""Seconds after which the store is told that a turn is still being read, at most."""
+"""Longest interval, in seconds, at which a turn that is being read has its expiry in the store put off."""
 
 KeptEvent: TypeAlias = Literal["kept", "collected", "dropped"]
 """What became of a turn whose client had gone: it went on or is there in whole; a client came for it; none did."""

@@ -10,13 +10,13 @@ Google AI forum, threads 143098 and 143099 (which events have ids; the error tha
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
+from unbroken.core.dialects.common.background import BACKGROUND
 from unbroken.core.dialects.common.error_shapes import parsed
 from unbroken.core.dialects.interactions.errors import (
     error_in,
@@ -28,8 +28,8 @@ from unbroken.core.dialects.interactions.errors import (
 )
 from unbroken.core.dialects.interactions.rule import PROGRESS
 from unbroken.core.http import Request
-from unbroken.core.payload import RequestBody, count, is_done, mapping, text
-from unbroken.core.resumption.format import BackgroundFormat, Bookmark, Resumption
+from unbroken.core.payload import count, is_done, mapping, text
+from unbroken.core.resumption.format import Bookmark, Resumption
 from unbroken.core.resumption.requests import about
 from unbroken.core.sse import Event
 
@@ -209,35 +209,4 @@ def resume(request: Request, response: str, position: str) -> Request:
     return about(request, response, "GET", query=query).with_headers(accept="text/event-stream")
 
 
-def cancel(request: Request, response: str) -> Request:
-    """Return the request that ends an interaction."""
-    return about(request, response, "POST", "/cancel")
-
-
-def delete(request: Request, response: str) -> Request:
-    """Return the request that deletes an interaction."""
-    return about(request, response, "DELETE")
-
-
-def _storage(body: RequestBody) -> str:
-    return str(body.get("store"))
-
-
-def _is_private(body: RequestBody) -> bool:
-    return body.get("store") is False
-
-
-_REFUSAL = re.compile(rb"\b(?:background|store[ds]?)\b", re.IGNORECASE)
-
-RESUMPTION = Resumption(
-    bookmark=InteractionsBookmark,
-    resume=resume,
-    background=BackgroundFormat(
-        fields={"background": True},
-        refusal=lambda body: _REFUSAL.search(body) is not None,
-        storage=_storage,
-        is_private=_is_private,
-        cancel=cancel,
-        delete=delete,
-    ),
-)
+RESUMPTION = Resumption(bookmark=InteractionsBookmark, resume=resume, background=BACKGROUND)

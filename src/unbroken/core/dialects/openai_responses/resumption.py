@@ -7,18 +7,18 @@ query); Perplexity's "Background mode", whose server is a compatible one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
+from unbroken.core.dialects.common.background import BACKGROUND
 from unbroken.core.dialects.common.error_shapes import parsed
 from unbroken.core.dialects.openai_responses.errors import error_of_event, event_kind
 from unbroken.core.dialects.openai_responses.rule import PROGRESS
 from unbroken.core.http import Request
 from unbroken.core.payload import UNREADABLE, RequestBody, count, is_done, mapping, request_body, text
-from unbroken.core.resumption.format import BackgroundFormat, Bookmark, Resumption
+from unbroken.core.resumption.format import Bookmark, Resumption
 from unbroken.core.resumption.requests import about
 from unbroken.core.sse import Event
 
@@ -108,35 +108,4 @@ def resume(request: Request, response: str, position: str) -> Request:
     return about(request, response, "GET", query=query).with_headers(accept="text/event-stream")
 
 
-def cancel(request: Request, response: str) -> Request:
-    """Return the request that ends a response."""
-    return about(request, response, "POST", "/cancel")
-
-
-def delete(request: Request, response: str) -> Request:
-    """Return the request that deletes a response."""
-    return about(request, response, "DELETE")
-
-
-def _storage(body: RequestBody) -> str:
-    return str(body.get("store"))
-
-
-def _is_private(body: RequestBody) -> bool:
-    return body.get("store") is False
-
-
-_REFUSAL = re.compile(rb"\b(?:background|store[ds]?)\b", re.IGNORECASE)
-
-RESUMPTION = Resumption(
-    bookmark=ResponsesBookmark,
-    resume=resume,
-    background=BackgroundFormat(
-        fields={"background": True},
-        refusal=lambda body: _REFUSAL.search(body) is not None,
-        storage=_storage,
-        is_private=_is_private,
-        cancel=cancel,
-        delete=delete,
-    ),
-)
+RESUMPTION = Resumption(bookmark=ResponsesBookmark, resume=resume, background=BACKGROUND)
