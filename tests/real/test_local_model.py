@@ -28,7 +28,7 @@ def test_a_turn_is_whole_and_counted(local_model: LocalModel) -> None:
 
 def test_a_turn_cut_during_prefill_is_replayed(local_model: LocalModel) -> None:
     long = "The tide goes out and the tide comes in. " * 120
-    with CuttingProxy(target=("127.0.0.1", local_model.port), idle=0.5, how="rst", cuts=1) as proxy:
+    with CuttingProxy(target=("127.0.0.1", local_model.port), idle=0.05, how="rst", cuts=1) as proxy:
         client = unbroken.Client(base_url=f"http://127.0.0.1:{proxy.port}/v1", proxy="")
         with client, client.stream(long, max_tokens=8, cache_prompt=False) as turn:
             turn.read()

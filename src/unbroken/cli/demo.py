@@ -9,7 +9,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -27,6 +27,9 @@ from unbroken.lab.upstream import Upstream
 
 IDLE = 1.0
 """Seconds of silence after which the demo's proxy cuts a connection."""
+
+TRIES = 5
+"""How many times one program asks until its connection is cut; each time the proxy waits half as long."""
 
 THINK = 4.0
 """Seconds that the model should need before its first token."""
@@ -46,6 +49,7 @@ class DemoOutcome:
         answer: the text that it received.
         ending: how it ended, in one line.
         survived: whether it got the whole answer.
+        was_spared: whether it was answered before the proxy had anything to cut.
         wire: the events on the wire, with their time on the monotonic clock.
     """
 
@@ -53,6 +57,7 @@ class DemoOutcome:
     answer: str = ""
     ending: str = ""
     survived: bool = False
+    was_spared: bool = False
     wire: list[tuple[float, str]] = dataclasses.field(default_factory=list)
 
     def note(self, what: str, when: float | None = None) -> None:
@@ -85,7 +90,7 @@ def command(scripted: bool) -> None:
     logging.getLogger("unbroken").addHandler(logging.NullHandler())  # the table shows it
     with _model(scripted) as (port, body):
         _print(f"  a proxy cuts the first connection that is silent for {IDLE:g} s; the model needs longer")
-        outcomes = [_with_openai(port, body), _with_unbroken(port, body)]
+        outcomes = [_until_cut(ask, port, body) for ask in (_with_openai, _with_unbroken)]
     _print()
     _print(side_by_side(outcomes, min(shutil.get_terminal_size().columns, 120)))
     if not outcomes[-1].survived:
@@ -130,25 +135,40 @@ def _filled(words: int) -> str:
     return f"{text}\n\n{QUESTION}"
 
 
+def _until_cut(
+    ask: Callable[[int, dict[str, Any], float], DemoOutcome], port: int, body: dict[str, Any]
+) -> DemoOutcome:
+    """Ask until the proxy has cut a connection: how fast a machine reads changes with whatever else it does."""
+    idle, outcome = IDLE, ask(port, body, IDLE)
+    for _ in range(1, TRIES):
+        if not outcome.was_spared:
+            break
+        idle /= 2
+        _print(f"  the model was quicker than the proxy's timer; once more, with a timer of {idle:g} s")
+        outcome = ask(port, body, idle)
+    return outcome
+
+
 @contextlib.contextmanager
-def _cut_once(port: int, outcome: DemoOutcome) -> Iterator[str]:
+def _cut_once(port: int, outcome: DemoOutcome, idle: float) -> Iterator[str]:
     """Run a proxy in front of the model; afterwards add its events to the outcome."""
-    with CuttingProxy(target=("127.0.0.1", port), idle=IDLE, how="rst", cuts=1) as proxy:
+    with CuttingProxy(target=("127.0.0.1", port), idle=idle, how="rst", cuts=1) as proxy:
         yield f"http://127.0.0.1:{proxy.port}/v1"
+        outcome.was_spared = not proxy.cuts_made
         for number, tunnel in enumerate(proxy.tunnels, 1):
             outcome.note(f"request {number} on a connection of its own", tunnel.opened_at)
             if tunnel.cut_at:
-                outcome.note(f"silent for {IDLE:g} s: the proxy resets connection {number}", tunnel.cut_at)
+                outcome.note(f"silent for {idle:g} s: the proxy resets connection {number}", tunnel.cut_at)
 
 
-def _with_openai(port: int, body: dict[str, Any]) -> DemoOutcome:
+def _with_openai(port: int, body: dict[str, Any], idle: float) -> DemoOutcome:
     try:
         import openai
     except ImportError:
         return DemoOutcome("openai SDK", ending="not installed: pip install openai")
     outcome = DemoOutcome(f"openai SDK {openai.__version__}")
     _print(f"  asking with the {outcome.title}")
-    with _cut_once(port, outcome) as url:
+    with _cut_once(port, outcome, idle) as url:
         client = openai.OpenAI(base_url=url, api_key="none")
         try:
             extra = {"cache_prompt": False}
@@ -164,12 +184,12 @@ def _with_openai(port: int, body: dict[str, Any]) -> DemoOutcome:
     return outcome
 
 
-def _with_unbroken(port: int, body: dict[str, Any]) -> DemoOutcome:
+def _with_unbroken(port: int, body: dict[str, Any], idle: float) -> DemoOutcome:
     outcome = DemoOutcome("Unbroken")
     _print("  asking with Unbroken")
     messages = body["messages"]
     options = {key: value for key, value in body.items() if key != "messages"}
-    with _cut_once(port, outcome) as url:
+    with _cut_once(port, outcome, idle) as url:
         client = Client(base_url=url, model="smollm2", proxy="", on_retry=lambda event: outcome.note(describe(event)))
         try:
             with client, client.stream(messages, cache_prompt=False, **options) as turn:
