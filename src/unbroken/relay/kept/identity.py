@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
@@ -15,9 +16,16 @@ from unbroken.relay.client_request import ClientRequest
 from unbroken.relay.headers import KEY_FIELDS, values
 from unbroken.relay.settings import Settings
 
-MIN_SECRET = 20
-"""The length of the shortest key of a client's own that tells it from others. What programs send to servers that need
-no key (``ollama``, ``sk-no-key-required``) is shorter, and the same for everybody; keys of providers are longer."""
+PLACEHOLDERS = frozenset(
+    (
+        b"anything api-key apikey changeme dummy dummy-key empty fake fake-key lm-studio lmstudio na no-key"
+        b" no-key-required no-key-needed nokey none not-needed not-required not-used null ollama placeholder unused"
+        b" your-api-key"
+    ).split()
+)
+"""What programs send to servers that need no key, without a leading ``sk-``: the same for everybody."""
+
+_FILLER = re.compile(rb"[x*.0-]*")
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -46,7 +54,7 @@ def owner_of(incoming: ClientRequest, settings: Settings) -> str:
     carriers, parameters = credential_headers(), credential_parameters()
     shown = {(name, _bare(value)) for name, value in incoming.headers if name in carriers}
     shown |= {(b"?", value.encode()) for name, value in parse_qsl(incoming.query) if name in parameters}
-    secrets = sorted(value for _, value in shown if len(value) >= MIN_SECRET and value != settings.token.encode())
+    secrets = sorted(value for _, value in shown if not _is_placeholder(value) and value != settings.token.encode())
     if secrets:
         return _digest("key", *secrets)
     return _digest("token", settings.token.encode()) if settings.token else ""
@@ -82,6 +90,11 @@ def _bare(value: bytes) -> bytes:
     """Return a key without the scheme before it (RFC 6750, section 2.1)."""
     scheme, _, rest = value.partition(b" ")
     return rest.strip() if scheme.lower() == b"bearer" else value
+
+
+def _is_placeholder(key: bytes) -> bool:
+    word = key.strip().lower().removeprefix(b"sk-").replace(b"_", b"-")
+    return word in PLACEHOLDERS or bool(_FILLER.fullmatch(word))
 
 
 def _digest(purpose: str, *parts: bytes) -> str:
