@@ -7,7 +7,7 @@ import re
 import ssl
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,9 @@ IDLE = 1.0
 """Seconds of silence after which a path cuts a connection."""
 
 THINKING = ScriptedAnswer(text=ANSWER, think=3 * IDLE)
+
+SPEAKING = ScriptedAnswer(text=re.findall(r" ?[^ ]+", ANSWER), gap=0.5)
+"""Word by word, so that the model still speaks when the client that was cut asks again."""
 
 PATIENCE = 60.0
 """Seconds after which a client alone is not waited for any longer, where it will be cut every time."""
@@ -223,6 +226,22 @@ def relayed_to(upstream: Upstream, client: Client, origin: str, *options: str) -
     with tempfile.TemporaryDirectory(prefix="relay-") as folder:
         with running.relay(Path(folder), origin, *options) as relay:
             ran = running.run(client, running.through(relay))
+        return _seen(client, ran, upstream, tuple(relay.requests()))
+
+
+def cut_on_its_way(client: Client, cut_after: int) -> Seen:
+    """Run a client behind a relay that keeps turns; its own connection to the relay is cut, once.
+
+    Args:
+        client: the client.
+        cut_after: behind how many bytes of what the relay sends.
+    """
+    with Upstream(answer=SPEAKING) as upstream, tempfile.TemporaryDirectory(prefix="relay-") as folder:
+        with running.relay(Path(folder), upstream.origin, "--keep", "120", "--attach-identical") as relay:
+            target = ("127.0.0.1", int(relay.origin.rpartition(":")[2]))
+            with CuttingProxy(target=target, cut_after=cut_after, cuts=1) as way:
+                there = running.through(replace(relay, origin=f"http://127.0.0.1:{way.port}"))
+                ran = running.run(client, there)
         return _seen(client, ran, upstream, tuple(relay.requests()))
 
 

@@ -54,6 +54,26 @@ def test_another_request_has_another_one(other: dict[str, Any]) -> None:
     assert identity(**other).owner == identity().owner
 
 
+def test_the_order_of_members_makes_no_other_request() -> None:
+    """Codex orders some at random, each time it asks."""
+    first, again = (
+        b'{"stream": true, "model": "m", "messages": [1, 2], "metadata": {"b": {"d": 1, "c": 2}, "a": 1.5}}',
+        b'{"metadata": {"a": 1.5, "b": {"c": 2, "d": 1}}, "model": "m", "stream": true, "messages": [1, 2]}',
+    )
+    assert identity(body=first).request == identity(body=again).request
+    for other in (
+        first.replace(b"[1, 2]", b"[2, 1]"),
+        first.replace(b'"c": 2', b'"c": 1').replace(b'"d": 1', b'"d": 2'),
+    ):
+        assert identity(body=other).request != identity(body=first).request
+
+
+@pytest.mark.parametrize("rest", [b'"\\ud800"', b"1e999", b"NaN", b'"\xff"'])
+def test_a_body_that_cannot_be_read_is_the_same_byte_for_byte(rest: bytes) -> None:
+    first, other = (b'{"stream": true, "model": %b, "x": ' % model + rest + b"}" for model in (b'"m"', b'"n"'))
+    assert identity(body=first).request == identity(body=first).request != identity(body=other).request
+
+
 @pytest.mark.parametrize("name", ["openai-organization", "openai-project", "openai-beta"])
 def test_headers_that_the_dialect_names_count(name: str) -> None:
     assert len({identity().request, identity((name, "a")).request, identity((name, "b")).request}) == 3

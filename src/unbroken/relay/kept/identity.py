@@ -12,6 +12,7 @@ import msgspec
 from unbroken.core.dialect import Call, is_sdk_retry
 from unbroken.core.dialects import credential_headers, credential_parameters
 from unbroken.core.http import Request
+from unbroken.core.payload import UNREADABLE
 from unbroken.relay.client_request import ClientRequest
 from unbroken.relay.headers import KEY_FIELDS, values
 from unbroken.relay.settings import Settings
@@ -78,7 +79,7 @@ def identify(incoming: ClientRequest, settings: Settings, upstream: str, outgoin
     what = _digest(
         "request",
         *(part.encode("latin-1", "replace") for part in (owner, upstream, outgoing.method, outgoing.url)),
-        outgoing.body,
+        *_unordered(outgoing.body),
         *(part for field in fields for part in field),
     )
     keys = [value for name in KEY_FIELDS for value in values(incoming.headers, name)]
@@ -95,6 +96,18 @@ def _bare(value: bytes) -> bytes:
 def _is_placeholder(key: bytes) -> bool:
     word = key.strip().lower().removeprefix(b"sk-").replace(b"_", b"-")
     return word in PLACEHOLDERS or bool(_FILLER.fullmatch(word))
+
+
+def _unordered(body: bytes) -> tuple[bytes, bytes]:
+    """Return a body as it is told from others: its length, and itself without the order of its objects' members.
+
+    Codex orders the members of ``client_metadata`` at random each time it asks.
+    """
+    try:
+        same = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
+    except UNREADABLE:
+        same = body
+    return b"%d" % len(body), same
 
 
 def _digest(purpose: str, *parts: bytes) -> str:
