@@ -2,6 +2,7 @@
 
 * `Upstream`: a scripted LLM server (OpenAI's chat, responses and legacy completions, Anthropic, Gemini, Interactions;
   HTTP/1.1 and HTTP/2, with or without TLS) that breaks where a `Fault` says, and records its requests and what it sent.
+* `Scenario`: a script of faults, as Python or as a TOML file; `catalogue()` has those that come with the lab.
 * `CuttingProxy`: an HTTP and SOCKS5 proxy that cuts idle connections.
 
 Both run on a thread and an event loop of their own, so that synchronous and asynchronous tests and the command line
@@ -18,6 +19,7 @@ from unbroken.lab.continuing import Continuation
 from unbroken.lab.fault import KINDS, POINTS, Fault, Kind, Point, parse_fault
 from unbroken.lab.proxy import CuttingProxy
 from unbroken.lab.record import RecordedRequest
+from unbroken.lab.scenario import Scenario, catalogue, find_scenario, load_scenario, parse_scenario
 from unbroken.lab.tunnel import Tunnel
 from unbroken.lab.upstream import Upstream
 
@@ -31,8 +33,13 @@ __all__ = [
     "Kind",
     "Point",
     "RecordedRequest",
+    "Scenario",
     "ScriptedAnswer",
     "Tunnel",
     "Upstream",
+    "catalogue",
+    "find_scenario",
+    "load_scenario",
     "parse_fault",
+    "parse_scenario",
 ]

@@ -171,6 +171,8 @@ class Fault:
             raise ValueError(f"{self.kind} cannot happen at {self.at}; it can at: {', '.join(_ALLOWED[self.kind])}")
         if self.offset and self.at not in _COUNTED:
             raise ValueError("an offset belongs to after_bytes, after_characters or after_events")
+        if self.seconds is not None and not self.seconds >= 0:  # not a number neither
+            raise ValueError(f"seconds cannot be {self.seconds}")
         if self.kind == "pause" and self.seconds is None:
             raise ValueError("pause needs seconds")
         if self.kind == "raw" and self.body is None:

@@ -27,7 +27,7 @@ DIALECTS: tuple[ServerDialect, ...] = (CHAT, COMPLETIONS, RESPONSES, ANTHROPIC, 
 
 def speech_of(request: RecordedRequest) -> Speech:
     """Return the format of errors in a response to `request`."""
-    return _dialect_of(request) or OPENAI
+    return dialect_of(request) or OPENAI
 
 
 def draft_response(
@@ -43,7 +43,7 @@ def draft_response(
     path = request.target.partition("?")[0]
     if request.method == "GET" and path.endswith("/models"):
         return whole(200, _models(answer))
-    dialect = _dialect_of(request)
+    dialect = dialect_of(request)
     if dialect is None:
         return whole(404, _invalid(OPENAI, 404, f"Unknown request URL: {request.method} {path}.", code="unknown_url"))
     try:
@@ -79,7 +79,8 @@ def _draft_answer(
     )
 
 
-def _dialect_of(request: RecordedRequest) -> ServerDialect | None:
+def dialect_of(request: RecordedRequest) -> ServerDialect | None:
+    """Return the dialect of a generation call; None for any other request."""
     path = request.target.partition("?")[0]
     return next((dialect for dialect in DIALECTS if request.method == "POST" and dialect.answers(path)), None)
 

@@ -13,7 +13,7 @@ from unbroken.lab.continuing import Continuation
 from unbroken.lab.exchange import ServerExchange
 from unbroken.lab.fault import CONNECTION_POINTS, Fault
 from unbroken.lab.record import RecordedRequest
-from unbroken.lab.routes import draft_response, speech_of
+from unbroken.lab.routes import dialect_of, draft_response, speech_of
 from unbroken.lab.script import compose, whole
 from unbroken.lab.speech import OPENAI
 
@@ -27,6 +27,7 @@ class ServerState:
         faults: the faults in order; None for no fault.
         continuation: how a text is continued; None for not at all.
         background: how responses are kept that are asked for with ``background``; None for not at all.
+        generations_only: whether requests that are no generation calls take no fault.
 
     Attributes:
         condition: as above.
@@ -41,6 +42,8 @@ class ServerState:
         faults: Sequence[Fault | None],
         continuation: Continuation | None = None,
         background: Background | None = None,
+        *,
+        generations_only: bool = False,
     ) -> None:
         self.condition = condition
         self.requests: list[RecordedRequest] = []
@@ -49,6 +52,7 @@ class ServerState:
         self._continuation = continuation
         self._kept = KeptResponses(background) if background else None
         self._faults = deque(faults)
+        self._generations_only = generations_only
 
     def record(
         self,
@@ -64,7 +68,8 @@ class ServerState:
             request = RecordedRequest(
                 len(self.requests) + 1, connection, http_version, method, target, headers, body, time.monotonic()
             )
-            request.fault = self._take_request_fault()
+            if dialect_of(request) or not self._generations_only:
+                request.fault = self._take_request_fault()
             self.requests.append(request)
         return request
 

@@ -6,6 +6,7 @@ import itertools
 import socket
 import ssl
 from collections.abc import Sequence
+from typing import Literal
 
 from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.background import Background, purpose_of
@@ -27,8 +28,8 @@ class Upstream(Service):
     ``.../models/NAME:generateContent`` (``:streamGenerateContent``) is answered in that dialect, with a stream or with
     one object, as the request asks; ``GET .../models`` with a list; everything else with an error 404.
 
-    Every request takes the next fault, on any path. A fault at ``connect`` or ``handshake`` is for the next connection
-    that is accepted; requests on connections that are already open skip it.
+    Every request takes the next fault, on any path, if `faults_for` does not say otherwise. A fault at ``connect`` or
+    ``handshake`` is for the next connection that is accepted; requests on connections that are already open skip it.
 
     Over HTTP/1.1 a client that closes its sending side counts as gone.
 
@@ -40,6 +41,7 @@ class Upstream(Service):
             ignored.
         ssl_context: the server's side of TLS; None: plain TCP. Its list of ALPN protocols is set here.
         http2: whether HTTP/2 is offered (over TLS only).
+        faults_for: which requests take a fault: all, or only generation calls of a dialect.
         host: the address to bind.
         port: the port to bind; 0: a free one.
 
@@ -56,6 +58,7 @@ class Upstream(Service):
         background: Background | None = None,
         ssl_context: ssl.SSLContext | None = None,
         http2: bool = True,
+        faults_for: Literal["requests", "generations"] = "requests",
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -63,7 +66,14 @@ class Upstream(Service):
         if ssl_context is None and any(fault is not None and fault.at == "handshake" for fault in faults):
             raise ValueError("a fault at handshake needs an ssl_context")
         self._connection_numbers = itertools.count(1)
-        self._state = ServerState(self._condition, answer or ScriptedAnswer(), faults, continuation, background)
+        self._state = ServerState(
+            self._condition,
+            answer or ScriptedAnswer(),
+            faults,
+            continuation,
+            background,
+            generations_only=faults_for == "generations",
+        )
         self._ssl_context = ssl_context
         self._protocols = ["h2", "http/1.1"] if http2 else ["http/1.1"]
 
