@@ -25,6 +25,17 @@ def test_reads_faults(text: str, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        *("rst@after_headers", "rst=0.5@after_role", "status=429@before_headers", "stall@connect", "goaway@after_role"),
+        *("rst_stream=8@after_token", "fin@after_characters:131", "clean_end@after_bytes:0", r"raw=: a\n@after_role"),
+    ],
+)
+def test_a_fault_has_its_words(text: str) -> None:
+    assert parse_fault(text).words == text
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("rst", "kind@point"),

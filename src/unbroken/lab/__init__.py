@@ -3,6 +3,7 @@
 * `Upstream`: a scripted LLM server (OpenAI's chat, responses and legacy completions, Anthropic, Gemini, Interactions;
   HTTP/1.1 and HTTP/2, with or without TLS) that breaks where a `Fault` says, and records its requests and what it sent.
 * `Scenario`: a script of faults, as Python or as a TOML file; `catalogue()` has those that come with the lab.
+* `judge`: the verdict on a client, from what was seen of it in a scenario.
 * `CuttingProxy`: an HTTP and SOCKS5 proxy that cuts idle connections.
 
 Both run on a thread and an event loop of their own, so that synchronous and asynchronous tests and the command line
@@ -22,11 +23,15 @@ from unbroken.lab.record import RecordedRequest
 from unbroken.lab.scenario import Scenario, catalogue, find_scenario, load_scenario, parse_scenario
 from unbroken.lab.tunnel import Tunnel
 from unbroken.lab.upstream import Upstream
+from unbroken.lab.verdict import Baseline, ClientRun, ClientVerdict, baseline, judge, run_scenario
 
 __all__ = [
     "KINDS",
     "POINTS",
     "Background",
+    "Baseline",
+    "ClientRun",
+    "ClientVerdict",
     "Continuation",
     "CuttingProxy",
     "Fault",
@@ -37,9 +42,12 @@ __all__ = [
     "ScriptedAnswer",
     "Tunnel",
     "Upstream",
+    "baseline",
     "catalogue",
     "find_scenario",
+    "judge",
     "load_scenario",
     "parse_fault",
     "parse_scenario",
+    "run_scenario",
 ]

@@ -183,6 +183,15 @@ class Fault:
         """The HTTP/2 error code that this fault sends."""
         return _DEFAULT_CODES.get(self.kind, _INTERNAL_ERROR) if self.code is None else self.code
 
+    @property
+    def words(self) -> str:
+        """The words that :func:`parse_fault` reads; what words cannot say is left out."""
+        value = {"status": self.status, "rst_stream": self.code, "goaway": self.code}.get(self.kind, self.seconds)
+        given = "" if value is None else f"={value:g}"
+        if self.kind == "raw":
+            given = "=" + (self.body or b"").decode(errors="replace").replace("\n", "\\n")
+        return f"{self.kind}{given}@{self.at}{f':{self.offset}' if self.at in _COUNTED else ''}"
+
     def needs(self, http_version: str) -> str | None:
         """Return the protocol that this fault needs, if `http_version` ("1.0", "1.1" or "2") is another, else None."""
         if http_version == "2" and self.kind in _HTTP1_ONLY:
