@@ -114,6 +114,7 @@ class Settings:
         keep: how long a turn goes on, and is kept after its end, once its client has gone; 0 for not at all.
         store: where turns are kept: ``memory://``, or the URL of a Redis or Valkey. Never shown by ``repr``.
         max_kept: how many bytes ``memory://`` keeps.
+        lease: how long a turn in a store that relays share counts as running if its relay does not say so once more.
         attach_identical: whether any identical request is answered with a turn whose client has gone, not only one that
             is marked as a retry.
         grace: how long running turns may take to finish once the relay is stopped.
@@ -144,6 +145,7 @@ class Settings:
     keep: float = 0.0
     store: str = dataclasses.field(default="memory://", repr=False)
     max_kept: int = 256 * 1024 * 1024
+    lease: float = 15.0
     attach_identical: bool = False
 
     def __post_init__(self) -> None:

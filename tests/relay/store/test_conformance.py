@@ -280,6 +280,9 @@ def test_a_lease_is_held_by_one(run: Callable[..., None]) -> None:
             await asyncio.sleep(0.02)
             assert await store.lease("t1", "me", 1.0) == 3
             assert not await store.cut("t1", 2)
+            assert await store.cut("t1", 3)
+            await asyncio.sleep(0.02)
+            assert await store.lease("t1", "they", 60.0) is None, "it has ended"
 
     run(scenario, lease=0.1, renew=60.0)
 
@@ -298,8 +301,25 @@ def test_what_an_older_epoch_writes_is_refused(run: Callable[..., None]) -> None
             writer.close("whole")
             await opened.written(writer)
             assert writer.lost
+            assert writer.is_superseded
             assert await store.cut("t1", epoch)
             assert await read(store) == (b"mine", "cut")
+
+    run(scenario, lease=0.1, renew=60.0)
+
+
+def test_a_writer_whose_lease_was_taken_is_told(run: Callable[..., None]) -> None:
+    async def scenario(opened: Opened) -> None:
+        writer = opened.begin()
+        await opened.written(writer)
+        async with opened.another() as store:
+            assert not writer.is_superseded
+            async with asyncio.timeout(SOON):
+                while await store.lease("t1", "you", 60.0) is None:
+                    await asyncio.sleep(0.01)
+            writer.append(b"late")
+            await eventually(lambda: opened.lost == ["t1"])
+            assert writer.is_superseded
 
     run(scenario, lease=0.1, renew=60.0)
 

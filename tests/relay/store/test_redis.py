@@ -214,6 +214,26 @@ def test_a_slow_server_holds_nobody_up_and_memory_is_bounded(redis: RedisServer)
     with_store(redis, scenario)
 
 
+def test_what_is_sent_again_because_its_answer_was_lost_changes_nothing(redis: RedisServer) -> None:
+    async def scenario(store: RedisStore) -> None:
+        writer = store.begin(TurnInfo(id="t", request="r"), lambda: None)
+        writer.append(b"one")
+        writer.leave()
+        writer.append(b"two")
+        writer.close("whole")
+        calls = writer.take()
+        await found(store, "t", 6)
+        for since in (0, 1, 2):
+            assert await store._asking.run_all(calls[since:]) == [b"ok"] * (len(calls) - since)
+        assert await store.read("t", 0, SOON) == TurnPart(b"onetwo")
+        assert await store.read("t", 6, SOON) == TurnPart(ending="whole")
+        state = await store.find("t")
+        assert state is not None
+        assert not state.is_written or state.ending == "whole"
+
+    with_store(redis, scenario)
+
+
 def test_one_turn_of_a_dead_relay_ends_as_a_cut(redis: RedisServer) -> None:
     async def main() -> None:
         dead = RedisStore(redis.url, 30.0, lease=0.2, renew=60.0)

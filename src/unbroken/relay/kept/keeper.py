@@ -47,6 +47,8 @@ TOUCH_EVERY = 5.0
 KeptEvent: TypeAlias = Literal["kept", "collected", "dropped"]
 """What became of a turn whose client had gone: it went on or is there in whole; a client came for it; none did."""
 
+_SUPERSEDED = "this relay did not hold the turn's lease in time, and another one has taken the turn"
+
 _MARGIN = 0.5
 """Seconds after which a turn that was not read is no longer in the store."""
 
@@ -84,7 +86,7 @@ class Keeper:
     ) -> None:
         self._settings = settings
         self._on_event = on_event
-        self._store = store or make_store(settings.store, settings.keep, settings.max_kept, on_problem)
+        self._store = store or make_store(settings.store, settings.keep, settings.max_kept, on_problem, settings.lease)
         self._running: dict[str, KeptTurn] = {}
         self._keyed: dict[str, str] = {}  # ids of running turns, by the digests of their keys
         self._awaited: deque[tuple[float, str, int]] = deque()  # when each is due, its id, its bytes
@@ -192,6 +194,8 @@ class Keeper:
         """
         is_answer = turn is not None and turn.outcome is Outcome.ANSWERED
         kept.close(is_answer=is_answer)
+        if turn and turn.outcome is Outcome.LEFT and kept.is_superseded:
+            turn.outcome, turn.detail = Outcome.CUT, _SUPERSEDED
         if turn and is_answer and kept.is_awaiting:
             turn.outcome = Outcome.KEPT
         if kept.is_awaiting:

@@ -80,7 +80,9 @@ class KeptTurn:
         self._is_removed = False
         self._is_left = False
         self._read_at = 0.0
+        self._is_begun = False
         self._log = store.begin(info, self._lose)
+        self._is_begun = True
         client_writer = incoming.writer
         self.writer = KeptWriter(self, client_writer, ids) if client_writer else None
         """Writes the response without waiting, ``None`` where that is not possible."""
@@ -89,6 +91,11 @@ class KeptTurn:
     def lost(self) -> str:
         """Why it cannot be collected, for a person; ``""`` if it can."""
         return self._log.lost
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether another relay has taken it, because this one did not hold its lease: it has ended here."""
+        return self._log.is_superseded
 
     @property
     def is_ending(self) -> bool:
@@ -221,8 +228,13 @@ class KeptTurn:
             self._on_left(self)
 
     def _lose(self) -> None:
-        """Handle that the turn cannot be collected: without a client nobody waits for it."""
+        """Handle that the turn cannot be collected: without a client nobody waits for it.
+
+        One that another relay has taken ends for its client too, who may have come back there already.
+        """
         self._unwanted.set()
+        if self._is_begun and self.is_superseded:
+            self.remove()
 
     async def _send_to_client(self, message: asgi.Message) -> None:
         if self._ids and message["type"] == "http.response.body":

@@ -26,6 +26,9 @@ from unbroken.errors import UnbrokenError
 HEAD = -1
 """The position before the head of a response; 0 is the one behind it, where the body begins."""
 
+LEASE = 15.0
+"""Seconds after which the writer of a turn counts as dead if it does not hold its lease for longer."""
+
 MAX_TURN = 64 * 1024 * 1024
 """How many bytes of a turn are kept; a longer one cannot be collected."""
 
@@ -123,6 +126,10 @@ class TurnWriter(Protocol):
     def lost(self) -> str:
         """Why the turn cannot be collected, for a person; ``""`` if it can, as far as is known."""
 
+    @property
+    def is_superseded(self) -> bool:
+        """Whether that is because somebody else has taken its lease: the turn is no longer this writer's to go on."""
+
     def head(self, status: int, headers: Headers) -> None:
         """Write the head of the response."""
 
@@ -212,7 +219,7 @@ class Store(Protocol):
         """Take the lease of a turn, or hold it for longer.
 
         Returns:
-            Its epoch; ``None`` if somebody else holds it, or there is no such turn.
+            Its epoch; ``None`` if somebody else holds it, or if there is no such turn, or it has ended.
 
         Raises:
             StoreError: the store cannot be used.

@@ -140,7 +140,7 @@ class MemoryStore:
     async def lease(self, turn_id: str, holder: str, seconds: float) -> int | None:
         """As the contract says."""
         turn = self._get(turn_id)
-        return turn.lease(holder, self._clock(), seconds) if turn else None
+        return turn.lease(holder, self._clock(), seconds) if turn and not turn.ending else None
 
     async def cut(self, turn_id: str, epoch: int) -> bool:
         """As the contract says."""
@@ -269,8 +269,11 @@ class MemoryTurn:
         """Take the lease, or hold it for longer."""
         if self._holder != holder and self._held_until > now:
             return None
+        is_writers = self._holder == _WRITER
         self.epoch += self._holder != holder
         self._holder, self._held_until = holder, now + seconds
+        if is_writers:
+            self._on_lost()
         return self.epoch
 
     def lose(self, why: str) -> None:
@@ -303,7 +306,12 @@ class MemoryWriter:
     @property
     def lost(self) -> str:
         """As the contract says."""
-        return self._turn.lost or ("" if self._turn.epoch == self._epoch else "another relay writes it")
+        return self._turn.lost or ("another relay has taken it" if self.is_superseded else "")
+
+    @property
+    def is_superseded(self) -> bool:
+        """As the contract says."""
+        return self._turn.epoch != self._epoch
 
     def head(self, status: int, headers: Headers) -> None:
         """As the contract says."""

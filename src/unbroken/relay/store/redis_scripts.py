@@ -76,8 +76,9 @@ if layout and layout ~= '{LAYOUT}' then return 'layout' end
 redis.call('SET', '{LAYOUT_KEY}', '{LAYOUT}', 'KEEPTTL')
 stay('{LAYOUT_KEY}', tonumber(marker))
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  if redis.call('GET', KEYS[2]) == holder then return 'ok' end
-  return 'stale'
+  local known, held = redis.call('HMGET', KEYS[1], 'epoch', 'info'), redis.call('GET', KEYS[2])
+  if known[1] ~= '1' or known[2] ~= info or (held and held ~= holder) then return 'stale' end
+  return 'ok'
 end
 redis.call('HSET', KEYS[1], 'info', info, 'owner', owner, 'request', request, 'key', key, 'epoch', 1, 'at', 0)
 redis.call('PEXPIRE', KEYS[1], ms)
@@ -106,11 +107,11 @@ APPEND = (
 local no = refused(KEYS[1], ARGV[1])
 if no then return no end
 local known = redis.call('HMGET', KEYS[1], 'at', 'ending')
-if known[2] then return 'stale' end
 local at, from, data = tonumber(known[1]), tonumber(ARGV[2]), ARGV[3]
 if from > at then return 'gone' end
 data = string.sub(data, at - from + 1)
 if #data == 0 then return 'ok' end
+if known[2] then return 'stale' end
 at = number(at + #data)
 redis.call('XADD', KEYS[2], at .. '-2', 'd', data)
 redis.call('HSET', KEYS[1], 'at', at)
@@ -171,7 +172,7 @@ LEASE = (
     _COMMON
     + """
 local holder, lease = ARGV[1], ARGV[2]
-if redis.call('HEXISTS', KEYS[1], 'epoch') == 0 then return -1 end
+if redis.call('HEXISTS', KEYS[1], 'epoch') == 0 or redis.call('HEXISTS', KEYS[1], 'ending') == 1 then return -1 end
 if redis.call('SET', KEYS[2], holder, 'NX', 'PX', lease) then return redis.call('HINCRBY', KEYS[1], 'epoch', 1) end
 if redis.call('GET', KEYS[2]) ~= holder then return -1 end
 redis.call('PEXPIRE', KEYS[2], lease)

@@ -16,6 +16,7 @@ from unbroken.relay.store.contract import (
     CUT,
     ENDINGS,
     HEAD,
+    LEASE,
     MAX_LISTED,
     MAX_PART,
     MAX_TURN,
@@ -32,9 +33,6 @@ from unbroken.relay.store.redis_writing import RedisWriter, Times, TurnKeys, Wri
 
 ANSWER_WITHIN = 5.0
 """Seconds within which the server must answer, and within which a connection must be made."""
-
-LEASE = 15.0
-"""Seconds after which the writer of a turn counts as dead if it does not hold its lease for longer."""
 
 _LAST_WRITES = 1.0
 """Seconds for writing what waits, at the end."""

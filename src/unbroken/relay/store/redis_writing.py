@@ -24,9 +24,12 @@ MAX_ENTRY = 64 * 1024
 FIRST_BACKOFF, MAX_BACKOFF = 0.1, 5.0
 """Seconds until what has failed is written again: they double."""
 
+RENEW_RETRY = 0.5
+"""Seconds, at most, until leases are renewed once more where that has failed."""
+
 Call = tuple[str, Sequence[str], Sequence[Any]]
 
-_WHY = {"gone": "the store has lost it", "stale": "another relay has ended it", "layout": "the store's layout changed"}
+_WHY = {"gone": "the store has lost it", "stale": "another relay has taken it", "layout": "the store's layout changed"}
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -70,6 +73,7 @@ class RedisWriter:
         self, queue: WriteQueue, info: TurnInfo, holder: str, times: Times, max_turn: int, on_lost: Callable[[], None]
     ) -> None:
         self.lost = ""
+        self.is_superseded = False
         self.id = info.id
         self.info = info
         self.waiting = 0
@@ -152,6 +156,7 @@ class RedisWriter:
         if isinstance(answer, Garbage):
             self.lose("what the store has under its name is something else")
         elif answer != b"ok":
+            self.is_superseded = answer == b"stale"
             self.lose(_WHY.get(bytes(answer).decode("latin-1"), "the store refuses it"))
 
     def lose(self, why: str) -> None:
@@ -291,12 +296,19 @@ class WriteQueue:
         done.set()
 
     async def _hold_leases(self) -> None:
+        pause = self._renew
         while True:
-            await asyncio.sleep(self._renew)
-            writers = [writer for writer in self._writers.values() if writer.id not in self._dirty]
-            with contextlib.suppress(StoreError):
-                answers = await self._link.run_all([writer.renewal() for writer in writers]) if writers else []
-                for writer, answer in zip(writers, answers, strict=True):
-                    writer.judge(answer)
-                    if writer.is_closed:
-                        self._writers.pop(writer.id, None)
+            await asyncio.sleep(pause)
+            try:
+                await self._renew_leases()
+                pause = self._renew
+            except StoreError:  # after a stop of this process the answer may only seem to be late
+                pause = min(self._renew, RENEW_RETRY)
+
+    async def _renew_leases(self) -> None:
+        writers = [writer for writer in self._writers.values() if writer.id not in self._dirty]
+        answers = await self._link.run_all([writer.renewal() for writer in writers]) if writers else []
+        for writer, answer in zip(writers, answers, strict=True):
+            writer.judge(answer)
+            if writer.is_closed:
+                self._writers.pop(writer.id, None)
