@@ -13,6 +13,7 @@ import pytest
 import unbroken.cli
 import unbroken.client
 from cli.programs import Cli
+from unbroken.cli.doctor import command as doctor
 from unbroken.cli.exec import command as execute
 from unbroken.cli.relay import command as relay
 from unbroken.cli.run import command as run
@@ -39,7 +40,14 @@ def loaded(code: str, env: dict[str, str], tmp_path: Path) -> set[str]:
     return set(ran.stderr.split())
 
 
-HELPS = [["--help"], ["run", "--help"], ["exec", "--help"], ["relay", "--help"], ["init", "--help"]]
+HELPS = [
+    ["--help"],
+    ["run", "--help"],
+    ["exec", "--help"],
+    ["relay", "--help"],
+    ["init", "--help"],
+    ["doctor", "--help"],
+]
 
 
 @pytest.mark.parametrize("args", [*HELPS, ["--version"]])
@@ -103,7 +111,7 @@ def test_help_fits(
     assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= width
 
 
-@pytest.mark.parametrize(("name", "command"), [("run", run), ("exec", execute), ("relay", relay)])
+@pytest.mark.parametrize(("name", "command"), [("run", run), ("exec", execute), ("relay", relay), ("doctor", doctor)])
 def test_the_help_names_every_option(name: str, command: click.Command, capsys: pytest.CaptureFixture[str]) -> None:
     unbroken.cli.execute([name, "--help"])
     out = capsys.readouterr().out
@@ -148,5 +156,5 @@ def test_mistakes_are_2_and_told(args: list[str], said: str, cli: Cli) -> None:
 
 
 def test_the_commands_of_the_list_are_there(cli: Cli) -> None:
-    for name in ("run", "exec", "relay", "init", "demo", "lab"):
+    for name in ("run", "exec", "relay", "init", "demo", "lab", "doctor"):
         assert cli(name, "--help").out.startswith(f"Usage: unbroken {name} ")

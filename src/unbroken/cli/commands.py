@@ -19,6 +19,7 @@ _COMMANDS = {
     "init": "Write the configuration file.",
     "demo": "Watch a real model's turn survive a cut connection. No key, no network.",
     "lab": "Break connections on purpose: a scripted upstream, a cutting proxy.",
+    "doctor": "Find out where and why turns die on your path, and what helps.",
     "completion": "Print the script with which bash, zsh or fish completes commands and options.",
 }
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LIMITS, WAY = "How long a turn may take", "The way there"
 
-_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+_LIMIT_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option(
         LIMITS,
         "--hold WHAT",
@@ -80,6 +80,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         " completion.",
         type=click.Choice(("prefix", "continue_final_message", "assistant", "completion")),
     ),
+)
+
+WAY_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option(WAY, "--ping SECONDS", "Interval of HTTP/2 PING, which keeps the path busy (10); 0 for none.", type=seconds),
     option(
         WAY,
@@ -97,6 +100,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option(WAY, "--no-proxy", "Connect directly, whatever the environment says.", is_flag=True),
     option(WAY, "--ca-file FILE", "PEM file of certificate authorities, instead of the system's."),
 )
+"""The options about the way to the server."""
 
 
 POLICY_FIELDS = {
@@ -119,7 +123,7 @@ POLICY_FIELDS = {
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options about the connection to a command."""
-    return add_options(command, _OPTIONS)
+    return add_options(command, (*_LIMIT_OPTIONS, *WAY_OPTIONS))
 
 
 def add_options(command: Callable[..., Any], options: Sequence[Callable[[Any], Any]]) -> Callable[..., Any]:

@@ -9,42 +9,10 @@ from unbroken.core.answer import Answer
 from unbroken.core.dialect import FinishMeaning
 from unbroken.core.events import Usage
 from unbroken.core.failures import Phase
+from unbroken.core.next_steps import NEXT_STEPS, PROXY_STEPS, STATUSES_OF_PROXIES
 from unbroken.core.paths import DIRECT
 from unbroken.core.report import AttemptReport, Report
 from unbroken.drivers.notices import background, continued, restarted, resumed
-
-_NEXT_STEPS = {
-    "connection_refused": "is the server running, and the URL right?",
-    "connect_timeout": "is the URL right? --connect SECONDS waits longer",
-    "no_route": "is the network up?",
-    "not_connected": "is there a firewall or a sandbox, or are all file descriptors in use?",
-    "no_such_host": "check the spelling of the URL",
-    "dns_temporary": "is the network up?",
-    "certificate": "if the authority is one of your own, name its file with --ca-file; a captive portal has one, too",
-    "tls_mismatch": "does the server speak https at all? If not, write http://",
-}
-"""What to do about a server to which no connection could be made, by the code of the failure."""
-
-_SCHEMES = "is its scheme right (http, https, socks5, socks5h)?"
-
-_PROXY_STEPS = {
-    "proxy_unreachable": "is the proxy running?",
-    "proxy_cannot_reach": "the proxy runs; its log says why it cannot reach the server",
-    "proxy_closed": f"{_SCHEMES} If it is, its log says why it cannot reach the server",
-    "proxy_auth": "give user and password in the proxy's URL",
-    "proxy_refused": "the proxy's rules do not allow this server",
-    "proxy_protocol": _SCHEMES,
-    "captive_portal": "open a page in a browser and log in to the network",
-    "connect_timeout": f"{_SCHEMES} --connect SECONDS waits longer",
-    "no_route": "is the network up?",
-    "no_such_host": "check the spelling of the proxy's URL",
-    "dns_temporary": "is the network up?",
-}
-"""What to do about a proxy on the way, by the code of the failure."""
-
-
-_STATUSES_OF_PROXIES = frozenset({403, 500, 502, 503, 504, 511})
-"""Statuses with which proxies say that they cannot, or may not, reach a server."""
 
 
 def next_step(report: Report, url: str) -> str:
@@ -58,21 +26,21 @@ def next_step(report: Report, url: str) -> str:
         return ""
     last = report.attempts[-1]
     failure = last.failure or ""
-    if "://" in last.path and (step := _PROXY_STEPS.get(failure) or _answer_of_proxy(last, url)):
+    if "://" in last.path and (step := PROXY_STEPS.get(failure) or _answer_of_proxy(last, url)):
         source = f" ({last.path_source})" if last.path_source else ""
         if any(attempt.path == DIRECT for attempt in report.attempts):
             return f"  {last.path}{source}: {step}"
         joint = "" if step.endswith("?") else ";"
         around = "--no-proxy in its place" if last.path_source == "--proxy" else "--no-proxy"
         return f"  {last.path}{source}: {step}{joint} {around} goes without it"
-    hint = _NEXT_STEPS.get(failure)
+    hint = NEXT_STEPS.get(failure)
     return f"  {url}: {hint}" if hint else ""
 
 
 def _answer_of_proxy(attempt: AttemptReport, url: str) -> str:
     """Return what to say of a status that a proxy may have answered itself: it forwards what goes to ``http://``."""
     forwarded = attempt.path.startswith("http") and url.startswith("http://")
-    return "the answer may be the proxy's own" if forwarded and attempt.status in _STATUSES_OF_PROXIES else ""
+    return "the answer may be the proxy's own" if forwarded and attempt.status in STATUSES_OF_PROXIES else ""
 
 
 def footer(usage: Usage, report: Report) -> str:

@@ -15,6 +15,12 @@ SELECTION = ("provider", "base_url", "model", "api_key_env", "api_key")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def selected(file: Mapping[str, Any], command_line: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Select the provider from file, environment and flags; see :func:`select_provider`."""
+    environment = {key: environ.get(f"UNBROKEN_{key.upper()}") for key in SELECTION if key != "api_key"}
+    return select_provider((file, environment, command_line), environ)
+
+
 def select_provider(sources: Sequence[Mapping[str, Any]], environ: Mapping[str, str]) -> dict[str, Any]:
     """Select the provider: return one value, or ``None``, for each of :data:`SELECTION`.
 

@@ -176,12 +176,10 @@ def _limits(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _client(ctx: click.Context, options: Mapping[str, Any], on_retry: RetryCallback) -> Client:
     from unbroken.cli.prompt import as_text
-    from unbroken.cli.provider_selection import SELECTION, select_provider
+    from unbroken.cli.provider_selection import selected
     from unbroken.client.synchronous import Client
 
-    environment = {key: os.environ.get(f"UNBROKEN_{key.upper()}") for key in SELECTION if key != "api_key"}
-    sources = (ctx.default_map or {}, environment, given(ctx, ParameterSource.COMMANDLINE))
-    who = select_provider(sources, os.environ)
+    who = selected(ctx.default_map or {}, given(ctx, ParameterSource.COMMANDLINE), os.environ)
     return Client(
         who["provider"],
         api_key=who["api_key"],

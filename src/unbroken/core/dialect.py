@@ -205,6 +205,7 @@ class Dialect(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         request_headers: names, in lower case, of headers that say what is asked for, such as a version or a project.
         heartbeat: bytes that may be sent between events at any time and that clients ignore; ``b""`` if there are none.
         versions: the versions with which its paths may begin.
+        models_path: the path that is appended to a base URL for the list of models, which costs nothing.
         complete_path: adds to a path below a base URL the part that some clients omit.
         continuation: returns how an answer that was cut is continued by prefix, ``None`` if it cannot be.
         resumption: returns how a response that goes on at the server is resumed, ``None`` if none can be.
@@ -231,6 +232,7 @@ class Dialect(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     request_headers: frozenset[str] = frozenset()
     heartbeat: bytes = b""
     versions: tuple[str, ...] = ("v1",)
+    models_path: str = "/models"
     complete_path: Callable[[str], str] = str
     continuation: Callable[[], ContinuationFormat | None] = lambda: None
     resumption: Callable[[], Resumption | None] = lambda: None
@@ -250,14 +252,22 @@ class Dialect(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         Both are accepted: a version at the end of the base URL replaces the one in the path. The base URL's query is
         kept, such as Azure's ``api-version``.
         """
-        base, _, given = base_url.partition("?")
-        base = base.rstrip("/")
-        path, _, own = self.path(quote(model, safe=_SAFE, errors="replace")).partition("?")
-        version, _, rest = path.removeprefix("/").partition("/")
-        has_version = _VERSION.search(base) and _VERSION.search(f"/{version}")
-        url = f"{base}/{rest}" if has_version else base + path
-        query = _joined(given, own)
-        return f"{url}?{query}" if query else url
+        return _below(base_url, self.path(quote(model, safe=_SAFE, errors="replace")))
+
+    def models_url(self, base_url: str) -> str:
+        """Return the URL of the list of models, which is found from a base URL as in :meth:`url`."""
+        return _below(base_url, self.models_path)
+
+
+def _below(base_url: str, path: str) -> str:
+    base, _, given = base_url.partition("?")
+    base = base.rstrip("/")
+    path, _, own = path.partition("?")
+    version, _, rest = path.removeprefix("/").partition("/")
+    has_version = _VERSION.search(base) and _VERSION.search(f"/{version}")
+    url = f"{base}/{rest}" if has_version else base + path
+    query = _joined(given, own)
+    return f"{url}?{query}" if query else url
 
 
 _VERSION = re.compile(r"/v\d+\w*$")

@@ -109,6 +109,11 @@ class Connection:
         self.http.receive_eof()
 
     @property
+    def certificate(self) -> bytes | None:
+        """The server's certificate in DER, once the way to it stands; ``None`` without TLS."""
+        return self._layers[-1].certificate if self.destination.scheme == "https" and self.http else None
+
+    @property
     def listens_only(self) -> bool:
         """Whether there is nothing to send, whatever comes: HTTP/1.1 without TLS, and the request has been sent."""
         return not self._layers and isinstance(self.http, Http1) and self.http.is_sent

@@ -15,8 +15,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Self
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from unbroken.core.http import HOST_AND_PORT
@@ -178,6 +178,18 @@ def _credentials(parts: SplitResult, source: str) -> tuple[str, str] | None:
     return user, password
 
 
+class Surroundings(NamedTuple):
+    """What environment and system say of the proxy for a URL.
+
+    Attributes:
+        named: the places that name a proxy, and what they name, the one that counts first.
+        exception: the entry of ``NO_PROXY`` that takes the URL out, ``""`` if none does.
+    """
+
+    named: tuple[tuple[str, str], ...]
+    exception: str
+
+
 class ProxyRules:
     """The choice of the paths of a URL.
 
@@ -242,37 +254,43 @@ class ProxyRules:
         parts = urlsplit(url)
         return parts.scheme, parts.hostname, parts.port, self.all(url)
 
+    def surroundings(self, url: str) -> Surroundings:
+        """Return all that environment and system say of the proxy for ``url``, whether or not an explicit one wins."""
+        parts = urlsplit(url)
+        return Surroundings(tuple(self._named(parts)), self._exception(parts))
+
     def _from_surroundings(self, parts: SplitResult) -> Proxy | None:
-        found = self._from_environ(parts) or self._from_system(parts)
-        if found is None or self._bypassed(parts):
+        found = next(self._named(parts), None)
+        if found is None or self._exception(parts):
             return None
         name, value = found
         return parse_proxy(value, name)
 
-    def _from_environ(self, parts: SplitResult) -> tuple[str, str] | None:
+    def _named(self, parts: SplitResult) -> Iterator[tuple[str, str]]:
+        """Yield the places that name a proxy, in the order of precedence."""
         for name in (f"{parts.scheme}_proxy", "all_proxy"):
             for spelled in (name, name.upper()):
                 if spelled == "HTTP_PROXY" and "REQUEST_METHOD" in self._environ:
                     continue
                 if value := self._environ.get(spelled, "").strip():
-                    return spelled, value
-        return None
+                    yield spelled, value
+        yield from self._in_system(parts)
 
-    def _from_system(self, parts: SplitResult) -> tuple[str, str] | None:
+    def _in_system(self, parts: SplitResult) -> Iterator[tuple[str, str]]:
         if sys.platform not in ("win32", "darwin"):
-            return None
+            return
         from urllib.request import getproxies, proxy_bypass  # slow to import, and only needed there
 
         value = getproxies().get(parts.scheme)
-        if not value or proxy_bypass(parts.hostname or ""):
-            return None
-        return "the system's proxy setting", value
+        if value and not proxy_bypass(parts.hostname or ""):
+            yield "the system's proxy setting", value
 
-    def _bypassed(self, parts: SplitResult) -> bool:
+    def _exception(self, parts: SplitResult) -> str:
         entries = self._environ.get("no_proxy") or self._environ.get("NO_PROXY") or ""
         host = (parts.hostname or "").rstrip(".").lower()
         port = parts.port or _PORTS.get(parts.scheme, 0)
-        return any(_covers(entry.strip().lower(), host, port) for entry in entries.replace(" ", ",").split(","))
+        listed = (entry.strip() for entry in entries.replace(" ", ",").split(","))
+        return next((entry for entry in listed if _covers(entry.lower(), host, port)), "")
 
 
 def _covers(entry: str, host: str, port: int) -> bool:

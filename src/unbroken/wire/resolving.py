@@ -47,6 +47,15 @@ def connect(host: str, port: int, remaining: Remaining) -> Steps[socket.socket]:
         OSError: no address could be reached; the first failure is raised. :class:`socket.gaierror` is one.
     """
     addresses = yield from resolve(host, port, remaining)
+    return (yield from connect_to(addresses, remaining))
+
+
+def connect_to(addresses: list[Address], remaining: Remaining) -> Steps[socket.socket]:
+    """Connect to whichever of these addresses answers first, in steps; the socket is non-blocking.
+
+    Raises:
+        OSError: no address could be reached; the first failure is raised.
+    """
     with Race(addresses) as race:
         while True:
             wait = race.start_due(time.monotonic())

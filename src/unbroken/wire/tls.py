@@ -55,6 +55,11 @@ class Tls:
         """What was agreed by ALPN."""
         return self._object.selected_alpn_protocol()
 
+    @property
+    def certificate(self) -> bytes | None:
+        """The certificate of the other side in DER, once the handshake is complete."""
+        return self._object.getpeercert(binary_form=True)
+
     def handshake(self) -> bool:
         """Go on with the handshake; return whether it is complete.
 

@@ -37,6 +37,7 @@ ANTHROPIC_MESSAGES = Dialect(
     error_body=errors.error_body,
     error_event=errors.error_event,
     path=build.path,
+    models_path="/v1/models",
     body=build.body,
     credentials=build.credentials,
     headers=build.HEADERS,

@@ -44,6 +44,7 @@ INTERACTIONS = Dialect(
     error_body=errors.error_body,
     error_event=errors.error_event,
     path=build.path,
+    models_path="/v1beta/models",
     body=build.body,
     credentials=build.credentials,
     credential_headers=frozenset({"x-goog-api-key", "authorization"}),
