@@ -97,7 +97,7 @@ def test_a_question_leads_to_one_file(question: str) -> None:
 @pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
 def test_files_that_a_page_names_are_there(page: str) -> None:
     text = (ROOT / page).read_text()
-    for name in re.findall(r"`((?:core|wire|drivers|client|transports|relay|doctor|cli|lab)/[\w/.]*)`", text):
+    for name in re.findall(r"`((?:core|wire|drivers|journal|client|transports|relay|doctor|cli|lab)/[\w/.]*)`", text):
         assert (SOURCE / name).exists(), name
     for name in re.findall(r"`((?:tests|tools|docs|\.github)/[\w/.]+)`", text):
         assert (ROOT / name).exists(), name

@@ -21,13 +21,14 @@ from unbroken.core.dialects import DIALECTS
 from unbroken.lab import Upstream
 
 HEAVY = {"httpcore2", "httpx", "httpx2", "anyio", "trio", "rich", "h2", "ssl", "msgspec", "asyncio", "socket", "openai"}
-HEAVY |= {"uvicorn", "prometheus_client", "unbroken.relay"}
+HEAVY |= {"uvicorn", "prometheus_client", "unbroken.relay", "sqlite3"}
 
 
 NOT_USED_BY_A_RUN = {"ssl", "h2", "hpack", "hyperframe", "socksio", "asyncio", "anyio", "email", "http", "json"}
 NOT_USED_BY_A_RUN |= {"statistics", "tomllib", "multiprocessing", "concurrent", "urllib.request", "xml", "httpx2"}
 NOT_USED_BY_A_RUN |= {"unbroken.client.asynchronous", "unbroken.drivers.asynchronous", "unbroken.wire.async_http"}
 NOT_USED_BY_A_RUN |= {"unbroken.wire.tls", "unbroken.wire.http2", "unbroken.wire.socks", "unbroken.cli.json_output"}
+NOT_USED_BY_A_RUN |= {"sqlite3", "unbroken.journal"}
 """What a turn of chat completions over plain HTTP has no use for."""
 
 

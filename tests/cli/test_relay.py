@@ -107,7 +107,7 @@ def test_what_is_said_of_the_relay_is_nearer_than_what_is_said_of_everything(tol
 
 def test_nothing_said_means_the_usual(told: Any) -> None:
     workers, settings, log = told()
-    usual = Settings(upstreams=settings.upstreams, hosts=frozenset({"127.0.0.1"}))
+    usual = Settings(upstreams=settings.upstreams, hosts=frozenset({"127.0.0.1"}), journal="relay")
     assert (workers, settings, log) == (1, usual, {"as_json": False, "quiet": False})
 
 

@@ -57,6 +57,7 @@ CONNECTION_KEYS: Mapping[str, Kind] = {
     "proxy": TEXT_OR_TEXTS,
     "no_proxy": SWITCH,
     "ca_file": TEXT,
+    "journal": SWITCH,
 }
 """Keys about the connection, which apply to the relay too unless ``[relay]`` overrides them."""
 

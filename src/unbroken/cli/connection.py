@@ -99,6 +99,12 @@ WAY_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     option(WAY, "--no-proxy", "Connect directly, whatever the environment says.", is_flag=True),
     option(WAY, "--ca-file FILE", "PEM file of certificate authorities, instead of the system's."),
+    option(
+        WAY,
+        "--journal/--no-journal",
+        "Note lost attempts, without content, in a file of this user's (the default).",
+        default=True,
+    ),
 )
 """The options about the way to the server."""
 

@@ -84,6 +84,7 @@ def settings_from(
         continuation=options["continuation"],
         proxy=proxy_from(ctx, options),
         verify=options["ca_file"] or True,
+        journal=str(ctx.command.name) if options["journal"] else "",
         **{key: value for key, value in given.items() if value is not None},
     )
     _check_way(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from unbroken.errors import TurnError, UsageError
 if TYPE_CHECKING:
     from unbroken.cli.render import Renderer
     from unbroken.client import Client
+    from unbroken.core.report import Report
     from unbroken.drivers.notices import RetryCallback
 
 PRESETS = (
@@ -100,14 +102,16 @@ def command(ctx: click.Context, /, prompt: str | None, **options: Any) -> None:
 
     show = _renderer(options)
     with _client(ctx, options, show.retried) as client:
-        _ask(client, _messages(read_prompt(prompt, quiet=options["quiet"]), options["system"]), show)
+        messages = _messages(read_prompt(prompt, quiet=options["quiet"]), options["system"])
+        _ask(client, messages, show, keeps_journal=options["journal"])
 
 
-def _ask(client: Client, messages: list[dict[str, str]], show: Renderer) -> None:
+def _ask(client: Client, messages: list[dict[str, str]], show: Renderer, *, keeps_journal: bool) -> None:
     from unbroken.cli.messages import next_step
     from unbroken.cli.terminal import say
     from unbroken.core.http import redacted
 
+    started = time.time()
     turn = client.stream(messages)
     try:
         with show.waiting(turn, client.provider.name), turn:
@@ -121,7 +125,19 @@ def _ask(client: Client, messages: list[dict[str, str]], show: Renderer) -> None
     except Interrupted:
         show.interrupted(turn)
         raise
-    show.finished(turn)
+    else:
+        show.finished(turn)
+    finally:
+        if keeps_journal:
+            _keep_losses(turn.report, started)
+
+
+def _keep_losses(report: Report, started: float) -> None:
+    """Note the attempts that were lost in the journal. Most turns lose none, and load nothing for it."""
+    if report.losses:
+        from unbroken.journal.writing import keep_losses
+
+        keep_losses(report.attempts, started, "run")
 
 
 def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:

@@ -22,6 +22,7 @@ from unbroken.relay.budget import Budget, Holding
 from unbroken.relay.client_request import ClientLeft, ClientRequest, Rejection
 from unbroken.relay.errors import needs_no_event
 from unbroken.relay.heartbeats import Heartbeats
+from unbroken.relay.journaling import Journaling
 from unbroken.relay.kept.keeper import Keeper
 from unbroken.relay.kept.turn import KeptTurn
 from unbroken.relay.passthrough import Passthrough
@@ -57,7 +58,8 @@ class Relay:
 
     def __init__(self, settings: Settings, *, version: str = "", log: AccessLog | None = None) -> None:
         metrics = Metrics()
-        self.recorder = Recorder(metrics, *([log] if log else []))
+        self._journal = Journaling(settings.journal) if settings.journal else None
+        self.recorder = Recorder(metrics, *([log] if log else []), *([self._journal] if self._journal else []))
         self.gather: Callable[[dict[str, int]], Awaitable[Snapshot]] = self.snapshot
         self.lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
         self._settings = settings
@@ -116,6 +118,8 @@ class Relay:
             await receive()  # lifespan.shutdown
         for wire in self._wires.values():
             await wire.aclose()
+        if self._journal:
+            await self._journal.aclose()
         await send({"type": "lifespan.shutdown.complete"})  # last: the server then ends the event loop
 
     async def _serve(self, incoming: ClientRequest, send: asgi.Send) -> None:

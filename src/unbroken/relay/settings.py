@@ -118,6 +118,7 @@ class Settings:
         attach_identical: whether any identical request is answered with a turn whose client has gone, not only one that
             is marked as a retry.
         grace: how long running turns may take to finish once the relay is stopped.
+        journal: under which name lost attempts are noted in the user's journal, such as ``"relay"``; ``""`` for none.
         plain_asgi: write to clients through ASGI alone, which costs more than through parts of uvicorn's own.
     """
 
@@ -142,6 +143,7 @@ class Settings:
     receive_timeout: float = 60.0
     grace: float = 30.0
     plain_asgi: bool = False
+    journal: str = ""
     keep: float = 0.0
     store: str = dataclasses.field(default="memory://", repr=False)
     max_kept: int = 256 * 1024 * 1024
