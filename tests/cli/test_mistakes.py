@@ -289,7 +289,7 @@ def test_an_argument(args: Sequence[str], said: str, cli: Cli) -> None:
     refuses(cli(*args), said)
 
 
-@pytest.mark.parametrize("args", [["upstream"], ["proxy", "--idle", "1"]])
+@pytest.mark.parametrize("args", [["upstream"], ["proxy", "--idle", "1"], ["cut", "--to", "http://h"]])
 def test_a_port_of_the_lab_that_is_taken(args: Sequence[str], cli: Cli) -> None:
     with Upstream() as upstream:
         refuses(cli("lab", *args, "--port", str(upstream.port)), f"cannot listen on port {upstream.port}: Address")

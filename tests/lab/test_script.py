@@ -102,3 +102,9 @@ def test_goaway_goes_on_or_does_not() -> None:
 def test_the_middle_of_an_object_is_between_its_halves() -> None:
     steps = compose(whole(200, b'{"a":1}'), Fault("clean_end", "after_token"))
     assert [step.data for step in steps if isinstance(step, SendBody)] == [b'{"a']
+
+
+def test_comments_are_no_events() -> None:
+    draft: Draft = [HEAD, SendBody(b": hm\n\n: hm\n\ndata: 1\n\ndata: 2\n\n"), EndBody()]
+    _, before, _ = compose(draft, Fault("clean_end", "after_events", offset=1))
+    assert before == SendBody(b": hm\n\n: hm\n\ndata: 1\n\n")

@@ -9,7 +9,7 @@ import pytest
 
 import unbroken
 from real.parts import missing
-from unbroken.lab import CuttingProxy
+from unbroken.lab import CuttingProxy, FaultProxy, parse_fault
 from unbroken.lab.local_model import LocalModel, LocalModelMissingError, find_weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("local model")]
@@ -35,6 +35,19 @@ def test_a_turn_cut_during_prefill_is_replayed(local_model: LocalModel) -> None:
         assert proxy.cuts_made == 1
     assert turn.text
     assert [attempt.failure for attempt in turn.report.attempts] == ["reset", None]
+
+
+@pytest.mark.parametrize("fault", ["rst@after_role", "clean_end@after_events:1", "status=429@before_headers"])
+def test_a_turn_of_it_is_broken_on_script(fault: str, local_model: LocalModel) -> None:
+    with FaultProxy(local_model.url, faults=[parse_fault(fault)]) as proxy:
+        with unbroken.Client(base_url=proxy.url, proxy="") as client:
+            with client.stream("Say hello.", max_tokens=16, temperature=0) as turn:
+                turn.read()
+            assert turn.text
+            assert turn.report.lost == 1
+        assert proxy.wait_for(lambda: len(proxy.passed) == 2, 30)
+        assert [told.end for told in proxy.passed] == ["fault", "whole"]
+        assert proxy.passed[1].events > len(turn.text.split())
 
 
 def test_the_demo_shows_one_failing_and_one_surviving() -> None:

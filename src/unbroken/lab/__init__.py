@@ -5,8 +5,9 @@
 * `Scenario`: a script of faults, as Python or as a TOML file; `catalogue()` has those that come with the lab.
 * `judge`: the verdict on a client, from what was seen of it in a scenario.
 * `CuttingProxy`: an HTTP and SOCKS5 proxy that cuts idle connections.
+* `FaultProxy`: a reverse proxy that puts faults before a real upstream.
 
-Both run on a thread and an event loop of their own, so that synchronous and asynchronous tests and the command line
+All run on a thread and an event loop of their own, so that synchronous and asynchronous tests and the command line
 use them alike::
 
     with Upstream(faults=[Fault("rst", "after_role")]) as upstream:
@@ -18,6 +19,7 @@ from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.background import Background
 from unbroken.lab.continuing import Continuation
 from unbroken.lab.fault import KINDS, POINTS, Fault, Kind, Point, parse_fault
+from unbroken.lab.fault_proxy import FaultProxy, PassedRequest
 from unbroken.lab.proxy import CuttingProxy
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.scenario import Scenario, catalogue, find_scenario, load_scenario, parse_scenario
@@ -35,7 +37,9 @@ __all__ = [
     "Continuation",
     "CuttingProxy",
     "Fault",
+    "FaultProxy",
     "Kind",
+    "PassedRequest",
     "Point",
     "RecordedRequest",
     "Scenario",

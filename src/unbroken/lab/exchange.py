@@ -6,7 +6,8 @@ import asyncio
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 
 from unbroken.lab.condition import Condition
 from unbroken.lab.fault import Fault
@@ -42,6 +43,29 @@ class ServerExchange(ABC):
             self.note_gone()
         else:
             self.note_done()
+
+    async def perform_live(self, steps: AsyncGenerator[Step]) -> None:
+        """Perform steps as they come, until they end; once the client leaves, none is waited for any longer."""
+        playing = asyncio.create_task(self._perform_all(steps))
+        leaving = asyncio.create_task(self.gone.wait())
+        try:
+            await asyncio.wait({playing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not playing.done():
+                raise ClientGoneError
+            await playing
+        except (ClientGoneError, OSError):
+            self.note_gone()
+        else:
+            self.note_done()
+        finally:
+            for task in (playing, leaving):
+                task.cancel()
+            await asyncio.gather(playing, leaving, return_exceptions=True)
+
+    async def _perform_all(self, steps: AsyncGenerator[Step]) -> None:
+        async with aclosing(steps):
+            async for step in steps:
+                await self._perform_step(step)
 
     def note_done(self) -> None:
         """Record that the upstream has finished with this request, unless its client has left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Protocol
 
 from unbroken.lab.answer import Framing
 from unbroken.lab.condition import Condition
@@ -12,7 +13,6 @@ from unbroken.lab.raw_stream import RawStream
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.request_parser import ParsedRequest, RequestParser
 from unbroken.lab.script import SendHead
-from unbroken.lab.state import ServerState
 
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -21,10 +21,34 @@ _TRUNCATED_CHUNK_SIZE = 256  # bytes that the chunk announces
 _TRUNCATED_CHUNK = b'data: {"id": "cut off in the mid'
 
 
+class RequestHandler(Protocol):
+    """The records of a server's requests, and its answers.
+
+    Attributes:
+        condition: guards everything that is recorded.
+    """
+
+    condition: Condition
+
+    def record(
+        self,
+        connection: int,
+        http_version: str,
+        method: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+    ) -> RecordedRequest:
+        """Record a request that was read whole, with the fault that it takes."""
+
+    async def answer(self, exchange: Http1Exchange) -> None:
+        """Perform the response to the exchange's request, with its fault."""
+
+
 class Http1Connection:
     """One connection, whose requests are served one after the other."""
 
-    def __init__(self, stream: RawStream, state: ServerState, number: int) -> None:
+    def __init__(self, stream: RawStream, state: RequestHandler, number: int) -> None:
         self._stream = stream
         self._state = state
         self._number = number
@@ -86,7 +110,7 @@ class Http1Exchange(ServerExchange):
         headers: list[tuple[str, str]] = []
         if self._framing == "chunked":
             headers.append(("transfer-encoding", "chunked"))
-        elif self._framing == "length":
+        elif self._framing == "length" and head.length is not None:
             headers.append(("content-length", str(head.length)))
         if self._must_close():
             headers.append(("connection", "close"))

@@ -100,13 +100,22 @@ def _understand(request: ParsedRequest) -> _Wish:
 
 def _head(request: ParsedRequest, target: str) -> bytes:
     """Return the head of a request as it is passed on."""
-    options = [value for name, value in request.headers if name.lower() == b"connection"]
-    named = b",".join(options).lower().split(b",")
-    dropped = _HOP_BY_HOP | {name.strip() for name in named}
-    kept = [(name, value) for name, value in request.headers if name.lower() not in dropped]
     lines = [f"{request.method} {target} HTTP/1.1".encode("latin-1")]
-    lines += [b"%s: %s" % header for header in [*kept, (b"Connection", b"close")]]
+    lines += [b"%s: %s" % header for header in [*end_to_end(request.headers), (b"Connection", b"close")]]
     return b"\r\n".join([*lines, b"", b""])
+
+
+def end_to_end(headers: Headers, *, without: frozenset[bytes] = frozenset()) -> list[tuple[bytes, bytes]]:
+    """Return the fields that are not about one connection (RFC 9110, section 7.6.1).
+
+    Args:
+        headers: all fields.
+        without: names, in lower case, of further fields to drop.
+    """
+    options = [value for name, value in headers if name.lower() == b"connection"]
+    named = b",".join(options).lower().split(b",")
+    dropped = _HOP_BY_HOP | without | {name.strip() for name in named}
+    return [(name, value) for name, value in headers if name.lower() not in dropped]
 
 
 async def _reply(client: RawStream, status: int, *headers: str) -> None:

@@ -43,6 +43,11 @@ class RecordedRequest:
     _sent: bytearray = field(default_factory=bytearray, repr=False)
 
     @property
+    def path(self) -> str:
+        """The target without its query, in which there may be a key."""
+        return self.target.partition("?")[0]
+
+    @property
     def sent(self) -> bytes:
         """The bytes of the response body that were sent, without their framing."""
         return bytes(self._sent)

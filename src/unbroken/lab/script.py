@@ -120,22 +120,29 @@ def compose(draft: Draft, fault: Fault | None, speech: Speech = OPENAI) -> list[
     elif fault.at == "after_events":
         draft = _marked(draft, _end_of_event(draft, fault.offset), fault.at)
     index = draft.index(Mark(fault.at))
-    before: Draft = [*draft[:index], *_insertion(fault, speech)]
-    after = draft[index + 1 :]
-    if fault.kind == "clean_end" or (fault.kind == "error_event" and fault.then == "go_on"):
-        steps = [*before, EndBody()]
-    elif fault.kind in ("pause", "raw", "malformed") or (fault.kind == "goaway" and fault.then == "go_on"):
-        steps = [*before, *after]
-    else:
-        return _framed(before, _size(draft), fault)
+    steps: list[Step | Mark] = [*draft[:index], *insertion(fault, speech)]
+    if goes_on(fault):
+        steps += draft[index + 1 :]
+    elif not isinstance(steps[-1], EndBody):
+        return _framed(steps, _size(draft), fault)
     return _framed(steps, _size(steps), None)
+
+
+def goes_on(fault: Fault) -> bool:
+    """Return whether the response goes on behind a fault, as if nothing had happened."""
+    return fault.kind in ("pause", "raw", "malformed") or (fault.kind == "goaway" and fault.then == "go_on")
 
 
 def _end_of_event(draft: Draft, count: int) -> int:
     """Return after how many bytes of the body so many events have ended."""
     body = b"".join(step.data for step in draft if isinstance(step, SendBody))
-    events = body.split(b"\n\n")
-    return sum(len(event) + 2 for event in events[:count])
+    end = 0
+    for block in body.split(b"\n\n"):
+        if not count:
+            break
+        count -= not block.startswith(b":")
+        end += len(block) + 2
+    return end
 
 
 def _marked(draft: Draft, offset: int, point: Point) -> Draft:
@@ -154,8 +161,8 @@ def _marked(draft: Draft, offset: int, point: Point) -> Draft:
     return marked
 
 
-def _insertion(fault: Fault, speech: Speech) -> list[Step]:
-    """Return the steps that a fault inserts at its point."""
+def insertion(fault: Fault, speech: Speech) -> list[Step]:
+    """Return the steps that a fault inserts at its point; unless it :func:`goes_on`, they end the response."""
     close = Break(replace(fault, kind="fin"))
     forever = math.inf if fault.seconds is None else fault.seconds
     match fault.kind:
@@ -165,15 +172,17 @@ def _insertion(fault: Fault, speech: Speech) -> list[Step]:
             return [Break(fault), Silence(forever), close]
         case "short_length":
             return [*silence(fault.seconds), close]
-        case "pause" | "clean_end":
+        case "pause":
             return [*silence(fault.seconds)]
+        case "clean_end":
+            return [*silence(fault.seconds), EndBody()]
         case "raw":
             return [*silence(fault.seconds), SendBody(fault.body or b"")]
         case "malformed":
             return [*silence(fault.seconds), SendBody(speech.malformed)]
         case "error_event":
-            ending = [close] if fault.then == "close" else []
-            return [*silence(fault.seconds), SendBody(speech.error_event(fault.error)), *ending]
+            ending = close if fault.then == "close" else EndBody()
+            return [*silence(fault.seconds), SendBody(speech.error_event(fault.error)), ending]
         case _:
             return [*silence(fault.seconds), Break(fault)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 
 from unbroken.lab.answer import ScriptedAnswer
@@ -11,7 +10,8 @@ from unbroken.lab.background import Background, KeptResponses
 from unbroken.lab.condition import Condition
 from unbroken.lab.continuing import Continuation
 from unbroken.lab.exchange import ServerExchange
-from unbroken.lab.fault import CONNECTION_POINTS, Fault
+from unbroken.lab.fault import Fault
+from unbroken.lab.fault_queue import FaultQueue
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.routes import dialect_of, draft_response, speech_of
 from unbroken.lab.script import compose, whole
@@ -33,6 +33,7 @@ class ServerState:
         condition: as above.
         requests: every request that was read whole, in order.
         pings: how many HTTP/2 PINGs clients have sent.
+        faults: those that nobody has met yet.
     """
 
     def __init__(
@@ -48,10 +49,10 @@ class ServerState:
         self.condition = condition
         self.requests: list[RecordedRequest] = []
         self.pings = 0
+        self.faults = FaultQueue(faults)
         self._answer = answer
         self._continuation = continuation
         self._kept = KeptResponses(background) if background else None
-        self._faults = deque(faults)
         self._generations_only = generations_only
 
     def record(
@@ -69,7 +70,7 @@ class ServerState:
                 len(self.requests) + 1, connection, http_version, method, target, headers, body, time.monotonic()
             )
             if dialect_of(request) or not self._generations_only:
-                request.fault = self._take_request_fault()
+                request.fault = self.faults.take_for_request()
             self.requests.append(request)
         return request
 
@@ -89,17 +90,3 @@ class ServerState:
             draft = draft_response(request, self._answer, fault, self._continuation, self._kept)
             steps = compose(draft, fault, speech_of(request))
         await exchange.perform(steps)
-
-    def take_connection_fault(self) -> Fault | None:
-        """Take the fault of a connection that was just accepted, if the next fault is for a connection."""
-        if self._faults and self._faults[0] is not None and self._faults[0].at in CONNECTION_POINTS:
-            return self._faults.popleft()
-        return None
-
-    def _take_request_fault(self) -> Fault | None:
-        """Take the next fault that is not for a later connection."""
-        for index, fault in enumerate(self._faults):
-            if fault is None or fault.at not in CONNECTION_POINTS:
-                del self._faults[index]
-                return fault
-        return None

@@ -1,4 +1,4 @@
-"""The server's side of TLS on a stream.
+"""TLS on a stream, mostly the server's side of it.
 
 TLS runs over memory buffers: with a socket of `ssl` the caller cannot decide whether close_notify is sent.
 """
@@ -13,13 +13,21 @@ from unbroken.lab.raw_stream import BLOCK, RawStream
 
 
 class TlsRawStream(RawStream):
-    """The server's side of one TLS connection; `handshake` comes first."""
+    """One TLS connection; `handshake` comes first.
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+    Args:
+        sock: the connected socket.
+        context: of the side that this is.
+        server_hostname: the client's side: the name that the server's certificate must have; None: the server's side.
+    """
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_hostname: str | None = None) -> None:
         super().__init__(sock)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_hostname is None, server_hostname=server_hostname
+        )
         self._is_secure = False
 
     @property
@@ -40,7 +48,7 @@ class TlsRawStream(RawStream):
         """Perform the handshake.
 
         Raises:
-            OSError: the client left, or the handshake failed (`ssl.SSLError`).
+            OSError: the other side left, or the handshake failed (`ssl.SSLError`).
         """
         while not self._is_secure:
             try:
@@ -53,7 +61,7 @@ class TlsRawStream(RawStream):
                 await self._flush()  # the alert
                 raise
         await self._flush()
-        self._decrypt()  # the first request may have come with the client's last message
+        self._decrypt()  # data may have come with the other side's last message
 
     async def _write(self, data: bytes) -> None:
         if not self._is_secure:  # a fault breaks the handshake

@@ -11,7 +11,8 @@ from typing import Literal
 from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.background import Background, purpose_of
 from unbroken.lab.continuing import Continuation
-from unbroken.lab.fault import Fault, Point
+from unbroken.lab.fault import Fault
+from unbroken.lab.fault_queue import survives
 from unbroken.lab.http1 import Http1Connection
 from unbroken.lab.http2 import Http2Connection
 from unbroken.lab.raw_stream import RawStream
@@ -103,10 +104,10 @@ class Upstream(Service):
 
     async def _serve(self, sock: socket.socket) -> None:
         number = next(self._connection_numbers)
-        fault = self._state.take_connection_fault()
+        fault = self._state.faults.take_for_connection()
         stream = TlsRawStream(sock, self._ssl_context) if self._ssl_context else RawStream(sock)
         try:
-            if await _survives(stream, fault, "connect"):
+            if await survives(stream, fault, "connect"):
                 await self._converse(stream, fault, number)
             await stream.linger()
         finally:
@@ -117,7 +118,7 @@ class Upstream(Service):
         protocol = None
         if isinstance(stream, TlsRawStream) and self._ssl_context:
             await stream.client_hello()
-            if not await _survives(stream, fault, "handshake"):
+            if not await survives(stream, fault, "handshake"):
                 return
             # Only now, because one context may serve several upstreams.
             self._ssl_context.set_alpn_protocols(self._protocols)
@@ -125,22 +126,3 @@ class Upstream(Service):
             protocol = stream.alpn
         connection = Http2Connection if protocol == "h2" else Http1Connection
         await connection(stream, self._state, number).run()
-
-
-async def _survives(stream: RawStream, fault: Fault | None, at: Point) -> bool:
-    """Apply the fault to a connection, if it is for this point; return whether the connection goes on."""
-    if fault is None or fault.at != at:
-        return True
-    if fault.kind == "stall" or fault.seconds is not None:
-        await stream.wait_until_left(fault.seconds)
-    match fault.kind:
-        case "rst":
-            await stream.wait_until_heard()
-            stream.reset()
-        case "raw":
-            await stream.send(fault.body or b"")
-        case "fin" | "stall":
-            await stream.shut(close_notify=fault.close_notify)
-        case _:
-            pass
-    return fault.kind in ("pause", "raw")
