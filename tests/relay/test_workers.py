@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -16,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from cli.programs import environment
@@ -27,8 +25,7 @@ from relay.serving import PATIENCE, Caller, RelayProgram, poll, settings_to
 from unbroken.errors import UsageError
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from unbroken.relay import workers
-from unbroken.relay.recorder import Recorder, Snapshot
-from wire.servers import refuses, silence
+from wire.servers import refuses
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them"),
@@ -65,15 +62,16 @@ class Crew:
         self.port = int(re.search(r"listening on http://127\.0\.0\.1:(\d+)", said)[1])  # type: ignore[index]
 
     @property
-    def meeting(self) -> Path | None:
-        """The folder where they meet, ``None`` where there is none."""
+    def metrics(self) -> Path | None:
+        """The folder of their metrics, ``None`` where there is none."""
         return next(self._folder.glob("unbroken-*"), None)
 
     def ready(self) -> set[int]:
         """Wait until every worker serves; their processes."""
 
         def serving() -> set[int]:
-            found = {int(path.stem) for path in self._folder.glob("unbroken-*/*.sock")}
+            inode = _inode(self.port, 0, listening=True)
+            found = {pid for pid in self.pids() if _watches(pid, f"socket:[{inode}]")}
             return found if found == self.pids() and len(found) == self.size else set()
 
         return poll(serving, 3 * PATIENCE)
@@ -89,7 +87,7 @@ class Crew:
     def owner(self, caller: Caller) -> int:
         """The worker that has accepted a client."""
         link = f"socket:[{poll(lambda: _inode(self.port, caller.sock.getsockname()[1]))}]"
-        return poll(lambda: next((pid for pid in self.pids() if link in _descriptors(pid)), 0))
+        return poll(lambda: next((pid for pid in self.pids() if link in _descriptors(pid).values()), 0))
 
     def clients(self) -> dict[int, Caller]:
         """A client of each worker."""
@@ -102,9 +100,9 @@ class Crew:
                 caller.close()
         return found
 
-    def ended(self) -> int:
+    def ended(self, within: float = 2 * PATIENCE) -> int:
         """Wait until all of them have ended; the exit code."""
-        self.program.err.wait_for_end(2 * PATIENCE)
+        self.program.err.wait_for_end(within)
         return self.program.end().code
 
     def __enter__(self) -> Crew:
@@ -148,28 +146,45 @@ def _maps(pid: int) -> str:
     return Path(f"/proc/{pid}/maps").read_text()
 
 
-def _descriptors(pid: int) -> set[str]:
-    found = set()
+def _descriptors(pid: int) -> dict[str, str]:
+    """Its descriptors, and what each is of."""
+    found = {}
     try:
         for path in Path(f"/proc/{pid}/fd").iterdir():
-            found.add(str(path.readlink()))
+            found[path.name] = str(path.readlink())
     except OSError:
         pass
     return found
 
 
-def _inode(local: int, remote: int) -> str:
-    """The inode of the accepted end of a connection; ``""`` while it is not accepted."""
+def _watches(pid: int, link: str) -> bool:
+    """Whether its event loop waits for something at a descriptor of this."""
+    descriptors = _descriptors(pid)
+    wanted = {number for number, target in descriptors.items() if target == link}
+    try:
+        told = [
+            Path(f"/proc/{pid}/fdinfo/{number}").read_text()
+            for number, target in descriptors.items()
+            if target == "anon_inode:[eventpoll]"
+        ]
+    except OSError:
+        return False
+    return any(number in wanted for text in told for number in re.findall(r"^tfd:\s+(\d+)", text, re.M))
+
+
+def _inode(local: int, remote: int, *, listening: bool = False) -> str:
+    """The inode of the accepted end of a connection, or of a socket that listens; ``""`` if there is none."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if fields[1].endswith(f":{local:04X}") and fields[2].endswith(f":{remote:04X}") and fields[9] != "0":
+        is_it = (fields[3] == "0A") == listening and fields[9] != "0"
+        if is_it and fields[1].endswith(f":{local:04X}") and fields[2].endswith(f":{remote:04X}"):
             return fields[9]
     return ""
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """For temporary files; with a short name, as Unix sockets need."""
+    """For temporary files."""
     with tempfile.TemporaryDirectory(prefix="ub-") as name:
         yield Path(name)
 
@@ -234,9 +249,9 @@ class TestTogether:
         for client in clients.values():
             assert client.ask("GET", "/_unbroken/health").json == {"status": "ok"}
 
-    def test_meet_where_nobody_else_can(self, crew: Crew) -> None:
-        assert crew.meeting
-        assert stat.S_IMODE(crew.meeting.stat().st_mode) == 0o700
+    def test_count_where_nobody_else_can(self, crew: Crew) -> None:
+        assert crew.metrics
+        assert stat.S_IMODE(crew.metrics.stat().st_mode) == 0o700
 
     def test_count_together(self, crew: Crew, clients: dict[int, Caller]) -> None:
         one, other = clients.values()
@@ -249,27 +264,23 @@ class TestTogether:
             assert found[TURNS_OF_LAB] == before.get(TURNS_OF_LAB, 0) + 2
             assert found["unbroken_turns_running"] == 0
 
-    def test_show_together_what_happens(self, crew: Crew, clients: dict[int, Caller]) -> None:
+    def test_have_a_page_each_that_says_whose_it_is(self, crew: Crew, clients: dict[int, Caller]) -> None:
+        before = {pid: Feed(connect_to(crew, pid)).next("hello") for pid in clients}
+        for pid, hello in before.items():
+            assert hello["shows"].startswith(f"worker {pid} alone")
         one, other = clients
-        for client in clients.values():
-            assert client.ask_json(f"/lab{CHAT.path}", CHAT.request()[1]).whole
-        asking = [connect_to(crew, pid) for pid in clients]
+        asking = connect_to(crew, one)
         feed = Feed(connect_to(crew, one))
-        hello = feed.next("hello")
-        assert len(hello["recent"]) == hello["totals"]["turns"] >= 2
-        for client in asking:
-            client.begin("POST", f"/slow{CHAT.path}", body=json.dumps(CHAT.request()[1]).encode())
-        live = feed.next("live", lambda told: told["running"] == 2)["live"]
-        assert len(live) == 2
-        assert live[0]["started"] <= live[1]["started"]
-        poll_metrics(clients[other], lambda found: found["unbroken_turns_running"] == 2)
-        for client in asking:
-            client.close()
-        assert feed.next("live", lambda told: told["running"] == 0)["live"] == []
-        ended = [told["turn"] for told in feed.named("ended") if told["turn"]["upstream"] == "slow"]
-        assert sorted(turn["id"] for turn in ended) == sorted(turn["id"] for turn in live)
-        assert feed.named("ended")[-1]["totals"]["turns"] == hello["totals"]["turns"] + len(feed.named("ended"))
-        poll_metrics(clients[one], lambda found: found["unbroken_turns_running"] == 0)
+        feed.next("hello")
+        asking.begin("POST", f"/slow{CHAT.path}", body=json.dumps(CHAT.request()[1]).encode())
+        assert feed.next("live", lambda told: told["running"] == 1)
+        poll_metrics(clients[other], lambda found: found["unbroken_turns_running"] == 1)
+        assert Feed(connect_to(crew, other)).next("hello")["running"] == 0
+        asking.close()
+        ended = feed.next("ended")
+        assert ended["totals"]["turns"] == before[one]["totals"]["turns"] + 1
+        assert Feed(connect_to(crew, other)).next("hello")["totals"] == before[other]["totals"]
+        poll_metrics(clients[other], lambda found: found["unbroken_turns_running"] == 0)
 
     def test_write_lines_that_stay_whole(self, crew: Crew, clients: dict[int, Caller]) -> None:
         def ask(client: Caller) -> None:
@@ -303,7 +314,7 @@ def connect_to(crew: Crew, pid: int) -> Caller:
 
 
 class TestKilled:
-    def test_a_worker_is_replaced_and_the_others_go_on(self, start: Start, folder: Path) -> None:
+    def test_a_worker_is_replaced_and_the_others_go_on(self, start: Start) -> None:
         faults = [None, *[Fault("stall", "after_headers", seconds=3 * PATIENCE)] * 2]
         with Upstream(faults=faults) as upstream:
             crew = start(upstream)
@@ -324,15 +335,11 @@ class TestKilled:
 
             found = poll_metrics(watching, lambda found: found["unbroken_turns_running"] == 1)
             assert found[TURNS_OF_LAB] == 1  # what the dead one has counted
-            hello = Feed(watching).next("hello")
-            assert (hello["running"], hello["totals"]["turns"]) == (1, 0)
+            assert Feed(watching).next("hello")["running"] == 1
             assert kept.sock.getsockname()
             assert crew.clients().keys() == replaced
-            assert {path.stem for path in (crew.meeting or folder).glob("*.sock")} == {str(pid) for pid in replaced}
 
-    def test_their_starter_leaves_them_to_finish_their_turns(
-        self, start: Start, thinking: Upstream, folder: Path
-    ) -> None:
+    def test_their_starter_leaves_them_to_finish_their_turns(self, start: Start, thinking: Upstream) -> None:
         crew = start(thinking)
         pids = crew.ready()
         clients = crew.clients()
@@ -343,7 +350,7 @@ class TestKilled:
             assert (answer.status, answer.whole) == (200, True)
         assert crew.ended() == -signal.SIGKILL
         poll(lambda: gone(pids))
-        assert not crew.meeting
+        assert not crew.metrics
 
 
 def nohup(crew: Crew) -> None:
@@ -370,8 +377,13 @@ def ctrl_c(crew: Crew) -> None:
     os.killpg(crew.program.pid, signal.SIGINT)
 
 
+def hang_up(crew: Crew) -> None:
+    """So does one that is closed."""
+    os.killpg(crew.program.pid, signal.SIGHUP)
+
+
 class TestToldToStop:
-    @pytest.mark.parametrize("tell", [nohup, systemd, ctrl_c])
+    @pytest.mark.parametrize("tell", [nohup, systemd, ctrl_c, hang_up])
     def test_they_finish_their_turns_and_take_nothing_new(
         self, start: Start, thinking: Upstream, tell: Callable[[Crew], None]
     ) -> None:
@@ -388,7 +400,7 @@ class TestToldToStop:
             assert (answer.status, answer.whole) == (200, True)
         assert crew.ended() == 0
         assert gone(pids)
-        assert not crew.meeting
+        assert not crew.metrics
         assert "Traceback" not in crew.program.err.text
 
     def test_twice_they_end_at_once(self, start: Start, stalling: Upstream) -> None:
@@ -404,7 +416,7 @@ class TestToldToStop:
         assert crew.ended() == 128 + signal.SIGTERM
         assert time.monotonic() - began < PATIENCE
         assert gone(pids)
-        assert not crew.meeting
+        assert not crew.metrics
 
     def test_before_they_have_begun_they_end_without_a_word(self, start: Start, thinking: Upstream) -> None:
         """A terminal tells them all, and most of their start is importing."""
@@ -414,27 +426,28 @@ class TestToldToStop:
         os.killpg(crew.program.pid, signal.SIGINT)
         assert crew.ended() == 0
         assert gone(pids)
-        assert not crew.meeting
+        assert not crew.metrics
         assert re.sub(r"^(listening|status page|/v1/).*\n", "", crew.program.err.text, flags=re.M) == ""
 
-    def test_by_a_terminal_that_is_closed_they_leave_nothing_behind(self, start: Start, stalling: Upstream) -> None:
-        crew = start(stalling, prefix=("setsid",))
+    @pytest.mark.slow
+    def test_a_worker_that_does_not_end_is_ended(self, start: Start, thinking: Upstream) -> None:
+        crew = start(thinking, "--grace", "0.1")
         pids = crew.ready()
-        os.killpg(crew.program.pid, signal.SIGHUP)
-        crew.ended()
+        os.kill(min(pids), signal.SIGSTOP)
+        crew.program.send(signal.SIGTERM)
+        assert crew.ended(3 * PATIENCE) == 0
         assert gone(pids)
-        assert not crew.meeting
+        assert not crew.metrics
 
 
 class TestStarting:
-    def test_workers_that_cannot_are_not_started_again_and_again(self, thinking: Upstream, folder: Path) -> None:
-        """Here their meeting place has too long a name."""
-        (deep := folder / ("x" * 100)).mkdir()
-        with Crew(2, thinking.url, deep) as crew:
-            assert crew.ended() == 3
-            assert "AF_UNIX path too long" in crew.program.err.text
-            assert crew.program.err.text.count("AF_UNIX path too long") <= 2
-            assert not crew.meeting
+    def test_workers_that_cannot_serve_are_not_started_again_and_again(self, start: Start, thinking: Upstream) -> None:
+        """Here they may not write as much as the files of their metrics have."""
+        crew = start(thinking, prefix=("sh", "-c", 'ulimit -f 1; exec "$@"', "sh"))
+        assert crew.ended() == 1
+        assert 1 <= crew.program.err.text.count("OSError: [Errno 27]") <= 2
+        assert "failed to start" in crew.program.err.text
+        assert not crew.metrics
 
     def test_a_worker_that_crashes_as_soon_as_it_serves_is_not_started_again_either(
         self, start: Start, thinking: Upstream
@@ -444,9 +457,9 @@ class TestStarting:
         os.kill(min(pids), signal.SIGSEGV)
         assert crew.ended() == 128 + signal.SIGSEGV
         assert gone(pids)
-        assert not crew.meeting
+        assert not crew.metrics
 
-    def test_one_serves_alone_and_needs_no_meeting_place(self, thinking: Upstream, folder: Path) -> None:
+    def test_one_serves_alone_and_needs_no_files(self, thinking: Upstream, folder: Path) -> None:
         with Crew(1, thinking.url, folder) as crew:
             CHAT.begin(crew.connect())
             assert thinking.wait_for(lambda: thinking.requests, PATIENCE)
@@ -455,68 +468,7 @@ class TestStarting:
             found = series(crew.connect().ask("GET", "/_unbroken/metrics").body)
             assert found["unbroken_turns_running"] == 1
 
-    @pytest.mark.parametrize("lacking", ["AF_UNIX", "platform"])
-    def test_it_is_said_where_several_cannot_serve(self, monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
-        if lacking == "AF_UNIX":
-            monkeypatch.delattr(socket, "AF_UNIX")
-        else:
-            monkeypatch.setattr("sys.platform", "win32")
-        with socket.socket() as sock, pytest.raises(UsageError, match="--workers needs a system with Unix sockets"):
+    def test_it_is_said_where_several_cannot_serve(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.platform", "win32")
+        with socket.socket() as sock, pytest.raises(UsageError, match="--workers needs a system with Unix signals"):
             workers.serve_together(2, settings_to("http://127.0.0.1:1"), sock, None)
-
-
-class TestAsking:
-    """One worker another one that is not well."""
-
-    @pytest.fixture
-    def path(self, folder: Path) -> Path:
-        return folder / "1.sock"
-
-    def ask(self, path: Path, answer: Callable[[socket.socket], None], seen: dict[str, int]) -> Snapshot | None:
-        def serve() -> None:
-            with listener.accept()[0] as accepted:
-                answer(accepted)
-
-        path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-            listener.listen()
-            thread = threading.Thread(target=serve)
-            thread.start()
-            told = asyncio.run(workers._ask(path, seen))
-            thread.join(PATIENCE)
-        return told
-
-    def test_that_is_gone(self, path: Path) -> None:
-        assert asyncio.run(workers._ask(path, {})) is None
-        with socket.socket(socket.AF_UNIX) as left:
-            left.bind(str(path))
-        assert asyncio.run(workers._ask(path, {})) is None
-
-    def test_that_says_nothing(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(workers, "PATIENCE", 0.05)
-        began = time.monotonic()
-        assert self.ask(path, silence, seen := {"1.sock": 3}) is None
-        assert 0.05 <= time.monotonic() - began < 5
-        assert seen == {"1.sock": 3}
-
-    @pytest.mark.parametrize("said", [b"", b"{", b"{}", b"\xff"])
-    def test_that_talks_nonsense(self, path: Path, said: bytes) -> None:
-        assert self.ask(path, lambda sock: (sock.recv(100), sock.sendall(said)), seen := {"1.sock": 3}) is None
-        assert seen == {"1.sock": 3}
-
-    def test_that_is_well_for_what_is_new(self, path: Path) -> None:
-        recorder, lines = Recorder(), []
-        recorder.totals.turns = 7
-
-        def tell(sock: socket.socket) -> None:
-            lines.append(sock.recv(100))
-            sock.sendall(msgspec.json.encode(recorder.snapshot("1", ())))
-
-        seen: dict[str, int] = {}
-        for _ in range(2):
-            told = self.ask(path, tell, seen)
-            assert told is not None
-            assert told.totals.turns == 7
-        assert lines == [b"0\n", b"7\n"]
-        assert seen == {"1.sock": 7}

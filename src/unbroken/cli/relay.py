@@ -104,7 +104,14 @@ _EVERYWHERE = ("0.0.0.0", "::", "")
 @option(
     _TAKES, "--grace SECONDS", "How long running turns may go on when it is stopped (30).", prefix=PREFIX, type=seconds
 )
-@option(_TAKES, "--workers N", "Processes that serve together (1).", prefix=PREFIX, type=count, default=1)
+@option(
+    _TAKES,
+    "--workers N",
+    "Processes that serve on one port (1); with --keep they need a --store.",
+    prefix=PREFIX,
+    type=count,
+    default=1,
+)
 @option(
     _TAKES,
     "--plain-asgi",

@@ -48,15 +48,17 @@ class Relay:
         settings: where it forwards to, which clients it admits, and its limits.
         version: Unbroken's version, for the page.
         log: the access log; ``None`` for none.
+        shows: what the page shows where that is less than a client might think, see
+            :attr:`unbroken.relay.recorder.Snapshot.shows`.
 
     Attributes:
         recorder: the turns that run, and the records of those that ended.
-        gather: makes the snapshot for the page; if several processes serve, of all of them. Its argument says how many
-            ended turns of each process (this one's name is ``""``) were seen; it leaves those out, and updates it.
-        lifespan: entered while the relay serves; connects it with other processes.
+        gather: makes the snapshot for the page. Its argument says how many ended turns were seen; it leaves those out,
+            and updates it.
+        lifespan: entered while the relay serves.
     """
 
-    def __init__(self, settings: Settings, *, version: str = "", log: AccessLog | None = None) -> None:
+    def __init__(self, settings: Settings, *, version: str = "", log: AccessLog | None = None, shows: str = "") -> None:
         metrics = Metrics()
         self._journal = Journaling(settings.journal) if settings.journal else None
         self.recorder = Recorder(metrics, *([log] if log else []), *([self._journal] if self._journal else []))
@@ -64,6 +66,7 @@ class Relay:
         self.lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
         self._settings = settings
         self._version = version
+        self._shows = shows
         self._status_page = StatusPage(metrics, lambda seen: self.gather(seen))
         self._heartbeats = Heartbeats(self.recorder.live, settings.heartbeat, early=settings.early_heartbeat)
         self._watchdog = Watchdog(settings.send_timeout)
@@ -106,8 +109,9 @@ class Relay:
             self._keeper.stop()
 
     async def snapshot(self, seen: dict[str, int]) -> Snapshot:
-        """Return the snapshot of this process, see :attr:`gather`."""
-        snapshot = self.recorder.snapshot(self._version, tuple(self._settings.upstreams), seen.get("", 0))
+        """Return the snapshot of this relay, see :attr:`gather`."""
+        upstreams = tuple(self._settings.upstreams)
+        snapshot = self.recorder.snapshot(self._version, upstreams, seen.get("", 0), self._shows)
         seen[""] = snapshot.totals.turns
         return snapshot
 

@@ -173,6 +173,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         advice: what to do about these cuts, or ``""``.
         totals: counts.
         store_problem: why turns cannot be collected, or ``""``.
+        shows: which relay this is the state of, where there are others; else ``""``.
     """
 
     version: str
@@ -186,6 +187,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     advice: str
     totals: Totals
     store_problem: str = ""
+    shows: str = ""
 
 
 class Observer(Protocol):
@@ -253,13 +255,14 @@ class Recorder:
         for observer in self._observers:
             observer.ended(record)
 
-    def snapshot(self, version: str, upstreams: tuple[str, ...], since: int = 0) -> Snapshot:
+    def snapshot(self, version: str, upstreams: tuple[str, ...], since: int = 0, shows: str = "") -> Snapshot:
         """Return the current state; of the turns that have ended, only those that are new.
 
         Args:
             version: Unbroken's version.
             upstreams: the names of the upstreams.
             since: how many turns had ended at the last snapshot.
+            shows: see :class:`Snapshot`.
         """
         recent = tuple(islice(self.recent, max(0, self.totals.turns - since)))
         cuts = [cut for record in reversed(recent) for cut in record.cuts] if since else self.cuts
@@ -275,6 +278,7 @@ class Recorder:
             advice=advice(cuts),
             totals=self.totals,
             store_problem=self.store_problem,
+            shows=shows,
         )
 
     def _count(self, record: RequestRecord) -> None:

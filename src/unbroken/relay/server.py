@@ -50,9 +50,7 @@ def origin_of(sock: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def serve(
-    relay: Relay, settings: Settings, sock: socket.socket, lines: LineWriter, orphaned: int | None = None
-) -> None:
+def serve(relay: Relay, settings: Settings, sock: socket.socket, lines: LineWriter) -> None:
     """Serve until a signal; then let running turns finish, for up to the grace period of the settings.
 
     Args:
@@ -60,10 +58,9 @@ def serve(
         settings: its settings.
         sock: a listening socket; closed at the end.
         lines: writes what is logged of defects; closed at the end.
-        orphaned: a file descriptor that becomes readable when the process that supervises this one is gone.
     """
     try:
-        make_server(relay, settings, lines, orphaned).run(sockets=[sock])
+        make_server(relay, settings, lines).run(sockets=[sock])
     finally:
         lines.close()
 
@@ -72,6 +69,12 @@ def make_server(
     relay: Relay, settings: Settings, lines: LineWriter | None = None, orphaned: int | None = None
 ) -> DrainingServer:
     """Return the server that :func:`serve` runs; set its ``should_exit`` to stop it from another thread.
+
+    Args:
+        relay: the application.
+        settings: its settings.
+        lines: writes what is logged of defects; ``None`` for stderr.
+        orphaned: a file descriptor that becomes readable when the process that supervises this one is gone.
 
     Raises:
         UsageError: the installed uvicorn is not the one that the relay works with.

@@ -4,7 +4,7 @@ Requests to the relay itself (its page, its metrics, a browser's preflight) are 
 
 No label of a metric can take more values than there are upstreams, dialects, outcomes, failures and phases. Every relay
 has a registry of its own. If several processes serve together, prometheus-client keeps the figures in files that all of
-them read (``PROMETHEUS_MULTIPROC_DIR``), and any of them answers for all.
+them read (its multiprocess mode), and any of them answers for all.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ MAX_TEXT = 500
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 """Content type of the metrics."""
+
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable with the folder of these files; set before prometheus-client is imported."""
 
 _WAITS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900)
 """Buckets in seconds, dense around common idle timers."""
@@ -263,7 +266,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all metrics, in Prometheus' text format."""
-        return generate_latest(_registry_of_all() if "PROMETHEUS_MULTIPROC_DIR" in os.environ else self._registry)
+        return generate_latest(_registry_of_all() if METRICS_FOLDER in os.environ else self._registry)
 
     def _count_turn(self, turn: RequestRecord) -> None:
         self._running.dec()

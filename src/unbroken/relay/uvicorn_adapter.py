@@ -1,4 +1,4 @@
-"""The one place that uses uvicorn's private parts: limits on what comes in, direct writes, and a graceful end.
+"""Where uvicorn's private parts are used, besides its supervisor's: limits on what comes in, direct writes, the end.
 
 uvicorn is pinned to one minor version. :func:`check_uvicorn` refuses another one, and one whose parts differ from what
 is used here. Direct writes are a matter of speed alone: where they would not do what ``send`` does, they are left.
@@ -33,6 +33,7 @@ try:
     import uvicorn
     from uvicorn.protocols.http.flow_control import FlowControl
     from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+    from uvicorn.supervisors.multiprocess import Multiprocess, Process
 except ImportError as exc:
     raise MissingExtra("the relay needs", "relay", exc) from None
 
@@ -66,6 +67,10 @@ _USED: dict[type, frozenset[str]] = {
     ),
     RequestResponseCycle: frozenset({"run_asgi", "send", "receive"}),
     uvicorn.Server: frozenset({"startup", "shutdown", "capture_signals", "should_exit", "run"}),
+    Process: frozenset({"start", "target", "terminate", "join", "exitcode", "process", "child_conn", "_server"}),
+    Multiprocess: frozenset(
+        {"run", "terminate_all", "handle_hup", "handle_term", "processes", "sockets", "signal_queue", "should_exit"}
+    ),
 }
 """What is overridden or called of each class. Attributes of instances are checked by the tests of the relay."""
 
@@ -482,7 +487,8 @@ class DrainingServer(uvicorn.Server):
         config: uvicorn's configuration.
         relay: the application.
         grace: seconds for which running requests may go on.
-        orphaned: see :func:`serve`.
+        orphaned: see :func:`unbroken.relay.server.make_server`. A server that is supervised does not end at a second
+            signal: its supervisor does, and a first one may come from both it and whoever signals all processes.
     """
 
     def __init__(self, config: uvicorn.Config, relay: Relay, grace: float, orphaned: int | None) -> None:
@@ -518,7 +524,7 @@ class DrainingServer(uvicorn.Server):
             return
 
         def stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal handler's signature
-            if self.should_exit:
+            if self.should_exit and self._orphaned is None:
                 os._exit(128 + signum)
             self._stop()
 

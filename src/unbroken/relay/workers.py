@@ -1,10 +1,7 @@
-"""Several processes that serve together: their start, their end, and the exchange of snapshots between them."""
+"""Several processes that serve on one socket, supervised by uvicorn."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import functools
 import multiprocessing
 import os
 import shutil
@@ -12,44 +9,40 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from multiprocessing import resource_tracker
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-import msgspec
+import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import multiprocess
 
 from unbroken import __version__
 from unbroken.errors import UsageError
 from unbroken.relay.app import Relay
 from unbroken.relay.log_writer import LineWriter
-from unbroken.relay.recorder import Snapshot, merged
-from unbroken.relay.server import serve
+from unbroken.relay.server import make_server, serve
 from unbroken.relay.settings import Settings
-from unbroken.relay.telemetry import AccessLog
+from unbroken.relay.telemetry import METRICS_FOLDER, AccessLog
+from unbroken.relay.turns import LAST_WORDS
 from unbroken.relay.uvicorn_adapter import STOPPING
 
 STDERR = 2
 
-PATIENCE = 1.0
-"""Seconds that a process waits for the snapshot of another one."""
+HUNG = 60
+"""Seconds within which a worker must answer uvicorn's ping; it starts within them too, on a busy machine."""
 
 CLOSING = 10.0
-"""Seconds within which a worker's event loop is closed after its last request; it then ends without that."""
+"""Seconds that the process of a worker may take to end, once it no longer serves."""
 
 INFANCY = 10.0
 """Seconds after its start within which the failure of a worker shows that none can serve."""
 
 _WANTED = frozenset({0, *(-number for number in STOPPING), -9})
 """Exit codes of a worker that was ended from outside, or ended well."""
-
-_METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def serve_together(workers: int, settings: Settings, sock: socket.socket, log: Mapping[str, bool] | None) -> None:
@@ -63,204 +56,154 @@ def serve_together(workers: int, settings: Settings, sock: socket.socket, log: M
 
     Raises:
         UsageError: several processes cannot serve together here.
+        SystemExit: the workers cannot serve, or a second signal came.
     """
     if workers == 1:
         lines = LineWriter(STDERR)
         serve(_relay(settings, log, lines), settings, sock, lines)
         return
-    if not hasattr(socket, "AF_UNIX") or sys.platform == "win32":
-        raise UsageError("--workers needs a system with Unix sockets")
-    folder = Path(tempfile.mkdtemp(prefix="unbroken-"))  # readable only by this user
+    if sys.platform == "win32":
+        raise UsageError("--workers needs a system with Unix signals")
+    os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix="unbroken-")  # before the workers import prometheus-client
     try:
-        Crew(workers, settings, sock, log, folder).run()
+        Supervisor(WorkerConfig(workers, settings, log), [sock]).run()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(os.environ.pop(METRICS_FOLDER), ignore_errors=True)
 
 
-class Crew:
-    """A supervisor of workers, which starts them, replaces those that end, and stops them all.
+class WorkerConfig(uvicorn.Config):
+    """What uvicorn's supervisor and the workers are told.
 
     Args:
-        size: how many workers.
+        workers: how many.
         settings: see :func:`serve_together`.
-        sock: the listening socket; closed at the end.
-        log: the access log, see :func:`serve_together`.
-        folder: the folder of their Unix sockets and metrics.
+        log: see :func:`serve_together`.
     """
 
-    def __init__(
-        self, size: int, settings: Settings, sock: socket.socket, log: Mapping[str, bool] | None, folder: Path
-    ) -> None:
-        self._size = size
-        self._settings = settings
-        self._sock = sock
-        self._log = log
-        self._folder = folder
-        self._context = multiprocessing.get_context("spawn")
-        # Nothing is ever written: the workers' end becomes readable when this end is closed, or this process has ended.
-        self._stopped, self._alive = self._context.Pipe(duplex=False)
-        self._workers: dict[BaseProcess, float] = {}  # when each was started
+    def __init__(self, workers: int, settings: Settings, log: Mapping[str, bool] | None) -> None:
+        super().__init__("", workers=workers, log_config=None, timeout_worker_healthcheck=HUNG)
+        self.settings = settings
+        self.log = log
 
-    def run(self) -> None:
-        """Keep the workers running until a signal, and until they have stopped; a second signal ends them at once.
 
-        Raises:
-            SystemExit: the workers cannot serve, or a second signal came.
-        """
-        os.environ[_METRICS] = str(self._folder)  # before the workers import prometheus-client
-        try:
-            with _signals() as told:
-                for _ in range(self._size):
-                    self._start()
-                while self._workers:
-                    wait([told, *(worker.sentinel for worker in self._workers)])
-                    for signum in _read(told):
-                        self._stop(signum)
-                    self._bury()
-        finally:
-            self._kill()
-            del os.environ[_METRICS]
+class Worker(multiprocess.Process):
+    """A worker. It ends when its supervisor tells it to, or has ended itself."""
 
-    def _start(self) -> None:
+    config: WorkerConfig
+    failure = 0
+    """The exit code of a worker that failed so early that another one would fail too, for ever; else 0."""
+    _patience: float | None = None
+
+    def start(self) -> None:
+        """Start the process."""
         if sys.platform == "win32":
             raise NotImplementedError("see serve_together")
-        args = (self._settings, self._sock, self._log, self._folder, self._stopped)
-        worker = self._context.Process(target=_work, args=args, daemon=False)
         # A terminal sends SIGINT to the workers too, but they must not act on it: blocked signals are inherited.
         resource_tracker.ensure_running()  # otherwise it would be started now, and unblock
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
-            worker.start()
+            super().start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self._workers[worker] = time.monotonic()
+        self.child_conn.close()  # the worker has its own; if that is gone, a ping fails at once
+        self._started = time.monotonic()
 
-    def _bury(self) -> None:
-        for worker, started in tuple(self._workers.items()):
-            if worker.is_alive():
-                continue
-            del self._workers[worker]
-            mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
-            _meeting_point(self._folder, worker.pid).unlink(missing_ok=True)
-            if self._alive.closed:
-                continue
-            code = worker.exitcode or 0
-            if code not in _WANTED and time.monotonic() - started < INFANCY:
-                raise SystemExit(code if code > 0 else 128 - code)  # another one would fail too, for ever
-            self._start()
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve; this runs in the worker."""
+        lines, starter = LineWriter(STDERR), multiprocessing.parent_process()
+        relay = _relay(self.config.settings, self.config.log, lines, _shown())
+        # Made before the thread that answers pings asks for it.
+        self._server = make_server(relay, self.config.settings, lines, starter.sentinel if starter else None)
+        try:
+            super().target(sockets)
+        finally:
+            lines.close()
+            if sys.stdin:
+                sys.stdin.close()  # uvicorn has opened it
+            if starter and not starter.is_alive():
+                _clean_up()
 
-    def _stop(self, signum: int) -> None:
-        if self._alive.closed:
+    def terminate(self) -> None:
+        """Tell it to stop, within the grace period."""
+        super().terminate()
+        self._patience = time.monotonic() + self.config.settings.grace + LAST_WORDS + CLOSING
+
+    def kill(self) -> None:
+        """End it, as it answers no ping. If it is ending by itself, its exit code is to say why."""
+        self.process.join(CLOSING)
+        super().kill()
+
+    def join(self) -> None:
+        """Wait until it has ended; end it if that takes too long."""
+        self.process.join(None if self._patience is None else max(0.0, self._patience - time.monotonic()))
+        self.process.kill()
+        super().join()
+        mark_process_dead(self.pid)  # type: ignore[no-untyped-call]
+        code = self.process.exitcode or 0
+        if code not in _WANTED and time.monotonic() - self._started < INFANCY:
+            self.failure = code if code > 0 else 128 - code
+
+    @property
+    def exitcode(self) -> int | None:
+        """The exit code, by which uvicorn knows that another one would fail too."""
+        return STARTUP_FAILURE if self.failure else self.process.exitcode
+
+
+class Supervisor(multiprocess.Multiprocess):
+    """uvicorn's supervisor, whose workers are ours, and which stops as a single relay does."""
+
+    processes: list[Worker]  # type: ignore[assignment]
+
+    def __init__(self, config: WorkerConfig, sockets: list[socket.socket]) -> None:
+        ignored = {number for number in STOPPING if signal.getsignal(number) is signal.SIG_IGN}  # as nohup does
+        super().__init__(config, sockets)
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN if number in ignored else self._told)
+        multiprocess.Process = Worker  # type: ignore[misc]  # uvicorn has no parameter for it
+        self._failure = 0
+
+    def run(self) -> None:
+        """Keep the workers running until a signal, and until they have stopped.
+
+        Raises:
+            SystemExit: the workers cannot serve, or a second signal came: they are ended at once.
+        """
+        try:
+            super().run()
+        finally:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+        if self._failure:
+            raise SystemExit(self._failure)
+
+    def handle_hup(self) -> None:
+        """Stop: the terminal was closed."""
+        self.handle_term()
+
+    def terminate_all(self) -> None:
+        """Tell all workers to stop."""
+        self._failure = next((worker.failure for worker in self.processes if worker.failure), 0)
+        for sock in self.sockets:
+            sock.close()  # otherwise new connections would be accepted by no process
+        super().terminate_all()
+
+    def _told(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal handler's signature
+        if self.signal_queue or self.should_exit.is_set():
             raise SystemExit(128 + signum)
-        self._sock.close()  # otherwise new connections would be accepted by no process
-        # Not by a signal: systemd, for example, has signalled all processes already, and a second one ends at once.
-        self._alive.close()
-
-    def _kill(self) -> None:
-        for worker in self._workers:
-            worker.kill()
-        for worker in self._workers:
-            worker.join()
+        self.signal_queue.append(signum)
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[socket.socket]:
-    """Deliver signals as bytes on a socket while this is entered."""
-    told, tell = socket.socketpair()
-    with told, tell:
-        told.setblocking(False)
-        tell.setblocking(False)
-        # Keep signals ignored that the parent ignores, as nohup does.
-        before: dict[signal.Signals, Any] = {
-            number: signal.signal(number, _nothing) for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN
-        }
-        wakes = signal.set_wakeup_fd(tell.fileno())
-        try:
-            yield told
-        finally:
-            signal.set_wakeup_fd(wakes)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+def _shown() -> str:
+    return f"worker {os.getpid()} alone: a page that is opened anew may be another one's; the metrics are those of all"
 
 
-def _nothing(signum: int, frame: FrameType | None) -> None:
-    """Do nothing: a signal is delivered on the socket only if it has a handler."""
+def _clean_up() -> None:
+    """Remove the folder of the metrics, as the supervisor no longer can: the last worker does."""
+    mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
+    folder = Path(os.environ[METRICS_FOLDER])
+    if not any(folder.glob("gauge_live*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _read(told: socket.socket) -> bytes:
-    try:
-        return told.recv(16)
-    except BlockingIOError:
-        return b""
-
-
-def _work(settings: Settings, sock: socket.socket, log: Mapping[str, bool] | None, folder: Path, stopped: Any) -> None:
-    """Run a worker."""
-    lines = LineWriter(STDERR)
-    relay = _relay(settings, log, lines)
-    relay.lifespan = functools.partial(_meeting, folder, relay)
-    serve(relay, settings, sock, lines, stopped.fileno())
-    starter = multiprocessing.parent_process()
-    if starter and not starter.is_alive() and not any(folder.glob("*.sock")):
-        shutil.rmtree(folder, ignore_errors=True)  # no other process will
-
-
-@contextlib.asynccontextmanager
-async def _meeting(folder: Path, relay: Relay) -> AsyncIterator[None]:
-    """Serve this worker's snapshot to the others, and make the relay gather theirs."""
-    if sys.platform == "win32":
-        raise NotImplementedError("see serve_together")
-    mine = _meeting_point(folder, os.getpid())
-
-    async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with contextlib.suppress(OSError):
-                seen = {"": int(await reader.readline() or b"0")}
-                writer.write(msgspec.json.encode(await relay.snapshot(seen)))
-                await writer.drain()
-        finally:
-            writer.close()
-
-    async def gather(seen: dict[str, int]) -> Snapshot:
-        others = [path for path in folder.glob("*.sock") if path != mine]
-        told = await asyncio.gather(*(_ask(path, seen) for path in others))
-        return merged([await relay.snapshot(seen), *(picture for picture in told if picture)])
-
-    server = await asyncio.start_unix_server(tell, mine)
-    relay.gather = gather
-    try:
-        yield
-    finally:
-        server.close()
-        mine.unlink(missing_ok=True)
-        # uvloop's close was seen to wait for ever for two connections that were still open.
-        last = threading.Timer(CLOSING, os._exit, [0])
-        last.daemon = True
-        last.start()
-
-
-def _meeting_point(folder: Path, pid: int | None) -> Path:
-    """Return the Unix socket at which a worker serves its snapshot."""
-    return folder / f"{pid}.sock"
-
-
-async def _ask(path: Path, seen: dict[str, int]) -> Snapshot | None:
-    """Return the snapshot of another worker, without the turns that were seen; ``None`` if the worker is gone."""
-    if sys.platform == "win32":
-        raise NotImplementedError("see serve_together")
-    try:
-        async with asyncio.timeout(PATIENCE):
-            reader, writer = await asyncio.open_unix_connection(path)
-            try:
-                writer.write(b"%d\n" % seen.get(path.name, 0))
-                picture = msgspec.json.decode(await reader.read(), type=Snapshot)
-            finally:
-                writer.close()
-    except (OSError, msgspec.DecodeError):
-        return None
-    seen[path.name] = picture.totals.turns
-    return picture
-
-
-def _relay(settings: Settings, log: Mapping[str, bool] | None, lines: LineWriter) -> Relay:
-    return Relay(settings, version=__version__, log=None if log is None else AccessLog(lines, **log))
+def _relay(settings: Settings, log: Mapping[str, bool] | None, lines: LineWriter, shows: str = "") -> Relay:
+    return Relay(settings, version=__version__, log=None if log is None else AccessLog(lines, **log), shows=shows)

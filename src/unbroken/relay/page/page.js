@@ -9,7 +9,9 @@ const LANES = 16; // lanes drawn; hundreds of live turns are counted, not drawn
 const ROWS = 100;
 const CUTS = 1000;
 
-const relay = { version: "", upstreams: [], live: [], recent: [], cuts: [], advice: "", totals: {}, store_problem: "" };
+const relay = {
+  version: "", upstreams: [], live: [], recent: [], cuts: [], advice: "", totals: {}, store_problem: "", shows: "",
+};
 let heardAt = 0; // when the feed last described the live turns, on performance.now()'s clock
 let silentSince = null; // when the feed went away, null while it is there
 
@@ -489,6 +491,7 @@ function paint() {
 function paintHeader() {
   say($("version"), relay.version);
   say($("upstreams"), relay.upstreams.length ? `to ${relay.upstreams.join(", ")}` : "");
+  say($("shows"), relay.shows ? `Shown is ${relay.shows}.` : "");
   say($("store"), relay.store_problem ? `Turns cannot be collected: the store fails, ${relay.store_problem}.` : "");
   say($("how"), howTo());
   for (const name of ["turns", "answered", "saved", "cut", "running", "passed"]) {
