@@ -12,9 +12,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from bench import keeping
 from bench.measure import CLIENTS, LITELLM, ROOT, Results, progress
 from bench.relays import program
-from bench.report import SIDES, as_json, page, read, write
+from bench.report import SIDES, as_json, page, read, updated, write
 
 FOLDER = ROOT / "docs" / "bench"
 PACKAGES = ("httptools", "h2", "uvicorn", "uvloop", "msgspec", "httpx2")
@@ -53,6 +54,7 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
             "haproxy": (output_of(program("haproxy") or "haproxy", "-v").split() + [""] * 3)[2],
             **{f"{name} proxy": version for name, version in json.loads(proxy).items()},
         },
+        "store": output_of(keeping.server_program(), "--version").partition(" sha")[0] or "none",
     }
 
 
@@ -62,6 +64,9 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=SIDES, metavar="SIDE", help=f"of {', '.join(SIDES)}")
     parser.add_argument("--rounds", type=int, help="how often each contestant is run (5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the run there, and leave docs/bench as it is")
+    parser.add_argument(
+        "--update", action="store_true", help=f"put the sides of --only into {FOLDER.name}, in the place of older ones"
+    )
     parser.add_argument(
         "--page", action="store_true", help=f"write page and plots again from {FOLDER.name}/results.json"
     )
@@ -81,6 +86,8 @@ def main() -> None:
     progress("")
     if options.json:
         options.json.write_text(as_json(results, about))
+    elif options.update:
+        write(*updated(*read(FOLDER / "results.json"), results, about), FOLDER)
     elif not options.quick and not options.only:
         write(results, about, FOLDER)
     print(page(results, about))

@@ -41,8 +41,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
-    def send(self, model: str) -> None:
-        """Send a request."""
+    def send(self, model: str, fields: bytes = b"") -> None:
+        """Send a request, with further fields in its head."""
         body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": "Hello"}]}).encode()
         self.done = asyncio.get_running_loop().create_future()
         self.first = 0.0
@@ -51,12 +51,13 @@ class Connection(asyncio.Protocol):
         self.began = time.perf_counter()
         self.transport.write(
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer %b\r\n"
-            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (KEY.encode(), len(body), body)
+            b"content-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
+            % (KEY.encode(), len(body), fields, body)
         )
 
-    async def turn(self, model: str) -> Turn:
+    async def turn(self, model: str, fields: bytes = b"") -> Turn:
         """Send a request and wait until its answer is whole."""
-        self.send(model)
+        self.send(model, fields)
         assert self.done
         return await self.done
 

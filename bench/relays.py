@@ -82,10 +82,10 @@ class Relay(NamedTuple):
 
 
 @contextlib.contextmanager
-def unbroken_relay(upstream: int) -> Iterator[Relay]:
+def unbroken_relay(upstream: int, *options: str) -> Iterator[Relay]:
     command = [sys.executable, "-m", "unbroken", "relay", "--port", "0", "--log-format", "none", "--no-proxy"]
     command += ["--max-turns", "20000", "--upstream", f"bench=http://127.0.0.1:{upstream}/v1", "--default", "bench"]
-    with process(*command, stderr=-1) as running:
+    with process(*command, *options, stderr=-1) as running:
         yield Relay(UNBROKEN, int(first_line(running.stderr).rpartition(":")[2]), running.pid)
 
 
@@ -172,11 +172,12 @@ def missing() -> dict[str, str]:
 
 
 class Ports(NamedTuple):
-    """The server's ports, and the certificate authority of the second."""
+    """The server's ports, the certificate authority of the second, and its process."""
 
     http: int
     https: int
     ca_file: str
+    pid: int
 
 
 def told(ports: Ports, path: str) -> Any:
@@ -193,4 +194,4 @@ def server() -> Iterator[Ports]:
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         process(sys.executable, "-m", "bench.server", folder, stdout=-1) as running,
     ):
-        yield Ports(**json.loads(first_line(running.stdout)), ca_file=f"{folder}/ca.pem")
+        yield Ports(**json.loads(first_line(running.stdout)), ca_file=f"{folder}/ca.pem", pid=running.pid)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import client, growth, recovery, relay, startup
+from bench import client, growth, keeping, recovery, relay, startup
 from bench.measure import Key, Results, summary
 from bench.plot import bars, lines, number
 from bench.relays import ASGI, LITELLM_PROXY, NGINX, UNBROKEN
@@ -27,6 +27,12 @@ METHOD = (
     "A busy machine makes every figure larger: read ratios. Time *added* to the first byte is a relay's time less that",
     "without a relay in the same round: below zero it says only that the difference is smaller than the noise. Idle",
     "streams are measured once, and the LiteLLM proxy is asked for fewer events and turns than the others.",
+    "",
+    "Keeping: `--keep 10`, one connection at a time; the store's CPU is that of its own process. An attached reader",
+    "asks under the key of a turn that runs, of which an event comes each 5 ms; *behind* is from an event's arrival at",
+    "the first client to its arrival at the reader, both in one process. Replicas: 64 connections, turns of 20 events.",
+    "The relays share the machine's cores with the store, the client and the upstream, which are told beside them:",
+    "where all cores are in use, two relays cannot have twice the turns of one.",
 )
 
 
@@ -220,6 +226,15 @@ def as_json(results: Results, about: dict[str, Any]) -> str:
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
+def updated(old: Results, about: dict[str, Any], new: Results, now: dict[str, Any]) -> tuple[Results, dict[str, Any]]:
+    """Put the sides of a later run in the place of those of a whole one."""
+    sides = {side for side, _, _ in new.values}
+    kept = {key: values for key, values in old.values.items() if key[0] not in sides}
+    told = f"{now['date']}, {now['commit']}, {now['rounds']} rounds"
+    results = Results({**kept, **new.values}, {**old.missing, **new.missing}, {**old.load, **new.load})
+    return results, {**now, **about, **{f"{name}, by itself": told for name in new.load}}
+
+
 def write(results: Results, about: dict[str, Any], folder: Path) -> None:
     """Write JSON, page and plots into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -238,6 +253,7 @@ def read(file: Path) -> tuple[Results, dict[str, Any]]:
 
 SIDES = {
     "relay": relay.measure,
+    "keeping": keeping.measure,
     "client": client.measure,
     "recovery": recovery.measure,
     "startup": startup.measure,

@@ -11,9 +11,10 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from bench.keeping import Timed
 from bench.measure import Results, cpu, cpu_until_end, interleaved, percentile, summary
 from bench.plot import bars, lines, number
-from bench.report import Goal, as_json, page, plots, reached, read, table
+from bench.report import Goal, as_json, page, plots, reached, read, table, updated
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the bench reads /proc")
 
@@ -114,6 +115,25 @@ def test_a_run_can_be_read_again(results: Results, tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     file.write_text(as_json(results, {"machine": "a test"}))
     assert read(file) == (results, {"machine": "a test"})
+
+
+def test_a_later_run_takes_the_place_of_the_sides_that_it_measured(results: Results) -> None:
+    later = Results({("relay", "µs", "nobody"): [7.0], ("keeping", "µs", "memory"): [1.0]}, load={"relay": [1.0, 1.0]})
+    now = {"machine": "another", "date": "today", "commit": "abc", "rounds": 1, "store": "Redis"}
+    whole, about = updated(results, {"machine": "a test"}, later, now)
+    assert {side for side, _, _ in whole.values} == {"growth, events", "relay", "keeping"}
+    assert [key for key in whole.values if key[0] == "relay"] == [("relay", "µs", "nobody")]
+    assert (about["machine"], about["store"]) == ("a test", "Redis")
+    assert about["relay, by itself"] == "today, abc, 1 rounds"
+
+
+def test_events_are_counted_as_they_come_whatever_the_pieces() -> None:
+    connection = Timed()
+    connection.first, connection.tail = 1.0, b""
+    for piece in (b"data: {}\n\nda", b"ta: {}\n\ndata:", b" {}\n\n", b"data: 1\n\ndata: 2\n\n"):
+        connection.reads = 0
+        connection.data_received(piece)
+    assert len(connection.times) == 5
 
 
 def test_plots_are_well_formed(results: Results) -> None:
