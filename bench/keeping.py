@@ -1,4 +1,4 @@
-"""The keeping side: what it costs to keep turns for clients that come back, in memory and in Redis on a Unix socket.
+"""What it costs to keep turns for clients that come back, in memory and in Redis on a Unix socket; and two replicas.
 
 The CPU of the relay and that of the store's process are told apart. An attached reader is a client that asks under the
 key of a turn that runs; it is behind the first client by what the store and the way through it take.
@@ -22,7 +22,7 @@ from bench.relays import Ports, Relay, program, server, unbroken_relay
 
 SIDE = "keeping"
 READERS = "keeping, an attached reader"
-REPLICAS = "keeping, replicas"
+REPLICAS = "replicas"
 
 NOTHING, MEMORY, REDIS = "nothing is kept", "memory", "Redis, Unix socket"
 OTHER = "Redis, by another relay"
@@ -70,7 +70,12 @@ def figure(of: str, whose: str) -> str:
     return f"µs CPU {of}, {whose}"
 
 
-def measure(results: Results, rounds: int, quick: bool) -> None:
+Start = Callable[..., Relay]
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[tuple[Start, Ports, Store | None]]:
+    """Run the upstream, and a store if there is one; start relays before them, which have loaded what they need."""
     with contextlib.ExitStack() as running:
         upstream = running.enter_context(server())
 
@@ -79,19 +84,18 @@ def measure(results: Results, rounds: int, quick: bool) -> None:
             load.run(load.turns(started.port, "burst-200", 32, 2))
             return started
 
-        plain, memory = relay(), relay(*KEEP)
-        kept: dict[str, tuple[Relay, Store | None]] = {NOTHING: (plain, None), MEMORY: (memory, None)}
+        yield relay, upstream, running.enter_context(store()) if server_program() else None
+
+
+def measure(results: Results, rounds: int, quick: bool) -> None:
+    with starting() as (start, _, redis):
+        memory = start(*KEEP)
+        kept: dict[str, tuple[Relay, Store | None]] = {NOTHING: (start(), None), MEMORY: (memory, None)}
         pairs = {MEMORY: (memory, memory)}
-        replicas: dict[str, tuple[list[Relay], Store | None]] = {
-            f"1 relay, {NOTHING}": ([plain], None),
-            f"2 relays, {NOTHING}": ([plain, relay()], None),
-        }
-        if server_program():
-            redis = running.enter_context(store())
-            one, other = (relay(*KEEP, "--store", redis.url) for _ in range(2))
+        if redis:
+            one, other = (start(*KEEP, "--store", redis.url) for _ in range(2))
             kept[REDIS] = (one, redis)
             pairs |= {REDIS: (one, one), OTHER: (one, other)}
-            replicas |= {f"1 relay, {REDIS}": ([one], redis), f"2 relays, {REDIS}": ([one, other], redis)}
         else:
             results.missing[REDIS] = "apt-get install redis-server"
         numbers = itertools.count()
@@ -100,9 +104,21 @@ def measure(results: Results, rounds: int, quick: bool) -> None:
         }
         for name, (asked, attached) in pairs.items():
             runs[f"reader, {name}"] = partial(readers, results, name, asked, attached, numbers, quick)
-        for name, (relays, behind) in replicas.items():
-            runs[name] = partial(turns_a_second, results, name, relays, behind, upstream, quick)
         interleaved(rounds, runs, SIDE)
+
+
+def measure_replicas(results: Results, rounds: int, quick: bool) -> None:
+    with starting() as (start, upstream, redis):
+        ways: dict[str, tuple[tuple[str, ...], Store | None]] = {NOTHING: ((), None)}
+        if redis:
+            ways[REDIS] = ((*KEEP, "--store", redis.url), redis)
+        runs: dict[str, Callable[[], None]] = {}
+        for name, (options, behind) in ways.items():
+            both = [start(*options) for _ in range(2)]
+            for relays, told in ((both[:1], "1 relay"), (both, "2 relays")):
+                what = f"{told}, {name}"
+                runs[what] = partial(turns_a_second, results, what, relays, behind, upstream, quick)
+        interleaved(rounds, runs, REPLICAS)
 
 
 def cost(results: Results, name: str, relay: Relay, behind: Store | None, quick: bool) -> None:

@@ -254,6 +254,7 @@ def read(file: Path) -> tuple[Results, dict[str, Any]]:
 SIDES = {
     "relay": relay.measure,
     "keeping": keeping.measure,
+    "replicas": keeping.measure_replicas,
     "client": client.measure,
     "recovery": recovery.measure,
     "startup": startup.measure,
