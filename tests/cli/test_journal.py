@@ -14,7 +14,8 @@ import pytest
 
 from cli.programs import Cli, Program, environment, run
 from cli.relays import running
-from unbroken.journal.database import JournalContents, read
+from unbroken.journal.database import read
+from unbroken.journal.entry import JournalContents
 from unbroken.journal.place import NAME
 from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from waiting import poll

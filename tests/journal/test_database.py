@@ -16,8 +16,8 @@ from cli.programs import environment
 from journal.made import NOW, entry
 from unbroken.core.failures import Failure
 from unbroken.journal import database
-from unbroken.journal.database import JournalContents, OtherVersion, read, write
-from unbroken.journal.entry import DAY, AnsweredCount
+from unbroken.journal.database import OtherVersion, read, write
+from unbroken.journal.entry import DAY, AnsweredCount, JournalContents
 
 TODAY = int(NOW) // DAY
 

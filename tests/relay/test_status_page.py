@@ -166,7 +166,13 @@ class TestFiles:
     def test_with_a_token_only_health_is_for_everybody(self, serve: Serve, lab: Upstream, call: Call) -> None:
         served = serve(lab.url, token="let-me-in")
         assert call(served).ask("GET", "/_unbroken/health").json == {"status": "ok"}
-        for path in ("/_unbroken/", "/_unbroken/metrics", "/_unbroken/feed", "/_unbroken/page.js"):
+        for path in (
+            "/_unbroken/",
+            "/_unbroken/metrics",
+            "/_unbroken/feed",
+            "/_unbroken/page.js",
+            "/_unbroken/findings",
+        ):
             answer = call(served).ask("GET", path)
             assert (answer.status, answer.code) == (401, "relay_token")
             assert answer.value("www-authenticate") == 'Basic realm="unbroken"'

@@ -153,7 +153,7 @@ def idle_timer(silences: Sequence[float]) -> float | None:
     """
     if not silences:
         return None
-    clusters = ([silent for silent in silences if _is_near(silent, middle)] for middle in silences)
+    clusters = ([silent for silent in silences if is_near(silent, middle)] for middle in silences)
     largest = max(clusters, key=len)
     if len(largest) < SIMILAR_CUTS or 2 * len(largest) < len(silences):
         return None
@@ -184,21 +184,21 @@ def lesson(silent: float, ping: float) -> str:
         silent: seconds without a byte of the response.
         ping: the new interval in seconds.
     """
-    return f"cut after {_seconds(silent)}: pinging every {_seconds(ping)} from now on"
+    return f"cut after {in_seconds(silent)}: pinging every {in_seconds(ping)} from now on"
 
 
 def _of_path(cuts: Sequence[SilentCut]) -> str:
     timer = idle_timer([cut.silent for cut in cuts])
     if timer is None:
         return ""
-    cluster = [cut for cut in cuts if _is_near(cut.silent, timer)]
+    cluster = [cut for cut in cuts if is_near(cut.silent, timer)]
     last = cluster[-1]
     lowered = [cut.lowered_ping for cut in cluster if cut.lowered_ping is not None]
     return _choice(cluster, timer).value.format(
-        timer=_seconds(timer),
+        timer=in_seconds(timer),
         status=last.gateway_status,
         host=last.route.host,
-        ping=_seconds(lowered[-1] if lowered else last.route.ping),
+        ping=in_seconds(lowered[-1] if lowered else last.route.ping),
         other_ping=f"{_whole(ping_for(timer), USUAL_PING):g}",
         beat=f"{_whole(timer / 3, USUAL_HEARTBEAT):g}",
     )
@@ -246,7 +246,14 @@ def _named(host: str, proxy: str) -> str:
     return f"{host or 'a host'} through {proxy}" if proxy else host or "a host"
 
 
-def _seconds(seconds: float) -> str:
+def parted(sentence: str) -> tuple[str, str]:
+    """Return what a sentence of :class:`Advice` says of the path, and what it says to do."""
+    observed, _, step = sentence.partition(": ")
+    return observed, step
+
+
+def in_seconds(seconds: float) -> str:
+    """Format seconds, such as ``61 s`` or ``3.2 s``."""
     return f"{seconds:.0f} s" if seconds >= 10 else f"{round(seconds, 1):g} s"
 
 
@@ -255,5 +262,6 @@ def _whole(seconds: float, usual: float) -> float:
     return max(1.0, min(usual, seconds // 1))
 
 
-def _is_near(silent: float, middle: float) -> bool:
+def is_near(silent: float, middle: float) -> bool:
+    """Return whether two silences, in seconds, are about the same: within a fifth, or 1 s."""
     return abs(silent - middle) <= max(1.0, 0.2 * middle)

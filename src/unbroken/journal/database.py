@@ -12,11 +12,11 @@ import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from unbroken.journal.entry import DAY, AnsweredCount, JournalEntry
+from unbroken.journal.entry import DAY, AnsweredCount, JournalContents, JournalEntry
 
 MOST = 5000
 """How many entries are kept: the newest."""
@@ -69,20 +69,6 @@ _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 class OtherVersion(sqlite3.Error):
     """The file is of another version of Unbroken."""
-
-
-class JournalContents(NamedTuple):
-    """What is in a journal.
-
-    Attributes:
-        entries: the lost attempts, oldest first.
-        answered: the counts of answered attempts, oldest first.
-        problem: why it cannot be read, or ``""``.
-    """
-
-    entries: Sequence[JournalEntry] = ()
-    answered: Sequence[AnsweredCount] = ()
-    problem: str = ""
 
 
 def write(path: Path, entries: Sequence[JournalEntry], answered: Sequence[AnsweredCount], now: float) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -58,6 +59,20 @@ class AnsweredCount(msgspec.Struct, frozen=True):
     proxy: str
     http_version: str
     attempts: int = 1
+
+
+class JournalContents(NamedTuple):
+    """What is in a journal.
+
+    Attributes:
+        entries: the lost attempts, oldest first.
+        answered: the counts of answered attempts, oldest first.
+        problem: why it cannot be read, or ``""``.
+    """
+
+    entries: Sequence[JournalEntry] = ()
+    answered: Sequence[AnsweredCount] = ()
+    problem: str = ""
 
 
 def losses(attempts: Iterable[AttemptReport], started: float, face: str) -> list[JournalEntry]:

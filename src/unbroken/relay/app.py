@@ -17,12 +17,13 @@ from unbroken.core.policy import Hold, hold_named
 from unbroken.core.resumption.refused import RefusedBackgrounds
 from unbroken.drivers.pouring import PouringDriver
 from unbroken.errors import UsageError
+from unbroken.journal.findings import PathFindings
 from unbroken.relay import asgi, guard, headers
 from unbroken.relay.budget import Budget, Holding
 from unbroken.relay.client_request import ClientLeft, ClientRequest, Rejection
 from unbroken.relay.errors import needs_no_event
 from unbroken.relay.heartbeats import Heartbeats
-from unbroken.relay.journaling import Journaling
+from unbroken.relay.journaling import Journaling, find
 from unbroken.relay.kept.keeper import Keeper
 from unbroken.relay.kept.turn import KeptTurn
 from unbroken.relay.passthrough import Passthrough
@@ -67,7 +68,7 @@ class Relay:
         self._settings = settings
         self._version = version
         self._shows = shows
-        self._status_page = StatusPage(metrics, lambda seen: self.gather(seen))
+        self._status_page = StatusPage(metrics, lambda seen: self.gather(seen), self._find)
         self._heartbeats = Heartbeats(self.recorder.live, settings.heartbeat, early=settings.early_heartbeat)
         self._watchdog = Watchdog(settings.send_timeout)
         self._budget = Budget(settings)
@@ -114,6 +115,11 @@ class Relay:
         snapshot = self.recorder.snapshot(self._version, upstreams, seen.get("", 0), self._shows)
         seen[""] = snapshot.totals.turns
         return snapshot
+
+    async def _find(self) -> PathFindings:
+        """Return what past turns tell: those of the journal, and the last of all processes of this relay."""
+        snapshot = await self.gather({})
+        return await find(snapshot.recent, self._settings.journal)
 
     async def _serve_lifespan(self, receive: asgi.Receive, send: asgi.Send) -> None:
         await receive()  # lifespan.startup

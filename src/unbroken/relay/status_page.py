@@ -14,6 +14,7 @@ import msgspec
 
 from unbroken.core.advice import advice
 from unbroken.core.http import Headers
+from unbroken.journal.findings import PathFindings
 from unbroken.relay import asgi
 from unbroken.relay.client_request import ClientRequest, Rejection
 from unbroken.relay.guard import HEALTH
@@ -26,6 +27,8 @@ TICK = 0.25
 
 KEEP_ALIVE = 15.0
 """Seconds of silence of the feed after which a comment is sent."""
+
+FINDINGS = f"{OWN}/findings"
 
 _PAGE = MappingProxyType(
     {
@@ -54,11 +57,18 @@ class StatusPage:
         metrics: the metrics to show.
         gather: makes a snapshot of all processes of this relay; of the turns that have ended, only those that were not
             seen before, see :attr:`unbroken.relay.app.Relay.gather`.
+        find: makes the findings from past turns.
     """
 
-    def __init__(self, metrics: Metrics, gather: Callable[[dict[str, int]], Awaitable[Snapshot]]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        gather: Callable[[dict[str, int]], Awaitable[Snapshot]],
+        find: Callable[[], Awaitable[PathFindings]],
+    ) -> None:
         self._metrics = metrics
         self._gather = gather
+        self._find = find
         self._feeds: set[anyio.CancelScope] = set()
 
     def stop(self) -> None:
@@ -87,6 +97,8 @@ class StatusPage:
                 await self._feed(incoming, send)
             case p if p == f"{OWN}/metrics":
                 await asgi.answer(send, 200, self._metrics.text(), CONTENT_TYPE, _SAFE)
+            case p if p == FINDINGS:
+                await asgi.answer(send, 200, msgspec.json.encode(await self._find()), asgi.JSON, _SAFE)
             case p if p == HEALTH:
                 await asgi.answer(send, 200, b'{"status": "ok"}', asgi.JSON, _SAFE)
             case _:
@@ -143,4 +155,4 @@ def _event(name: str, data: Any) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"
 
 
-_KNOWN = (f"{OWN}/", f"{OWN}/metrics", HEALTH)
+_KNOWN = (f"{OWN}/", f"{OWN}/metrics", FINDINGS, HEALTH)
