@@ -102,7 +102,7 @@ WAY_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option(
         WAY,
         "--journal/--no-journal",
-        "Note lost attempts, without content, in a file of this user's (the default).",
+        "Keep a journal of lost attempts, without content, for unbroken doctor (the default).",
         default=True,
     ),
 )

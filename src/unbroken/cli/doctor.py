@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from unbroken.doctor.target import Target
 
 _PREFIX, _PROVIDER, _SHOWN = "UNBROKEN_DOCTOR_", "Provider selection", "What is shown"
+_RELAY = "A relay in its place"
 
 _OF_THE_PROVIDER = frozenset({"key_missing", "key_refused", "key_wanted", "quota", "provider_down"})
 """Findings that are the provider's: the path is well."""
@@ -37,6 +38,14 @@ def _way_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @option(_PROVIDER, "--api-key-env NAME", "Variable that holds the key, instead of the provider's own.")
 @option(_PROVIDER, "--dialect NAME", "The dialect that the server speaks, by default the provider's own.")
 @_way_options
+@option(_RELAY, "--from URL", "Read the findings of a relay that runs, such as http://127.0.0.1:8765.", prefix=_PREFIX)
+@option(
+    _RELAY,
+    "--token-env NAME",
+    "Variable with the relay's token (UNBROKEN_RELAY_TOKEN).",
+    prefix="UNBROKEN_RELAY_",
+    default="UNBROKEN_RELAY_TOKEN",
+)
 @option(_SHOWN, "--json", "One object: findings (code, text, next), idle_limit, path.", prefix=_PREFIX, is_flag=True)
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
@@ -50,6 +59,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       unbroken doctor                     the provider whose key is set
       unbroken doctor --provider deepseek --proxy socks5h://127.0.0.1:10808
       unbroken doctor --base-url http://127.0.0.1:8080/v1 --json
+      unbroken doctor --from http://127.0.0.1:8765   what a relay has met
 
     Where the proxy takes HTTP/2 away, one TLS handshake goes to the provider without the proxy, and nothing else does.
 
@@ -62,6 +72,10 @@ def command(ctx: click.Context, /, **options: Any) -> None:
       5  the provider is not reached
       130, 143  interrupted; what was known by then is shown
     """  # noqa: D301 - click's mark
+    if options["from"]:
+        from unbroken.cli.relay_findings import show_relay_findings
+
+        raise SystemExit(show_relay_findings(ctx, options))
     from unbroken.doctor.examination import Examination
 
     examination = Examination(_target(ctx, options))

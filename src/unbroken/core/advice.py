@@ -184,7 +184,13 @@ def lesson(silent: float, ping: float) -> str:
         silent: seconds without a byte of the response.
         ping: the new interval in seconds.
     """
-    return f"cut after {in_seconds(silent)}: pinging every {in_seconds(ping)} from now on"
+    return f"cut after {rounded(silent)}: pinging every {rounded(ping)} from now on"
+
+
+def parted(sentence: str) -> tuple[str, str]:
+    """Return what a sentence of :class:`Advice` says of the path, and what it says to do."""
+    observed, _, step = sentence.partition(": ")
+    return observed, step
 
 
 def _of_path(cuts: Sequence[SilentCut]) -> str:
@@ -195,10 +201,10 @@ def _of_path(cuts: Sequence[SilentCut]) -> str:
     last = cluster[-1]
     lowered = [cut.lowered_ping for cut in cluster if cut.lowered_ping is not None]
     return _choice(cluster, timer).value.format(
-        timer=in_seconds(timer),
+        timer=rounded(timer),
         status=last.gateway_status,
         host=last.route.host,
-        ping=in_seconds(lowered[-1] if lowered else last.route.ping),
+        ping=rounded(lowered[-1] if lowered else last.route.ping),
         other_ping=f"{_whole(ping_for(timer), USUAL_PING):g}",
         beat=f"{_whole(timer / 3, USUAL_HEARTBEAT):g}",
     )
@@ -246,14 +252,8 @@ def _named(host: str, proxy: str) -> str:
     return f"{host or 'a host'} through {proxy}" if proxy else host or "a host"
 
 
-def parted(sentence: str) -> tuple[str, str]:
-    """Return what a sentence of :class:`Advice` says of the path, and what it says to do."""
-    observed, _, step = sentence.partition(": ")
-    return observed, step
-
-
-def in_seconds(seconds: float) -> str:
-    """Format seconds, such as ``61 s`` or ``3.2 s``."""
+def rounded(seconds: float) -> str:
+    """Return a duration for a sentence."""
     return f"{seconds:.0f} s" if seconds >= 10 else f"{round(seconds, 1):g} s"
 
 

@@ -18,9 +18,9 @@ from unbroken.core.advice import (
     SilentCut,
     advice,
     idle_timer,
-    in_seconds,
     is_near,
     parted,
+    rounded,
 )
 from unbroken.core.failures import Failure, Phase, Row
 from unbroken.core.finding import Finding
@@ -28,6 +28,9 @@ from unbroken.journal.entry import DAY, AnsweredCount, JournalEntry
 
 WINDOWS = (SIMILAR_CUTS, 10, LATEST)
 """How many of a path's latest cuts are looked at alone, until some cluster: the timer of a path may have changed."""
+
+NOTES = frozenset({"past_idle_cuts_ended", "past_losses", "journal_unreadable"})
+"""Codes of findings that do not say that a path is wrong now."""
 
 QUIET = 7 * DAY
 """Seconds without a cut after which a pattern is told as past."""
@@ -119,6 +122,11 @@ class PastTurns:
         """The latest pattern that is still seen, ``None`` if there is none."""
         return next((pattern for pattern in self.patterns if not pattern.is_past), None)
 
+    def pattern_of(self, host: str, proxy: str) -> Pattern | None:
+        """Return the pattern of one path, ``None`` if there is none that is still seen."""
+        ours = (one for one in self.patterns if (one.path.host, one.path.proxy) == (host, proxy))
+        return next((pattern for pattern in ours if not pattern.is_past), None)
+
     @property
     def summary(self) -> PathFindings:
         """The findings, with the current pattern's silence and path."""
@@ -148,7 +156,7 @@ class PastTurns:
         first, last, count = pattern.cuts[0], pattern.cuts[-1], len(pattern.cuts)
         what = f"were answered HTTP {last.gateway_status}" if last.gateway_status else "were cut"
         told = (
-            f"{count} attempts {_by(pattern.path)} {what} after about {in_seconds(pattern.timer)} of silence"
+            f"{count} attempts {_by(pattern.path)} {what} after about {rounded(pattern.timer)} of silence"
             f" since {self._when(first.at)}, the last {self._when(last.at)}"
         )
         changes = "".join(f"; {change}" for change in self._changes(pattern))
@@ -166,7 +174,7 @@ class PastTurns:
         path, since = pattern.path, pattern.cuts[0].at
         before = idle_timer([cut.silent for cut in pattern.earlier])
         if before and not is_near(before, pattern.timer):
-            yield f"before, after about {in_seconds(before)}"
+            yield f"before, after about {rounded(before)}"
         elif (count := self._count(path, before=since)) and not pattern.earlier:
             versions = {one.http_version for one in self._answered if _is_by(one, path) and one.day < since // DAY}
             over = "" if path.http_version in versions else f", over {' and '.join(sorted(versions))}"
