@@ -138,11 +138,15 @@ def test_a_library_of_which_private_parts_are_used_is_bound_to_a_minor_version(n
     assert not bounds()[name].contains(f"{major}.{number + 1}.0")
 
 
+UNDECLARED = ("demo.py", "local_model.py", "pytest_plugin.py")
+"""Modules that ask for what may be missing, and the one that pytest itself loads."""
+
+
 def test_what_is_imported_is_declared() -> None:
     """Without extras: a library that another one brings along may leave with it."""
     imported = set()
     for path in (ROOT / "src").rglob("*.py"):
-        if not {"relay", "transports"} & set(path.parts) and path.name not in ("demo.py", "local_model.py"):
+        if not {"relay", "transports"} & set(path.parts) and path.name not in UNDECLARED:
             imported |= set(re.findall(r"^\s*(?:import|from) (\w+)", path.read_text("utf-8"), re.MULTILINE))
     packages = metadata.packages_distributions()
     distributions = {canonicalize_name(name) for module in imported for name in packages.get(module, [])}

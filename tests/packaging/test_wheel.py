@@ -67,13 +67,10 @@ class Environment:
         subprocess.run([python, "-m", "venv", folder], check=True, timeout=120)
         self._bin = folder / "bin"
         self._home = folder
-        pip(
-            str(self._bin / "python"),
-            "install",
-            "-c",
-            str(ROOT / "constraints.txt"),
-            f"unbroken{extras} @ file://{wheel}",
-        )
+        self.install(f"unbroken{extras} @ file://{wheel}")
+
+    def install(self, requirement: str) -> None:
+        pip(str(self._bin / "python"), "install", "-c", str(ROOT / "constraints.txt"), requirement)
 
     def run(self, *command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
         environ = {"PATH": f"{self._bin}:/usr/bin:/bin", "HOME": str(self._home), "LANG": "C.UTF-8", **variables}
@@ -173,6 +170,27 @@ class TestTheLibraryAlone:
         assert (ran.returncode, ran.stdout) == (2, "")
         assert "pip install 'unbroken[relay]'" in ran.stderr
         assert "Traceback" not in ran.stderr
+
+
+TESTED = """
+def test_it(unbroken_lab):
+    import unbroken
+
+    lab = unbroken_lab("clean_end@after_role")
+    with unbroken.Client(base_url=lab.base_url, proxy="") as client:
+        assert lab.verdict(client.complete("Hello").text).outcome == "survived"
+    assert len(lab.calls) == 2
+"""
+
+
+def test_pytest_finds_the_fixture(make: Callable[[str], Environment], tmp_path: Path) -> None:
+    environment = make("")
+    environment.install("pytest")
+    (tmp_path / "test_it.py").write_text(TESTED)
+    ran = environment.run("python", "-m", "pytest", "-W", "error", tmp_path)
+    assert "1 passed" in succeeds(ran)
+    ran = environment.run("python", "-m", "pytest", "-p", "no:unbroken_lab", tmp_path)
+    assert "fixture 'unbroken_lab' not found" in ran.stdout
 
 
 @pytest.mark.parametrize("library", ["httpx2", "httpx"])
