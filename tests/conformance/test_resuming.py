@@ -102,6 +102,17 @@ def test_what_does_not_go_on_exactly_is_a_cut(setting: Setting, face: Face, back
     assert len(upstream.requests) == 2
 
 
+@pytest.mark.parametrize("face", FACES, ids=str)
+def test_a_page_in_place_of_the_rest_is_a_cut(setting: Setting, face: Face) -> None:
+    page = Fault("status", "before_headers", status=200, headers={"content-type": "text/html"}, body=b"<p>Log in</p>")
+    upstream = setting.serve(cut(8), page, answer=ANSWER, background=KEEPS)
+    outcome = face.run(ask(setting, upstream))
+    assert type(outcome.error) is StreamCut
+    assert "HTTP 200" in str(outcome.error)
+    if outcome.data is not None:
+        assert upstream.requests[0].sent.startswith(outcome.data)
+
+
 @pytest.mark.parametrize("face", DRIVERS, ids=str)
 def test_without_progress_no_more_is_asked_than_the_policy_allows(setting: Setting, face: Face) -> None:
     upstream = setting.serve(

@@ -74,6 +74,9 @@ if TYPE_CHECKING:
 _CUTS = (Verdict.REPLAY, Verdict.CUT)
 """Verdicts on a stream that was cut, which can be taken up where the response goes on at the server."""
 
+_FLOWING = (Mode.STREAM, Mode.OPAQUE)
+"""Ways of reading a body of which bytes may be handed on at once."""
+
 _ANSWERS = (Row.REFUSED, Row.BUSY, Row.GATEWAY_GAVE_UP, Row.OTHER_CONTENT)
 """What a server may say to a request to take a response up."""
 
@@ -160,6 +163,8 @@ class Turn:
         otherwise, attempt = self._otherwise, self._attempt
         if self._todo or attempt.phase is not Phase.OUTPUT or not attempt.has_spoken or attempt.has_more:
             return None
+        if attempt.mode not in _FLOWING:
+            return None  # it answers a request to take the stream up, and may be no part of it
         if self._suspicion or self._recoveries.continuer or self._policy.stall_output_timeout is not None:
             return None  # each piece is looked at: it may move a limit, or be continued
         return otherwise.limits if isinstance(otherwise, Read) else None
@@ -491,7 +496,16 @@ class Turn:
         if attempt.has_spoken and not self._recoveries.restarter:
             self._raise_error(failure, detail, now, 0.0)
         else:
-            self._resend(Verdict.REPLAY, failure, detail, now, 0.0)
+            attempt.retry_after = self._told_wait()
+            how = Verdict.REPLAY if attempt.retry_after is None else Verdict.REPLAY_WITH_BACKOFF
+            self._resend(how, failure, detail, now, 0.0)
+
+    def _told_wait(self) -> float | None:
+        """Return the seconds to wait that a refusal names, in its head or its body; ``None`` if it names none."""
+        told = retry_after(self._head.fields, self._wall_clock())
+        if told is None and self._head.status >= 300:
+            told = self._call.dialect.read_error(self._head.status, self._attempt.refusal).retry_after
+        return told
 
     def _retry_delay(self, head: Head, failure: Failure, now: float, told: float | None = None) -> float | None:
         """Return the seconds to wait after an error status before another attempt; ``None`` if none is allowed.

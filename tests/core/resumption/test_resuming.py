@@ -211,6 +211,18 @@ class TestTheRequestForTheRest:
         assert (play.report.replays, play.report.possibly_billed) == (1, 1)
         assert [one.resumes for one in play.attempts] == [None, "1", None]
 
+    def test_not_before_the_time_that_the_refusal_names(self) -> None:
+        play = turn(replay_side_effects=True, retries=0) >> answers() >> brings(PRELUDE) >> is_lost(Failure.RESET)
+        play << resumes(1) >> answers(429, "application/json", retry_after="30") << again("replay", delay=30)
+
+    def test_never_if_that_is_too_far_away(self) -> None:
+        play = turn(replay_side_effects=True) >> answers() >> brings(PRELUDE) >> is_lost(Failure.RESET) << resumes(1)
+        play >> answers(503, "application/json", retry_after="61") << done(Drop())
+        [failed] = play.rest()
+        assert isinstance(failed, Fail)
+        assert (type(failed.error), failed.error.phase) == (StreamCut, "prelude")
+        assert "the provider asks to wait 61 s" in str(failed.error)
+
     def test_the_response_that_is_replayed_can_be_resumed_again(self) -> None:
         play = turn(replay_side_effects=True) >> answers() >> brings(PRELUDE) >> is_lost(Failure.RESET) << resumes(1)
         play >> answers(404, "application/json") << again("replay", delay=0)
@@ -223,6 +235,11 @@ class TestTheRequestForTheRest:
         if status == 200:
             play >> brings(b'{"id": "resp_1"}')
         play << fails_after_output(f"HTTP {status}")
+
+    @pytest.mark.parametrize(("status", "media_type"), [(200, "text/html"), (503, "application/json")])
+    def test_nothing_flows_until_it_is_known_to_be_the_rest(self, status: int, media_type: str) -> None:
+        play = spoken() >> is_lost(Failure.RESET) << resumes(2) >> answers(status, media_type)
+        assert play.turn.flowing is None
 
     def test_a_stream_of_another_media_type_is_a_stream(self) -> None:
         play = spoken() >> is_lost(Failure.RESET) << resumes(2) >> answers(200, "text/plain")
