@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Any
 
+from properties.playing import JSON, STREAM, Played, Player, Step, sliced
 from unbroken.client.reading import TurnReader
-from unbroken.core.actions import EndTurn, Fail, Give, GiveHead, Read, Restart, Send, Wait
 from unbroken.core.continuation.format import Style
 from unbroken.core.dialects import recognise
-from unbroken.core.events import Text, ToolCallStart, TypedEvent
+from unbroken.core.events import Text, ToolCallStart
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
-from unbroken.core.report import Report
 from unbroken.core.sse import Event, Parser
 from unbroken.core.turn import Turn
-from unbroken.errors import TurnError
 from unbroken.lab import Continuation, ScriptedAnswer
 from unbroken.lab.anthropic import ANTHROPIC
 from unbroken.lab.chat import CHAT
@@ -40,19 +39,22 @@ SERVERS: dict[Style, Server] = {
 
 
 @dataclasses.dataclass
-class Played:
-    """What came of a turn."""
+class Continued(Played):
+    """What came of a turn that may be continued, or begin again."""
 
-    received: bytes
-    error: TurnError | None
-    bodies: list[dict[str, Any]]
-    urls: list[str]
-    report: Report
-    dialect: ServerDialect
-    first: Request
-    reader: TurnReader
-    typed_events: list[TypedEvent] = dataclasses.field(default_factory=list)
-    headers: list[dict[bytes, bytes]] = dataclasses.field(default_factory=list)
+    reader: TurnReader = dataclasses.field(kw_only=True)
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        return [json.loads(request.body) for request in self.requests]
+
+    @property
+    def urls(self) -> list[str]:
+        return [request.url for request in self.requests]
+
+    @property
+    def headers(self) -> list[dict[bytes, bytes]]:
+        return [dict(request.headers) for request in self.requests]
 
     @property
     def events(self) -> list[Event]:
@@ -64,7 +66,7 @@ class Played:
         return [json.loads(event.data) for event in self.events if event.data != b"[DONE]"]
 
     def typed(self, kind: type) -> list[Any]:
-        decoder = next(call for call in [recognise(self.first)] if call).dialect.decoder()
+        decoder = next(call for call in [recognise(self.request)] if call).dialect.decoder()
         return [one for event in self.events for one in decoder.decode(event) if isinstance(one, kind)]
 
     @property
@@ -90,7 +92,7 @@ def play(
     host: str = "https://llm.example.com",
     dialect: Server | None = None,
     **more: Any,
-) -> Played:
+) -> Continued:
     """Run a turn: the first responses are cut at these parts of their bytes."""
     spoken, path, fields = dialect or SERVERS[style or "assistant"]
     headers = more.pop("headers", ())
@@ -110,54 +112,22 @@ def play(
         continuation=style,
         may_restart=True,
     )
-    played = Played(b"", None, [], [], turn.report, spoken, request, TurnReader(call, policy))
-    now, rest, ends = 0.0, b"", True
-    steps = 0
-    while True:
-        match turn.next():
-            case Send(_, _, _, other):
-                sent = other or request
-                played.bodies.append(json.loads(sent.body))
-                played.urls.append(sent.url)
-                played.headers.append(dict(sent.headers))
-                number = len(played.bodies)
-                if server.refuses(played.bodies[-1]):
-                    rest, ends = b'{"error": {"message": "no prefill"}}', True
-                    turn.head(Head(400, ((b"content-type", b"application/json"),)), now)
-                    continue
-                told = body_of(spoken.pieces(server.answer(answer, played.bodies[-1]), number))
-                cut = cuts[number - 1] if number <= len(cuts) else None
-                rest, ends = (told, True) if cut is None else (told[: int(cut * len(told))], False)
-                turn.head(Head(200, ((b"content-type", b"text/event-stream"),)), now)
-            case Read():
-                size = chunks[steps % len(chunks)]
-                steps += 1
-                if rest:
-                    turn.data(rest[:size], now)
-                    rest = rest[size:]
-                elif ends:
-                    turn.end(now)
-                else:
-                    turn.lost(Failure.RESET, "", now, sent=True)
-            case Wait(seconds):
-                now += seconds
-            case Give(data):
-                played.received += data
-                played.typed_events += played.reader.feed(data, turn.phase)
-            case Restart(attempt):
-                played.received = b""
-                turn.restarted(played.reader.restart(attempt))
-            case GiveHead(head):
-                assert not played.received
-                assert head.status == 200
-                played.reader.open(head, is_stream=turn.is_stream)
-            case EndTurn():
-                played.typed_events += played.reader.end(turn.phase)
-                break
-            case Fail(error):
-                played.error = error
-                break
-            case _:
-                pass
-    played.report = turn.report
+
+    def serve(asked: Request, number: int) -> Iterator[Step]:
+        fields = json.loads(asked.body)
+        if server.refuses(fields):
+            yield Head(400, JSON)
+            yield b'{"error": {"message": "no prefill"}}'
+            return
+        yield STREAM
+        told = body_of(spoken.pieces(server.answer(answer, fields), number))
+        cut = cuts[number - 1] if number <= len(cuts) else None
+        yield from sliced(told if cut is None else told[: int(cut * len(told))], chunks)
+        if cut is not None:
+            yield Failure.RESET
+
+    reader = TurnReader(call, policy)
+    played = Continued(request, turn.report, reader=reader)
+    Player(turn, request, serve, reader=reader, played=played).run()
+    assert played.head is None or played.head.status == 200
     return played

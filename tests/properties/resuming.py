@@ -5,24 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs
 
-from unbroken.core.actions import EndTurn, Fail, Give, GiveHead, Read, Send, Wait
+from properties.playing import JSON, STREAM, Played, Player, Step, sliced
 from unbroken.core.dialects import recognise
 from unbroken.core.failures import Failure
 from unbroken.core.http import Head, Request
 from unbroken.core.policy import Policy
-from unbroken.core.report import Report
 from unbroken.core.turn import Turn
-from unbroken.errors import TurnError
 from unbroken.lab import Background, ScriptedAnswer
 from unbroken.lab.dialect import Pieces
 from unbroken.lab.interactions import INTERACTIONS
 from unbroken.lab.responses import RESPONSES
-
-STREAM = Head(200, ((b"content-type", b"text/event-stream"),))
 
 Rest = Callable[[list[bytes], int], list[bytes]]
 """What a server sends of its events behind the one of this number."""
@@ -33,14 +29,14 @@ def goes_on(events: list[bytes], after: int) -> list[bytes]:
 
 
 @dataclasses.dataclass
-class Played:
-    """What came of a turn."""
+class Resumed(Played):
+    """What came of a turn whose response may be taken up.
 
-    received: bytes
-    error: TurnError | None
-    requests: list[Request]
-    report: Report
-    uncut: bytes
+    Attributes:
+        uncut: the bytes of the stream, if nothing goes wrong.
+    """
+
+    uncut: bytes = b""
 
     @property
     def resumes(self) -> int:
@@ -102,7 +98,7 @@ def play(
     policy: Policy = Policy(),  # noqa: B008 - frozen
     server: Server = OPENAI,
     **more: Any,
-) -> Played:
+) -> Resumed:
     """Run a turn: each response is cut at this part of its bytes, answered by this status, or not at all cut."""
     body = {"model": "lab", "input": "Hi", "stream": True, "background": True, **more}
     request = Request("POST", server.url, (), json.dumps(body).encode())
@@ -110,44 +106,20 @@ def play(
     assert call is not None
     turn = Turn(call, policy, now=0.0, random=lambda: 0.0, wall_clock=lambda: 0.0, request=request)
     uncut = body_of(server.pieces(answer)).replace(b"\n", line_end)
-    played = Played(b"", None, [], turn.report, uncut)
     events = [event + line_end * 2 for event in uncut.split(line_end * 2)[:-1]]
-    now, steps, left, ends = 0.0, 0, b"", True
-    while True:
-        match turn.next():
-            case Send(_, _, _, other):
-                sent = other or request
-                played.requests.append(sent)
-                cut = cuts[len(played.requests) - 1] if len(played.requests) <= len(cuts) else None
-                if isinstance(cut, int):
-                    left, ends = b'{"error": {"message": "no"}}', True
-                    turn.head(Head(cut, ((b"content-type", b"application/json"),)), now)
-                    continue
-                told = b"".join(events if sent.method == "POST" else rest(events, server.after(sent)))
-                left, ends = (told, True) if cut is None else (told[: int(cut * len(told))], False)
-                turn.head(STREAM, now)
-            case Read():
-                size = chunks[steps % len(chunks)]
-                steps += 1
-                if left:
-                    turn.data(left[:size], now)
-                    left = left[size:]
-                elif ends:
-                    turn.end(now)
-                else:
-                    turn.lost(Failure.RESET, "", now, sent=True)
-            case Wait(seconds):
-                now += seconds
-            case Give(data):
-                played.received += data
-            case GiveHead():
-                assert not played.received
-            case EndTurn():
-                break
-            case Fail(error):
-                played.error = error
-                break
-            case _:
-                pass
-    played.report = turn.report
+
+    def serve(asked: Request, number: int) -> Iterator[Step]:
+        cut = cuts[number - 1] if number <= len(cuts) else None
+        if isinstance(cut, int):
+            yield Head(cut, JSON)
+            yield b'{"error": {"message": "no"}}'
+            return
+        yield STREAM
+        told = b"".join(events if asked.method == "POST" else rest(events, server.after(asked)))
+        yield from sliced(told if cut is None else told[: int(cut * len(told))], chunks)
+        if cut is not None:
+            yield Failure.RESET
+
+    played = Resumed(request, turn.report, uncut=uncut)
+    Player(turn, request, serve, played=played).run()
     return played
