@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types imports twins twins-check fast timing slow
-.PHONY: explore bench sdk-table agents agents-table intermediaries outages chaos clean
+.PHONY: explore prove prove-sockets bench sdk-table agents agents-table intermediaries outages chaos clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -102,6 +102,16 @@ explore: $(VENV)/test
 	@for round in $$(seq 20); do \
 		UNBROKEN_HYPOTHESIS=explore $(VENV)/bin/pytest -q -m "not slow and not timing" -n 4 --dist loadgroup \
 			$$(grep -rl --include="*.py" "@given" tests) || exit 1; done
+
+# What docs/proof.md tells of. N is how many schedules are played, SEED what they follow from; ONLY plays a single one.
+
+prove: $(VENV)/test
+	@PYTHONPATH=tests $(VENV)/bin/python -m proof.prove $(if $(N),--schedules $(N)) $(CHOSEN)
+
+prove-sockets: $(VENV)/test
+	@PYTHONPATH=tests $(VENV)/bin/python -m proof.sockets $(if $(N),--schedules $(N)) $(CHOSEN)
+
+CHOSEN = $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 sdk-table: $(VENV)/test $(VENV)-sdks
 	@PYTHONPATH=tests $(VENV)/bin/python -m sdks.table
