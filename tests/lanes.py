@@ -12,6 +12,9 @@ import pytest
 SLOW_FIXTURES = {"agent", "browser", "every_row", "local_model", "v2ray", "wheel"}
 """Parts that take long to start, or that not every machine has."""
 
+STOOD_FOR = "uvloop"
+"""The event loop on which tests of the wire are slow ones: asyncio's own runs the same code."""
+
 CONTROL = "promptly"
 """The fixture that compares a time with what a control took beside it."""
 
@@ -22,6 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if wrong:
         raise pytest.UsageError("\n".join(wrong))
     for item in items:
+        if is_stood_for(item):
+            item.add_marker(pytest.mark.slow)
         if shares_a_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
@@ -37,6 +42,12 @@ def complaints(item: pytest.Item) -> Iterator[str]:
         yield "compares a time with a control and is marked neither timing nor slow"
     if timing and CONTROL not in uses:
         yield f"is marked timing and has no control beside it (the fixture {CONTROL})"
+
+
+def is_stood_for(item: pytest.Item) -> bool:
+    """Whether another one that is not slow runs the same code."""
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and STOOD_FOR in callspec.params.values() and "timing" not in item.keywords
 
 
 def shares_a_fixture(item: pytest.Item) -> bool:

@@ -68,6 +68,17 @@ def test_a_test_is_in_exactly_one_lane(tmp_path: Path) -> None:
     assert ran.returncode != 0
 
 
+STANDS = """
+import pytest
+@pytest.mark.parametrize("side", ["asyncio", "uvloop"])
+def test_on_a_loop(side): pass
+"""
+
+
+def test_on_uvloop_the_wire_is_slow(tmp_path: Path) -> None:
+    assert "1 passed, 1 deselected" in pytest_of(tmp_path, STANDS, "-m", "not slow").stdout
+
+
 def test_every_lane_is_run_by_one_command() -> None:
     lanes = re.findall(r"^\t.*bin/pytest -m \"([^\"]+)\"", MAKEFILE, re.MULTILINE)
     for marks in ({"slow": False, "timing": False}, {"slow": False, "timing": True}, {"slow": True, "timing": False}):

@@ -188,6 +188,7 @@ def test_what_the_portable_part_names_is_there() -> None:
         assert (ROOT / name.removeprefix("--ignore=")).exists(), name
 
 
+@pytest.mark.slow  # it imports nearly every test
 def test_the_portable_part_is_collected_without_what_windows_lacks() -> None:
     code = f"from packaging_parts import forget\nforget({MISSING_ON_WINDOWS!r})\nimport pytest\n"
     code += f"raise SystemExit(pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', '@{PORTABLE}']))"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,18 @@ def python() -> Path:
     return Path(os.environ.get("UNBROKEN_SDKS_VENV") or ROOT / ".venv-sdks") / "bin" / "python"
 
 
-def run(rows: Sequence[str] = EVERY_ROW) -> Matrix:
-    """Every SDK's part of the matrix.
+def run(rows: Sequence[str] = EVERY_ROW, sdks: Iterable[str] = tuple(SDKS)) -> Matrix:
+    """Some SDKs' parts of the matrix.
 
     Args:
         rows: names of cases.
+        sdks: names of SDKs.
 
     Raises:
         RuntimeError: a process failed; with what it said.
     """
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        parts = pool.map(lambda sdk: _run_sdk(sdk, rows), SDKS)
+        parts = pool.map(lambda sdk: _run_sdk(sdk, rows), sdks)
         return {sdk: found for part in parts for sdk, found in part.items()}
 
 

@@ -16,6 +16,8 @@ from unbroken.lab import Background, Fault, ScriptedAnswer, Upstream
 
 SCRIPT = Path(__file__).with_name("ask_in_background.py")
 TEXT = "The tide goes out, and comes in."
+WAYS = ("added", "helper", "added_async")
+"""Further ways to ask: each starts the SDK anew, which takes seconds."""
 
 
 def ask(upstream: Upstream, way: str) -> dict[str, Any]:
@@ -30,7 +32,7 @@ def ask(upstream: Upstream, way: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("way", ["asked", "added", "helper", "added_async"])
+@pytest.mark.parametrize("way", ["asked", *(pytest.param(way, marks=pytest.mark.slow) for way in WAYS)])
 def test_the_sdk_reads_one_uncut_stream(way: str) -> None:
     faults = [Fault("rst", "after_events", offset=6, seconds=0.03), Fault("clean_end", "after_bytes", offset=300)]
     with Upstream(faults=faults, answer=ScriptedAnswer(text=TEXT), background=Background()) as upstream:
@@ -42,6 +44,7 @@ def test_the_sdk_reads_one_uncut_stream(way: str) -> None:
             assert request.header("authorization") == "Bearer sk-1"
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_closed_is_cancelled() -> None:
     slow = ScriptedAnswer(text=TEXT, gap=0.2)
     with Upstream(answer=slow, background=Background()) as upstream:

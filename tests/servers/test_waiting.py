@@ -22,9 +22,11 @@ USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens
 DONE = b"data: [DONE]\n\n"
 REQUEST = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hello?"}]}
 PATIENCE = 5.0
+LIKE_OTHERS = ("client-trio", "httpx", "httpx-async")
+"""Faces over the same drivers as others."""
 
 
-@pytest.fixture(params=FACES)
+@pytest.fixture(params=[pytest.param(face, marks=[pytest.mark.slow] if face in LIKE_OTHERS else []) for face in FACES])
 def ask(request: pytest.FixtureRequest) -> Callable[[Iterable[bytes | float]], Said]:
     """``ask(steps)``: bytes of a body, and pauses between them; the server then waits for the client to leave."""
 

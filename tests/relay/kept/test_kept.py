@@ -357,6 +357,7 @@ class TestThroughAStoreThatIsShared:
         assert not answer.whole
         assert b"relay_stopped" in answer.body
 
+    @pytest.mark.slow  # it waits until the store is tried again
     def test_a_store_that_fails_fails_no_turn(self, stack: Any) -> None:
         with RedisServer() as server:
             relays = Relays(stack, server.url)

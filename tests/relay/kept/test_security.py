@@ -14,11 +14,14 @@ from unbroken.relay.store.redis_scripts import PREFIX
 from waiting import poll
 
 QUICK = ScriptedAnswer(text=TEXT)
+OTHERS = (OTHER_KEY, "", "short", KEY + "x", KEY.upper(), f"{KEY} {KEY}")
 TOKEN = "relay-token-0123456789"
 
 
 class TestAnotherCredential:
-    @pytest.mark.parametrize("key", [OTHER_KEY, "", "short", KEY + "x", KEY.upper(), f"{KEY} {KEY}"])
+    @pytest.mark.parametrize(
+        ("store_url", "key"), [*(("memory", key) for key in OTHERS), ("redis", OTHER_KEY)], indirect=["store_url"]
+    )
     def test_reads_attaches_lists_and_ends_nothing(self, relays: Relays, key: str) -> None:
         client = relays.serve()
         turn = client.leave(("idempotency-key", "k1")).value("x-unbroken-turn")
