@@ -130,7 +130,7 @@ ask().catch(ask).then(console.log);
 
 
 def of(python: dict[str, str], node: dict[str, str]) -> pytest.MarkDecorator:
-    """One test a program; all but the first are slow: each starts an SDK anew, and the fast lane installs none of Node's."""
+    """One test a program; all but the first are slow: each starts an SDK anew, and the fast lane has none of Node's."""
     cases = [("Python", name, program) for name, program in python.items()]
     cases += [("Node", name, program) for name, program in node.items()]
     return pytest.mark.parametrize(
