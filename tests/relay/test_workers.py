@@ -21,6 +21,7 @@ from cli.programs import environment
 from relay.asked import CHAT, GEMINI
 from relay.feeds import Feed
 from relay.records import series
+from relay.redis_server import RedisServer
 from relay.serving import PATIENCE, Caller, RelayProgram, poll, settings_to
 from unbroken.errors import UsageError
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
@@ -311,6 +312,20 @@ def poll_metrics(client: Caller, condition: Callable[[dict[str, float]], bool]) 
 def connect_to(crew: Crew, pid: int) -> Caller:
     """A client of this worker."""
     return crew.clients()[pid]
+
+
+@pytest.mark.slow
+def test_with_a_store_the_page_is_that_of_all(start: Start) -> None:
+    with RedisServer() as redis, Upstream() as lab:
+        crew = start(lab, "--keep", "9", "--store", redis.url)
+        crew.ready()
+        clients = crew.clients()
+        for client in clients.values():
+            assert client.ask_json(*CHAT.request()).whole
+        for pid in clients:
+            feed = Feed(connect_to(crew, pid))
+            hello = feed.next("hello", lambda told: told["shows"] == "2 relays together")
+            assert hello["totals"]["turns"] == len(hello["recent"]) == 2
 
 
 class TestKilled:

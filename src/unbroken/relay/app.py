@@ -28,6 +28,7 @@ from unbroken.relay.kept.keeper import Keeper
 from unbroken.relay.kept.turn import KeptTurn
 from unbroken.relay.passthrough import Passthrough
 from unbroken.relay.recorder import OpenRequest, Outcome, Recorder, RequestRecord, Snapshot
+from unbroken.relay.replicas import Replicas
 from unbroken.relay.reply import Reply
 from unbroken.relay.routes import Route, find_route, is_own
 from unbroken.relay.settings import Settings, UpstreamSettings
@@ -54,8 +55,8 @@ class Relay:
 
     Attributes:
         recorder: the turns that run, and the records of those that ended.
-        gather: makes the snapshot for the page. Its argument says how many ended turns were seen; it leaves those out,
-            and updates it.
+        gather: makes the snapshot for the page, of all relays that share a store. Its argument says how many ended
+            turns of each (this one's name is ``""``) were seen; it leaves those out, and updates it.
         lifespan: entered while the relay serves.
     """
 
@@ -74,6 +75,7 @@ class Relay:
         self._budget = Budget(settings)
         self._log = log
         self._keeper = Keeper(settings, metrics.kept, self._note_store) if settings.keep else None
+        self._replicas = self._find_replicas()
         self._wires: dict[str, AsyncHttpWire] = {}
         self._refused = RefusedBackgrounds()
         self._name = f"1.1 unbroken-{secrets.token_hex(4)}".encode()  # to detect loops
@@ -123,7 +125,8 @@ class Relay:
 
     async def _serve_lifespan(self, receive: asgi.Receive, send: asgi.Send) -> None:
         await receive()  # lifespan.startup
-        async with self._keeper or nullcontext(), self._heartbeats, self._watchdog, self.lifespan():
+        keeper, replicas = self._keeper or nullcontext(), self._replicas or nullcontext()
+        async with keeper, replicas, self._heartbeats, self._watchdog, self.lifespan():
             await send({"type": "lifespan.startup.complete"})
             await receive()  # lifespan.shutdown
         for wire in self._wires.values():
@@ -303,6 +306,14 @@ class Relay:
         passthrough = Passthrough(upstream.name, wire, incoming, send, dialect, policy, extra)
         request.passthrough = passthrough
         await passthrough.run(outgoing, body)
+
+    def _find_replicas(self) -> Replicas | None:
+        """Return the relays that share the store; ``None`` where no other process can."""
+        if self._keeper is None or not self._keeper.store.outlives_relay:
+            return None
+        replicas = Replicas(self._keeper.store, self.snapshot)
+        self.gather = replicas.gather
+        return replicas
 
     def _note_store(self, problem: str) -> None:
         """Tell that the store of turns fails, or, with ``""``, takes them once more."""

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from unbroken.core.advice import advice
+from unbroken.core.advice import SilentCut, advice
 from unbroken.core.http import Headers
 from unbroken.journal.findings import PathFindings
 from unbroken.relay import asgi
@@ -55,8 +55,8 @@ class StatusPage:
 
     Args:
         metrics: the metrics to show.
-        gather: makes a snapshot of all processes of this relay; of the turns that have ended, only those that were not
-            seen before, see :attr:`unbroken.relay.app.Relay.gather`.
+        gather: makes a snapshot; of the turns that have ended, only those that were not seen before, see
+            :attr:`unbroken.relay.app.Relay.gather`.
         find: makes the findings from past turns.
     """
 
@@ -121,29 +121,44 @@ class StatusPage:
         await asgi.body(send, b"", more=False)
 
     async def _send_changes(self, send: asgi.Send) -> None:
-        """Send the whole snapshot, and then what changes, a few times a second."""
+        """Send the whole snapshot, and then what changes, a few times a second.
+
+        The whole is sent once more where it has become that of other relays.
+        """
         seen: dict[str, int] = {}
-        shown = await self._gather(seen)
-        cuts, advised = deque(shown.cuts, CUTS), shown.advice
-        await asgi.body(send, _event("hello", shown))
-        silent_since = time.monotonic()
+        shown: Snapshot | None = None
+        cuts: deque[SilentCut] = deque(maxlen=CUTS)
+        advised, silent_since = "", time.monotonic()
         while True:
-            await anyio.sleep(TICK)
             snapshot = await self._gather(seen)
-            if snapshot.cuts:
-                cuts.extend(snapshot.cuts)
-                advised = advice(cuts)
-            events = [_ended(turn, snapshot, advised) for turn in reversed(snapshot.recent)]
-            if snapshot.live or shown.live:
-                events.append(_event("live", {"now": snapshot.now, "running": snapshot.running, "live": snapshot.live}))
-            if snapshot.store_problem != shown.store_problem:
-                events.append(_event("store", {"store_problem": snapshot.store_problem}))
+            if shown and shown.shows == snapshot.shows:
+                if snapshot.cuts:
+                    cuts.extend(snapshot.cuts)
+                    advised = advice(cuts)
+                events = _changes(shown, snapshot, advised)
+            else:
+                if shown:
+                    seen.clear()
+                    snapshot = await self._gather(seen)
+                cuts, advised = deque(snapshot.cuts, CUTS), snapshot.advice
+                events = [_event("hello", snapshot)]
             if not events and time.monotonic() - silent_since > KEEP_ALIVE:
                 events.append(b": still here\n\n")
             if events:
                 silent_since = time.monotonic()
                 await asgi.body(send, b"".join(events))
             shown = snapshot
+            await anyio.sleep(TICK)
+
+
+def _changes(shown: Snapshot, snapshot: Snapshot, advised: str) -> list[bytes]:
+    """Return the events that say what is new in a snapshot."""
+    events = [_ended(turn, snapshot, advised) for turn in reversed(snapshot.recent)]
+    if snapshot.live or shown.live:
+        events.append(_event("live", {"now": snapshot.now, "running": snapshot.running, "live": snapshot.live}))
+    if snapshot.store_problem != shown.store_problem:
+        events.append(_event("store", {"store_problem": snapshot.store_problem}))
+    return events
 
 
 def _ended(turn: RequestRecord, snapshot: Snapshot, advised: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from relay.redis_server import RedisServer
-from unbroken.relay.store.contract import HEAD, Store, TurnInfo, TurnPart, TurnWriter
+from unbroken.relay.store.contract import HEAD, MAX_PUBLISHED, MAX_PUBLISHERS, Store, TurnInfo, TurnPart, TurnWriter
 from unbroken.relay.store.memory import MemoryStore
 from unbroken.relay.store.redis_store import RedisStore
 from waiting import poll
@@ -350,5 +350,43 @@ def test_a_large_body_is_read_in_parts(run: Callable[..., None]) -> None:
         assert part.data == body[5 : 5 + len(part.data)]
         assert len(part.data) < 400_000
         assert await read(opened.store, after=5) == (body[5:], "whole")
+
+    run(scenario)
+
+
+def test_what_is_published_is_read_by_all(run: Callable[..., None]) -> None:
+    async def scenario(opened: Opened) -> None:
+        assert await opened.store.published() == []
+        await opened.store.publish("a", b"first of a", 60.0)
+        await opened.store.publish("a", b"of a", 60.0)
+        await opened.store.publish("b", b"of b", 60.0)
+        await opened.store.publish("c", b"", 0.05)
+        async with opened.another() as store:
+            await store.publish("d", b"of d", 60.0)
+            async with asyncio.timeout(SOON):
+                while (found := sorted(await store.published())) != [b"of a", b"of b", b"of d"]:  # c's time is up
+                    assert set(found) <= {b"of a", b"of b", b"of d", b""}
+
+    run(scenario)
+
+
+def test_it_is_known_whether_somebody_reads_what_is_published(run: Callable[..., None]) -> None:
+    async def scenario(opened: Opened) -> None:
+        assert not await opened.store.watched()
+        async with opened.another() as store:
+            await store.published()
+        assert await opened.store.watched()
+
+    run(scenario)
+
+
+def test_of_what_is_published_only_so_much_is_read(run: Callable[..., None]) -> None:
+    async def scenario(opened: Opened) -> None:
+        await opened.store.publish("huge", bytes(MAX_PUBLISHED + 1), 60.0)
+        await opened.store.publish("large", bytes(MAX_PUBLISHED), 60.0)
+        assert await opened.store.published() == [bytes(MAX_PUBLISHED)]
+        for number in range(MAX_PUBLISHERS + 5):
+            await opened.store.publish(f"small{number}", b"%d" % number, 60.0)
+        assert len(await opened.store.published()) == MAX_PUBLISHERS
 
     run(scenario)

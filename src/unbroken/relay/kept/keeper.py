@@ -92,6 +92,11 @@ class Keeper:
         self._awaited: deque[tuple[float, str, int]] = deque()  # when each is due, its id, its bytes
         self._tasks: TaskGroup | None = None
 
+    @property
+    def store(self) -> Store:
+        """The store."""
+        return self._store
+
     async def __aenter__(self) -> Self:
         await self._store.open()
         self._has_awaited = anyio.Event()

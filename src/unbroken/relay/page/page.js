@@ -491,7 +491,7 @@ function paint() {
 function paintHeader() {
   say($("version"), relay.version);
   say($("upstreams"), relay.upstreams.length ? `to ${relay.upstreams.join(", ")}` : "");
-  say($("shows"), relay.shows ? `Shown is ${relay.shows}.` : "");
+  say($("shows"), relay.shows ? `Shown: ${relay.shows}.` : "");
   say($("store"), relay.store_problem ? `Turns cannot be collected: the store fails, ${relay.store_problem}.` : "");
   say($("how"), howTo());
   for (const name of ["turns", "answered", "saved", "cut", "running", "passed"]) {

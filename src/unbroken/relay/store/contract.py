@@ -38,6 +38,15 @@ MAX_PART = 256 * 1024
 MAX_LISTED = 1000
 """How many turns of one owner are listed, and how many of one request can be claimed: the newest."""
 
+MAX_PUBLISHED = 128 * 1024
+"""How many bytes one publication has, at most."""
+
+MAX_PUBLISHERS = 64
+"""How many publications are read, at most."""
+
+WATCHED = 10.0
+"""Seconds for which publications count as read, once they were."""
+
 Ending: TypeAlias = Literal["", "whole", "ended", "cut"]
 """How a turn ended: ``""`` not yet; ``whole``, with one whole answer; ``ended``, with another whole response, such as
 the provider's error; ``cut``, in the middle of its response."""
@@ -224,6 +233,21 @@ class Store(Protocol):
         Raises:
             StoreError: the store cannot be used.
         """
+
+    async def watched(self) -> bool:
+        """Return whether somebody has read what is published lately. Raises as :meth:`read`."""
+
+    async def publish(self, name: str, data: bytes, seconds: float) -> None:
+        """Show something to all that use the store, for so many seconds. Raises as :meth:`read`.
+
+        Args:
+            name: whose it is; it replaces what was published under this name.
+            data: at most :data:`MAX_PUBLISHED` bytes.
+            seconds: how long it is shown.
+        """
+
+    async def published(self) -> list[bytes]:
+        """Return what is shown by all that use the store, in no order. Raises as :meth:`read`."""
 
     async def cut(self, turn_id: str, epoch: int) -> bool:
         """End a turn whose writer has died, under the epoch of a lease; return whether that was not refused."""

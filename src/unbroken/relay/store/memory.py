@@ -14,7 +14,10 @@ from unbroken.relay.store.contract import (
     HEAD,
     MAX_LISTED,
     MAX_PART,
+    MAX_PUBLISHED,
+    MAX_PUBLISHERS,
     MAX_TURN,
+    WATCHED,
     Ending,
     TurnInfo,
     TurnPart,
@@ -63,6 +66,8 @@ class MemoryStore:
         self._clock = clock
         self._turns: dict[str, MemoryTurn] = {}
         self._ended: dict[str, None] = {}  # ids, in the order of their ends or last readings
+        self._published: dict[str, tuple[float, bytes]] = {}  # until when, and what
+        self._watched_until = -math.inf
 
     async def open(self) -> None:
         """As the contract says."""
@@ -149,6 +154,22 @@ class MemoryStore:
             return False
         self.end(turn, "cut")
         return True
+
+    async def watched(self) -> bool:
+        """As the contract says."""
+        return self._clock() < self._watched_until
+
+    async def publish(self, name: str, data: bytes, seconds: float) -> None:
+        """As the contract says."""
+        self._published[name] = (self._clock() + seconds, data)
+
+    async def published(self) -> list[bytes]:
+        """As the contract says."""
+        now = self._clock()
+        self._watched_until = now + WATCHED
+        self._published = {name: shown for name, shown in self._published.items() if now < shown[0]}
+        found = [data for _, data in self._published.values() if len(data) <= MAX_PUBLISHED]
+        return found[-MAX_PUBLISHERS:]
 
     # Of the writers
 

@@ -11,6 +11,9 @@ What is kept of a turn, below ``unbroken:1:``, where 1 is the version of this la
 ``owner:DIGEST``         a sorted set: the turns of an owner
 ``request:DIGEST``       a sorted set: the turns of a request whose client has left
 ``key:DIGEST``           the turn that was last begun under a key
+``shown:NAME``           what a relay shows to the others
+``shown``                a sorted set: the names of these relays
+``watched``              there while somebody reads that
 =======================  ===========================================================================================
 
 ``unbroken:layout`` says which version is in use. Every key has an expiry: the sorted sets that of the last turn in them
@@ -19,7 +22,7 @@ What is kept of a turn, below ``unbroken:1:``, where 1 is the version of this la
 
 from __future__ import annotations
 
-from unbroken.relay.store.contract import MAX_LISTED
+from unbroken.relay.store.contract import MAX_LISTED, MAX_PUBLISHED, MAX_PUBLISHERS, WATCHED
 
 LAYOUT = 1
 
@@ -223,6 +226,29 @@ local found = redis.call('HMGET', KEYS[1], 'info', 'at', 'ending', 'left', 'read
 if not found[1] then return false end
 local unread = found[5] and now() - tonumber(found[5]) or -1
 return {found[1], found[2] or '', found[3] or '', found[4] or '', unread, redis.call('EXISTS', KEYS[2])}
+"""
+)
+
+PUBLISH = (
+    _COMMON
+    + """
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+index(KEYS[1], ARGV[1], tonumber(ARGV[3]))
+return 'ok'
+"""
+)
+
+PUBLISHED = (
+    _COMMON
+    + f"""
+redis.call('SET', KEYS[2], '1', 'PX', {WATCHED * 1000:.0f})
+local found = {{}}
+for _, name in ipairs(redis.call('ZREVRANGEBYSCORE', KEYS[1], '+inf', number(now()), 'LIMIT', 0, {MAX_PUBLISHERS})) do
+  local key = prefix .. 'shown:' .. name
+  local size = redis.pcall('STRLEN', key)
+  if type(size) == 'number' and size <= {MAX_PUBLISHED} then table.insert(found, redis.call('GET', key) or '') end
+end
+return found
 """
 )
 

@@ -199,6 +199,23 @@ class RedisStore:
         except Garbage:
             return False
 
+    async def watched(self) -> bool:
+        """As the contract says."""
+        return bool(await self._asking.call("EXISTS", f"{scripts.PREFIX}watched"))
+
+    async def publish(self, name: str, data: bytes, seconds: float) -> None:
+        """As the contract says."""
+        keys = (f"{scripts.PREFIX}shown", f"{scripts.PREFIX}shown:{name}")
+        await self._run_quietly(scripts.PUBLISH, keys, name, data, max(1, int(seconds * 1000)))
+
+    async def published(self) -> list[bytes]:
+        """As the contract says."""
+        try:
+            found = await self._asking.run(scripts.PUBLISHED, (f"{scripts.PREFIX}shown", f"{scripts.PREFIX}watched"))
+        except Garbage:
+            return []
+        return [bytes(data) for data in found]
+
     async def _settle(self, concerns: Callable[[TurnInfo], bool]) -> None:
         """Wait until what was written here of certain turns can be read.
 
