@@ -156,7 +156,7 @@ def test_ctrl_c_ends_the_wait_for_a_locked_journal(env: dict[str, str]) -> None:
             Program("run", "--base-url", upstream.url, PROMPT, env=env) as program,
         ):
             other.execute("BEGIN EXCLUSIVE")
-            program.err.wait_for("attempt lost")
+            program.err.wait_for("attempt lost", PATIENCE)
             program.send(signal.SIGINT)
             ended = program.end()
     assert ended.code in (0, 130)

@@ -30,8 +30,8 @@ MOST_COUNTS = 5000
 AGE = 90 * DAY
 """Seconds for which entries and counts are kept."""
 
-BUSY = 5.0
-"""Seconds for which a transaction waits for another process's."""
+BUSY = 1.0
+"""Seconds for which a transaction waits for another process's, which takes a few milliseconds."""
 
 VERSION = 1
 """Version of the tables, as ``PRAGMA user_version``. A file of another version is left as it is."""
@@ -136,7 +136,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _write(path: Path, entries: Sequence[JournalEntry], answered: Sequence[AnsweredCount], now: float) -> None:
     with _opened(path) as connection:
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA synchronous = OFF")  # a power cut may corrupt the file, which is then set aside
         connection.execute("BEGIN IMMEDIATE")  # closing rolls back what was not committed
         if _version(connection) == 0:
             for statement in _TABLES.split(";"):

@@ -15,8 +15,8 @@ from unbroken.core.report import AttemptReport
 from unbroken.journal.entry import AnsweredCount, JournalEntry, answered, losses
 from unbroken.journal.place import journal_path
 
-PATIENCE = 1.0
-"""Seconds for which the end of a command, or of a relay, waits for the journal."""
+PATIENCE = 3.0
+"""Seconds for which the end of a command, or of a relay, waits for a journal on a disk that does not answer."""
 
 WAITING = 1000
 """How many entries, and how many counts, wait to be written; further ones are dropped."""

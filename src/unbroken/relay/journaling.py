@@ -40,7 +40,7 @@ class Journaling:
             self._writer.add(record.attempts, record.started)
 
     async def aclose(self) -> None:
-        """Write what waits, for a second at most."""
+        """Write what waits, for a few seconds at most."""
         await anyio.to_thread.run_sync(self._writer.close)
 
 
