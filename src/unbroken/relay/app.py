@@ -119,7 +119,7 @@ class Relay:
         return snapshot
 
     async def _find(self) -> PathFindings:
-        """Return what past turns tell: those of the journal, and the last of all processes of this relay."""
+        """Return what past turns tell: those of the journal, and the last of this process."""
         snapshot = await self.gather({})
         return await find(snapshot.recent, self._settings.journal)
 
