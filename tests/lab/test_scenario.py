@@ -74,6 +74,7 @@ GARBAGE = {
     'about = "x"\ndialects = ["latin"]': "unknown dialect 'latin'; the dialects are: openai-chat",
     'about = "x"\ndraw = 3': "draw needs faults",
     'about = "x"\nfaults = ["rst@connect"]\ndraw = 1001': "draw: 1001 is not allowed",
+    'about = "x"\ntold = "("': "told is no pattern",
     'about = "x"\nanswer = 1': "answer: 1 is not allowed; allowed is a table",
     'about = "x"\n[answer]\nthink = "long"': "answer.think: 'long' is not allowed; allowed is seconds",
     'about = "x"\n[answer]\nthink = inf': "answer.think: inf is not allowed",

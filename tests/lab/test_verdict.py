@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from unbroken.lab import Fault, RecordedRequest, Scenario, parse_fault
+from unbroken.lab import Fault, RecordedRequest, Scenario, parse_fault, run_scenario
 from unbroken.lab.numbered import NUMBERS, TEXT
-from unbroken.lab.verdict import MOST_REQUESTS, Baseline, ClientRun, ClientVerdict, baseline, judge, run_scenario
+from unbroken.lab.verdict import MOST_REQUESTS, Baseline, ClientRun, ClientVerdict, baseline, judge
 
 WORDS = TEXT.split()
 HALF = " ".join(WORDS[:12])
@@ -137,6 +137,7 @@ def test_a_second_answer_that_is_of_no_use_was_paid_for() -> None:
     assert judged(CUT, HALF, 1, [FIRST, request()]).outcome == "paid twice"
     assert judged(CUT, HALF, 0, [FIRST, request()]).found == ("failed silently", "paid twice")
     assert judged(CUT, HALF, 1, [FIRST]).outcome == "failed loudly"
+    assert judged(CUT, HALF, 1, [FIRST, FIRST, FIRST]).outcome == "failed loudly"
 
 
 def test_an_answer_whose_finish_is_a_failure_was_not_whole() -> None:
@@ -200,3 +201,5 @@ def test_a_function_is_judged_too() -> None:
     assert run_scenario(CUT, lambda url: HALF if ask(url) else "").outcome == "failed loudly"
     assert run_scenario(NOTHING, lambda url: ask(url) + ask(url)).found == ("doubled output", "paid twice")
     assert run_scenario(NOTHING, lambda url: ask(url)[:40]).outcome == "failed silently"
+    with pytest.raises(ValueError, match="has TLS: use ScenarioServer"):
+        run_scenario(Scenario("safe", tls=True), ask)

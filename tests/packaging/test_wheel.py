@@ -149,6 +149,11 @@ class TestTheLibraryAlone:
         ran = make("").run("unbroken", "run", "--base-url", upstream.url, "--no-proxy", "Hello")
         assert succeeds(ran) == "Hello from the lab.\n"
 
+    def test_has_the_scenarios_of_the_lab_and_judges(self, make: Callable[[str], Environment]) -> None:
+        client = ("unbroken", "run", "--provider", "openai", "Hello")
+        ran = make("").run("unbroken", "lab", "verdict", "--scenario", "close-in-prelude", "--", *client)
+        assert "1 survived" in succeeds(ran)
+
     @pytest.mark.parametrize(
         ("code", "extra"),
         [

@@ -119,9 +119,29 @@ def child_environment(
         variables: from :func:`find_variables`.
         upstreams: the relay's upstreams.
     """
-    child = {**environ, ORIGIN_VARIABLE: origin}
+    child = _without_proxy(environ, origin)
     for one in variables:
         child[one.variable] = f"{origin}/{one.upstream}{_path(one, upstreams[one.upstream])}"
+    return child
+
+
+def lab_environment(environ: Mapping[str, str], origin: str) -> dict[str, str]:
+    """Return the environment of a program whose base URLs all lead to one server, whatever they said, without a proxy.
+
+    Args:
+        environ: the environment of this process.
+        origin: URL of the server, which answers below any path.
+    """
+    child = _without_proxy(environ, origin)
+    for variable, (upstream, path) in VARIABLES.items():
+        if path is not None or environ.get(variable):
+            child[variable] = f"{origin}/{upstream}{path or ''}"
+    return child
+
+
+def _without_proxy(environ: Mapping[str, str], origin: str) -> dict[str, str]:
+    """Return the environment with the URL of a server on this machine, which is reached directly."""
+    child = {**environ, ORIGIN_VARIABLE: origin}
     # Programs read one spelling or the other: if only one is set, both get its value.
     for variable, other in (("no_proxy", "NO_PROXY"), ("NO_PROXY", "no_proxy")):
         child[variable] = _with_us(environ.get(variable) or environ.get(other) or "")

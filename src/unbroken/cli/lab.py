@@ -11,6 +11,7 @@ from unbroken.cli.lab_cut import command as cut
 from unbroken.cli.lab_serving import FAULT_EPILOG, arrivals, fault_options, read_faults, serving, until
 from unbroken.cli.options import port, seconds
 from unbroken.cli.terminal import harmless
+from unbroken.cli.verdict import command as verdict
 from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.background import Background
 from unbroken.lab.proxy import CuttingProxy
@@ -22,13 +23,14 @@ from unbroken.lab.upstream import Upstream
 def command(ctx: click.Context) -> None:
     """Break connections on purpose, so that you can see what your own program does then.
 
-    The servers listen on 127.0.0.1 and run until Ctrl-C.
+    The servers listen on 127.0.0.1 and run until Ctrl-C. The verdict runs a program against many such servers.
 
     \b
       unbroken lab upstream --port 9000 --fault rst@after_role --times 2
       unbroken lab proxy --port 9001 --idle 5
       unbroken lab cut --port 9003 --to https://api.openai.com/v1 --fault rst@after_events:3
       unbroken run --base-url http://127.0.0.1:9000/v1 "Hello"
+      unbroken lab verdict -- python my_client.py
     """  # noqa: D301 - click's mark
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -87,3 +89,4 @@ def _tell_requests(server: Upstream) -> None:
 
 
 command.add_command(cut)
+command.add_command(verdict)

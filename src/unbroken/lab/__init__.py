@@ -23,9 +23,10 @@ from unbroken.lab.fault_proxy import FaultProxy, PassedRequest
 from unbroken.lab.proxy import CuttingProxy
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.scenario import Scenario, catalogue, find_scenario, load_scenario, parse_scenario
+from unbroken.lab.scenario_server import run_scenario
 from unbroken.lab.tunnel import Tunnel
 from unbroken.lab.upstream import Upstream
-from unbroken.lab.verdict import Baseline, ClientRun, ClientVerdict, baseline, judge, run_scenario
+from unbroken.lab.verdict import Baseline, ClientRun, ClientVerdict, baseline, judge
 
 __all__ = [
     "KINDS",

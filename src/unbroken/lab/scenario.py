@@ -11,6 +11,7 @@ The words are those of ``unbroken lab upstream --fault``, read by the same parse
 from __future__ import annotations
 
 import random
+import re
 import ssl
 import tomllib
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ class Scenario:
             ended, whatever its exit code; ``""``: only an exit code tells.
 
     Raises:
-        ValueError: a fault, a dialect or the transport is not possible.
+        ValueError: a fault, a dialect, the transport or the pattern is not possible.
     """
 
     name: str
@@ -82,6 +83,10 @@ class Scenario:
             raise ValueError(f"draw needs faults, and a number from 1 to {MOST_ATTEMPTS}")
         if len(self.faults) > MOST_ATTEMPTS:
             raise ValueError(f"a script names at most {MOST_ATTEMPTS} attempts")
+        try:
+            re.compile(self.told)
+        except re.error as error:
+            raise ValueError(f"told is no pattern: {error}") from None
         for fault in self.script:
             self._check(fault)
 

@@ -142,6 +142,23 @@ class ScenarioServer:
         return judge(self.scenario, run, Baseline(before=self._before))
 
 
+def run_scenario(scenario: Scenario, client: Callable[[str], object]) -> ClientVerdict:
+    """Run a client in this process against a scenario, and judge it. It has no time limit here.
+
+    Args:
+        scenario: what happens to it. Over TLS use `ScenarioServer`, which has the authority to trust.
+        client: takes the server's base URL (``http://.../v1``) and returns what it tells its user; an exception is a
+            loud failure.
+
+    Raises:
+        ValueError: the scenario has TLS.
+    """
+    if scenario.tls:
+        raise ValueError(f"the scenario {scenario.name} has TLS: use ScenarioServer")
+    with ScenarioServer(scenario, Path) as server:
+        return server.run(client)
+
+
 def scenario_of(parts: Sequence[Part], **fields: Any) -> Scenario:
     """Return the scenario that a test names.
 

@@ -1,14 +1,13 @@
 """The verdict on a client: what it made of one scenario, from its output, its exit code and its requests.
 
-:func:`judge` is pure: whoever runs the client (a command, a test) hands in what was seen.
+Pure: whoever runs the client (a command, a test) hands in what was seen.
 """
 
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
@@ -96,8 +95,8 @@ class ClientVerdict:
     * ``hung``: still running when its time was over.
     * ``hammered``: it asked again after an error that asking again does not mend, sooner than ``Retry-After`` said, or
       more than `MOST_REQUESTS` times.
-    * ``paid twice``: it asked again although a whole answer had been delivered, or after output without any use of the
-      second answer.
+    * ``paid twice``: it asked again although a whole answer had been delivered, or asked again after output and made
+      no use of the whole answer that it was given.
     * ``not judged``: the scenario did not happen to it, or it does as it was told.
 
     Attributes:
@@ -136,20 +135,21 @@ def baseline(run: ClientRun) -> Baseline:
     return Baseline(numbers if is_intended else NUMBERS, calls.index(turns[0]) if turns else 0)
 
 
-def judge(scenario: Scenario, run: ClientRun, normal: Baseline | None = None) -> ClientVerdict:
+def judge(scenario: Scenario, run: ClientRun, normal: Baseline | None = None, *, told: str = "") -> ClientVerdict:
     """Judge what a client made of a scenario.
 
     Args:
         scenario: what happened to it.
         run: what was seen.
         normal: what it does when nothing goes wrong; None: one request, the answer once.
+        told: a further pattern like that of the scenario, for a client that tells of failures in words alone.
     """
     normal = normal or Baseline()
     calls = generation_calls(run.requests)
     turns = _turns(calls[normal.before :])
     if excuse := _excuse(scenario, run, turns):
         return ClientVerdict(scenario.name, "not judged", ("not judged",), (excuse,), len(calls))
-    found = [_ending(scenario, run, normal), *_doubled(run, normal), *_hammered(scenario, turns)]
+    found = [_ending(run, normal, (scenario.told, told)), *_doubled(run, normal), *_hammered(scenario, turns)]
     found += _paid_twice(scenario, turns, is_whole=found[0][0] == "survived")
     outcomes = tuple(outcome for outcome in OUTCOMES if any(outcome == one for one, _ in found))
     worst = tuple(outcome for outcome in outcomes if outcome not in FINE) or outcomes
@@ -180,7 +180,7 @@ def _excuse(scenario: Scenario, run: ClientRun, turns: Sequence[RecordedRequest]
     return ""
 
 
-def _ending(scenario: Scenario, run: ClientRun, normal: Baseline) -> _Found:
+def _ending(run: ClientRun, normal: Baseline, told: Iterable[str]) -> _Found:
     """Judge how the client ended, and whether it has said so."""
     numbers = numbers_in(run.output)
     shown = _described(numbers)
@@ -190,8 +190,8 @@ def _ending(scenario: Scenario, run: ClientRun, normal: Baseline) -> _Found:
         return "failed loudly", f"exit code {run.exit_code}, with {shown}"
     if numbers == normal.numbers or set(numbers) == set(NUMBERS):  # doubled, if it is more than that
         return "survived", "exit code 0, with the whole answer"
-    if scenario.told and re.search(scenario.told, run.output + run.complaints):
-        return "failed loudly", f"exit code 0, with {shown}, and it tells how the answer ended"
+    if any(pattern and re.search(pattern, run.output + run.complaints) for pattern in told):
+        return "failed loudly", f"exit code 0, with {shown}, and it tells of that"
     return "failed silently", f"exit code 0, with {shown}"
 
 
@@ -243,13 +243,14 @@ def _retry_after(fault: Fault | None) -> float:
 
 
 def _paid_twice(scenario: Scenario, turns: Sequence[RecordedRequest], *, is_whole: bool) -> Iterator[_Found]:
+    """Find answers that were paid for without need; `is_whole` is whether the user has the whole answer."""
     for earlier, _ in pairwise(turns):
         if _was_whole(scenario, earlier):
             yield "paid twice", "asked again although a whole answer had been delivered"
             return
     spoke = [turn for turn in turns[:-1] if numbers_in(turn.sent.decode(errors="replace"))]
-    if spoke and not is_whole:
-        yield "paid twice", "asked again after output, and the second answer was of no use"
+    if spoke and not is_whole and _was_whole(scenario, turns[-1]):
+        yield "paid twice", "asked again after output, and made no use of the whole answer that it was given"
 
 
 def _was_whole(scenario: Scenario, request: RecordedRequest) -> bool:
@@ -260,22 +261,3 @@ def _was_whole(scenario: Scenario, request: RecordedRequest) -> bool:
     if fault is None or fault.kind == "pause" or (fault.kind == "goaway" and fault.then == "go_on"):
         return request.done
     return fault.at in _BEHIND_THE_FINISH
-
-
-def run_scenario(scenario: Scenario, client: Callable[[str], str], *, normal: Baseline | None = None) -> ClientVerdict:
-    """Run a client in this process against a scenario without TLS, and judge it.
-
-    Args:
-        scenario: what happens to it.
-        client: takes the server's base URL (``http://.../v1``) and returns what it tells its user; an exception counts
-            as a loud failure. It has no time limit here.
-        normal: what it does when nothing goes wrong.
-    """
-    with scenario.upstream() as upstream:
-        started = time.monotonic()
-        try:
-            output, code, complaint = client(upstream.url), 0, ""
-        except Exception as error:  # noqa: BLE001 - any exception is the client's way to fail loudly
-            output, code, complaint = "", 1, repr(error)
-        run = ClientRun(output, code, time.monotonic() - started, upstream.requests, complaint)
-        return judge(scenario, run, normal)
