@@ -93,6 +93,7 @@ class Worker(multiprocess.Process):
     failure = 0
     """The exit code of a worker that failed so early that another one would fail too, for ever; else 0."""
     _patience: float | None = None
+    _started: float
 
     def start(self) -> None:
         """Start the process."""
