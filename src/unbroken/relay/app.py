@@ -13,7 +13,7 @@ import anyio
 from unbroken.core.dialect import Call
 from unbroken.core.dialects import DEFAULT, dialect_at, find_dialect, recognise
 from unbroken.core.http import Headers, Request
-from unbroken.core.policy import Hold, hold_named
+from unbroken.core.policy import Hold, Policy, hold_named
 from unbroken.core.resumption.refused import RefusedBackgrounds
 from unbroken.drivers.pouring import PouringDriver
 from unbroken.errors import UsageError
@@ -24,7 +24,10 @@ from unbroken.relay.client_request import ClientLeft, ClientRequest, Rejection
 from unbroken.relay.errors import needs_no_event
 from unbroken.relay.heartbeats import Heartbeats
 from unbroken.relay.journaling import Journaling, find
+from unbroken.relay.kept.identity import Identity
+from unbroken.relay.kept.joined import JoinedResponse
 from unbroken.relay.kept.keeper import Keeper
+from unbroken.relay.kept.succession import Succession
 from unbroken.relay.kept.turn import KeptTurn
 from unbroken.relay.passthrough import Passthrough
 from unbroken.relay.recorder import OpenRequest, Outcome, Recorder, RequestRecord, Snapshot
@@ -37,6 +40,7 @@ from unbroken.relay.telemetry import AccessLog, Metrics
 from unbroken.relay.turns import RelayedTurn
 from unbroken.relay.watchdog import Watchdog, WatchedSend
 from unbroken.wire.async_http import AsyncHttpWire
+from unbroken.wire.contract import AsyncWire
 
 _NO_RETRY = ((b"x-should-retry", b"false"),)  # clients heed it, and so does this relay, which is the client in a loop
 
@@ -240,13 +244,44 @@ class Relay:
         if keeper is None:
             await self._run_turn(incoming, send, request, route, outgoing, call, holding)
             return
-        identity = keeper.identify(incoming, upstream, outgoing, call)
+        identity, succession = keeper.identify(incoming, upstream, outgoing, call), None
         if found := await keeper.find(identity):
-            await keeper.collect(found, upstream, incoming, send, request, self._extra(incoming))
-            return
-        async with keeper.keeping(incoming, send, request.id, identity, upstream, call) as kept:
+            response, extra = JoinedResponse(send), self._extra(incoming)
+            policy = self._policy(incoming, route)
+            succession = await keeper.answer(
+                found, identity, call, policy, incoming, response, request, upstream, extra
+            )
+            if succession is None:
+                return
+        run = partial(self._run_kept, keeper, identity, incoming, send, request, route, outgoing, call, holding)
+        try:
+            await run(succession)
+        except asgi.Broken:
+            if not (succession and succession.is_without_effect(request.turn)):
+                raise
+            if record := request.record():
+                self.recorder.end(record)
+            request.begin_anew(secrets.token_hex(4))
+            await run(succession.without_what_is_stored())
+
+    async def _run_kept(
+        self,
+        keeper: Keeper,
+        identity: Identity,
+        incoming: ClientRequest,
+        send: WatchedSend,
+        request: OpenRequest,
+        route: Route,
+        outgoing: Request,
+        call: Call,
+        holding: Holding,
+        succession: Succession | None,
+    ) -> None:
+        """Answer a generation call with a turn of its own, which is kept."""
+        upstream, response = route.upstream.name, succession.response if succession else None
+        async with keeper.keeping(incoming, send, request.id, identity, upstream, call, response) as kept:
             try:
-                await self._run_turn(incoming, kept.send, request, route, outgoing, call, holding, kept)
+                await self._run_turn(incoming, kept.send, request, route, outgoing, call, holding, kept, succession)
             finally:
                 keeper.close(kept, request.turn)
 
@@ -260,13 +295,17 @@ class Relay:
         call: Call,
         holding: Holding,
         kept: KeptTurn | None = None,
+        succession: Succession | None = None,
     ) -> None:
         settings, recorder, upstream = self._settings, self.recorder, route.upstream
         on_retry, on_path = partial(recorder.retry, request.id), partial(recorder.notice, request.id)
-        policy = settings.policy_for(upstream, _hold(incoming), _background(incoming))
+        policy = self._policy(incoming, route)
+        wire: AsyncWire = self._wire(upstream)
+        if succession:
+            policy, call, wire = succession.policy(policy), succession.call(call), succession.wire(wire)
         may_hold = holding.may_hold if policy.hold != "prelude" or not call.streaming else None
         driver = PouringDriver(
-            self._wire(upstream),
+            wire,
             outgoing,
             call,
             policy,
@@ -289,6 +328,8 @@ class Relay:
         turn = RelayedTurn(request.id, incoming, upstream.name, call, driver, reply, kept=kept)
         request.turn = turn
         recorder.start(turn)
+        if succession:
+            await succession.begin(reply, lambda: driver.attempt > 1 and turn.outcome is None)
         await turn.run()
 
     async def _pass_through(
@@ -314,6 +355,9 @@ class Relay:
         replicas = Replicas(self._keeper.store, self.snapshot)
         self.gather = replicas.gather
         return replicas
+
+    def _policy(self, incoming: ClientRequest, route: Route) -> Policy:
+        return self._settings.policy_for(route.upstream, _hold(incoming), _background(incoming))
 
     def _note_store(self, problem: str) -> None:
         """Tell that the store of turns fails, or, with ``""``, takes them once more."""

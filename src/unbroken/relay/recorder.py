@@ -380,11 +380,19 @@ class OpenRequest:
         self._sent = sent
         self.is_recorded = True
 
+    def cut(self) -> None:
+        """Record that what it was answered with was cut."""
+        self._outcome = Outcome.CUT
+
     def give_up(self, why: str) -> None:
         """Record that its client does not read the response."""
         self._outcome, self._detail = Outcome.LEFT, why
         if self.turn:
             self.turn.outcome, self.turn.detail = Outcome.LEFT, why
+
+    def begin_anew(self, request_id: str) -> None:
+        """Take that another turn answers it, as the one so far has ended without having answered."""
+        self.id, self.turn = request_id, None
 
     def record(self) -> RequestRecord | None:
         """Return what is known of it at its end; ``None`` where it is not recorded."""

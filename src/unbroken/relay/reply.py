@@ -286,6 +286,13 @@ class Reply:
         self.sent_at = self._clock()
 
 
+def are_heartbeats(dialect: Dialect, body: bytes) -> bool:
+    """Return whether a body that a reply has begun is nothing but heartbeats."""
+    for heartbeat in (dialect.heartbeat, dialect.heartbeat.rstrip() + b"\n", _COMMENT):
+        body = body.replace(heartbeat, b"") if heartbeat.strip() else body
+    return not body
+
+
 def _has_id(events: bytes) -> bool:
     """Return whether events have the field ``id``. Most have no line that begins like it, which is found out fast."""
     may_have = events.startswith(b"id") or b"\nid" in events or b"\rid" in events

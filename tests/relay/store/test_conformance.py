@@ -324,6 +324,41 @@ def test_a_writer_whose_lease_was_taken_is_told(run: Callable[..., None]) -> Non
     run(scenario, lease=0.1, renew=60.0)
 
 
+def test_a_turn_whose_writer_has_died_is_claimed_and_ends_as_a_cut(run: Callable[..., None]) -> None:
+    async def scenario(opened: Opened) -> None:
+        writer = opened.begin(request="same")
+        writer.append(b"half")
+        await opened.written(writer)
+        async with opened.another() as store:
+            async with asyncio.timeout(SOON):
+                while not (part := await store.read("t1", 4, 0.02, ends_abandoned=False)).is_abandoned:  # type: ignore[union-attr]
+                    assert part == TurnPart()
+            assert await store.read("t1", 0, SOON, ends_abandoned=False) == TurnPart(b"half")
+            claims = await asyncio.gather(*(store.claim("same") for _ in range(5)))
+            assert sorted(filter(None, claims)) == ["t1"]
+            await store.release("t1")
+            assert await store.claim("same") == "t1"
+            assert await read(store) == (b"half", "cut")
+            await store.release("t1")
+            assert await store.claim("same") is None
+
+    run(scenario, lease=0.1, renew=60.0)
+
+
+def test_one_whose_writer_lives_is_not(run: Callable[..., None]) -> None:
+    async def scenario(opened: Opened) -> None:
+        writer = opened.begin(request="same")
+        await opened.written(writer)
+        async with opened.another() as store:
+            assert await store.claim("same") is None
+            assert await store.read("t1", 0, 0.01, ends_abandoned=False) == TurnPart()
+            writer.close("whole")
+            await opened.written(writer)
+            assert await store.claim("same") is None
+
+    run(scenario)
+
+
 def test_a_turn_over_its_cap_is_lost(run: Callable[..., None]) -> None:
     async def scenario(opened: Opened) -> None:
         writer = opened.begin()

@@ -347,10 +347,10 @@ def test_a_poisoned_turn_is_not_there(redis: RedisServer, info: str) -> None:
     with_store(redis, scenario)
 
 
-@pytest.mark.parametrize("kind", ["turn", "events", "lease", "owner", "request", "key"])
+@pytest.mark.parametrize("kind", ["turn", "events", "lease", "owner", "request", "running", "key"])
 def test_keys_of_another_type_concern_one_turn_alone(redis: RedisServer, kind: str) -> None:
     async def scenario(store: RedisStore) -> None:
-        name = {"owner": "o", "request": "r", "key": "k"}.get(kind, "bad")
+        name = {"owner": "o", "request": "r", "running": "r", "key": "k"}.get(kind, "bad")
         redis.ask("DEL", f"{PREFIX}{kind}:{name}")
         redis.ask(
             "GEOADD" if kind == "lease" else "PFADD",

@@ -23,8 +23,14 @@ WAIT = 2.0
 AWAY = 30.0
 """Seconds for which a store that is away is asked again, before the response is broken off."""
 
+_CUT = "the turn was cut, or is kept no more"
+
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # RFC 9110, section 5.6.2
 _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Abandoned(Exception):
+    """A turn was cut, or its relay has died: another turn may answer its client."""
 
 
 class Collection:
@@ -39,6 +45,7 @@ class Collection:
         ids: gives the events ids, ``None`` for none.
         extra: fields that are added to the response.
         local: the turn, if it runs in this process.
+        may_take_over: whether a turn whose relay has died may be taken over for this client.
         clock: monotonic seconds.
 
     Attributes:
@@ -61,6 +68,7 @@ class Collection:
         extra: Headers = (),
         local: KeptTurn | None = None,
         upstream: str | None = None,
+        may_take_over: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.upstream = upstream
@@ -76,6 +84,7 @@ class Collection:
         self._ids = ids
         self._extra = extra
         self._local = local
+        self._may_take_over = may_take_over
         self._clock = clock
 
     async def run(self, touch_every: float) -> None:
@@ -87,6 +96,7 @@ class Collection:
         Raises:
             asgi.Broken: the turn was cut, or is gone.
             Rejection: the same, where nothing was sent yet.
+            Abandoned: the same, or its relay has died, where it may be taken over.
         """
         broken: Exception | None = None
         if self._local:
@@ -97,7 +107,7 @@ class Collection:
                 async with self._incoming.cancelled_by_leaving(lambda: None):
                     try:
                         await self._hand_over()
-                    except (asgi.Broken, Rejection) as exc:
+                    except (asgi.Broken, Rejection, Abandoned) as exc:
                         broken = exc
                     except OSError:
                         pass  # the client has gone (ASGI, "Disconnected client - send exception")
@@ -110,6 +120,7 @@ class Collection:
 
     async def _hand_over(self) -> None:
         head = await self._next(HEAD)
+        self._check(head)
         if head.status is None:
             raise Rejection(502, "turn_cut", "the turn was cut before its response had begun")
         await self._begin(head)
@@ -117,20 +128,31 @@ class Collection:
             part = await self._next(self._position)
             if part.data:
                 await self._put(part.data)
+            self._check(part)
             if part.ending:
                 break
         if part.ending == "cut":
-            self.outcome, self.detail = Outcome.CUT, "the turn was cut, or is kept no more"
+            self.outcome, self.detail = Outcome.CUT, self.detail or _CUT
             raise asgi.Broken
         await asgi.body(self._send, self._ids.end() if self._ids else b"", more=False)
         self.outcome = Outcome.COLLECTED
+
+    def _check(self, part: TurnPart) -> None:
+        """Raise that the turn was cut, where another one may answer instead.
+
+        Raises:
+            Abandoned: it was, or its relay has died.
+        """
+        if self._may_take_over and (part.is_abandoned or part.ending == "cut"):
+            self.detail = self.detail or _CUT
+            raise Abandoned
 
     async def _next(self, position: int) -> TurnPart:
         """Wait for what follows a position; for a while, ask a store that is away again."""
         away_since: float | None = None
         while True:
             try:
-                part = await self._store.read(self._id, position, WAIT)
+                part = await self._store.read(self._id, position, WAIT, ends_abandoned=not self._may_take_over)
             except StoreError as exc:
                 away_since = self._clock() if away_since is None else away_since
                 if self._clock() - away_since > AWAY:

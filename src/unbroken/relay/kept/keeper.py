@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import time
@@ -17,12 +18,15 @@ from anyio.abc import TaskGroup
 
 from unbroken.core.dialect import Call
 from unbroken.core.http import Headers, Request
+from unbroken.core.policy import Policy
 from unbroken.relay import asgi
 from unbroken.relay.client_request import ClientRequest, Rejection
 from unbroken.relay.headers import RESUMABLE_FIELD, values
-from unbroken.relay.kept.collection import Collection
+from unbroken.relay.kept.collection import Abandoned, Collection
 from unbroken.relay.kept.event_ids import EventIds
 from unbroken.relay.kept.identity import Identity, identify, owner_of
+from unbroken.relay.kept.joined import JoinedResponse
+from unbroken.relay.kept.succession import Succession, claim, succeed
 from unbroken.relay.kept.turn import KeptTurn
 from unbroken.relay.recorder import OpenRequest, Outcome
 from unbroken.relay.routes import OWN
@@ -61,10 +65,12 @@ class FoundTurn(msgspec.Struct, frozen=True):
     Attributes:
         id: its id.
         is_claimed: whether it was claimed for this request alone.
+        is_abandoned: whether its relay has died.
     """
 
     id: str
     is_claimed: bool
+    is_abandoned: bool = False
 
 
 class Keeper:
@@ -135,10 +141,11 @@ class Keeper:
         with anyio.move_on_after(ASK_WITHIN):
             try:
                 if identity.key and (keyed := await self._find_keyed(identity)):
-                    return FoundTurn(keyed, is_claimed=False)
+                    return keyed
                 may_claim = identity.is_retry or self._settings.attach_identical
                 if may_claim and (claimed := await self._claim(identity.request)):
-                    return FoundTurn(claimed, is_claimed=True)
+                    state = await self._store.find(claimed)
+                    return FoundTurn(claimed, is_claimed=True, is_abandoned=bool(state and not state.is_written))
             except StoreError:
                 return None  # it is no reason to fail a request
         return None
@@ -152,6 +159,7 @@ class Keeper:
         identity: Identity,
         upstream: str,
         call: Call,
+        response: JoinedResponse | None = None,
     ) -> AsyncGenerator[KeptTurn]:
         """Keep a turn while this is entered, and afterwards for a while.
 
@@ -162,6 +170,7 @@ class Keeper:
             identity: who asks, and what.
             upstream: name of the upstream.
             call: the generation call.
+            response: what is sent goes through it, ``None`` for nothing.
         """
         info = TurnInfo(
             id=f"{turn_name}-{secrets.token_urlsafe(18)}",
@@ -175,8 +184,16 @@ class Keeper:
             started=time.time(),
         )
         ids = EventIds() if call.streaming and _wants_ids(incoming) else None
-        keep = self._settings.keep
-        turn = KeptTurn(info, self._store, incoming, send, keep=keep, ids=ids, on_left=self._note_left)
+        turn = KeptTurn(
+            info,
+            self._store,
+            incoming,
+            response or send,
+            keep=self._settings.keep,
+            ids=ids,
+            direct=response is None,
+            on_left=self._note_left,
+        )
         self._running[turn.id] = turn
         if info.key:
             self._keyed[info.key] = turn.id
@@ -213,6 +230,75 @@ class Keeper:
 
     # Collecting
 
+    async def answer(
+        self,
+        found: FoundTurn,
+        identity: Identity,
+        call: Call,
+        policy: Policy,
+        incoming: ClientRequest,
+        response: JoinedResponse,
+        request: OpenRequest,
+        upstream: str,
+        extra: Headers,
+    ) -> Succession | None:
+        """Answer a request with a turn that is kept. If that was cut, return what a turn of its own goes on from.
+
+        Args:
+            found: the turn.
+            identity: who asks, and what.
+            call: the generation call.
+            policy: the limits of its turn.
+            incoming: the request.
+            response: the response to it.
+            request: the record of the request.
+            upstream: name of the upstream.
+            extra: fields that are added to the response.
+
+        Returns:
+            ``None`` if it was answered.
+
+        Raises:
+            asgi.Broken: the turn was cut.
+            Rejection: the same, where nothing was sent yet.
+        """
+        while True:
+            with contextlib.suppress(Abandoned):
+                if not found.is_abandoned:
+                    await self.collect(found, upstream, incoming, response, request, extra, may_take_over=True)
+                    return None
+            succession, other = None, None
+            with contextlib.suppress(StoreError):
+                if await claim(self._store, found.id):
+                    succession = await succeed(self._store, found.id, response, call, policy)
+                elif identity.key:
+                    other = await self._find_successor(identity, found)
+            if other is None:
+                return succession or self._begin_anew(found, response, request)
+            response.repeat()
+            found = other
+
+    def _begin_anew(self, found: FoundTurn, response: JoinedResponse, request: OpenRequest) -> Succession:
+        """Have the request ask upstream, as nothing can follow what is stored; unless some of that was sent.
+
+        Raises:
+            asgi.Broken: some was sent.
+        """
+        if response.status is not None:
+            request.cut()
+            raise asgi.Broken
+        return Succession(found.id, self._store, response, has_spoken=False)
+
+    async def _find_successor(self, identity: Identity, lost: FoundTurn) -> FoundTurn | None:
+        """Return the turn in which another request of the same key goes on with a turn whose relay has died."""
+        with anyio.move_on_after(ASK_WITHIN):
+            while True:
+                found = await self._find_keyed(identity)
+                if found and found.id != lost.id:
+                    return found
+                await anyio.sleep(SETTLE / 10)
+        return None
+
     async def collect(
         self,
         found: FoundTurn,
@@ -222,6 +308,8 @@ class Keeper:
         request: OpenRequest,
         extra: Headers,
         after: int = 0,
+        *,
+        may_take_over: bool = False,
     ) -> None:
         """Answer a request with what is kept of a turn, from a position.
 
@@ -233,10 +321,12 @@ class Keeper:
             request: the record of the request.
             extra: fields that are added to the response.
             after: the position.
+            may_take_over: whether the turn may be taken over if its relay has died.
 
         Raises:
             asgi.Broken: the turn was cut.
             Rejection: the same, where nothing was sent yet.
+            Abandoned: the same, or its relay has died, where it may be taken over.
         """
         collection = Collection(
             found.id,
@@ -248,6 +338,7 @@ class Keeper:
             extra=extra,
             local=self._running.get(found.id),
             upstream=upstream,
+            may_take_over=may_take_over,
         )
         request.passthrough, request.is_recorded = collection, True
         try:
@@ -307,18 +398,20 @@ class Keeper:
         """Return the owner to compare: a turn without one is known to whoever knows its id."""
         return owner_of(incoming, self._settings) if state.info.owner else ""
 
-    async def _find_keyed(self, identity: Identity) -> str | None:
+    async def _find_keyed(self, identity: Identity) -> FoundTurn | None:
         local = self._local(identity)
         if local and local.is_ending:
             await local.closed.wait()
-            return local.id if local.ending == "whole" and not local.lost else None
+            is_whole = local.ending == "whole" and not local.lost
+            return FoundTurn(local.id, is_claimed=False) if is_whole else None
         state = None if local else await self._store.keyed(identity.key)
         if local := local or self._local(identity):  # it may have begun meanwhile
-            return None if local.lost else local.id
+            return None if local.lost else FoundTurn(local.id, is_claimed=False)
         if state is None:
             return None
         _check_same(state.info, identity)
-        return state.info.id if state.ending == "whole" or (not state.ending and state.is_written) else None
+        found = FoundTurn(state.info.id, is_claimed=False, is_abandoned=not state.is_written)
+        return found if state.ending in ("", "whole") else None
 
     def _local(self, identity: Identity) -> KeptTurn | None:
         """Return the running turn of the same key, if it runs here."""

@@ -31,6 +31,7 @@ class KeptTurn:
         send: ASGI's, to the client.
         keep: seconds for which it goes on after its client has gone, or was last read.
         ids: gives the client's events ids, ``None`` for none.
+        direct: whether bytes may pass ``send`` by, where the server offers that.
         on_left: called when the client goes away before the end.
         clock: monotonic seconds.
 
@@ -54,6 +55,7 @@ class KeptTurn:
         *,
         keep: float,
         ids: EventIds | None = None,
+        direct: bool = True,
         on_left: Callable[[KeptTurn], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -83,7 +85,7 @@ class KeptTurn:
         self._is_begun = False
         self._log = store.begin(info, self._lose)
         self._is_begun = True
-        client_writer = incoming.writer
+        client_writer = incoming.writer if direct else None
         self.writer = KeptWriter(self, client_writer, ids) if client_writer else None
         """Writes the response without waiting, ``None`` where that is not possible."""
 
@@ -249,6 +251,8 @@ class KeptTurn:
                 await self._send(message)
             except OSError:
                 self._left.set()  # ASGI: "Disconnected client - send exception"
+            except asgi.Broken:
+                self.abandon()
         self._sending = None
 
 

@@ -112,20 +112,23 @@ class TurnPart(msgspec.Struct, frozen=True):
         ending: how the turn ended, once there are no further bytes.
         status: the response's status, where the head was read; otherwise ``None``.
         headers: its fields.
+        is_abandoned: whether its writer has died, and nobody has ended it.
     """
 
     data: bytes = b""
     ending: Ending = ""
     status: int | None = None
     headers: Headers = ()
+    is_abandoned: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing has come."""
-        return not (self.data or self.ending or self.status is not None)
+        return not (self.data or self.ending or self.is_abandoned or self.status is not None)
 
 
 CUT = TurnPart(ending="cut")
+ABANDONED = TurnPart(is_abandoned=True)
 
 
 class TurnWriter(Protocol):
@@ -181,13 +184,15 @@ class Store(Protocol):
             on_lost: called once its writer has :attr:`TurnWriter.lost`.
         """
 
-    async def read(self, turn_id: str, after: int, wait: float) -> TurnPart | None:
+    async def read(self, turn_id: str, after: int, wait: float, *, ends_abandoned: bool = True) -> TurnPart | None:
         """Return what follows a position, as far as it has come; an empty part if nothing comes in time.
 
         Args:
             turn_id: the turn.
             after: the position, :data:`HEAD` for the head.
             wait: seconds that may be waited.
+            ends_abandoned: whether a turn whose writer has died is ended as one that was cut; otherwise the part says
+                that it has.
 
         Returns:
             ``None`` if there is no such turn, or no more.
@@ -204,6 +209,8 @@ class Store(Protocol):
 
     async def claim(self, request: str) -> str | None:
         """Claim a turn of this request: its client has gone before its end, and it runs or has ended whole.
+
+        So may one whose writer has died, also where it is not known that its client has gone.
 
         Returns:
             Its id, ``None`` if there is none. Nobody else claims it until it is given back by :meth:`release`.

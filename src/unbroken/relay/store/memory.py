@@ -10,6 +10,7 @@ import anyio
 
 from unbroken.core.http import Headers
 from unbroken.relay.store.contract import (
+    ABANDONED,
     CUT,
     HEAD,
     MAX_LISTED,
@@ -87,7 +88,7 @@ class MemoryStore:
             turn.lost = self._full
         return MemoryWriter(self, turn)
 
-    async def read(self, turn_id: str, after: int, wait: float) -> TurnPart | None:
+    async def read(self, turn_id: str, after: int, wait: float, *, ends_abandoned: bool = True) -> TurnPart | None:
         """As the contract says."""
         turn = self._get(turn_id)
         if turn is None:
@@ -97,7 +98,13 @@ class MemoryStore:
             while part.is_empty:
                 await turn.changed()
                 part = turn.part(after)
-        return part if turn_id in self._turns or not part.is_empty else None
+        if turn_id not in self._turns and part.is_empty:
+            return None
+        if part.is_empty and turn.is_abandoned(self._clock()):
+            if not ends_abandoned:
+                return ABANDONED
+            self.end(turn, "cut")
+        return part
 
     async def find(self, turn_id: str) -> TurnState | None:
         """As the contract says."""
@@ -114,7 +121,7 @@ class MemoryStore:
         """As the contract says."""
         self._expire()
         for turn in self._turns.values():
-            if turn.info.request == request and turn.is_claimable:
+            if turn.info.request == request and turn.is_claimable(self._clock()):
                 turn.is_claimed = True
                 return turn.info.id
         return None
@@ -260,10 +267,14 @@ class MemoryTurn:
         self._on_lost = on_lost
         self._change: anyio.Event | None = None
 
-    @property
-    def is_claimable(self) -> bool:
-        """Whether a client may claim it."""
-        return self.has_left and not self.is_claimed and self.ending in ("", "whole")
+    def is_claimable(self, now: float) -> bool:
+        """Return whether a client may claim it."""
+        is_left = self.has_left or self.is_abandoned(now)
+        return is_left and not self.is_claimed and self.ending in ("", "whole")
+
+    def is_abandoned(self, now: float) -> bool:
+        """Return whether its writer has died, and nobody has ended it."""
+        return not self.ending and self._held_until <= now
 
     def state(self, now: float) -> TurnState:
         """Return what is known of it."""

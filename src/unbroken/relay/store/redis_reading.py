@@ -35,7 +35,6 @@ class StreamReader:
         self._other = other
         self._waiting: dict[str, dict[asyncio.Future[list[Entry]], str]] = {}
         self._changed = asyncio.Event()
-        self._round = 0
         self._number: int | None = None
         self._task: asyncio.Task[None] | None = None
         self._waker: asyncio.Task[None] | None = None
@@ -77,14 +76,13 @@ class StreamReader:
     def _wake(self) -> None:
         self._changed.set()
         if self._number is not None and (self._waker is None or self._waker.done()):
-            self._waker = asyncio.create_task(self._unblock(self._round))
+            self._waker = asyncio.create_task(self._unblock())
 
-    async def _unblock(self, number: int) -> None:
-        """Have the command of this round return, as it does not know of all that is waited for."""
+    async def _unblock(self) -> None:
+        """Have the command return that runs, while it does not know of all that is waited for."""
         with contextlib.suppress(StoreError, Garbage):
-            while self._changed.is_set() and self._round == number and self._number is not None:
-                if await self._other.call("CLIENT", "UNBLOCK", self._number):
-                    return
+            while self._changed.is_set() and self._number is not None:
+                await self._other.call("CLIENT", "UNBLOCK", self._number)
                 await asyncio.sleep(_RACE)
 
     async def _run(self) -> None:
@@ -103,7 +101,6 @@ class StreamReader:
 
     async def _read_once(self) -> None:
         self._changed.clear()
-        self._round += 1
         wanted = {stream: min(afters.values(), key=_order) for stream, afters in self._waiting.items()}
         count = max(4, _ENTRIES // len(wanted))
         command = ("XREAD", "COUNT", count, "BLOCK", int(_BLOCK * 1000), "STREAMS", *wanted, *wanted.values())

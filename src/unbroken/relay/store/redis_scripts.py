@@ -10,6 +10,7 @@ What is kept of a turn, below ``unbroken:1:``, where 1 is the version of this la
 ``lease:ID``             who writes it
 ``owner:DIGEST``         a sorted set: the turns of an owner
 ``request:DIGEST``       a sorted set: the turns of a request whose client has left
+``running:DIGEST``       a sorted set: the turns of a request that run, and whose client has not left
 ``key:DIGEST``           the turn that was last begun under a key
 ``shown:NAME``           what a relay shows to the others
 ``shown``                a sorted set: the names of these relays
@@ -46,18 +47,24 @@ local function refused(turn, epoch)
   if current ~= epoch then return 'stale' end
   return false
 end
+local function expire(name)
+  local last = redis.call('ZREVRANGE', name, 0, 0, 'WITHSCORES')
+  if last[2] then redis.call('PEXPIREAT', name, number(tonumber(last[2]))) end
+end
 local function index(name, id, ms)
   local at = now()
   redis.call('ZREMRANGEBYSCORE', name, '-inf', number(at))
   redis.call('ZADD', name, number(at + ms), id)
   redis.call('ZREMRANGEBYRANK', name, 0, -1 - {MAX_LISTED})
-  local last = redis.call('ZREVRANGE', name, 0, 0, 'WITHSCORES')
-  redis.call('PEXPIREAT', name, number(tonumber(last[2])))
+  expire(name)
+end
+local function unindex(name, id)
+  if redis.call('ZREM', name, id) == 1 then expire(name) end
 end
 local function stay_indexed(id, ms, marker, only_longer)
   local known = redis.call('HMGET', prefix .. 'turn:' .. id, 'owner', 'request', 'key')
   stay('{LAYOUT_KEY}', marker)
-  for position, kind in ipairs({{'owner:', 'request:'}}) do
+  for kind, position in pairs({{['owner:'] = 1, ['request:'] = 2, ['running:'] = 2}}) do
     local name = prefix .. kind .. (known[position] or '')
     local score = redis.call('ZSCORE', name, id)
     if score and not (only_longer and tonumber(score) > now() + ms) then index(name, id, ms) end
@@ -87,6 +94,7 @@ redis.call('HSET', KEYS[1], 'info', info, 'owner', owner, 'request', request, 'k
 redis.call('PEXPIRE', KEYS[1], ms)
 redis.call('SET', KEYS[2], holder, 'PX', lease)
 if owner ~= '' then index(prefix .. 'owner:' .. owner, id, ms) end
+if request ~= '' then index(prefix .. 'running:' .. request, id, ms) end
 if key ~= '' then redis.call('SET', prefix .. 'key:' .. key, id, 'PX', ms) end
 return 'ok'
 """
@@ -133,7 +141,10 @@ local id, ms = ARGV[2], tonumber(ARGV[3])
 redis.call('HSET', KEYS[1], 'left', 1)
 redis.call('HDEL', KEYS[1], 'claimed')
 local request = redis.call('HGET', KEYS[1], 'request')
-if request and request ~= '' then index(prefix .. 'request:' .. request, id, ms) end
+if request and request ~= '' then
+  unindex(prefix .. 'running:' .. request, id)
+  index(prefix .. 'request:' .. request, id, ms)
+end
 return 'ok'
 """
 )
@@ -152,6 +163,7 @@ redis.call('HSET', KEYS[1], 'ending', ending)
 redis.call('PEXPIRE', KEYS[1], ms)
 redis.call('PEXPIRE', KEYS[2], ms)
 redis.call('DEL', KEYS[3])
+unindex(prefix .. 'running:' .. (redis.call('HGET', KEYS[1], 'request') or ''), id)
 stay_indexed(id, ms, marker, false)
 return 'ok'
 """
@@ -186,16 +198,19 @@ return tonumber(redis.call('HGET', KEYS[1], 'epoch'))
 CLAIM = (
     _COMMON
     + """
-for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  local turn = prefix .. 'turn:' .. id
-  local known = redis.call('HMGET', turn, 'request', 'left', 'claimed', 'ending')
-  local fits = known[1] and 'request:' .. known[1] == string.sub(KEYS[1], #prefix + 1)
-  local good = known[4] == 'whole' or (not known[4] and redis.call('EXISTS', prefix .. 'lease:' .. id) == 1)
-  if not (fits and known[2] and good) then
-    redis.call('ZREM', KEYS[1], id)
-  elseif not known[3] then
-    redis.call('HSET', turn, 'claimed', 1)
-    return id
+for place, kind in ipairs({'request:', 'running:'}) do
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[place], 0, -1)) do
+    local turn = prefix .. 'turn:' .. id
+    local known = redis.call('HMGET', turn, 'request', 'left', 'claimed', 'ending')
+    local fits = known[1] and kind .. known[1] == string.sub(KEYS[place], #prefix + 1)
+    local has_left = kind == 'request:' and known[2]
+    local is_abandoned = not known[4] and redis.call('EXISTS', prefix .. 'lease:' .. id) == 0
+    if not (fits and (not known[4] or (has_left and known[4] == 'whole'))) then
+      unindex(KEYS[place], id)
+    elseif not known[3] and (has_left or is_abandoned) then
+      redis.call('HSET', turn, 'claimed', 1)
+      return id
+    end
   end
 end
 return false

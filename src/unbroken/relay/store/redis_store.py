@@ -13,6 +13,7 @@ import msgspec
 from unbroken.core.http import Headers
 from unbroken.relay.store import redis_scripts as scripts
 from unbroken.relay.store.contract import (
+    ABANDONED,
     CUT,
     ENDINGS,
     HEAD,
@@ -106,7 +107,7 @@ class RedisStore:
         """As the contract says."""
         return RedisWriter(self._queue, info, self._holder, self._times, self._max_turn, on_lost)
 
-    async def read(self, turn_id: str, after: int, wait: float) -> TurnPart | None:
+    async def read(self, turn_id: str, after: int, wait: float, *, ends_abandoned: bool = True) -> TurnPart | None:
         """As the contract says."""
         keys = TurnKeys(turn_id)
         try:
@@ -117,6 +118,8 @@ class RedisStore:
             if state is None:
                 return None
             if not state.is_written:
+                if not ends_abandoned:
+                    return ABANDONED
                 await self._end_dead(turn_id)
             return CUT if state.ending and after > state.size else TurnPart()
         except Garbage:
@@ -146,7 +149,8 @@ class RedisStore:
         """As the contract says."""
         await self._settle(lambda info: info.request == request)
         try:
-            found = await self._asking.run(scripts.CLAIM, (f"{scripts.PREFIX}request:{request}",))
+            keys = (f"{scripts.PREFIX}request:{request}", f"{scripts.PREFIX}running:{request}")
+            found = await self._asking.run(scripts.CLAIM, keys)
         except Garbage:
             return None
         return found.decode("latin-1") if found else None
