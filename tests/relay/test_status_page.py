@@ -206,7 +206,6 @@ class TestFeed:
             "advice",
             "totals",
             "store_problem",
-            "shows",
         }
         assert (hello["version"], hello["upstreams"]) == ("test", ["lab"])
         assert (hello["running"], hello["live"], hello["cuts"], hello["advice"]) == (0, [], [], "")

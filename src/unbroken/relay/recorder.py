@@ -173,7 +173,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         advice: what to do about these cuts, or ``""``.
         totals: counts.
         store_problem: why turns cannot be collected, or ``""``.
-        shows: which relay this is the state of, where there are others; else ``""``.
+        shows: of which relays this is the state, where there may be others; left out where there are none.
     """
 
     version: str
@@ -187,7 +187,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     advice: str
     totals: Totals
     store_problem: str = ""
-    shows: str = ""
+    shows: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Observer(Protocol):
@@ -262,7 +262,7 @@ class Recorder:
             version: Unbroken's version.
             upstreams: the names of the upstreams.
             since: how many turns had ended at the last snapshot.
-            shows: see :class:`Snapshot`.
+            shows: see :class:`Snapshot`; ``""`` to leave it out.
         """
         recent = tuple(islice(self.recent, max(0, self.totals.turns - since)))
         cuts = [cut for record in reversed(recent) for cut in record.cuts] if since else self.cuts
@@ -278,7 +278,7 @@ class Recorder:
             advice=advice(cuts),
             totals=self.totals,
             store_problem=self.store_problem,
-            shows=shows,
+            shows=shows or msgspec.UNSET,
         )
 
     def _count(self, record: RequestRecord) -> None:

@@ -348,6 +348,22 @@ class TestThroughAStoreThatIsShared:
         turn = client.leave(after=b"word1").value("x-unbroken-turn")
         assert is_whole(other.collect(turn))
 
+    @pytest.mark.parametrize("is_silent", [True, False])
+    def test_a_turn_is_ended_by_another_relay_while_its_client_is_there(
+        self, stack: Any, redis: RedisServer, is_silent: bool
+    ) -> None:
+        relays = Relays(stack, redis.url)
+        endless = ScriptedAnswer(text=TEXT * 1000, gap=0.02)
+        client = relays.serve(endless, [Fault("stall", "after_token")] if is_silent else [], lease=600.0)
+        caller = client.begin()
+        turn = caller.head().value("x-unbroken-turn")
+        other = relays.another()
+        poll(lambda: other.own("DELETE", f"/{turn}").status == 204)  # it is written soon
+        caller.rest()
+        poll(lambda: relays.lab.requests[0].gone)
+        assert (entry := client.served.entry())["outcome"] == "left", entry
+        assert other.collect(turn).status == 404
+
     def test_a_turn_of_a_relay_that_is_no_more_ends_as_a_cut(self, stack: Any, redis: RedisServer) -> None:
         relays = Relays(stack, redis.url)
         client = relays.serve(ScriptedAnswer(text=TEXT, gap=0.2), grace=0.0)

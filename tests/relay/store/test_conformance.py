@@ -226,13 +226,28 @@ def test_the_writer_of_a_removed_turn_is_told(run: Callable[..., None]) -> None:
         async with opened.another() as store:
             await store.remove("t1")
             assert await store.find("t1") is None
-            await eventually(lambda: opened.lost == ["t1"])  # nothing is written: the lease is not there to be renewed
+            await eventually(lambda: opened.lost == ["t1"])  # nothing is written, and no lease is to be renewed soon
             assert writer.lost
+            assert writer.is_removed
+            assert not writer.is_superseded
             writer.append(b"y")
             writer.close("whole")
             assert await store.read("t1", 0, 0.01) is None
 
-    run(scenario, lease=0.3)
+    run(scenario, lease=600.0)
+
+
+def test_the_writer_of_a_removed_turn_is_told_what_came_of_its_writing(run: Callable[..., None]) -> None:
+    async def scenario(opened: Opened) -> None:
+        writer = opened.begin()
+        await opened.written(writer)
+        async with opened.another() as store:
+            await store.remove("t1")
+            writer.append(b"y")
+            await eventually(lambda: writer.is_removed)
+            assert await store.find("t1") is None
+
+    run(scenario, lease=600.0)
 
 
 def test_nothing_stays_longer_than_it_is_kept(run: Callable[..., None], request: pytest.FixtureRequest) -> None:

@@ -232,10 +232,11 @@ class KeptTurn:
     def _lose(self) -> None:
         """Handle that the turn cannot be collected: without a client nobody waits for it.
 
-        One that another relay has taken ends for its client too, who may have come back there already.
+        One that another relay has taken ends for its client too, who may have come back there already; so does one that
+        was deleted.
         """
         self._unwanted.set()
-        if self._is_begun and self.is_superseded:
+        if self._is_begun and (self.is_superseded or self._log.is_removed):
             self.remove()
 
     async def _send_to_client(self, message: asgi.Message) -> None:

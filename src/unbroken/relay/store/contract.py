@@ -142,6 +142,10 @@ class TurnWriter(Protocol):
     def is_superseded(self) -> bool:
         """Whether that is because somebody else has taken its lease: the turn is no longer this writer's to go on."""
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether that is because the turn was deleted by :meth:`Store.remove`: it is to end, for its client too."""
+
     def head(self, status: int, headers: Headers) -> None:
         """Write the head of the response."""
 

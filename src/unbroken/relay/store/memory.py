@@ -147,6 +147,7 @@ class MemoryStore:
     async def remove(self, turn_id: str) -> None:
         """As the contract says."""
         if turn := self._get(turn_id):
+            turn.is_removed = True
             self._delete(turn, "it was deleted")
 
     async def lease(self, turn_id: str, holder: str, seconds: float) -> int | None:
@@ -262,6 +263,7 @@ class MemoryTurn:
         self.read_at = -math.inf
         self.epoch = 1
         self.lost = ""
+        self.is_removed = False
         self._holder = _WRITER
         self._held_until = held_until
         self._on_lost = on_lost
@@ -344,6 +346,11 @@ class MemoryWriter:
     def is_superseded(self) -> bool:
         """As the contract says."""
         return self._turn.epoch != self._epoch
+
+    @property
+    def is_removed(self) -> bool:
+        """As the contract says."""
+        return self._turn.is_removed
 
     def head(self, status: int, headers: Headers) -> None:
         """As the contract says."""

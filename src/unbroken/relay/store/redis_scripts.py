@@ -12,6 +12,7 @@ What is kept of a turn, below ``unbroken:1:``, where 1 is the version of this la
 ``request:DIGEST``       a sorted set: the turns of a request whose client has left
 ``running:DIGEST``       a sorted set: the turns of a request that run, and whose client has not left
 ``key:DIGEST``           the turn that was last begun under a key
+``removed``              a sorted set: turns that were deleted while they ran, for their writers
 ``shown:NAME``           what a relay shows to the others
 ``shown``                a sorted set: the names of these relays
 ``watched``              there while somebody reads that
@@ -43,7 +44,10 @@ local function stay(key, ms)
 end
 local function refused(turn, epoch)
   local current = redis.call('HGET', turn, 'epoch')
-  if not current then return 'gone' end
+  if not current then
+    if redis.call('ZSCORE', prefix .. 'removed', string.sub(turn, #prefix + 6)) then return 'removed' end
+    return 'gone'
+  end
   if current ~= epoch then return 'stale' end
   return false
 end
@@ -267,8 +271,13 @@ return found
 """
 )
 
-REMOVE = """
+REMOVE = (
+    _COMMON
+    + """
+local runs = redis.pcall('HEXISTS', KEYS[2], 'epoch') == 1 and redis.pcall('HEXISTS', KEYS[2], 'ending') == 0
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
+if runs and ARGV[2] ~= '' then index(prefix .. 'removed', ARGV[1], tonumber(ARGV[2])) end
 return 'ok'
 """
+)

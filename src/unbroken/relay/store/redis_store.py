@@ -183,7 +183,8 @@ class RedisStore:
         """As the contract says."""
         keys, state = TurnKeys(turn_id), await self.find(turn_id)
         owner = f"{scripts.PREFIX}owner:{state.info.owner if state else ''}"
-        await self._run_quietly(scripts.REMOVE, (owner, keys.turn, keys.events, keys.lease), turn_id)
+        args = (turn_id, self._times.lease)
+        await self._run_quietly(scripts.REMOVE, (owner, keys.turn, keys.events, keys.lease), *args)
 
     async def lease(self, turn_id: str, holder: str, seconds: float) -> int | None:
         """As the contract says."""
@@ -259,7 +260,8 @@ class RedisStore:
         await self._reading.call("CLIENT", "ID")
         await self._reading.call("XREAD", "COUNT", 1, "BLOCK", 1, "STREAMS", keys.events, "0-0")
         await self._asking.call("CLIENT", "UNBLOCK", 0)
-        await self._asking.run(scripts.REMOVE, (f"{scripts.PREFIX}owner:", keys.turn, keys.events, keys.lease), turn_id)
+        trial = (f"{scripts.PREFIX}owner:", keys.turn, keys.events, keys.lease)
+        await self._asking.run(scripts.REMOVE, trial, turn_id, "")
 
     def _note_problem(self, problem: str) -> None:
         changed, self.problem = problem != self.problem, problem

@@ -29,7 +29,15 @@ RENEW_RETRY = 0.5
 
 Call = tuple[str, Sequence[str], Sequence[Any]]
 
-_WHY = {"gone": "the store has lost it", "stale": "another relay has taken it", "layout": "the store's layout changed"}
+REMOVED_EVERY = 1.0
+"""Seconds between two looks for turns that were deleted elsewhere."""
+
+_WHY = {
+    "gone": "the store has lost it",
+    "stale": "another relay has taken it",
+    "removed": "it was deleted",
+    "layout": "the store's layout changed",
+}
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -74,6 +82,7 @@ class RedisWriter:
     ) -> None:
         self.lost = ""
         self.is_superseded = False
+        self.is_removed = False
         self.id = info.id
         self.info = info
         self.waiting = 0
@@ -156,7 +165,7 @@ class RedisWriter:
         if isinstance(answer, Garbage):
             self.lose("what the store has under its name is something else")
         elif answer != b"ok":
-            self.is_superseded = answer == b"stale"
+            self.is_superseded, self.is_removed = answer == b"stale", answer == b"removed"
             self.lose(_WHY.get(bytes(answer).decode("latin-1"), "the store refuses it"))
 
     def lose(self, why: str) -> None:
@@ -217,7 +226,8 @@ class WriteQueue:
 
     def start(self) -> None:
         """Begin to write."""
-        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._hold_leases())]
+        running = (self._run(), self._hold_leases(), self._notice_removals())
+        self._tasks = [asyncio.create_task(one) for one in running]
 
     async def aclose(self, patience: float) -> None:
         """Write what waits, for so many seconds at most, and end."""
@@ -255,7 +265,7 @@ class WriteQueue:
         """Delete what is kept of a turn that was given up."""
         keys = TurnKeys(turn_id)
         owner = f"{scripts.PREFIX}owner:"
-        self._removed.append((scripts.REMOVE, (owner, keys.turn, keys.events, keys.lease), (turn_id,)))
+        self._removed.append((scripts.REMOVE, (owner, keys.turn, keys.events, keys.lease), (turn_id, "")))
         self._has_work.set()
 
     async def _run(self) -> None:
@@ -304,6 +314,16 @@ class WriteQueue:
                 pause = self._renew
             except StoreError:  # after a stop of this process the answer may only seem to be late
                 pause = min(self._renew, RENEW_RETRY)
+
+    async def _notice_removals(self) -> None:
+        """Tell writers that write nothing for now, too, that their turns were deleted."""
+        while True:
+            await asyncio.sleep(REMOVED_EVERY)
+            with contextlib.suppress(StoreError, Garbage):
+                removed = await self._link.call("ZRANGE", f"{scripts.PREFIX}removed", 0, -1) if self._writers else []
+                for name in removed:
+                    if writer := self._writers.pop(name.decode("latin-1"), None):
+                        writer.judge(b"removed")
 
     async def _renew_leases(self) -> None:
         writers = [writer for writer in self._writers.values() if writer.id not in self._dirty]
