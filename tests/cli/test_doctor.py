@@ -19,7 +19,8 @@ import trustme
 from cli.programs import Cli, Ended
 from unbroken.lab import CuttingProxy, Fault, Upstream
 
-SKIPPING: tuple[str, ...] = ()
+SKIPPING = ("--max", "0")
+"""Without the idle test: `tests/doctor/test_idle.py` has it."""
 
 
 class OneTarget:

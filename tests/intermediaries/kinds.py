@@ -38,6 +38,7 @@ class Site:
         origin: port of the server behind it, on this machine.
         pem: certificate, chain and key for 127.0.0.1.
         authority: certificate and key of the authority that signs all.
+        timer: seconds for which the intermediary waits for a byte.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Site:
     origin: int
     pem: Path
     authority: Path
+    timer: int = TIMER
 
     @property
     def port(self) -> int:
@@ -124,7 +126,7 @@ def _json(site: Site, name: str, value: Mapping[str, object]) -> str:
 
 
 def _v2ray(site: Site, port: int, protocol: str, settings: Mapping[str, object]) -> Command:
-    idle = {"handshake": 4, "connIdle": TIMER, "uplinkOnly": 1, "downlinkOnly": 1}
+    idle = {"handshake": 4, "connIdle": site.timer, "uplinkOnly": 1, "downlinkOnly": 1}
     config = {
         "log": {"loglevel": "warning"},
         "policy": {"levels": {"0": idle}},
@@ -176,17 +178,19 @@ shutdown_lifetime 0 seconds
 
 def squid(site: Site) -> Sequence[Command]:
     site.folder.chmod(0o777)  # it gives up root's rights
-    conf = site.write("squid.conf", SQUID.format(port=site.port, timer=TIMER, folder=site.folder))
+    conf = site.write("squid.conf", SQUID.format(port=site.port, timer=site.timer, folder=site.folder))
     return [[found("squid"), "-N", "-f", conf, "-n", f"lab{site.port}"]]
 
 
 def tinyproxy(site: Site) -> Sequence[Command]:
-    conf = f"Port {site.port}\nListen 127.0.0.1\nTimeout {TIMER}\nMaxClients 100\nAllow 127.0.0.1\nLogLevel Warning\n"
+    conf = (
+        f"Port {site.port}\nListen 127.0.0.1\nTimeout {site.timer}\nMaxClients 100\nAllow 127.0.0.1\nLogLevel Warning\n"
+    )
     return [[found("tinyproxy"), "-d", "-c", site.write("tinyproxy.conf", conf)]]
 
 
 def privoxy(site: Site) -> Sequence[Command]:
-    conf = f"listen-address 127.0.0.1:{site.port}\nsocket-timeout {TIMER}\nlogdir {site.folder}\n"
+    conf = f"listen-address 127.0.0.1:{site.port}\nsocket-timeout {site.timer}\nlogdir {site.folder}\n"
     return [[found("privoxy"), "--no-daemon", site.write("privoxy.conf", conf)]]
 
 
@@ -204,7 +208,7 @@ socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
 
 
 def dante(site: Site) -> Sequence[Command]:
-    conf = site.write("danted.conf", DANTE.format(port=site.port, timer=TIMER))
+    conf = site.write("danted.conf", DANTE.format(port=site.port, timer=site.timer))
     return [[found("danted"), "-f", conf, "-p", str(site.folder / "danted.pid")]]
 
 
@@ -217,7 +221,7 @@ server.TCP_TIMEOUT = {timer}
 
 def mitmproxy(site: Site) -> Sequence[Command]:
     shutil.copy(site.authority, site.folder / "mitmproxy-ca.pem")
-    script = site.write("timer.py", MITMPROXY.format(timer=TIMER))
+    script = site.write("timer.py", MITMPROXY.format(timer=site.timer))
     where = ["--listen-host", "127.0.0.1", "--listen-port", str(site.port)]
     trust = ["--set", f"confdir={site.folder}", "--set", f"ssl_verify_upstream_trusted_ca={site.authority}"]
     return [[found("mitmdump"), "--quiet", "-s", script, *where, *trust]]
@@ -242,7 +246,7 @@ backend back
 
 
 def _haproxy(site: Site, mode: str, bind: str = "", server: str = "") -> Sequence[Command]:
-    text = HAPROXY.format(mode=mode, bind=bind, server=server, port=site.port, origin=site.origin, timer=TIMER)
+    text = HAPROXY.format(mode=mode, bind=bind, server=server, port=site.port, origin=site.origin, timer=site.timer)
     return [[found("haproxy"), "-f", site.write("haproxy.cfg", text)]]
 
 
@@ -285,7 +289,7 @@ STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 def _nginx(site: Site, text: str, http2: str = "", before: str = "") -> Sequence[Command]:
     site.folder.chmod(0o777)  # its worker gives up root's rights
     values = {"folder": site.folder, "port": site.port, "origin": site.origin, "pem": site.pem}
-    filled = (before + NGINX + text).format(**values, timer=TIMER, http2=http2, module=STREAM_MODULE)
+    filled = (before + NGINX + text).format(**values, timer=site.timer, http2=http2, module=STREAM_MODULE)
     return [[found("nginx"), "-p", str(site.folder), "-c", site.write("nginx.conf", filled)]]
 
 

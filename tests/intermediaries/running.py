@@ -15,7 +15,7 @@ from typing import Literal
 
 import trustme
 
-from intermediaries.kinds import Intermediary, Site, Version
+from intermediaries.kinds import TIMER, Intermediary, Site, Version
 from real.v2ray import free_ports
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from unbroken.lab.chat import CHAT
@@ -96,14 +96,16 @@ def requests_of(upstream: Upstream, model: str) -> int:
 
 
 @contextmanager
-def running(intermediary: Intermediary, origin_port: int, trust: Trust, folder: Path) -> Iterator[int]:
-    """Run an intermediary; yield its port.
+def running(
+    intermediary: Intermediary, origin_port: int, trust: Trust, folder: Path, timer: int = TIMER
+) -> Iterator[int]:
+    """Run an intermediary, with a timer of so many seconds; yield its port.
 
     Raises:
         RuntimeError: it does not start.
     """
     folder.mkdir(parents=True)
-    site = Site(folder, free_ports(2), origin_port, trust.pem, trust.authority)
+    site = Site(folder, free_ports(2), origin_port, trust.pem, trust.authority, timer)
     ports = list(reversed(site.ports))
     commands = intermediary.commands(site)
     with ExitStack() as stack:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,17 +12,19 @@ from click.core import ParameterSource
 
 from unbroken.cli.connection import WAY_OPTIONS, add_options, proxy_from
 from unbroken.cli.exits import LOST, REFUSED, UNREACHABLE, Interrupted, OutputError
-from unbroken.cli.options import ConfiguredCommand, given, option
+from unbroken.cli.options import ConfiguredCommand, given, option, seconds
 from unbroken.cli.run import PRESETS
 
 if TYPE_CHECKING:
     from unbroken.core.finding import Finding
     from unbroken.doctor.examination import Examination
-    from unbroken.doctor.path import PathReport
     from unbroken.doctor.target import Target
+    from unbroken.doctor.verdict import IdleVerdict
 
-_PREFIX, _PROVIDER, _SHOWN = "UNBROKEN_DOCTOR_", "Provider selection", "What is shown"
+_PREFIX, _PROVIDER, _TEST, _SHOWN = "UNBROKEN_DOCTOR_", "Provider selection", "The idle test", "What is shown"
 _RELAY = "A relay in its place"
+
+_CLEAR = "\r\x1b[2K"
 
 _OF_THE_PROVIDER = frozenset({"key_missing", "key_refused", "key_wanted", "quota", "provider_down"})
 """Findings that are the provider's: the path is well."""
@@ -46,22 +48,39 @@ def _way_options(command: Callable[..., Any]) -> Callable[..., Any]:
     prefix="UNBROKEN_RELAY_",
     default="UNBROKEN_RELAY_TOKEN",
 )
+@option(
+    _TEST,
+    "--max SECONDS",
+    "The longest silence that is tried; 0 for no idle test.",
+    prefix=_PREFIX,
+    type=seconds,
+    default=90,
+    show_default=True,
+)
+@option(_TEST, "--echo URL", "An unbroken lab echo on a machine of yours, as the far end.", prefix=_PREFIX)
 @option(_SHOWN, "--json", "One object: findings (code, text, next), idle_limit, path.", prefix=_PREFIX, is_flag=True)
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Find out where and why turns die on your path, and what to do about it.
 
-    It looks up which proxy would be used and who set it, resolves names, connects, and says who signed the server's
-    certificate, whether HTTP/2 is there (so that PING can keep the path busy), whether the clock is right and the key
-    is accepted. No model is asked: it costs nothing. The key is never shown.
+    First it looks up which proxy would be used and who set it, resolves names, connects, and says who signed the
+    server's certificate, whether HTTP/2 is there (so that PING can keep the path busy), whether the clock is right and
+    the key is accepted. No model is asked: it costs nothing. The key is never shown.
+
+    Then the idle test: several silent connections by the same path, with nothing, TCP keepalive, HTTP/2 PING and SSE
+    comments to keep them. It says which were cut, after how many seconds, how, who is likely to have done it, and what
+    helps. They lead to a server on this machine, through the proxy, and to the provider: connections over HTTP/2
+    without a request, which cost nothing; or to an `unbroken lab echo` of yours (--echo). Ctrl-C ends it early and
+    shows what is known by then.
 
     \b
       unbroken doctor                     the provider whose key is set
       unbroken doctor --provider deepseek --proxy socks5h://127.0.0.1:10808
-      unbroken doctor --base-url http://127.0.0.1:8080/v1 --json
+      unbroken doctor --base-url http://127.0.0.1:8080/v1 --max 0 --json
       unbroken doctor --from http://127.0.0.1:8765   what a relay has met
 
-    Where the proxy takes HTTP/2 away, one TLS handshake goes to the provider without the proxy, and nothing else does.
+    Where the proxy takes HTTP/2 away, or reaches no server on this machine, connections without a request go to the
+    provider without the proxy too, for a comparison.
 
     \b
     Exit codes:
@@ -76,16 +95,40 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         from unbroken.cli.relay_findings import show_relay_findings
 
         raise SystemExit(show_relay_findings(ctx, options))
+    from unbroken.core.http import check_url
     from unbroken.doctor.examination import Examination
 
+    if options["echo"]:
+        check_url(options["echo"])
     examination = Examination(_target(ctx, options))
     try:
         examination.run()
+        if examination.reached and options["max"]:
+            _test_silence(examination, options)
     except Interrupted:
         _show(examination, as_json=options["json"], whole=False)
         raise
     _show(examination, as_json=options["json"])
     raise SystemExit(_exit_code(examination))
+
+
+def _test_silence(examination: Examination, options: Mapping[str, Any]) -> None:
+    """Run the idle test, and show its progress on a terminal."""
+    from unbroken.cli.terminal import dimmed, is_terminal, show
+    from unbroken.doctor.idle import IdleTest
+
+    longest, shows = options["max"], is_terminal(sys.stderr)
+
+    def progress(elapsed: float, left: int, count: int) -> None:
+        if shows:
+            told = f"idle test: {elapsed:.0f} s of {longest:g} s at most, {left} of {count} connections are watched"
+            show(_CLEAR + dimmed(told[:79], sys.stderr))
+
+    try:
+        IdleTest(examination, options["echo"], longest, progress).run()
+    finally:
+        if shows:
+            show(_CLEAR)
 
 
 def _target(ctx: click.Context, options: Mapping[str, Any]) -> Target:
@@ -123,13 +166,23 @@ def _target(ctx: click.Context, options: Mapping[str, Any]) -> Target:
     )
 
 
+def _verdict(examination: Examination) -> IdleVerdict:
+    from unbroken.doctor.silences import IdleReport
+    from unbroken.doctor.verdict import IdleVerdict
+
+    return IdleVerdict(examination.path.idle or IdleReport(), examination.target.ping)
+
+
 def _findings(examination: Examination) -> list[Finding]:
-    """Return the findings of every source: of the path as it is now, in order of importance."""
-    return [*examination.findings]
+    """Return the findings of every source, in order of importance: of the path as it is now, of its silence."""
+    found = [*examination.findings, *_verdict(examination).findings]
+    return list({finding.code: finding for finding in reversed(found)}.values())[::-1]
 
 
 def _exit_code(examination: Examination) -> int:
-    codes = {finding.code for finding in _findings(examination)}
+    from unbroken.doctor.verdict import NOTES
+
+    codes = {finding.code for finding in _findings(examination)} - NOTES
     if examination.path.key.status is None:
         return UNREACHABLE
     if codes - _OF_THE_PROVIDER:
@@ -141,17 +194,21 @@ def _exit_code(examination: Examination) -> int:
 
 
 def _show(examination: Examination, *, as_json: bool, whole: bool = True) -> None:
+    from unbroken.cli.doctor_report import report_lines
+
     findings = _findings(examination)
     if as_json:
         _write_json(examination, findings)
     else:
-        _write("".join(f"{line}\n" for line in _lines(examination, findings, whole=whole)))
+        _write("".join(f"{line}\n" for line in report_lines(examination, findings, whole=whole)))
 
 
 def _write_json(examination: Examination, findings: Sequence[Finding]) -> None:
     from unbroken.cli.json_output import encoded
 
-    _write(encoded({"findings": findings, "idle_limit": None, "path": examination.path}).decode())
+    _write(
+        encoded({"findings": findings, "idle_limit": _verdict(examination).limit, "path": examination.path}).decode()
+    )
 
 
 def _write(text: str) -> None:
@@ -163,78 +220,3 @@ def _write(text: str) -> None:
         out.write(plain(text, out.encoding))
     except OSError as exc:
         raise OutputError(exc) from None
-
-
-def _lines(examination: Examination, findings: Sequence[Finding], *, whole: bool) -> Iterator[str]:
-    from unbroken.cli.terminal import harmless
-
-    path = examination.path
-    yield f"{examination.target.provider.name}: {harmless(path.url)}"
-    for name, told in _facts(path):
-        yield f"  {name:<12} {harmless(told)}"
-    yield ""
-    for finding in findings:
-        yield f"✗ {harmless(finding.text)}"
-        if finding.next:
-            yield f"  next: {harmless(finding.next)}"
-    if not whole:
-        yield "interrupted: this is what was known by then"
-    elif not findings:
-        yield "✓ nothing is wrong"
-
-
-def _facts(path: PathReport) -> Iterator[tuple[str, str]]:
-    """Yield what is known of a path, each under a short name."""
-    yield "proxy", _proxy(path)
-    for place in path.proxies:
-        if not place.used:
-            why = f"NO_PROXY has {path.exception}" if path.exception else "another one comes first"
-            yield "", f"{place.url or 'a malformed proxy'} of {place.source} is not used: {why}"
-    if path.addresses:
-        yield ("proxy is at" if path.proxy else "addresses"), ", ".join(path.addresses)
-    if path.seconds:
-        yield "times", ", ".join(f"{_STEPS[step]} {1000 * took:.0f} ms" for step, took in path.seconds.items())
-    if path.certificate:
-        yield "certificate", f"signed by {path.certificate.signer}, {_trust(path)}"
-    if path.http_version:
-        yield "HTTP", _http(path)
-    if path.clock_skew is not None:
-        yield "clock", f"{abs(path.clock_skew):.0f} s {'ahead of' if path.clock_skew > 0 else 'behind'} the server's"
-    if path.http_version:
-        yield "key", _key(path)
-
-
-_STEPS = {"dns": "DNS", "tcp": "TCP", "proxy": "the proxy's tunnel", "tls": "TLS"}
-
-
-def _proxy(path: PathReport) -> str:
-    used = next((place for place in path.proxies if place.used), None)
-    if used is None or not path.proxy:
-        return f"none: {used.url or 'a malformed one'} by {used.source}" if used else "none"
-    return f"{path.proxy}, set by {used.source}"
-
-
-def _trust(path: PathReport) -> str:
-    certificate = path.certificate
-    if certificate is None or not certificate.trusted:
-        return "not trusted"
-    return "trusted by this system" if certificate.by_system else "trusted by --ca-file"
-
-
-def _http(path: PathReport) -> str:
-    if path.http_version == "HTTP/2":
-        return "HTTP/2: PING can keep the path busy"
-    without = f" (without the proxy {path.direct_http_version})" if path.direct_http_version else ""
-    return f"{path.http_version}{without}: there is no PING"
-
-
-def _key(path: PathReport) -> str:
-    key = path.key
-    if not key.present:
-        return f"{key.source} is not set" if key.source else "none is needed, or none was named"
-    told = {
-        True: "accepted",
-        False: "refused",
-        None: "whether it is accepted is not known: the list of models does not ask for it",
-    }
-    return f"{key.source} is set; {told[key.accepted]}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +16,8 @@ from unbroken.cli.terminal import harmless
 from unbroken.cli.verdict import command as verdict
 from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.background import Background
+from unbroken.lab.certificate import Authority
+from unbroken.lab.echo import EchoServer
 from unbroken.lab.proxy import CuttingProxy
 from unbroken.lab.upstream import Upstream
 
@@ -80,6 +84,28 @@ def proxy(**options: Any) -> None:
 
 def _has_cut_more(server: CuttingProxy, before: int) -> bool:
     return server.cuts_made > before
+
+
+@command.command("echo")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for every one.")
+@click.option("--port", type=port, default=0, help="Port to listen on; by default a free one.")
+@click.option("--plain", is_flag=True, help="Without TLS, and so without HTTP/2: behind a server that speaks both.")
+def echo(host: str, port: int, plain: bool) -> None:
+    """A server of silence: the far end of the idle test of unbroken doctor.
+
+    Run it on a machine of yours that lies behind the path in question, and give its URL to the doctor there. It answers
+    at once, and then is silent, or sends comments, for as long as it is told. Its certificate is made anew each time;
+    the doctor does not verify it, and tells it nothing.
+
+    \b
+      unbroken lab echo --host 0.0.0.0 --port 8443          on the far machine
+      unbroken doctor --echo https://far.example.com:8443   at home
+    """  # noqa: D301 - click's mark
+    with tempfile.TemporaryDirectory(prefix="unbroken-echo-") as folder:
+        context = None if plain else Authority(Path(folder)).server_context()
+        with serving(EchoServer(ssl_context=context, host=host, port=port)) as server:
+            click.echo(f"listening on {server.url}", err=True)
+            until(server, lambda: False)
 
 
 def _tell_requests(server: Upstream) -> None:

@@ -205,8 +205,8 @@ def _of_path(cuts: Sequence[SilentCut]) -> str:
         status=last.gateway_status,
         host=last.route.host,
         ping=rounded(lowered[-1] if lowered else last.route.ping),
-        other_ping=f"{_whole(ping_for(timer), USUAL_PING):g}",
-        beat=f"{_whole(timer / 3, USUAL_HEARTBEAT):g}",
+        other_ping=f"{option_value(ping_for(timer), USUAL_PING):g}",
+        beat=f"{option_value(timer / 3, USUAL_HEARTBEAT):g}",
     )
 
 
@@ -234,7 +234,7 @@ def _choice_over_http2(cluster: Sequence[SilentCut], timer: float) -> Advice:
         return Advice.PING_LOWERED
     if not route.ping:
         return Advice.PING_OFF
-    late = route.ping > timer / 2 and route.ping > _whole(ping_for(timer), USUAL_PING)
+    late = route.ping > timer / 2 and route.ping > option_value(ping_for(timer), USUAL_PING)
     return Advice.PING_SELDOM if late else Advice.PING_UNANSWERED
 
 
@@ -257,7 +257,7 @@ def rounded(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{round(seconds, 1):g} s"
 
 
-def _whole(seconds: float, usual: float) -> float:
+def option_value(seconds: float, usual: float) -> float:
     """Return an interval for an option: whole seconds, at least one, and not longer than the usual one."""
     return max(1.0, min(usual, seconds // 1))
 

@@ -43,12 +43,14 @@ class Examination:
         path: the path, as far as it is known.
         findings: what is wrong.
         destination: where requests go, ``None`` if the proxy's URL cannot be read.
+        local: this machine's own address on the way to the first hop, ``""`` if that was not reached.
     """
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.findings: list[Finding] = []
         self.destination: Destination | None = None
+        self.local = ""
         self._addresses: list[Address] = []
         provider = target.provider
         self.path = PathReport(url=redacted(provider.base_url), host=Destination.of(target.models, None).authority)
@@ -99,7 +101,7 @@ class Examination:
         """Reach the provider; return whether that succeeded."""
         assert self.destination is not None
         reach = self._tried(self.destination, self.target.context)
-        path, self._addresses = self.path, reach.addresses
+        path, self._addresses, self.local = self.path, reach.addresses, reach.local
         path.addresses, path.peer = list(dict.fromkeys(address[0] for _, address in reach.addresses)), reach.peer
         path.seconds, path.http_version = reach.seconds, reach.http_version
         certificate = reach.certificate

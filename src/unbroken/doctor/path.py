@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from unbroken.doctor.silences import IdleReport
+
 
 class ProxyPlace(msgspec.Struct, frozen=True):
     """A place that names a proxy.
@@ -68,6 +70,7 @@ class PathReport(msgspec.Struct, kw_only=True):
         certificate: the server's certificate, ``None`` without TLS.
         clock_skew: seconds by which this machine's clock is ahead of the server's; ``None`` if it does not tell.
         key: the provider's key.
+        idle: what the idle test found, ``None`` if there was none.
     """
 
     url: str
@@ -83,3 +86,4 @@ class PathReport(msgspec.Struct, kw_only=True):
     certificate: CertificateReport | None = None
     clock_skew: float | None = None
     key: KeyReport = KeyReport()
+    idle: IdleReport | None = None

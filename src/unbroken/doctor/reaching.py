@@ -39,6 +39,7 @@ class Reach:
         seconds: what each step took: ``"dns"``, ``"tcp"``, ``"proxy"`` (asking it for a tunnel) and ``"tls"``.
         connection: what is spoken on the connection, once there is one.
         sock: its socket, non-blocking.
+        established_at: when the way to the server stood.
         error: why the server was not reached, under the name of the hop that caused it.
     """
 
@@ -52,6 +53,7 @@ class Reach:
         self.connection: Connection | None = None
         self.sock: socket.socket | None = None
         self.error: WireError | None = None
+        self.established_at = 0.0
         self._context = context
         self._limit = limit
         self._began = self._since = clock()
@@ -99,6 +101,7 @@ class Reach:
             before = self.connection.step
         if self.destination.scheme == "https":
             self._took("tls")
+        self.established_at = clock()
 
     def exchange(self, remaining: Callable[[], float]) -> Steps[bool]:
         """Send what is to be sent, and take what comes, once; return whether anything has come.
