@@ -56,11 +56,11 @@ def untimed(said: str) -> str:
     return re.sub(r" after \d+\.\d s", " after 0.0 s", said)
 
 
-def run(*args: str, env: Mapping[str, str], stdin: bytes | int = b"") -> Ended:
+def run(*args: str, env: Mapping[str, str], stdin: bytes | int = b"", timeout: float = 60) -> Ended:
     """Run ``unbroken`` to its end, with these bytes, or what a descriptor leads to, as its stdin."""
     source: dict[str, Any] = {"stdin": stdin} if isinstance(stdin, int) else {"input": stdin}
     ran = subprocess.run(
-        [*UNBROKEN, *args], env=env, cwd=env["HOME"], capture_output=True, timeout=60, check=False, **source
+        [*UNBROKEN, *args], env=env, cwd=env["HOME"], capture_output=True, timeout=timeout, check=False, **source
     )
     return Ended(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 

@@ -20,6 +20,7 @@ from cli.terminals import Terminal, screen
 from unbroken.cli.secret_text import SecretText
 from unbroken.cli.verdict_runs import DUMMY_KEY, program_environment
 from unbroken.lab import catalogue
+from unbroken.lab.verdict import FINE
 
 CLIENTS = Path(__file__).parents[1] / "lab" / "judged"
 GOOD = (sys.executable, "-S", str(CLIENTS / "good_and_loud.py"))
@@ -291,6 +292,40 @@ def test_with_unbroken_before_it_a_program_survives(env: dict[str, str]) -> None
     assert code == 0
     assert [found["verdict"] for found in said["scenarios"]] == ["survived"] * 3
     assert [found["requests"] for found in said["scenarios"]] == [2, 2, 2]
+
+
+def test_what_takes_longer_than_a_run_may_take_is_left_out_and_said(env: dict[str, str]) -> None:
+    ended = run(*VERDICT, *PATIENT, *_scenarios("nothing", "silence-for-ever"), "--", *GOOD, env=env)
+    assert ended.code == 0
+    assert re.search(
+        r"^silence-for-ever +not judged +0 +0\.0 +- +it takes --timeout 700 or more", ended.out, re.MULTILINE
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("provider", "timeout", "left_out"),
+    [
+        ("openai", "150", {"silence-for-ever"}),
+        ("anthropic", "80", {"silence-for-ever", "http2-dead-path"}),
+        ("google", "80", {"silence-for-ever", "http2-dead-path"}),
+    ],
+)
+def test_unbroken_run_passes_in_every_dialect(
+    provider: str, timeout: str, left_out: set[str], env: dict[str, str]
+) -> None:
+    client = (sys.executable, "-m", "unbroken", "run", "--provider", provider, "Hello")
+    ended = run(*VERDICT, "--json", "--timeout", timeout, "--", *client, env=env, timeout=900)
+    assert ended.out, ended.err
+    found = {one["scenario"]: one for one in json.loads(ended.out)["scenarios"]}
+    assert {name: one for name, one in found.items() if one["verdict"] not in FINE} == {}
+    assert {name for name, one in found.items() if one["verdict"] == "not judged"} == left_out
+    assert {found[name]["verdict"] for name in SAVED - left_out} == {"survived"}
+    assert ended.code == 0
+
+
+SAVED = {"reset-in-prelude", "close-in-prelude", "clean-end-in-prelude", "idle-cut-in-prelude", "http2-dead-path"}
+"""What a program does not survive by itself, most of them."""
 
 
 @needs_posix

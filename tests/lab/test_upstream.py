@@ -48,6 +48,12 @@ def test_streams_an_answer() -> None:
     assert upstream.requests[0].sent == body
 
 
+def test_whoever_tries_a_websocket_is_told_to_ask_over_http() -> None:
+    with Upstream() as upstream, RawClient(upstream.port) as client:
+        client.request("GET", "/v1/responses", headers={"upgrade": "WebSocket", "connection": "upgrade"})
+        assert client.read_response()[0].status_code == 426
+
+
 def test_streams_reasoning_and_tool_calls() -> None:
     answer = ScriptedAnswer(
         text=(), reasoning=("Hm", "m."), tool_calls=[("call_1", "look", ['{"a":', "1}"])], usage=None

@@ -97,7 +97,9 @@ class Trials:
         return self._judged(control, trial.program, trial.requests), dialect.name if dialect else ""
 
     def run(self, scenario: Scenario) -> Trial:
-        """Run the program against one scenario."""
+        """Run the program against one scenario; leave it out if the time of a run is too short for it."""
+        if scenario.patience > self._timeout:
+            return _left_out(scenario)
         context = self._authority.server_context() if scenario.tls else None
         with scenario.upstream(before=self._normal.before, ssl_context=context) as upstream:
             trusting = self._authority.environment() if scenario.tls else {}
@@ -147,6 +149,12 @@ def program_environment(environ: Mapping[str, str], origin: str) -> dict[str, st
         if provider.key_env and not environ.get(provider.key_env, "").strip():
             child[provider.key_env] = DUMMY_KEY
     return child
+
+
+def _left_out(scenario: Scenario) -> Trial:
+    reason = f"it takes --timeout {scenario.patience:g} or more: patient clients wait that long for a model that thinks"
+    verdict = ClientVerdict(scenario.name, "not judged", ("not judged",), (reason,), 0)
+    return Trial(scenario, ProgramRun(None, "", "", 0.0), (), verdict)
 
 
 def _client_run(ran: ProgramRun, requests: Sequence[RecordedRequest]) -> ClientRun:

@@ -43,6 +43,8 @@ def draft_response(
     path = request.target.partition("?")[0]
     if request.method == "GET" and path.endswith("/models"):
         return whole(200, _models(answer))
+    if (request.header("upgrade") or "").lower() == "websocket":  # whom this tells to ask over HTTP: Codex
+        return whole(426, _invalid(OPENAI, 426, "There is no WebSocket here: ask over HTTP."))
     dialect = dialect_of(request)
     if dialect is None:
         return whole(404, _invalid(OPENAI, 404, f"Unknown request URL: {request.method} {path}.", code="unknown_url"))

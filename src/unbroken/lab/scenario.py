@@ -55,6 +55,8 @@ class Scenario:
         answer: the answer where nothing goes wrong.
         retryable: whether a client may ask again after these faults; None: as their statuses say
             (`unbroken.lab.judge`).
+        patience: seconds that a client must be given before anything can be said of it: it takes a shorter silence for
+            that of a model that thinks.
         told: a pattern of :mod:`re`. Where a program's output has it, the program has told its user how the answer
             ended, whatever its exit code; ``""``: only an exit code tells.
 
@@ -72,6 +74,7 @@ class Scenario:
     tls: bool = False
     answer: ScriptedAnswer = field(default_factory=numbered_answer)
     retryable: bool | None = None
+    patience: float = 0.0
     told: str = ""
 
     def __post_init__(self) -> None:

@@ -38,6 +38,7 @@ _SCENARIO: Mapping[str, _Key] = {
     "tls": _FLAG,
     "answer": _Key(dict[str, Any], "a table"),
     "retryable": _FLAG,
+    "patience": _SECONDS,
     "told": _TEXT,
 }
 _FAULT: Mapping[str, _Key] = {
