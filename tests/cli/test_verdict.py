@@ -18,7 +18,7 @@ import pytest
 from cli.programs import Cli, Program, run
 from cli.terminals import Terminal, screen
 from unbroken.cli.secret_text import SecretText
-from unbroken.cli.verdict_runs import DUMMY_KEY, program_environment
+from unbroken.cli.verdict_runs import DUMMY_KEY, Trials, program_environment
 from unbroken.lab import catalogue
 from unbroken.lab.verdict import FINE
 
@@ -84,6 +84,14 @@ def test_a_file_that_is_no_scenario_is_named_with_its_key(cli: Cli, tmp_path: Pa
     ended = cli(*VERDICT, "--scenario", str(file), "--", "true")
     assert ended.code == 2
     assert f"{file}: faults[0]: 'rst@lunch' is not a fault: unknown point; the kinds are rst" in ended.err
+
+
+def test_a_scenario_with_another_answer_shows_nothing(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('about = "x"\n[answer]\ntext = "Hello"')
+    ended = cli(*VERDICT, "--scenario", str(file), "--", "true")
+    assert ended.code == 2
+    assert f"{file}: answer.text: only the lab's own answer shows what of it arrived" in ended.err
 
 
 def test_a_program_that_is_not_there(cli: Cli, tmp_path: Path) -> None:

@@ -130,5 +130,5 @@ def test_the_variables_lead_there(tmp_path: Path) -> None:
 def test_an_answer_of_ones_own_cannot_be_judged(tmp_path: Path) -> None:
     with serving(Scenario("own", answer=ScriptedAnswer(text="Hello.")), tmp_path) as lab:
         assert "Hello." in chat(lab.base_url)
-        with pytest.raises(ValueError, match="leave `answer` out"):
+        with pytest.raises(ValueError, match="leave the text out"):
             lab.verdict("Hello.")

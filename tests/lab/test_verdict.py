@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from unbroken.lab import Fault, RecordedRequest, Scenario, parse_fault, run_scenario
+from unbroken.lab import Fault, RecordedRequest, Scenario, ScriptedAnswer, parse_fault, run_scenario
 from unbroken.lab.numbered import NUMBERS, TEXT
 from unbroken.lab.verdict import MOST_REQUESTS, Baseline, ClientRun, ClientVerdict, baseline, judge
 
@@ -133,6 +134,20 @@ def test_a_whole_answer_is_not_asked_for_again(fault: str | None, outcome: str) 
     assert judged(CUT, TEXT, 0, [request(fault, sent=sent), request()]).outcome == outcome
 
 
+def test_a_body_of_json_is_not_whole_before_its_framing_ends() -> None:
+    cut = request("fin@after_finish", sent=f'{{"text": "{TEXT}"}}', body=b"{}")
+    assert judged(CUT, TEXT, 0, [cut, request(body=b"{}")]).outcome == "survived"
+    whole = request(sent=f'{{"text": "{TEXT}"}}', body=b"{}")
+    assert judged(CUT, TEXT, 0, [whole, request(body=b"{}")]).outcome == "paid twice"
+
+
+def test_an_answer_that_shows_nothing_is_refused() -> None:
+    answer = ScriptedAnswer(text="Hello")
+    for text in ("Hello", "", HALF):
+        with pytest.raises(ValueError, match="only the lab's own answer"):
+            judged(Scenario("other", answer=replace(answer, text=text)), "Hello", 0, [request()])
+
+
 def test_a_second_answer_that_is_of_no_use_was_paid_for() -> None:
     assert judged(CUT, HALF, 1, [FIRST, request()]).outcome == "paid twice"
     assert judged(CUT, HALF, 0, [FIRST, request()]).found == ("failed silently", "paid twice")
@@ -141,7 +156,7 @@ def test_a_second_answer_that_is_of_no_use_was_paid_for() -> None:
 
 
 def test_an_answer_whose_finish_is_a_failure_was_not_whole() -> None:
-    failed = Scenario("failed", answer=Scenario("x").answer.__class__(text=HALF, finish_reason="error"))
+    failed = Scenario("failed", answer=ScriptedAnswer(text=HALF, finish_reason="error"))
     assert judged(failed, HALF, 1, [request(sent=HALF)]).outcome == "failed loudly"
     assert judged(failed, HALF, 0, [request(sent=HALF)]).outcome == "failed silently"
 

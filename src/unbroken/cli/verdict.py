@@ -114,13 +114,21 @@ def _scenarios(names: Sequence[str], dialect: str | None) -> list[Scenario]:
 
 def _find(name: str) -> Scenario:
     from unbroken.lab.scenario import find_scenario, load_scenario
+    from unbroken.lab.verdict import check_answer
 
     try:
-        return load_scenario(name) if name.endswith(".toml") else find_scenario(name)
+        if not name.endswith(".toml"):
+            return find_scenario(name)
+        scenario = load_scenario(name)
     except OSError as exc:
         raise UsageError(f"cannot read {name}: {exc.strerror}") from None
     except ValueError as exc:
         raise UsageError(str(exc)) from None
+    try:
+        check_answer(scenario)
+    except ValueError as exc:
+        raise UsageError(f"{name}: answer.text: {exc}") from None
+    return scenario
 
 
 def _list(scenarios: Sequence[Scenario]) -> None:

@@ -75,7 +75,8 @@ def _row(report: ProgramReport, trial: Trial) -> Iterator[str]:
     code = "ended by us" if ran.exit_code is None else str(ran.exit_code)
     yield f"<tr><td><details><summary>{_escaped(verdict.scenario)}</summary>"
     yield from _details(report, trial)
-    yield f'</details></td><td class="{kind}">{_escaped(", ".join(verdict.found))}</td>'
+    reason = "" if verdict.outcome == "survived" else f"<br><small>{_escaped('; '.join(verdict.reasons))}</small>"
+    yield f'</details></td><td><span class="{kind}">{_escaped(", ".join(verdict.found))}</span>{reason}</td>'
     for number in (str(verdict.requests), f"{ran.seconds:.1f}", code):
         yield f'<td class="number">{number}</td>'
     yield "</tr>"

@@ -25,6 +25,9 @@ DUMMY_KEY = "sk-lab-needs-no-key"
 CONTROL = "nothing"
 """The scenario of the catalogue in which nothing goes wrong."""
 
+_TIMES_THE_SILENCE = 2
+"""A run must have this many times the time in which the scenario is silent."""
+
 _WAKE_UP = 0.5
 """Seconds between two looks for Ctrl-C, which does not interrupt a wait for a lock on Windows."""
 
@@ -98,8 +101,9 @@ class Trials:
 
     def run(self, scenario: Scenario) -> Trial:
         """Run the program against one scenario; leave it out if the time of a run is too short for it."""
-        if scenario.patience > self._timeout:
-            return _left_out(scenario)
+        needed = max(scenario.patience, _TIMES_THE_SILENCE * scenario.silence)
+        if needed > self._timeout:
+            return _left_out(scenario, needed)
         context = self._authority.server_context() if scenario.tls else None
         with scenario.upstream(before=self._normal.before, ssl_context=context) as upstream:
             trusting = self._authority.environment() if scenario.tls else {}
@@ -151,8 +155,8 @@ def program_environment(environ: Mapping[str, str], origin: str) -> dict[str, st
     return child
 
 
-def _left_out(scenario: Scenario) -> Trial:
-    reason = f"it takes --timeout {scenario.patience:g} or more: patient clients wait that long for a model that thinks"
+def _left_out(scenario: Scenario, needed: float) -> Trial:
+    reason = f"it takes --timeout {needed:g} or more: good clients may wait that long"
     verdict = ClientVerdict(scenario.name, "not judged", ("not judged",), (reason,), 0)
     return Trial(scenario, ProgramRun(None, "", "", 0.0), (), verdict)
 

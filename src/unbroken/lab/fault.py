@@ -228,6 +228,13 @@ def parse_fault(text: str) -> Fault:
         raise ValueError(f"{text!r} is not a fault: {error}") from error
 
 
+def retry_after(fault: Fault | None) -> float:
+    """Return the seconds that a fault asks a client to wait."""
+    headers = fault.headers if fault and fault.kind == "status" else {}
+    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+    return float(value) if value.isdecimal() else 0.0
+
+
 def _vocabulary() -> str:
     return f"the kinds are {', '.join(KINDS)}; the points are {', '.join(POINTS)}"
 

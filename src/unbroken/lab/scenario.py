@@ -22,13 +22,17 @@ from typing import Literal
 
 from unbroken.core.dialects import DIALECTS
 from unbroken.lab.answer import ScriptedAnswer
-from unbroken.lab.fault import Fault, parse_fault
+from unbroken.lab.fault import Fault, parse_fault, retry_after
 from unbroken.lab.numbered import TEXT
 from unbroken.lab.scenario_file import read_table
 from unbroken.lab.upstream import Upstream
 
 MOST_ATTEMPTS = 1000
 """How many attempts a script may name."""
+
+
+_MINUTE = 60.0
+"""Seconds: clients do not wait longer, whatever ``Retry-After`` says."""
 
 
 def numbered_answer() -> ScriptedAnswer:
@@ -100,6 +104,13 @@ class Scenario:
         if self.draw is None:
             return faults
         return tuple(random.Random(self.seed).choices(faults, k=self.draw))
+
+    @property
+    def silence(self) -> float:
+        """Seconds that pass in the script without the client's doing, if it waits as it is told: less than a minute."""
+        told = [retry_after(fault) for fault in self.script]
+        paused = [fault.seconds or 0.0 for fault in self.script if fault]
+        return self.answer.think + sum(paused) + sum(wait for wait in told if wait < _MINUTE)
 
     def suits(self, dialect: str) -> bool:
         """Return whether it can happen to a call of this dialect."""

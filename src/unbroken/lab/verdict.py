@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
-from unbroken.lab.fault import CONNECTION_POINTS, Fault, Point
+from unbroken.lab.fault import CONNECTION_POINTS, Fault, Point, retry_after
 from unbroken.lab.numbered import COUNT, NUMBERS, numbers_in
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.routes import dialect_of
@@ -143,7 +143,11 @@ def judge(scenario: Scenario, run: ClientRun, normal: Baseline | None = None, *,
         run: what was seen.
         normal: what it does when nothing goes wrong; None: one request, the answer once.
         told: a further pattern like that of the scenario, for a client that tells of failures in words alone.
+
+    Raises:
+        ValueError: the scenario's answer shows nothing; see :func:`check_answer`.
     """
+    check_answer(scenario)
     normal = normal or Baseline()
     calls = generation_calls(run.requests)
     turns = _turns(calls[normal.before :])
@@ -155,6 +159,17 @@ def judge(scenario: Scenario, run: ClientRun, normal: Baseline | None = None, *,
     worst = tuple(outcome for outcome in outcomes if outcome not in FINE) or outcomes
     reasons = tuple(reason for outcome in worst for one, reason in found if one == outcome)
     return ClientVerdict(scenario.name, worst[0], worst, reasons, len(calls))
+
+
+def check_answer(scenario: Scenario) -> None:
+    """Refuse a scenario whose answer does not show what of it has arrived.
+
+    Raises:
+        ValueError: the answer is another than the lab's own, or a part of it that says that it is whole.
+    """
+    numbers = numbers_in("".join(scenario.answer.tokens))
+    if not numbers or (scenario.answer.finish_reason == "stop" and numbers != NUMBERS):
+        raise ValueError("only the lab's own answer shows what of it arrived: leave the text out of the scenario")
 
 
 def generation_calls(requests: Sequence[RecordedRequest]) -> list[RecordedRequest]:
@@ -175,7 +190,7 @@ def _excuse(scenario: Scenario, run: ClientRun, turns: Sequence[RecordedRequest]
     for turn in turns:
         if turn.fault and (needed := turn.fault.needs(turn.http_version)):
             return f"it does not speak {needed}"
-    if run.exit_code is None and turns and (wait := _retry_after(turns[-1].fault)) and wait > run.seconds:
+    if run.exit_code is None and turns and (wait := retry_after(turns[-1].fault)) and wait > run.seconds:
         return f"it waits, as the server asked: Retry-After is {wait:g} s"
     return ""
 
@@ -218,7 +233,7 @@ def _hammered(scenario: Scenario, turns: Sequence[RecordedRequest]) -> Iterator[
             yield "hammered", f"asked again after {_called(earlier.fault)}"
             break
     for earlier, later in pairwise(turns):
-        wait = _retry_after(earlier.fault)
+        wait = retry_after(earlier.fault)
         waited = later.received_at - (earlier.head_sent_at or earlier.received_at)
         if waited < wait * (1 - _EARLY):
             yield "hammered", f"asked again after {waited:.1f} s, where Retry-After was {wait:g} s"
@@ -235,13 +250,6 @@ def _called(fault: Fault) -> str:
     return f"HTTP {fault.status}" if fault.kind == "status" else fault.words
 
 
-def _retry_after(fault: Fault | None) -> float:
-    """Return the seconds that a fault asks a client to wait."""
-    headers = fault.headers if fault and fault.kind == "status" else {}
-    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
-    return float(value) if value.isdecimal() else 0.0
-
-
 def _paid_twice(scenario: Scenario, turns: Sequence[RecordedRequest], *, is_whole: bool) -> Iterator[_Found]:
     """Find answers that were paid for without need; `is_whole` is whether the user has the whole answer."""
     for earlier, _ in pairwise(turns):
@@ -254,10 +262,13 @@ def _paid_twice(scenario: Scenario, turns: Sequence[RecordedRequest], *, is_whol
 
 
 def _was_whole(scenario: Scenario, request: RecordedRequest) -> bool:
-    """Return whether the server had sent all of an answer, and how it ended."""
+    """Return whether the server had sent all of an answer, and how it ended.
+
+    What breaks behind the finish leaves a stream whole, but not a body of JSON, which only its framing ends.
+    """
     fault = request.fault
     if scenario.answer.finish_reason not in _ENDINGS or not numbers_in(request.sent.decode(errors="replace")):
         return False
     if fault is None or fault.kind == "pause" or (fault.kind == "goaway" and fault.then == "go_on"):
         return request.done
-    return fault.at in _BEHIND_THE_FINISH
+    return fault.at in _BEHIND_THE_FINISH and not request.sent.startswith(b"{")
