@@ -113,6 +113,7 @@ def test_it_says_that_the_upstream_cannot_be_reached(env: dict[str, str]) -> Non
         (["--to", "http://h", "--fault", "goaway@after_role"], "goaway needs HTTP/2"),
         (["--to", "http://h", "--fault", "rst@handshake"], "a fault at handshake needs TLS"),
         (["--to", "https://h", "--ca-file", "/nope"], "cannot use the CA file '/nope'"),
+        (["--to", "http://h", "--proxy", "socks5://joe:s3cret@h"], "is not an http:// or https:// URL"),
         (["--to", "http://h", "--port", "65536"], "is not a port"),
         (["--to", "http://h", "--times", "-1"], "is not in the range"),
     ],

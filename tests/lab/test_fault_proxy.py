@@ -17,7 +17,7 @@ import trustme
 
 from lab.clients import CHAT, STREAM, RawClient, dechunk, events, split_head, text_of
 from unbroken.errors import UsageError
-from unbroken.lab import Fault, FaultProxy, Point, ScriptedAnswer, Upstream, parse_fault
+from unbroken.lab import CuttingProxy, Fault, FaultProxy, Point, ScriptedAnswer, Upstream, parse_fault
 from unbroken.lab.fault_proxy import PassedRequest
 
 WAIT = 30.0
@@ -354,6 +354,47 @@ def test_the_upstreams_certificate_is_verified(
             assert passed(proxy)[0].end == "unreachable"
             assert "certificate" in passed(proxy)[0].reason
         assert len(real.requests) == 2
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_proxy_leads_to_the_upstream(
+    secure: bool, authority: trustme.CA, server_tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    real = Upstream(ssl_context=server_tls if secure else None)
+    with real, CuttingProxy(auth=("joe", "p@ss")) as way:
+        url = f"http://joe:p%40ss@127.0.0.1:{way.port}"
+        with FaultProxy(real.url, ca_file=str(ca_file), proxy=url, faults=[Fault("fin", "after_token")]) as proxy:
+            body_at(proxy.port)
+            assert text_of(body_at(proxy.port)[0]) == "Hello from the lab."
+        assert [tunnel.kind for tunnel in way.tunnels] == ["connect", "connect"]
+
+
+def test_a_proxy_that_refuses_is_told() -> None:
+    with CuttingProxy(refuse=403) as way, FaultProxy("http://127.0.0.1:9", proxy=way.url) as proxy:
+        with PatientClient(proxy.port) as client:
+            client.post()
+            assert client.read_response()[0].status_code == 502
+        assert "the proxy answers 'HTTP/1.1 403" in passed(proxy)[0].reason
+
+
+@pytest.mark.parametrize("url", ["socks5://h:1", "nope", "https://joe:s3cret@h"])
+def test_other_proxies_are_refused(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        FaultProxy("http://h", proxy=url)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("faults_for", "status"), [("requests", 503), ("generations", 200)])
+def test_faults_may_be_for_generation_calls_alone(faults_for: Any, status: int) -> None:
+    faults = [Fault("status", "before_headers")]
+    real = Upstream()
+    with real, FaultProxy(real.url, faults=faults, faults_for=faults_for) as proxy, PatientClient(proxy.port) as client:
+        client.request("GET", "/v1/models")
+        assert client.read_response()[0].status_code == status
+        client.post()
+        assert client.read_response()[0].status_code == (200 if status == 503 else 503)
 
 
 def test_an_upstream_that_is_not_there_is_told() -> None:

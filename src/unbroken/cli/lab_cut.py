@@ -28,6 +28,7 @@ _ENDS = {
 @fault_options
 @click.option("--path", default="", metavar="TEXT", help="Only requests whose path contains this meet faults.")
 @click.option("--ca-file", metavar="FILE", help="PEM file of authorities to trust besides the usual ones.")
+@click.option("--proxy", metavar="URL", help="HTTP proxy on the way to the upstream; variables for it are ignored.")
 @click.option("--json", "as_json", is_flag=True, help="Print each request as a line of JSON on stdout.")
 def command(to: str, faults: tuple[str, ...], times: int, as_json: bool, **options: Any) -> None:
     """Pass requests on to a real upstream, and break its responses on script.

@@ -17,6 +17,7 @@ from unbroken.lab.live_script import LiveScript
 from unbroken.lab.raw_stream import RawStream
 from unbroken.lab.real_upstream import RealUpstream, parse_upstream
 from unbroken.lab.record import RecordedRequest
+from unbroken.lab.routes import dialect_of
 from unbroken.lab.script import compose, whole
 from unbroken.lab.service import Service
 from unbroken.lab.speech import OPENAI
@@ -64,15 +65,18 @@ class FaultProxy(Service):
     """A server that passes requests on to a real upstream, and breaks its responses on script.
 
     It speaks HTTP/1.1 to its clients, without TLS, and passes on what they send, credentials too. Events are passed on
-    one by one, as they come. Each request takes the next fault, as with `Upstream`. Faults before the headers are met
+    one by one, as they come. Each request takes the next fault, as with `Upstream`, if `faults_for` and `path` do not
+    say otherwise. Faults before the headers are met
     without a request to the upstream. Points of the answer (``after_role``, ``after_token`` and so on) are found by
     what the events mean in their dialect; ``after_characters`` is behind the event with which the text is that long.
 
     Args:
         to: the base URL of the upstream, http or https.
         faults: the faults of the first request, the second, and so on; None, and after the last: no fault.
+        faults_for: which requests take a fault: all, or only generation calls of a dialect.
         path: only requests whose path contains this take faults.
         ca_file: a PEM file with authorities to trust besides the usual ones.
+        proxy: the URL of an HTTP proxy on the way to the upstream; None: none, whatever the environment says.
         host: the address to bind.
         port: the port to bind; 0: a free one.
 
@@ -80,7 +84,7 @@ class FaultProxy(Service):
         passed: what became of each request, in the order in which they ended.
 
     Raises:
-        UsageError: `to` is no such URL, or the file cannot be used.
+        UsageError: `to` or `proxy` is no such URL, or the file cannot be used.
         ValueError: a fault needs HTTP/2 or TLS towards the client.
     """
 
@@ -89,8 +93,10 @@ class FaultProxy(Service):
         to: str,
         *,
         faults: Sequence[Fault | None] = (),
+        faults_for: Literal["requests", "generations"] = "requests",
         path: str = "",
         ca_file: str | None = None,
+        proxy: str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -99,9 +105,10 @@ class FaultProxy(Service):
             _check(fault)
         self.passed: list[PassedRequest] = []
         self._connection_numbers = itertools.count(1)
-        self._upstream = parse_upstream(to, ca_file)
+        self._upstream = parse_upstream(to, ca_file, proxy)
         self._faults = FaultQueue(faults)
-        self._forwarder = Forwarder(self._condition, self._upstream, self._faults, path, self.passed)
+        chosen = Chosen(path, generations_only=faults_for == "generations")
+        self._forwarder = Forwarder(self._condition, self._upstream, self._faults, chosen, self.passed)
 
     @property
     def url(self) -> str:
@@ -127,6 +134,25 @@ def _check(fault: Fault | None) -> None:
         raise ValueError("a fault at handshake needs TLS, and clients are served without")
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The requests that take faults.
+
+    Attributes:
+        path: what their path contains.
+        generations_only: whether they are generation calls.
+    """
+
+    path: str
+    generations_only: bool
+
+    def has(self, request: RecordedRequest) -> bool:
+        """Return whether a request is one of them."""
+        if _asks_for_websocket(request) or self.path not in request.path:
+            return False
+        return not self.generations_only or dialect_of(request) is not None
+
+
 class Forwarder:
     """The handler of the requests of a `FaultProxy`.
 
@@ -134,17 +160,22 @@ class Forwarder:
         condition: guards what is recorded.
         upstream: the upstream.
         faults: those that nobody has met yet.
-        path: only requests whose path contains this take faults.
+        chosen: the requests that take faults.
         passed: where the outcome of each request is added.
     """
 
     def __init__(
-        self, condition: Condition, upstream: RealUpstream, faults: FaultQueue, path: str, passed: list[PassedRequest]
+        self,
+        condition: Condition,
+        upstream: RealUpstream,
+        faults: FaultQueue,
+        chosen: Chosen,
+        passed: list[PassedRequest],
     ) -> None:
         self.condition = condition
         self._upstream = upstream
         self._faults = faults
-        self._path = path
+        self._chosen = chosen
         self._passed = passed
         self._numbers = itertools.count(1)
 
@@ -161,7 +192,7 @@ class Forwarder:
         request = _CountedRequest(
             next(self._numbers), connection, http_version, method, target, headers, body, time.monotonic()
         )
-        if self._path in request.path and not _asks_for_websocket(request):
+        if self._chosen.has(request):
             request.fault = self._faults.take_for_request()
         return request
 

@@ -21,6 +21,7 @@ import httptools
 from unbroken.core.http import check_url
 from unbroken.errors import UsageError
 from unbroken.lab.dial import connect
+from unbroken.lab.forward_proxy import ForwardProxy, parse_proxy
 from unbroken.lab.http_proxy import end_to_end
 from unbroken.lab.raw_stream import RawStream
 from unbroken.lab.record import RecordedRequest
@@ -63,6 +64,7 @@ class RealUpstream:
         authority: both as the ``Host`` header has them.
         path: the path of its base URL, without a slash at the end.
         trust: the client's side of TLS; None: plain TCP.
+        proxy: the proxy on the way; None: a direct connection.
     """
 
     host: str
@@ -70,6 +72,7 @@ class RealUpstream:
     authority: str
     path: str
     trust: ssl.SSLContext | None
+    proxy: ForwardProxy | None = None
 
     def target(self, requested: str) -> str:
         """Return the request target at the upstream.
@@ -99,7 +102,7 @@ class RealUpstream:
     async def _connect(self) -> RawStream:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                sock = await connect(self.host, self.port, allow_remote=True)
+                sock = await self._open()
                 return RawStream(sock) if self.trust is None else await self._secured(sock, self.trust)
         except TimeoutError:
             raise UnreachableError(f"no connection within {CONNECT_TIMEOUT:.0f} s") from None
@@ -109,6 +112,11 @@ class RealUpstream:
             # asyncio puts the address in the place of the reason
             reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror
             raise UnreachableError(reason or str(exc)) from None
+
+    async def _open(self) -> socket.socket:
+        if self.proxy is not None:
+            return await self.proxy.connect(self.host, self.port)
+        return await connect(self.host, self.port, allow_remote=True)
 
     async def _secured(self, sock: socket.socket, trust: ssl.SSLContext) -> RawStream:
         stream = TlsRawStream(sock, trust, self.host)
@@ -130,15 +138,16 @@ class RealUpstream:
         return b"\r\n".join(lines) + request.body
 
 
-def parse_upstream(url: str, ca_file: str | None = None) -> RealUpstream:
+def parse_upstream(url: str, ca_file: str | None = None, proxy: str | None = None) -> RealUpstream:
     """Read the base URL of a real upstream.
 
     Args:
         url: an ``http`` or ``https`` URL.
         ca_file: a PEM file with authorities to trust besides the usual ones.
+        proxy: the URL of an HTTP proxy on the way.
 
     Raises:
-        UsageError: it is no such URL, or the file cannot be used. The message quotes no credentials.
+        UsageError: one of them is no such URL, or the file cannot be used. The message quotes no credentials.
     """
     check_url(url)
     parts = urlsplit(url)
@@ -149,7 +158,9 @@ def parse_upstream(url: str, ca_file: str | None = None) -> RealUpstream:
     port = usual if parts.port is None else parts.port
     shown = f"[{host}]" if ":" in host else host
     authority = shown if port == usual else f"{shown}:{port}"
-    return RealUpstream(host, port, authority, parts.path.rstrip("/"), _trust(ca_file) if usual == 443 else None)
+    trust = _trust(ca_file) if parts.scheme == "https" else None
+    way = parse_proxy(proxy) if proxy else None
+    return RealUpstream(host, port, authority, parts.path.rstrip("/"), trust, way)
 
 
 def _trust(ca_file: str | None) -> ssl.SSLContext:
