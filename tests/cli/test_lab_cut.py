@@ -70,6 +70,22 @@ def test_each_request_is_a_line_for_a_person(env: dict[str, str]) -> None:
     assert "s3cret" not in said
 
 
+def test_a_scenario_is_for_generation_calls(env: dict[str, str]) -> None:
+    with Upstream() as upstream:
+        args = ["--to", upstream.url, "--scenario", "close-before-headers", "--json"]
+        with Program("lab", "cut", *args, env=env) as program:
+            port = port_of(program)
+            with RawClient(port) as client:
+                client.socket.settimeout(WAIT)
+                client.request("GET", "/v1/models", headers=SECRET)
+                assert client.read_response()[0].status_code == 200
+            for _ in range(3):
+                ask(port)
+            lines = program.out.wait_for('"request": 4', WAIT).splitlines()
+    close = "fin@before_headers"
+    assert [json.loads(line)["fault"] for line in lines] == [None, close, close, None]
+
+
 def test_ctrl_c_ends_it_while_a_response_flows(env: dict[str, str]) -> None:
     answer = ScriptedAnswer(think=600)
     with Upstream(answer=answer) as upstream, Program("lab", "cut", "--to", upstream.url, env=env) as program:
@@ -114,6 +130,10 @@ def test_it_says_that_the_upstream_cannot_be_reached(env: dict[str, str]) -> Non
         (["--to", "http://h", "--fault", "rst@handshake"], "a fault at handshake needs TLS"),
         (["--to", "https://h", "--ca-file", "/nope"], "cannot use the CA file '/nope'"),
         (["--to", "http://h", "--proxy", "socks5://joe:s3cret@h"], "is not an http:// or https:// URL"),
+        (["--to", "http://h", "--scenario", "nope"], "the scenarios are"),
+        (["--to", "http://h", "--scenario", "nope.toml"], "cannot read nope.toml"),
+        (["--to", "http://h", "--scenario", "http2-goaway"], "goaway needs HTTP/2"),
+        (["--to", "http://h", "--scenario", "nothing", "--fault", "rst@connect"], "leave --fault out"),
         (["--to", "http://h", "--port", "65536"], "is not a port"),
         (["--to", "http://h", "--times", "-1"], "is not in the range"),
     ],
@@ -129,5 +149,15 @@ def test_mistakes(args: Sequence[str], said: str, cli: Cli) -> None:
 
 def test_the_help_names_kinds_points_and_options(cli: Cli) -> None:
     out = cli("lab", "cut", "--help").out
-    for words in ("--to URL", "--fault", "--times", "--path", "--ca-file", "--json", "after_events", "truncated_chunk"):
+    for words in (
+        "--to URL",
+        "--fault",
+        "--times",
+        "--scenario",
+        "--path",
+        "--ca-file",
+        "--json",
+        "after_events",
+        "truncated_chunk",
+    ):
         assert words in out

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unbroken.cli.options import seconds
+from unbroken.cli.scenarios import read_scenario
 from unbroken.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,17 +114,9 @@ def _scenarios(names: Sequence[str], dialect: str | None) -> list[Scenario]:
 
 
 def _find(name: str) -> Scenario:
-    from unbroken.lab.scenario import find_scenario, load_scenario
     from unbroken.lab.verdict import check_answer
 
-    try:
-        if not name.endswith(".toml"):
-            return find_scenario(name)
-        scenario = load_scenario(name)
-    except OSError as exc:
-        raise UsageError(f"cannot read {name}: {exc.strerror}") from None
-    except ValueError as exc:
-        raise UsageError(str(exc)) from None
+    scenario = read_scenario(name)
     try:
         check_answer(scenario)
     except ValueError as exc:
