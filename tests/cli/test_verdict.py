@@ -18,7 +18,7 @@ import pytest
 from cli.programs import Cli, Program, run
 from cli.terminals import Terminal, screen
 from unbroken.cli.secret_text import SecretText
-from unbroken.cli.verdict_runs import DUMMY_KEY, Trials, program_environment
+from unbroken.cli.verdict_runs import DUMMY_KEY, program_environment
 from unbroken.lab import catalogue
 from unbroken.lab.verdict import FINE
 
