@@ -42,7 +42,9 @@ def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def found(upstream: Upstream, ca_file: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Diagnosis]:
+def found(
+    upstream: Upstream, server_tls: ssl.SSLContext, ca_file: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Diagnosis]:
     """What the doctor says in each situation. They are examined at once: each takes as long as its timer."""
     home = tmp_path_factory.mktemp("homes")
     with ExitStack() as stack:
@@ -54,6 +56,7 @@ def found(upstream: Upstream, ca_file: str, tmp_path_factory: pytest.TempPathFac
         }
         for proxy in proxies.values():
             stack.enter_context(proxy)
+        old = stack.enter_context(Upstream(ssl_context=server_tls, http2=False))
         plain = stack.enter_context(Upstream())
         echo = stack.enter_context(EchoServer())
         situations = {
@@ -64,6 +67,8 @@ def found(upstream: Upstream, ca_file: str, tmp_path_factory: pytest.TempPathFac
             "forgets": (upstream.url, ["--proxy", proxies["forgets"].url]),
             "healthy": (upstream.url, ["--proxy", proxies["healthy"].url]),
             "forwarded": (plain.url, ["--proxy", proxies["rst"].url]),
+            "socks": (plain.url, ["--proxy", proxies["rst"].socks_url]),
+            "old": (old.url, ["--proxy", proxies["rst"].url]),
             "echo": (upstream.url, ["--proxy", proxies["fin"].url, "--echo", echo.url]),
             "no echo": (upstream.url, ["--no-proxy", "--echo", "http://127.0.0.1:1"]),
         }
@@ -104,9 +109,12 @@ def test_ping_keeps_what_is_tunnelled(situation: str, found: dict[str, Diagnosis
 
 
 @pytest.mark.slow
-def test_comments_keep_what_is_forwarded(found: dict[str, Diagnosis]) -> None:
-    assert "SSE comments from the server keep them; without HTTP/2 no PING can" in found["forwarded"].sentences
-    assert "--sse-ping-interval" in found["forwarded"].sentences
+@pytest.mark.parametrize("situation", ["forwarded", "socks", "old"])
+def test_comments_keep_what_speaks_no_http2(situation: str, found: dict[str, Diagnosis]) -> None:
+    told = found[situation].sentences
+    assert "SSE comments from the server keep them; without HTTP/2 no PING can" in told
+    assert "--sse-ping-interval" in told
+    assert "--ping " not in told
 
 
 @pytest.mark.slow

@@ -181,3 +181,9 @@ def test_an_interception_that_the_test_found_is_told() -> None:
     (finding,) = IdleVerdict(IdleReport(intercepted_by="Example Inspection"), 10.0).findings
     assert finding.code == "tls_intercepted"
     assert "Example Inspection signed" in finding.text
+
+
+def test_a_proxy_that_holds_answers_is_told() -> None:
+    (finding,) = IdleVerdict(IdleReport(answers_held_by=PROXY), 10.0).findings
+    assert finding.code == "answers_held"
+    assert finding.text.startswith(f"the local proxy at {PROXY} hands on an answer once it is whole")

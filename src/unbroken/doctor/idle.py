@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-from unbroken.core.failures import Failure
 from unbroken.core.route import MIN_INTERVAL, is_private
 from unbroken.doctor import far_end as ends
 from unbroken.doctor.certificate import signer_of
@@ -13,7 +12,7 @@ from unbroken.doctor.examination import Examination
 from unbroken.doctor.far_end import FarEnd
 from unbroken.doctor.probe import Probe
 from unbroken.doctor.reaching import Reach, do
-from unbroken.doctor.silences import End, FarEndKind, IdleReport, Keeping, SilenceTrial
+from unbroken.doctor.silences import End, FarEndKind, IdleReport, Keeping, SilenceTrial, SilentConnection
 from unbroken.wire.clock import clock
 from unbroken.wire.sockets import Steps, Waits
 from unbroken.wire.tls import client_context
@@ -87,19 +86,29 @@ class IdleTest:
         if (proxy := destination.proxy) is None:
             return None
         try:
-            served = stack.enter_context(ends.here(proxy, self._examination.local, secure=not destination.forwards))
+            served = stack.enter_context(
+                ends.here(proxy, self._examination.local, secure=destination.scheme == "https")
+            )
         except OSError as exc:
             self._skip(f"a server on this machine cannot listen at {self._examination.local}: {exc.strerror}")
             return None
-        first = Probe(served, until=0.0, limit=self._examination.target.connect)
-        do(first.steps(_Course(SilenceTrial(kind=FarEndKind.HERE, host=""), 0.0)))
-        if first.result.end is End.KEPT:
+        first = self._first(served, Keeping.COMMENTS)
+        if first.end is End.KEPT:
             return served
-        if first.unreached and first.unreached.failure is Failure.CERTIFICATE:
+        self._skip(
+            f"a server on this machine is not reached through the proxy, so the next far end is taken: {first.detail}"
+        )
+        if served.destination.scheme == "https":
             self._find_interception(served)
-        why = first.result.detail or str(first.result.end)
-        self._skip(f"a server on this machine is not reached through the proxy, so the next far end is taken: {why}")
+        elif self._first(served, Keeping.NOTHING).end is End.KEPT:
+            self.report.answers_held_by = proxy.url
         return None
+
+    def _first(self, served: FarEnd, keeping: Keeping) -> SilentConnection:
+        """Ask for an answer that goes on, with comments, or for one that ends at once; return what became of it."""
+        probe = Probe(served, keeping, MIN_INTERVAL, until=0.0, limit=self._examination.target.connect)
+        do(probe.steps(_Course(SilenceTrial(kind=FarEndKind.HERE, host=""), 0.0)))
+        return probe.result
 
     def _find_interception(self, served: FarEnd) -> None:
         """Compare who signs for a server of ours, as it is seen through the proxy, with who signs for the provider."""
@@ -139,7 +148,7 @@ class IdleTest:
         if end.kind is FarEndKind.DIRECT:
             return
         yield Keeping.TCP_KEEPALIVE, MIN_INTERVAL, longest
-        if end.destination.scheme == "https":
+        if end.destination.scheme == "https" and self._examination.path.http_version == "HTTP/2":
             for every in self._intervals(end):
                 yield Keeping.PING, every, longest
         if end.is_ours:
@@ -157,7 +166,9 @@ class IdleTest:
         if trial.reached:
             return True
         why = next((one.detail for one in trial.connections if one.detail), "")
-        if trial.kind is FarEndKind.ECHO:
+        if trial.kind is FarEndKind.HERE:
+            self._skip(f"a server on this machine is not reached through the proxy any more: {why}")
+        elif trial.kind is FarEndKind.ECHO:
             self._skip(f"the echo at {trial.host} is not reached: {why}")
         elif trial.kind is FarEndKind.PROVIDER:
             self._skip(f"no silent connection to {trial.host} came about: {why}")

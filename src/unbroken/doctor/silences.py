@@ -133,9 +133,11 @@ class IdleReport(msgspec.Struct, kw_only=True):
         trials: by far end.
         intercepted_by: the authority that signs for a server on this machine in place of ours, and for the provider:
             what reads TLS on the way; ``""`` if none does.
+        answers_held_by: the URL of a proxy that hands on an answer once it is whole, ``""`` if none does.
         skipped: far ends that were not tried, or could not be reached, each with the reason, in a sentence.
     """
 
     trials: list[SilenceTrial] = msgspec.field(default_factory=list)
     intercepted_by: str = ""
+    answers_held_by: str = ""
     skipped: list[str] = msgspec.field(default_factory=list)

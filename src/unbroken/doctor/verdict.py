@@ -36,7 +36,7 @@ class IdleVerdict:
         self._ping = ping
         cutting = self._cutting
         self.limit = None if cutting is None or cutting.limit is None else round(cutting.limit, 1)
-        self.findings = [*_of_interception(report), *([self._of_cuts(cutting)] if cutting else []), *self._of_far_end()]
+        self.findings = [*_of_proxy(report), *([self._of_cuts(cutting)] if cutting else []), *self._of_far_end()]
 
     @property
     def _cutting(self) -> SilenceTrial | None:
@@ -124,7 +124,7 @@ class IdleVerdict:
         )
 
 
-def _of_interception(report: IdleReport) -> Iterator[Finding]:
+def _of_proxy(report: IdleReport) -> Iterator[Finding]:
     if report.intercepted_by:
         yield Finding(
             "tls_intercepted",
@@ -132,6 +132,13 @@ def _of_interception(report: IdleReport) -> Iterator[Finding]:
             f" {report.intercepted_by} signed, as the provider's is; PING ends at the proxy, and what it does with"
             " silent answers is its own matter",
             "have the provider exempted from inspection",
+        )
+    if report.answers_held_by:
+        yield Finding(
+            "answers_held",
+            f"{_named(report.answers_held_by)} hands on an answer once it is whole: a stream comes all at once, at its"
+            " end, and no heartbeat comes through before",
+            "have the proxy pass answers on as they come, or take the provider out with NO_PROXY (--no-proxy)",
         )
 
 
