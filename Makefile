@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types imports twins twins-check fast timing slow
-.PHONY: explore prove prove-sockets bench sdk-table agents agents-table intermediaries outages chaos clean
+.PHONY: explore prove prove-sockets bench sdk-table agents agents-table intermediaries diagnoses outages chaos clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -125,7 +125,7 @@ agents-table: $(VENV)/test $(VENV)-sdks
 	@PYTHONPATH=tests $(VENV)/bin/python -m real_clients.table docs/agents.md
 
 # Not part of the gate, which runs a part of each: real intermediaries (about 15 minutes; those that are not installed are
-# left out) and outages (about 8 minutes; Linux, and root). ONLY=squid shows one intermediary and writes nothing.
+# left out), what the doctor says behind them (a minute) and outages (about 8 minutes; Linux, and root). ONLY=squid shows one intermediary and writes nothing.
 
 intermediaries: $(VENV)/test $(VENV)-intermediaries
 	@PYTHONPATH=tests $(VENV)/bin/python -m intermediaries.matrix $(foreach name,$(ONLY),--only $(name))
@@ -136,6 +136,9 @@ $(VENV)-intermediaries: tests/intermediaries/requirements.txt $(VENV)/made
 	@$@/bin/python -m pip --disable-pip-version-check --quiet install -r tests/intermediaries/requirements.txt \
 		|| echo "  they cannot be installed here; their rows are left out"
 	@touch $@
+
+diagnoses: $(VENV)/test $(VENV)-intermediaries
+	@PYTHONPATH=tests $(VENV)/bin/python -m intermediaries.diagnoses
 
 outages: $(VENV)/test
 	@PYTHONPATH=tests $(VENV)/bin/python -m intermediaries.outages

@@ -145,10 +145,11 @@ def section(chosen: Sequence[Intermediary], matrix: Matrix) -> str:
 def _versions(matrix: Matrix) -> Mapping[str, str]:
     measured = [unit.intermediary for unit, found in matrix.items() if not isinstance(found, str)]
     programs = {one.program: one for one in measured if one.installed}
-    return {program: _version(one) for program, one in sorted(programs.items())}
+    return {program: version_of(one) for program, one in sorted(programs.items())}
 
 
-def _version(one: Intermediary) -> str:
+def version_of(one: Intermediary) -> str:
+    """Return the version of the program of an intermediary."""
     ran = subprocess.run([find(one.program) or "", *one.version], capture_output=True, text=True, check=False)
     match = VERSION.search(ran.stdout + ran.stderr)
     return match[0].rstrip(".") if match else "of an unknown version"

@@ -1,4 +1,4 @@
-"""``docs/intermediaries.md``: two sections, each written by its own command, which leaves the other as it is."""
+"""``docs/intermediaries.md``: three sections, each written by a command of its own that leaves the others alone."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ TITLE = """\
 
 What stands between a program and a model, run for real: proxies and servers with an idle timer of seconds, and networks
 that carry nothing for a while. Each turn is asked by the plain `openai` SDK and by Unbroken, side by side. This page is
-generated; each of its two sections by a command of its own.
+generated; each of its three sections by a command of its own.
 """
 
-COMMANDS = ("make intermediaries", "make outages")
+COMMANDS = ("make intermediaries", "make diagnoses", "make outages")
 _SECTION = re.compile(r"^<!-- (make \w+) -->\n(.*?)(?=^<!-- make|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def write(command: str, text: str, page: Path = PAGE) -> None:
-    """Write the section of one command, and keep that of the other.
+    """Write the section of one command, and keep those of the others.
 
     Args:
         command: one of :data:`COMMANDS`.
@@ -43,14 +43,15 @@ def write(command: str, text: str, page: Path = PAGE) -> None:
     page.write_text(f"{TITLE}\n{body.rstrip()}\n", encoding="utf-8")
 
 
-def head(command: str, versions: Mapping[str, str]) -> str:
-    """Return how a section was made: the command, the machine, the versions."""
+def head(command: str, versions: Mapping[str, str], *, sdk: bool = True) -> str:
+    """Return how a section was made: the command, the machine, the versions, with that of the plain SDK."""
     told = ", ".join(f"{name} {version}" for name, version in versions.items())
     when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     return (
         f"```console\n$ {command}\n```\n\n"
-        f"Run on {when}, on {machine}, with Unbroken {unbroken.__version__}{_commit()} and openai {openai.__version__}"
+        f"Run on {when}, on {machine}, with Unbroken {unbroken.__version__}{_commit()}"
+        + (f" and openai {openai.__version__}" if sdk else "")
         + (f"; {told}." if told else ".")
     )
 

@@ -1,12 +1,13 @@
-"""The page has two sections, and each command leaves that of the other as it is."""
+"""The page has three sections, and each command leaves those of the others as they are."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from intermediaries import page
+from intermediaries import diagnoses, page
 from intermediaries.asking import Seen
 from intermediaries.cell import EVERYBODY, Unit
+from intermediaries.doctor import Diagnosis
 from intermediaries.kinds import INTERMEDIARIES, VERSIONS
 from intermediaries.matrix import Matrix, section
 from intermediaries.outages import LINK_DOWN, SECONDS, Cell, Outcome, cells
@@ -64,3 +65,15 @@ def test_fewer_answers_and_more_requests_are_listed() -> None:
     assert "error ×1, 1 s ✗ | **whole** ×2, 1 s ✗ |" in told
     late = outages({cell: Outcome(seen, dict.fromkeys(seen, 1.0), back=31.0)})
     assert "2 requests" not in late
+
+
+def test_the_doctors_sentence_has_a_row_for_each_intermediary() -> None:
+    finding = {"code": "path_cuts_idle", "text": "the local proxy at http://127.0.0.1:1234 cuts", "next": "raise it"}
+    right, wrong = (Diagnosis(4, [finding], limit, {}, "") for limit in (2.1, 30.0))
+    found = {one.name: f"not installed: `{one.get}`" for one in INTERMEDIARIES} | {"squid": right, "tinyproxy": wrong}
+    rows = [line for line in diagnoses.section(found).splitlines() if line.startswith("| [")]
+    assert [row.split("]")[0].removeprefix("| [") for row in rows] == [one.name for one in INTERMEDIARIES]
+    told = {name: next(row for row in rows if f"[{name}]" in row) for name in ("squid", "tinyproxy", "dante")}
+    assert "| 2.1 s | path_cuts_idle: the local proxy at http://127.0.0.1 cuts | raise it |" in told["squid"]
+    assert "| 30 s **(wrong)** |" in told["tinyproxy"]
+    assert "not installed: `apt-get install dante-server`" in told["dante"]
