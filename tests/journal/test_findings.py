@@ -214,7 +214,7 @@ def test_the_current_limit_and_its_path_are_told() -> None:
 
 
 def test_codes_are_stable() -> None:
-    """Programs go by them; docs/journal.md lists them."""
+    """Programs go by them; docs/doctor.md lists them."""
     everything = [
         *found([*cuts(2, 1, 0), *[entry(NOW, Failure.BUSY, Phase.HEADERS, 0.0)] * 3]),
         *found(cuts(20, 19, 18)),

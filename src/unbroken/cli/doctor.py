@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from unbroken.cli.connection import WAY_OPTIONS, add_options, proxy_from
-from unbroken.cli.exits import LOST, REFUSED, UNREACHABLE, Interrupted, OutputError
+from unbroken.cli.exits import LOST, REFUSED, UNREACHABLE, Interrupted
 from unbroken.cli.options import ConfiguredCommand, given, option, seconds
 from unbroken.cli.run import PRESETS
 
@@ -73,6 +73,9 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     without a request, which cost nothing; or to an `unbroken lab echo` of yours (--echo). Ctrl-C ends it early and
     shows what is known by then.
 
+    Attempts that run, exec and relay have lost before are told too: how often, after which silence, by which path,
+    since when, and what changed.
+
     \b
       unbroken doctor                     the provider whose key is set
       unbroken doctor --provider deepseek --proxy socks5h://127.0.0.1:10808
@@ -97,10 +100,12 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         raise SystemExit(show_relay_findings(ctx, options))
     from unbroken.core.http import check_url
     from unbroken.doctor.examination import Examination
+    from unbroken.doctor.past import PastReport
 
     if options["echo"]:
         check_url(options["echo"])
     examination = Examination(_target(ctx, options))
+    examination.past = PastReport(is_kept=options["journal"])
     try:
         examination.run()
         if examination.reached and options["max"]:
@@ -174,15 +179,33 @@ def _verdict(examination: Examination) -> IdleVerdict:
 
 
 def _findings(examination: Examination) -> list[Finding]:
-    """Return the findings of every source, in order of importance: of the path as it is now, of its silence."""
+    """Return the findings of every source, in order of importance: of the path as it is now, and of past turns."""
+    return [*_of_now(examination), *examination.past.findings]
+
+
+def _of_now(examination: Examination) -> list[Finding]:
+    """Return the findings of the path as it is now, and of its silence."""
     found = [*examination.findings, *_verdict(examination).findings]
     return list({finding.code: finding for finding in reversed(found)}.values())[::-1]
 
 
-def _exit_code(examination: Examination) -> int:
+def _faults(examination: Examination) -> list[Finding]:
+    """Return the findings by which this very path is not as it should be."""
     from unbroken.doctor.verdict import NOTES
 
-    codes = {finding.code for finding in _findings(examination)} - NOTES
+    past = examination.past_pattern
+    now = [finding for finding in _of_now(examination) if finding.code not in NOTES]
+    return [*now, *([examination.past.turns.finding_of(past)] if past else [])]
+
+
+def _idle_limit(examination: Examination) -> float | None:
+    """Return the silence in seconds after which this path cuts, or did in past turns; ``None`` if it is not known."""
+    past = examination.past_pattern
+    return _verdict(examination).limit or (round(past.timer, 1) if past else None)
+
+
+def _exit_code(examination: Examination) -> int:
+    codes = {finding.code for finding in _faults(examination)}
     if examination.path.key.status is None:
         return UNREACHABLE
     if codes - _OF_THE_PROVIDER:
@@ -195,28 +218,11 @@ def _exit_code(examination: Examination) -> int:
 
 def _show(examination: Examination, *, as_json: bool, whole: bool = True) -> None:
     from unbroken.cli.doctor_report import report_lines
+    from unbroken.cli.findings_output import write, write_json
 
     findings = _findings(examination)
     if as_json:
-        _write_json(examination, findings)
+        write_json(findings, _idle_limit(examination), examination.path)
     else:
-        _write("".join(f"{line}\n" for line in report_lines(examination, findings, whole=whole)))
-
-
-def _write_json(examination: Examination, findings: Sequence[Finding]) -> None:
-    from unbroken.cli.json_output import encoded
-
-    _write(
-        encoded({"findings": findings, "idle_limit": _verdict(examination).limit, "path": examination.path}).decode()
-    )
-
-
-def _write(text: str) -> None:
-    from unbroken.cli.output import Output
-    from unbroken.cli.terminal import plain
-
-    out = Output(sys.stdout)
-    try:
-        out.write(plain(text, out.encoding))
-    except OSError as exc:
-        raise OutputError(exc) from None
+        lines = report_lines(examination, findings, _faults(examination), whole=whole)
+        write("".join(f"{line}\n" for line in lines))

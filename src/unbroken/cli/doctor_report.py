@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
+from unbroken.cli.findings_output import finding_lines
 from unbroken.cli.terminal import harmless
 from unbroken.core.advice import rounded
 from unbroken.core.finding import Finding
 from unbroken.doctor.examination import Examination
 from unbroken.doctor.path import PathReport
 from unbroken.doctor.silences import End, FarEndKind, SilenceTrial, SilentConnection
-from unbroken.doctor.verdict import NOTES
 
 
-def report_lines(examination: Examination, findings: Sequence[Finding], *, whole: bool) -> Iterator[str]:
+def report_lines(
+    examination: Examination, findings: Sequence[Finding], faults: Collection[Finding], *, whole: bool
+) -> Iterator[str]:
     """Yield the lines for a person: what is known of the path, the findings, and whether anything is wrong.
 
     Args:
         examination: what was found.
         findings: those of every source.
+        faults: those of them by which something is wrong.
         whole: whether nothing was interrupted.
     """
     path = examination.path
     yield f"{examination.target.provider.name}: {harmless(path.url)}"
-    for name, told in (*_facts(path), *_silences(path)):
+    for name, told in (*_facts(path), *_silences(path), ("past turns", examination.past.summary)):
         yield f"  {name:<12} {harmless(told)}"
     yield ""
-    for finding in findings:
-        yield f"{'·' if finding.code in NOTES else '✗'} {harmless(finding.text)}"
-        if finding.next:
-            yield f"  next: {harmless(finding.next)}"
-    if not whole:
-        yield "interrupted: this is what was known by then"
-    elif all(finding.code in NOTES for finding in findings):
-        yield "✓ nothing is wrong"
+    yield from finding_lines(findings, faults, whole=whole)
 
 
 def _facts(path: PathReport) -> Iterator[tuple[str, str]]:

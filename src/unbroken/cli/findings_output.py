@@ -40,16 +40,19 @@ def write(text: str) -> None:
         raise OutputError(exc) from None
 
 
-def finding_lines(findings: Sequence[Finding], notes: Collection[str]) -> Iterator[str]:
+def finding_lines(findings: Sequence[Finding], faults: Collection[Finding], *, whole: bool = True) -> Iterator[str]:
     """Yield findings as lines: the sentence, and the next step below it.
 
     Args:
         findings: the findings.
-        notes: codes of those that say of nothing that it is wrong.
+        faults: those that say that something is wrong; the others are notes.
+        whole: whether everything was looked at.
     """
     for finding in findings:
-        yield f"{'·' if finding.code in notes else '✗'} {harmless(finding.text)}"
+        yield f"{'✗' if finding in faults else '·'} {harmless(finding.text)}"
         if finding.next:
             yield f"  next: {harmless(finding.next)}"
-    if all(finding.code in notes for finding in findings):
+    if not whole:
+        yield "interrupted: this is what was known by then"
+    elif not faults:
         yield "✓ nothing is wrong"

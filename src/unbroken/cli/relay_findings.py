@@ -54,7 +54,7 @@ def _lines(relay: RunningRelay, told: PathFindings) -> Iterator[str]:
         by = f"through {told.path.proxy}" if told.path.proxy else "over no proxy"
         yield f"  {'idle limit':<12} {rounded(told.idle_limit)}, to {harmless(told.path.host)} {harmless(by)}"
     yield ""
-    yield from finding_lines(told.findings, NOTES)
+    yield from finding_lines(told.findings, [finding for finding in told.findings if finding.code not in NOTES])
 
 
 def _exit_code(told: PathFindings) -> int:

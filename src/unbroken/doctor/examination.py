@@ -14,10 +14,12 @@ from unbroken.core.paths import DIRECT
 from unbroken.core.route import is_private
 from unbroken.doctor.certificate import Signer, signer_of
 from unbroken.doctor.models import examine_key
+from unbroken.doctor.past import PastReport
 from unbroken.doctor.path import CertificateReport, PathReport, ProxyPlace
 from unbroken.doctor.reaching import Reach, do
 from unbroken.doctor.target import Target
 from unbroken.errors import UsageError, WireError
+from unbroken.journal.findings import Pattern
 from unbroken.wire.clock import clock
 from unbroken.wire.proxies import GivenProxy, parse_proxy
 from unbroken.wire.requests import Destination
@@ -42,6 +44,7 @@ class Examination:
         target: as above.
         path: the path, as far as it is known.
         findings: what is wrong.
+        past: what past turns tell.
         destination: where requests go, ``None`` if the proxy's URL cannot be read.
         local: this machine's own address on the way to the first hop, ``""`` if that was not reached.
     """
@@ -49,6 +52,7 @@ class Examination:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.findings: list[Finding] = []
+        self.past = PastReport(is_kept=False)
         self.destination: Destination | None = None
         self.local = ""
         self._addresses: list[Address] = []
@@ -59,6 +63,11 @@ class Examination:
     def reached(self) -> bool:
         """Whether a connection to the provider came about."""
         return bool(self.path.http_version)
+
+    @property
+    def past_pattern(self) -> Pattern | None:
+        """The pattern in which past turns by this very path were cut, ``None`` if there is none."""
+        return self.past.turns.pattern_of(self.path.host, self.path.proxy)
 
     def run(self) -> None:
         """Examine the path. It may be interrupted at any time: what is known by then is in the attributes.

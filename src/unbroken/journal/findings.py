@@ -138,7 +138,7 @@ class PastTurns:
     @property
     def findings(self) -> list[Finding]:
         """The findings: patterns first, the latest at their head, and then other losses, path by path."""
-        return [*map(self._of_pattern, self.patterns), *self._of_other_losses()]
+        return [*map(self.finding_of, self.patterns), *self._of_other_losses()]
 
     def _pattern(self, path: tuple[str, str]) -> Pattern | None:
         """Return the pattern of a path's latest cuts, ``None`` if there is none."""
@@ -152,7 +152,8 @@ class PastTurns:
         used = UsedPath(*path, cluster[-1].http_version)
         return Pattern(used, timer, cluster, earlier, is_past=self._now - cluster[-1].at > QUIET)
 
-    def _of_pattern(self, pattern: Pattern) -> Finding:
+    def finding_of(self, pattern: Pattern) -> Finding:
+        """Return what one of the patterns says."""
         first, last, count = pattern.cuts[0], pattern.cuts[-1], len(pattern.cuts)
         what = f"were answered HTTP {last.gateway_status}" if last.gateway_status else "were cut"
         told = (
