@@ -274,6 +274,7 @@ def test_every_base_url_leads_to_the_lab_and_missing_keys_have_a_value() -> None
     assert child["GOOGLE_GEMINI_BASE_URL"] == "http://127.0.0.1:9000/google"
     assert child["AZURE_OPENAI_ENDPOINT"] == "http://127.0.0.1:9000/azure"
     assert child["UNBROKEN_RELAY_URL"] == "http://127.0.0.1:9000"
+    assert child["UNBROKEN_JOURNAL"] == "false"
     assert child["OPENAI_API_KEY"] == "own"
     assert child["GEMINI_API_KEY"] == child["ANTHROPIC_API_KEY"] == DUMMY_KEY
     assert "127.0.0.1" in child["NO_PROXY"]

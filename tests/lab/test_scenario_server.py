@@ -123,6 +123,7 @@ def test_the_variables_lead_there(tmp_path: Path) -> None:
         assert environ["OPENAI_BASE_URL"] == lab.base_url
         assert environ["ANTHROPIC_BASE_URL"] == lab.origin
         assert environ["OPENAI_API_KEY"]
+        assert environ["UNBROKEN_JOURNAL"] == "false"
         assert environ["SSL_CERT_FILE"] == str(lab.ca_file)
         assert lab.origin.startswith("https://")
 

@@ -149,6 +149,7 @@ def program_environment(environ: Mapping[str, str], origin: str) -> dict[str, st
         origin: the lab's URL.
     """
     child = lab_environment(environ, origin)
+    child["UNBROKEN_JOURNAL"] = "false"  # these faults say nothing of the user's own paths
     for provider in PROVIDERS.values():
         if provider.key_env and not environ.get(provider.key_env, "").strip():
             child[provider.key_env] = DUMMY_KEY

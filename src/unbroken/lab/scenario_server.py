@@ -94,10 +94,14 @@ class ScenarioServer:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The variables that lead a program here: base URLs, keys of no worth, no proxy, and whom to trust."""
+        """The variables that lead a program here: base URLs, keys of no worth, no proxy, and whom to trust.
+
+        Unbroken itself notes none of these faults in its user's journal, where they would be taken for the path's.
+        """
         trusting = self._authority.environment() if self._authority else {}
         urls = {name: self.origin + path for name, path in self._paths.items()}
-        return {**urls, **dict.fromkeys(self._keys, _KEY), **dict.fromkeys(("NO_PROXY", "no_proxy"), _HERE), **trusting}
+        here = {**dict.fromkeys(("NO_PROXY", "no_proxy"), _HERE), "UNBROKEN_JOURNAL": "false"}
+        return {**urls, **dict.fromkeys(self._keys, _KEY), **here, **trusting}
 
     def run(self, client: Callable[[str], object]) -> ClientVerdict:
         """Run a client in this process, and judge it.
