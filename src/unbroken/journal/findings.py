@@ -158,7 +158,7 @@ class PastTurns:
         what = f"were answered HTTP {last.gateway_status}" if last.gateway_status else "were cut"
         told = (
             f"{count} attempts {_by(pattern.path)} {what} after about {rounded(pattern.timer)} of silence"
-            f" since {self._when(first.at)}, the last {self._when(last.at)}"
+            f" {self._span(first.at, last.at)}"
         )
         changes = "".join(f"; {change}" for change in self._changes(pattern))
         if pattern.is_past:
@@ -211,10 +211,14 @@ class PastTurns:
             also = "other " if len(others) < len(entries) else ""
             yield Finding(
                 "past_losses",
-                f"{len(others)} {also}attempts {_by(UsedPath(host, proxy))} were lost since"
-                f" {self._when(others[0].at)}, the last {self._when(others[-1].at)}: {told}",
+                f"{len(others)} {also}attempts {_by(UsedPath(host, proxy))} were lost"
+                f" {self._span(others[0].at, others[-1].at)}: {told}",
                 _next_step(max(others, key=lambda entry: (dict(kinds)[_kind(entry)], entry.at))),
             )
+
+    def _span(self, first: float, last: float) -> str:
+        since, until = self._when(first), self._when(last)
+        return until if since == until else f"since {since}, the last {until}"
 
     def _when(self, at: float) -> str:
         """Tell a day, and of today the time, such as ``today at 14:02``, ``Tuesday`` or ``3 November``."""
