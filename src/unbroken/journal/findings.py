@@ -88,6 +88,11 @@ class Pattern(NamedTuple):
     is_past: bool
 
 
+class _Loss(NamedTuple):
+    entry: JournalEntry
+    cut: SilentCut | None
+
+
 class PastTurns:
     """What past turns have met.
 
@@ -107,12 +112,12 @@ class PastTurns:
     ) -> None:
         self._now = now
         self._zone = zone
-        self._entries: dict[tuple[str, str], list[JournalEntry]] = {}
+        self._lost: dict[tuple[str, str], list[_Loss]] = {}
         self._answered = [*answered]
         for entry in sorted(entries, key=lambda entry: entry.at):
             route = entry.attempt.route
-            self._entries.setdefault((route.host, route.proxy), []).append(entry)
-        found = (self._pattern(path) for path in self._entries)
+            self._lost.setdefault((route.host, route.proxy), []).append(_Loss(entry, entry.silent_cut))
+        found = (self._pattern(path) for path in self._lost)
         self.patterns = sorted(
             (pattern for pattern in found if pattern), key=lambda one: (one.is_past, -one.cuts[-1].at)
         )
@@ -142,7 +147,7 @@ class PastTurns:
 
     def _pattern(self, path: tuple[str, str]) -> Pattern | None:
         """Return the pattern of a path's latest cuts, ``None`` if there is none."""
-        cuts = [cut for entry in self._entries[path] if (cut := entry.silent_cut)]
+        cuts = [loss.cut for loss in self._lost[path] if loss.cut]
         latest = ([cut.silent for cut in cuts[-number:]] for number in WINDOWS)
         timer = next(filter(None, map(idle_timer, latest)), None)
         if timer is None:
@@ -186,7 +191,7 @@ class PastTurns:
 
     def _compared(self, other: UsedPath, since: float) -> Iterator[str]:
         """Yield how another path to the same server fared, if nothing of it was cut for its silence."""
-        if any(entry.silent_cut for entry in self._entries.get((other.host, other.proxy), ())):
+        if any(loss.cut for loss in self._lost.get((other.host, other.proxy), ())):
             return
         how = f"through {other.proxy}" if other.proxy else "over no proxy"
         before = self._count(other, before=since)
@@ -201,14 +206,14 @@ class PastTurns:
 
     def _of_other_losses(self) -> Iterator[Finding]:
         """Yield the losses of each path that are in no pattern, where they are as many as would make one."""
-        in_patterns = {(one.path.host, one.path.proxy, cut.at) for one in self.patterns for cut in one.cuts}
-        for (host, proxy), entries in self._entries.items():
-            others = [entry for entry in entries if (host, proxy, _cut_at(entry)) not in in_patterns]
+        in_patterns = {id(cut) for pattern in self.patterns for cut in pattern.cuts}
+        for (host, proxy), losses in self._lost.items():
+            others = [loss.entry for loss in losses if id(loss.cut) not in in_patterns]
             if len(others) < SIMILAR_CUTS:
                 continue
             kinds = Counter(map(_kind, others)).most_common()
             told = ", ".join(f"{kind} ({count})" for kind, count in kinds)
-            also = "other " if len(others) < len(entries) else ""
+            also = "other " if len(others) < len(losses) else ""
             yield Finding(
                 "past_losses",
                 f"{len(others)} {also}attempts {_by(UsedPath(host, proxy))} were lost"
@@ -256,10 +261,6 @@ def _latest_run(cuts: list[SilentCut]) -> list[SilentCut]:
 
 def _is_by(count: AnsweredCount, path: UsedPath) -> bool:
     return (count.host, count.proxy) == (path.host, path.proxy)
-
-
-def _cut_at(entry: JournalEntry) -> float | None:
-    return cut.at if (cut := entry.silent_cut) else None
 
 
 _FAILURES = {failure.code: failure for failure in Failure}
