@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.programs import Cli, Program, environment, run
+from cli.programs import Cli, Program, environment, run, shell
 from cli.relays import running
 from unbroken.journal.database import read
 from unbroken.journal.entry import JournalContents
@@ -189,6 +189,14 @@ def test_a_journal_that_cannot_be_written_fails_no_turn(
     assert (ended.code, ended.out.strip()) == (0, "Hello from the lab.")
     told = ended.err.splitlines()
     assert len(told) == (2 if command == "run" else 1), told  # the retry and the footer; the summary
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_full_disk_fails_no_turn(env: dict[str, str]) -> None:
+    with Upstream(faults=[CUT]) as upstream:
+        ended = shell(f"ulimit -f 0; unbroken run --base-url {upstream.url} {PROMPT}", env=env)
+    assert (ended.code, ended.out, len(ended.err.splitlines())) == (0, "Hello from the lab.\n", 2)
+    assert journal(env) == JournalContents()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes everywhere")

@@ -173,6 +173,33 @@ def test_a_corrupt_file_is_set_aside(path: Path) -> None:
     assert read(path) == JournalContents([entry()], [])
 
 
+def test_what_belongs_to_a_corrupt_file_is_not_applied_to_the_next(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"garbage " * 1000)
+    path.with_name(f"{path.name}-journal").write_bytes(b"garbage " * 1000)
+    write(path, [entry()], [], NOW)
+    assert not path.with_name(f"{path.name}-journal").exists()
+    assert read(path) == JournalContents([entry()], [])
+
+
+def test_a_file_that_is_made_and_not_yet_written_is_empty(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert read(path) == JournalContents()
+    write(path, [entry()], [], NOW)
+    assert read(path) == JournalContents([entry()], [])
+
+
+@pytest.mark.parametrize(
+    "folder", ["a b", "50%20off", "#1", "ü"] + ([] if sys.platform == "win32" else ["why?x=1&mode=ro"])
+)
+def test_any_folder_will_do(folder: str, tmp_path: Path) -> None:
+    path = tmp_path / folder / "journal.sqlite3"
+    write(path, [entry()], [], NOW)
+    assert read(path) == JournalContents([entry()], [])
+    assert [*tmp_path.iterdir()] == [tmp_path / folder]
+
+
 def test_a_file_that_was_cut_short_is_written_again(path: Path) -> None:
     write(path, [entry()] * 500, [], NOW)
     os.truncate(path, 6000)

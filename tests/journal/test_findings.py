@@ -58,8 +58,7 @@ def test_scattered_silences_are_losses_and_no_pattern() -> None:
     (finding,) = found([entry(NOW, silent=silent) for silent in (5.0, 20.0, 60.0, 200.0)])
     assert (finding.code, finding.text) == (
         "past_losses",
-        f"4 attempts through {PROXY} to {HOST} were lost today at 11:06: connection"
-        " closed by the other side (4)",
+        f"4 attempts through {PROXY} to {HOST} were lost today at 11:06: connection closed by the other side (4)",
     )
 
 

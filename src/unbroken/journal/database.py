@@ -91,6 +91,7 @@ def write(path: Path, entries: Sequence[JournalEntry], answered: Sequence[Answer
         if getattr(exc, "sqlite_errorcode", 0) & 0xFF not in _CORRUPT:
             raise
         path.replace(path.with_name(f"{path.name}.corrupt"))
+        path.with_name(f"{path.name}-journal").unlink(missing_ok=True)  # SQLite would apply it to the next file
         _make_private(path)
         _write(path, entries, answered, now)
 
@@ -104,7 +105,10 @@ def read(path: Path) -> JournalContents:
         if not path.exists():
             return JournalContents()
         with _opened(path) as connection:
-            if _version(connection) != VERSION:
+            version = _version(connection)
+            if version == 0:  # made, and not yet written
+                return JournalContents()
+            if version != VERSION:
                 return JournalContents(problem="it is of another version of Unbroken")
             rows = connection.execute(_SELECT).fetchall()
             counts = connection.execute("SELECT * FROM answered ORDER BY day").fetchall()
