@@ -102,7 +102,11 @@ _EVERYWHERE = ("0.0.0.0", "::", "")
     type=seconds,
 )
 @option(
-    _TAKES, "--grace SECONDS", "How long running turns may go on when it is stopped (30).", prefix=PREFIX, type=seconds
+    _TAKES,
+    "--grace SECONDS",
+    "How long running turns may go on when it is stopped (30); then they are handed over, or cut.",
+    prefix=PREFIX,
+    type=seconds,
 )
 @option(
     _TAKES,

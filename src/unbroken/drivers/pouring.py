@@ -21,6 +21,10 @@ class PouringDriver(AsyncDriver):
         """Whether bytes have come that may be handed on, but were not yet: the next iteration returns them."""
         return self._turn.withholds
 
+    def leave_running(self) -> None:
+        """Have a response that goes on at the server do so once the turn is closed: somebody else takes it up."""
+        self._parts = True
+
     async def pour(self, write: Callable[[bytes], bool]) -> None:
         """Hand on bytes as they come, while there is nothing to decide; then iterate on for what follows them.
 

@@ -27,7 +27,7 @@ from unbroken.relay.journaling import Journaling, find
 from unbroken.relay.kept.identity import Identity
 from unbroken.relay.kept.joined import JoinedResponse
 from unbroken.relay.kept.keeper import Keeper
-from unbroken.relay.kept.succession import Succession
+from unbroken.relay.kept.succession import Succession, can_go_on
 from unbroken.relay.kept.turn import KeptTurn
 from unbroken.relay.passthrough import Passthrough
 from unbroken.relay.recorder import OpenRequest, Outcome, Recorder, RequestRecord, Snapshot
@@ -114,6 +114,11 @@ class Relay:
         self._status_page.stop()
         if self._keeper:
             self._keeper.stop()
+
+    def hand_over(self) -> None:
+        """Leave the turns that still run to other relays, where there may be some, because this one ends now."""
+        for turn in self.recorder.live.values():
+            turn.hand_over()
 
     async def snapshot(self, seen: dict[str, int]) -> Snapshot:
         """Return the snapshot of this relay, see :attr:`gather`."""
@@ -315,6 +320,8 @@ class Relay:
             continuation=settings.continuation_for(upstream),
             refused=self._refused,
         )
+        if kept:
+            kept.goes_on = can_go_on(call, policy)
         reply = Reply(
             send,
             call.dialect,

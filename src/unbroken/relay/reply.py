@@ -120,6 +120,11 @@ class Reply:
         """Whether heartbeats can be sent: this is a stream, and its dialect has one."""
         return self._streaming and bool(self._dialect.heartbeat)
 
+    @property
+    def has_spoken(self) -> bool:
+        """Whether more than heartbeats was sent."""
+        return self._spoken
+
     def suits(self, head: Head, *, is_stream: bool) -> bool:
         """Return whether a response with this head can be handed on: after a heartbeat only a stream of events."""
         return not self._own_head or (head.status == 200 and is_stream)
@@ -191,8 +196,13 @@ class Reply:
                 await self._put(bytes(self._unfinished))
             await asgi.body(self._send, b"", more=False)
 
-    async def fail(self, error: GatewayError, report: Report) -> None:
+    async def fail(self, error: GatewayError, report: Report, fields: Headers = ()) -> None:
         """Report a failure: by a status if nothing was sent yet, else by an event, unless the break alone tells it.
+
+        Args:
+            error: the failure.
+            report: the report of the turn.
+            fields: more for the headers, if these are still to be sent.
 
         Raises:
             Broken: part of the response was sent already: the connection must be closed.
@@ -200,18 +210,18 @@ class Reply:
         async with self._lock:
             self._over = True
             if not self.begun:
-                await self._refuse(error, report)
+                await self._refuse(error, report, fields)
                 return
             if self._streaming and not (self._cut_by_break and self._spoken and error.code == StreamCut.code):
                 # A blank line ends an unfinished event: a reader must not take the error for its next line.
                 await self._put((b"\n\n" if self._inside else b"") + self._dialect.error_event(error))
         raise asgi.Broken
 
-    async def _refuse(self, error: GatewayError, report: Report) -> None:
+    async def _refuse(self, error: GatewayError, report: Report, more: Headers) -> None:
         body = self._dialect.error_body(error)
         self.status, self.bytes = error.status, len(body)
         final = () if error.retryable else (_NO_RETRY,)
-        fields = (*headers.report_headers(self._id, report), *final, *self._extra)
+        fields = (*headers.report_headers(self._id, report), *final, *more, *self._extra)
         await asgi.answer(self._send, error.status, body, headers=fields)
 
     @property

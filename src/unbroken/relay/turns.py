@@ -13,7 +13,7 @@ from unbroken.core.attempt import MAX_REFUSAL
 from unbroken.core.deadlines import READ_REFUSAL
 from unbroken.core.dialect import Call, GatewayError
 from unbroken.core.failures import Phase
-from unbroken.core.http import Head
+from unbroken.core.http import Head, Headers
 from unbroken.core.payload import mapping, only_object
 from unbroken.drivers.notices import background
 from unbroken.drivers.pouring import PouringDriver
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 LAST_WORDS = 1.0
 """Seconds for a turn to report to its client why it ends, when the relay is stopped."""
+
+
+_AT_ONCE = ((b"retry-after", b"0"),)
 
 
 class RelayedTurn:
@@ -72,6 +75,7 @@ class RelayedTurn:
         self._upstream = upstream
         self._call = call
         self._clock = clock
+        self._kept = kept
         self._until_left = kept.cancelled_once_unwanted if kept else incoming.cancelled_by_leaving
         self._began = clock()
         self._started = time.time()
@@ -98,6 +102,12 @@ class RelayedTurn:
             self._ended = self._clock()
         if self._broken:
             raise asgi.Broken
+
+    def hand_over(self) -> None:
+        """Leave the turn, as this relay ends, to the one at which its client asks again, if it can go on there."""
+        has_spoken = self.reply.has_spoken
+        if self.outcome is None and self._kept and self._kept.hand_over(has_spoken=has_spoken) and has_spoken:
+            self.driver.leave_running()
 
     def record(self) -> RequestRecord:
         """Return the current record of the turn."""
@@ -204,15 +214,16 @@ class RelayedTurn:
                     break
         return bytes(body)
 
-    async def _fail(self, outcome: Outcome, error: GatewayError, detail: str = "") -> None:
+    async def _fail(self, outcome: Outcome, error: GatewayError, detail: str = "", fields: Headers = ()) -> None:
         self.outcome, self.detail = outcome, detail or error.message
         try:
-            await self.reply.fail(error, self.driver.report)
+            await self.reply.fail(error, self.driver.report, fields)
         except (asgi.Broken, OSError):
             self._broken = True
 
     async def _stop(self) -> None:
-        """Report to the client that the relay is stopped."""
+        """Report to the client that the relay is stopped. Where there may be others, it is to come back at once."""
         if self.outcome is None:
+            fields = _AT_ONCE if self._kept and self._kept.outlives_relay else ()
             with anyio.move_on_after(LAST_WORDS, shield=True):
-                await self._fail(Outcome.STOPPED, STOPPED)
+                await self._fail(Outcome.STOPPED, STOPPED, fields=fields)

@@ -511,6 +511,7 @@ class DrainingServer(uvicorn.Server):
             connection.shutdown()
         self._relay.stop()
         await self._idle_within(self._grace)
+        self._relay.hand_over()
         for task in list(self.server_state.tasks):
             task.cancel()
         await self._idle_within(LAST_WORDS)

@@ -46,12 +46,13 @@ class Pair:
         answer: ScriptedAnswer = SLOW,
         policy: Policy | None = None,
         heartbeat: float = 15.0,
+        grace: float = 0.0,
         **lab: Any,
     ) -> None:
         self.redis = redis
         self.lab = stack.enter_context(Upstream(answer=answer, **lab))
         upstream = UpstreamSettings("lab", self.lab.url, continuation="assistant")
-        given = {"keep": 30.0, "store": redis.url, "policy": policy or Policy(), "grace": 0.0, "heartbeat": heartbeat}
+        given = {"keep": 30.0, "store": redis.url, "policy": policy or Policy(), "grace": grace, "heartbeat": heartbeat}
         self.first, self.second = (
             Client(stack, stack.enter_context(Served(settings_to({"lab": upstream}, **given)))) for _ in range(2)
         )

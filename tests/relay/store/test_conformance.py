@@ -360,6 +360,27 @@ def test_a_turn_whose_writer_has_died_is_claimed_and_ends_as_a_cut(run: Callable
     run(scenario, lease=0.1, renew=60.0)
 
 
+def test_a_turn_that_is_handed_over_is_anybodys_at_once(run: Callable[..., None]) -> None:
+    async def scenario(opened: Opened) -> None:
+        writer = opened.begin(request="same")
+        writer.append(b"half")
+        writer.hand_over()
+        writer.append(b"late")
+        writer.close("whole")
+        await opened.written(writer)
+        async with opened.another() as store:
+            assert await store.claim("same") == "t1"
+            part = await store.read("t1", 4, 0.01, ends_abandoned=False)
+            assert part is not None
+            assert part.is_abandoned
+            epoch = await store.lease("t1", "you", 60.0)
+            assert epoch == 2
+            assert await store.cut("t1", epoch)
+            assert await read(store) == (b"half", "cut")
+
+    run(scenario)
+
+
 def test_one_whose_writer_lives_is_not(run: Callable[..., None]) -> None:
     async def scenario(opened: Opened) -> None:
         writer = opened.begin(request="same")

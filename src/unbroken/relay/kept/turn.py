@@ -44,6 +44,7 @@ class KeptTurn:
         ending: how it ended.
         readers: how many other clients read it now, here.
         was_collected: whether another client has come for it.
+        goes_on: whether another relay may resume or continue it.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class KeptTurn:
         self.ending: Ending = ""
         self.readers = 0
         self.was_collected = False
+        self.goes_on = False
         self._store = store
         self._incoming = incoming
         self._send = send
@@ -93,6 +95,11 @@ class KeptTurn:
     def lost(self) -> str:
         """Why it cannot be collected, for a person; ``""`` if it can."""
         return self._log.lost
+
+    @property
+    def outlives_relay(self) -> bool:
+        """Whether other relays can read it."""
+        return self._store.outlives_relay
 
     @property
     def is_superseded(self) -> bool:
@@ -164,6 +171,18 @@ class KeptTurn:
             self.ending = "whole" if is_answer else "ended"
         self._log.close(self.ending)
         self.closed.set()
+
+    def hand_over(self, *, has_spoken: bool) -> bool:
+        """Leave the turn, as this relay ends, to the one at which its client asks again; return whether it is left.
+
+        Args:
+            has_spoken: whether more than heartbeats was written of it.
+        """
+        is_found = self.outlives_relay and bool(self.info.owner) and not self.lost
+        if not is_found or self.is_ending or (has_spoken and not self.goes_on):
+            return False
+        self._log.hand_over()
+        return True
 
     def note_reader(self, change: int) -> None:
         """Count a client that begins to read the turn (1), or no longer does (-1)."""

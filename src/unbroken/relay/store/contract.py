@@ -158,6 +158,9 @@ class TurnWriter(Protocol):
     def close(self, ending: Ending) -> None:
         """Write how it ended. Nothing is written after that."""
 
+    def hand_over(self) -> None:
+        """Give up the lease: it is as if the writer had died. Nothing is written after that."""
+
 
 class Store(Protocol):
     """A store of turns.

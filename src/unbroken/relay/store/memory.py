@@ -310,6 +310,10 @@ class MemoryTurn:
             self._on_lost()
         return self.epoch
 
+    def end_lease(self) -> None:
+        """Let somebody else take the lease."""
+        self._holder, self._held_until = "", -math.inf
+
     def lose(self, why: str) -> None:
         """Note that it was deleted."""
         self.lost = why
@@ -336,6 +340,7 @@ class MemoryWriter:
         self._store = store
         self._turn = turn
         self._epoch = turn.epoch
+        self._is_over = False
 
     @property
     def lost(self) -> str:
@@ -373,6 +378,12 @@ class MemoryWriter:
         if self._writes:
             self._store.end(self._turn, ending)
 
+    def hand_over(self) -> None:
+        """As the contract says."""
+        if self._writes:
+            self._is_over = True
+            self._turn.end_lease()
+
     @property
     def _writes(self) -> bool:
-        return not self.lost and not self._turn.ending
+        return not (self.lost or self._turn.ending or self._is_over)

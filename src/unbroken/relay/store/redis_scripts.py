@@ -199,6 +199,16 @@ return tonumber(redis.call('HGET', KEYS[1], 'epoch'))
 """
 )
 
+HAND_OVER = (
+    _COMMON
+    + """
+local no = refused(KEYS[1], ARGV[1])
+if no then return no end
+redis.call('DEL', KEYS[2])
+return 'ok'
+"""
+)
+
 CLAIM = (
     _COMMON
     + """

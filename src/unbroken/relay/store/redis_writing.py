@@ -138,6 +138,11 @@ class RedisWriter:
         self._add(scripts.CLOSE, self._keys.turn, self._keys.events, self._keys.lease, args=args)
         self._closed = True
 
+    def hand_over(self) -> None:
+        """As the contract says."""
+        self._add(scripts.HAND_OVER, self._keys.turn, self._keys.lease, args=(self._epoch,))
+        self._closed = True
+
     def renewal(self) -> Call:
         """Return the call that holds the lease for longer."""
         keys = (self._keys.turn, self._keys.events, self._keys.lease)
