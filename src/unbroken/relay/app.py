@@ -26,9 +26,10 @@ from unbroken.relay.heartbeats import Heartbeats
 from unbroken.relay.journaling import Journaling, find
 from unbroken.relay.kept.identity import Identity
 from unbroken.relay.kept.joined import JoinedResponse
-from unbroken.relay.kept.keeper import Keeper
+from unbroken.relay.kept.keeper import Keeper, KeptEvent
 from unbroken.relay.kept.succession import Succession, can_go_on
 from unbroken.relay.kept.turn import KeptTurn
+from unbroken.relay.kept.worth import Worth
 from unbroken.relay.passthrough import Passthrough
 from unbroken.relay.recorder import OpenRequest, Outcome, Recorder, RequestRecord, Snapshot
 from unbroken.relay.replicas import Replicas
@@ -65,7 +66,7 @@ class Relay:
     """
 
     def __init__(self, settings: Settings, *, version: str = "", log: AccessLog | None = None, shows: str = "") -> None:
-        metrics = Metrics()
+        metrics = self._metrics = Metrics()
         self._journal = Journaling(settings.journal) if settings.journal else None
         self.recorder = Recorder(metrics, *([log] if log else []), *([self._journal] if self._journal else []))
         self.gather: Callable[[dict[str, int]], Awaitable[Snapshot]] = self.snapshot
@@ -78,7 +79,7 @@ class Relay:
         self._watchdog = Watchdog(settings.send_timeout)
         self._budget = Budget(settings)
         self._log = log
-        self._keeper = Keeper(settings, metrics.kept, self._note_store) if settings.keep else None
+        self._keeper = Keeper(settings, self._note_kept, self._note_store) if settings.keep else None
         self._replicas = self._find_replicas()
         self._wires: dict[str, AsyncHttpWire] = {}
         self._refused = RefusedBackgrounds()
@@ -365,6 +366,11 @@ class Relay:
 
     def _policy(self, incoming: ClientRequest, route: Route) -> Policy:
         return self._settings.policy_for(route.upstream, _hold(incoming), _background(incoming))
+
+    def _note_kept(self, event: KeptEvent, worth: Worth) -> None:
+        """Count what became of a turn whose client had gone."""
+        self._metrics.kept(event, worth)
+        self.recorder.count_kept(event, worth.tokens)
 
     def _note_store(self, problem: str) -> None:
         """Tell that the store of turns fails, or, with ``""``, takes them once more."""

@@ -158,6 +158,21 @@ class Totals(msgspec.Struct):
     passed: int = 0
 
 
+class KeptCount(msgspec.Struct, frozen=True):
+    """How many turns whose client had gone, and what they are worth.
+
+    Attributes:
+        turns: how many.
+        tokens: their output tokens, as reported or estimated, see :class:`unbroken.relay.kept.worth.Worth`.
+    """
+
+    turns: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: KeptCount) -> KeptCount:
+        return KeptCount(self.turns + other.turns, self.tokens + other.tokens)
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a relay at one moment, or what is new since another one.
 
@@ -173,6 +188,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         advice: what to do about these cuts, or ``""``.
         totals: counts.
         store_problem: why turns cannot be collected, or ``""``.
+        kept: turns whose client had gone, by what became of them: ``kept``, ``collected``, ``dropped``; left out while
+            there were none.
         shows: of which relays this is the state, where there may be others; left out where there are none.
     """
 
@@ -187,6 +204,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     advice: str
     totals: Totals
     store_problem: str = ""
+    kept: dict[str, KeptCount] | msgspec.UnsetType = msgspec.UNSET
     shows: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -217,6 +235,7 @@ class Recorder:
         recent: the last turns that ended, newest first.
         cuts: the last cuts, oldest first.
         totals: counts.
+        kept: see :class:`Snapshot`.
         store_problem: why turns cannot be collected, or ``""``.
     """
 
@@ -225,6 +244,7 @@ class Recorder:
         self.recent: deque[RequestRecord] = deque(maxlen=RECENT)
         self.cuts: deque[SilentCut] = deque(maxlen=CUTS)
         self.totals = Totals()
+        self.kept: dict[str, KeptCount] = {}
         self.store_problem = ""
         self._observers = observers
         self._started = time.time()
@@ -255,6 +275,10 @@ class Recorder:
         for observer in self._observers:
             observer.ended(record)
 
+    def count_kept(self, event: str, tokens: int) -> None:
+        """Count what became of a turn whose client had gone, and its tokens."""
+        self.kept[event] = self.kept.get(event, KeptCount()) + KeptCount(1, tokens)
+
     def snapshot(self, version: str, upstreams: tuple[str, ...], since: int = 0, shows: str = "") -> Snapshot:
         """Return the current state; of the turns that have ended, only those that are new.
 
@@ -278,6 +302,7 @@ class Recorder:
             advice=advice(cuts),
             totals=self.totals,
             store_problem=self.store_problem,
+            kept=dict(self.kept) or msgspec.UNSET,
             shows=shows or msgspec.UNSET,
         )
 
@@ -309,7 +334,16 @@ def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
         advice=advice(cuts),
         totals=Totals(**counts),
         store_problem=next(filter(None, (one.store_problem for one in snapshots)), ""),
+        kept=_sum_of_kept(snapshots) or msgspec.UNSET,
     )
+
+
+def _sum_of_kept(snapshots: Sequence[Snapshot]) -> dict[str, KeptCount]:
+    found: dict[str, KeptCount] = {}
+    for snapshot in snapshots:
+        for event, count in (snapshot.kept or {}).items():
+            found[event] = found.get(event, KeptCount()) + count
+    return found
 
 
 _HANDED_ON = {

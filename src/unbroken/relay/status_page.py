@@ -158,6 +158,8 @@ def _changes(shown: Snapshot, snapshot: Snapshot, advised: str) -> list[bytes]:
         events.append(_event("live", {"now": snapshot.now, "running": snapshot.running, "live": snapshot.live}))
     if snapshot.store_problem != shown.store_problem:
         events.append(_event("store", {"store_problem": snapshot.store_problem}))
+    if snapshot.kept != shown.kept:
+        events.append(_event("kept", {"kept": snapshot.kept or {}}))
     return events
 
 

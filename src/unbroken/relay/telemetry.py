@@ -35,6 +35,7 @@ except ImportError as exc:
 from unbroken.core.actions import PathNotice, RetryEvent
 from unbroken.core.report import Report
 from unbroken.drivers.notices import continued, describe, resumed
+from unbroken.relay.kept.worth import Worth
 from unbroken.relay.recorder import Outcome, RequestRecord
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for each series: noise
@@ -237,6 +238,12 @@ class Metrics:
             registry=registry,
         )
         self._kept_bytes = Counter("unbroken_kept_bytes", "Bytes of these turns.", ["event"], registry=registry)
+        self._kept_tokens = Counter(
+            "unbroken_kept_tokens",
+            "Output tokens of these turns, as their provider has reported them, or estimated from their bytes.",
+            ["event", "source"],
+            registry=registry,
+        )
         for counter, kinds in ((self._resent, ("retry", "replay")), (self._bytes, ("turn", "other"))):
             for kind in kinds:
                 counter.labels(kind)  # present from the start, so that the first one is seen as a change
@@ -259,10 +266,11 @@ class Metrics:
             self._requests.labels(record.outcome or "").inc()
             self._bytes.labels("other").inc(record.bytes_out)
 
-    def kept(self, event: str, size: int) -> None:
+    def kept(self, event: str, worth: Worth) -> None:
         """Count what became of a turn whose client had gone: ``kept``, ``collected`` or ``dropped``."""
         self._kept.labels(event).inc()
-        self._kept_bytes.labels(event).inc(size)
+        self._kept_bytes.labels(event).inc(worth.bytes)
+        self._kept_tokens.labels(event, "reported" if worth.is_reported else "estimated").inc(worth.tokens)
 
     def text(self) -> bytes:
         """Return all metrics, in Prometheus' text format."""

@@ -28,6 +28,7 @@ from unbroken.relay.kept.identity import Identity, identify, owner_of
 from unbroken.relay.kept.joined import JoinedResponse
 from unbroken.relay.kept.succession import Succession, claim, succeed
 from unbroken.relay.kept.turn import KeptTurn
+from unbroken.relay.kept.worth import TAIL, Worth, worth_of
 from unbroken.relay.recorder import OpenRequest, Outcome
 from unbroken.relay.routes import OWN
 from unbroken.relay.settings import Settings
@@ -78,7 +79,7 @@ class Keeper:
 
     Args:
         settings: the relay's.
-        on_event: called with what became of a turn whose client had gone, and with how many bytes it has.
+        on_event: called with what became of a turn whose client had gone, and with how much it is worth.
         on_problem: called with what is wrong with the store, for a person, and with ``""`` once nothing is.
         store: replaces the store of the settings.
     """
@@ -86,7 +87,7 @@ class Keeper:
     def __init__(
         self,
         settings: Settings,
-        on_event: Callable[[KeptEvent, int], None],
+        on_event: Callable[[KeptEvent, Worth], None],
         on_problem: Callable[[str], None],
         store: Store | None = None,
     ) -> None:
@@ -95,7 +96,7 @@ class Keeper:
         self._store = store or make_store(settings.store, settings.keep, settings.max_kept, on_problem, settings.lease)
         self._running: dict[str, KeptTurn] = {}
         self._keyed: dict[str, str] = {}  # ids of running turns, by the digests of their keys
-        self._awaited: deque[tuple[float, str, int]] = deque()  # when each is due, its id, its bytes
+        self._awaited: deque[tuple[float, str, Worth]] = deque()  # when each is due, its id, its worth
         self._tasks: TaskGroup | None = None
 
     @property
@@ -221,7 +222,7 @@ class Keeper:
         if turn and is_answer and kept.is_awaiting:
             turn.outcome = Outcome.KEPT
         if kept.is_awaiting:
-            self._awaited.append((time.monotonic() + self._settings.keep + _MARGIN, kept.id, kept.size))
+            self._awaited.append((time.monotonic() + self._settings.keep + _MARGIN, kept.id, kept.worth))
             self._has_awaited.set()
 
     def fields(self, turn: KeptTurn) -> Headers:
@@ -345,7 +346,7 @@ class Keeper:
             await collection.run(min(TOUCH_EVERY, self._settings.keep / 3))
         finally:
             if collection.outcome is Outcome.COLLECTED:
-                self._on_event("collected", collection.bytes)
+                self._on_event("collected", await self._worth_of(found.id, collection.bytes))
             elif found.is_claimed:
                 with anyio.move_on_after(ASK_WITHIN, shield=True):
                     await self._release(found.id)
@@ -449,20 +450,32 @@ class Keeper:
                 return None
         return None
 
+    async def _worth_of(self, turn_id: str, size: int) -> Worth:
+        """Return what a turn is worth that was collected, of which so many bytes were sent."""
+        with anyio.move_on_after(ASK_WITHIN, shield=True):
+            try:
+                state = await self._store.find(turn_id)
+                if state and state.ending == "whole":
+                    part = await self._store.read(turn_id, max(0, state.size - TAIL), ASK_WITHIN)
+                    return worth_of(size, state.info.dialect, part.data if part else b"")
+            except StoreError:
+                return worth_of(size)
+        return worth_of(size)
+
     def _note_left(self, turn: KeptTurn) -> None:
         if not turn.lost:
-            self._on_event("kept", turn.size)
+            self._on_event("kept", turn.worth)
 
     async def _count_dropped(self) -> None:
         """Count the turns that nobody has come for in time. All have the same time: the first is due first."""
         while True:
             await self._has_awaited.wait()
             while self._awaited:
-                due, turn_id, size = self._awaited[0]
+                due, turn_id, worth = self._awaited[0]
                 await anyio.sleep(max(0.0, due - time.monotonic()))
                 self._awaited.popleft()
                 if await self._known(turn_id) is None:  # what somebody came for is kept for longer
-                    self._on_event("dropped", size)
+                    self._on_event("dropped", worth)
             self._has_awaited = anyio.Event()
 
 

@@ -12,6 +12,7 @@ from unbroken.relay import asgi
 from unbroken.relay.client_request import ClientRequest
 from unbroken.relay.headers import lowered
 from unbroken.relay.kept.event_ids import EventIds
+from unbroken.relay.kept.worth import TAIL, Worth, worth_of
 from unbroken.relay.store.contract import Ending, Store, StoreError, TurnInfo
 
 _OF_ONE_CLIENT = (b"access-control-", b"vary")
@@ -84,6 +85,7 @@ class KeptTurn:
         self._is_removed = False
         self._is_left = False
         self._read_at = 0.0
+        self._tail = bytearray()  # of what has come since its client has gone
         self._is_begun = False
         self._log = store.begin(info, self._lose)
         self._is_begun = True
@@ -124,6 +126,12 @@ class KeptTurn:
         """Whether its client has gone before its end, and nobody has come for it yet."""
         return self._is_left and not self.was_collected and not self.lost
 
+    @property
+    def worth(self) -> Worth:
+        """How much it is worth, as far as it has come."""
+        is_whole = self.ending == "whole"
+        return worth_of(self.size, self.info.dialect if is_whole else "", bytes(self._tail))
+
     async def send(self, message: asgi.Message) -> None:
         """Take a message of the response: ASGI's ``send`` of the reply."""
         if message["type"] == "http.response.start":
@@ -140,6 +148,10 @@ class KeptTurn:
         """Write bytes of the body to the store."""
         self.size += len(data)
         self._log.append(data)
+        if self.is_detached:
+            self._tail += data
+            if len(self._tail) > 2 * TAIL:
+                del self._tail[:-TAIL]
 
     def abandon(self) -> None:
         """Take the client for gone: it accepts nothing."""

@@ -1,16 +1,17 @@
 // The status page of `unbroken relay`: what the relay's feed says, drawn.
 //
 // The feed (an event stream at ./feed) says `hello` with everything, then `live` with the running turns, `ended` with
-// each turn that is over, and `store` with what is wrong with the store of turns. Events change `relay`, below; `paint`
-// draws it, a few times a second at most, however fast they come. Every string of the feed is hostile here: it becomes a
-// text node or an attribute, never markup.
+// each turn that is over, `store` with what is wrong with the store of turns, and `kept` with what became of turns whose
+// client had gone. Events change `relay`, below; `paint` draws it, a few times a second at most, however fast they come.
+// Every string of the feed is hostile here: it becomes a text node or an attribute, never markup.
 
 const LANES = 16; // lanes drawn; hundreds of live turns are counted, not drawn
 const ROWS = 100;
 const CUTS = 1000;
 
 const relay = {
-  version: "", upstreams: [], live: [], recent: [], cuts: [], advice: "", totals: {}, store_problem: "", shows: "",
+  version: "", upstreams: [], live: [], recent: [], cuts: [], advice: "", totals: {}, store_problem: "",
+  shows: "", kept: {},
 };
 let heardAt = 0; // when the feed last described the live turns, on performance.now()'s clock
 let silentSince = null; // when the feed went away, null while it is there
@@ -488,10 +489,18 @@ function paint() {
   if (relay.live.length && silentSince === null) draw(); // running lanes grow between two words of the feed
 }
 
+/** What became of turns whose client had gone: "Turns whose client had gone: 2 kept (about 1,200 tokens), ...". */
+function keptText(kept) {
+  const parts = ["kept", "collected", "dropped"].filter((event) => kept[event]).map((event) =>
+    `${kept[event].turns.toLocaleString("en")} ${event} (about ${kept[event].tokens.toLocaleString("en")} tokens)`);
+  return parts.length ? `Turns whose client had gone: ${parts.join(", ")}.` : "";
+}
+
 function paintHeader() {
   say($("version"), relay.version);
   say($("upstreams"), relay.upstreams.length ? `to ${relay.upstreams.join(", ")}` : "");
   say($("shows"), relay.shows ? `Shown: ${relay.shows}.` : "");
+  say($("kept"), keptText(relay.kept));
   say($("store"), relay.store_problem ? `Turns cannot be collected: the store fails, ${relay.store_problem}.` : "");
   say($("how"), howTo());
   for (const name of ["turns", "answered", "saved", "cut", "running", "passed"]) {
@@ -525,7 +534,7 @@ function tellNews() {
 
 const handlers = {
   hello(data) {
-    Object.assign(relay, data);
+    Object.assign(relay, { kept: {}, shows: "" }, data);
     told = new Map(data.live.map((turn) => [turn.id, losses(turn).length]));
     heardAt = performance.now();
     silentSince = null;
@@ -537,6 +546,10 @@ const handlers = {
     relay.live = data.live;
     heardAt = performance.now();
     data.live.forEach(notice);
+    draw();
+  },
+  kept({ kept }) {
+    relay.kept = kept;
     draw();
   },
   store({ store_problem }) {
