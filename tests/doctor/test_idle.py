@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import ssl
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ import trustme
 from cli.programs import Program, environment
 from cli.terminals import Terminal
 from intermediaries.doctor import Diagnosis, doctor
+from timing import Control
 from unbroken.lab import CuttingProxy, Upstream
 from unbroken.lab.echo import EchoServer
 from waiting import poll
@@ -129,8 +131,10 @@ def test_what_is_forgotten_without_a_word_is_seen(found: dict[str, Diagnosis]) -
 
 @pytest.mark.slow
 def test_a_far_end_that_is_not_there_is_told(found: dict[str, Diagnosis]) -> None:
-    (why,) = found["no echo"].path["idle"]["skipped"]
-    assert why.startswith("the echo at 127.0.0.1:1 is not reached: connection refused")
+    idle = found["no echo"].path["idle"]
+    (why,) = idle["skipped"]
+    assert why.startswith("the echo at 127.0.0.1:1 is not reached, so the next far end is taken: connection refused")
+    assert [trial["kind"] for trial in idle["trials"]] == ["provider"]
     assert any("nothing is known to stand" in why for why in found["local"].path["idle"]["skipped"])
 
 
@@ -153,6 +157,19 @@ def test_ctrl_c_shows_what_is_known_and_the_progress_is_on_the_terminal(
     text = out.read_text()
     assert text.endswith("interrupted: this is what was known by then\n")
     assert "nothing: open, after" in text
+
+
+@pytest.mark.timing
+def test_a_signal_ends_it_at_once(upstream: Upstream, ca_file: str, tmp_path: Path, promptly: Control) -> None:
+    with CuttingProxy(idle=600) as proxy:
+        args = ("doctor", "--base-url", upstream.url, "--ca-file", ca_file, "--max", "300", "--proxy", proxy.url)
+        with Program(*args, env=environment(tmp_path)) as program:
+            assert proxy.wait_for(lambda: len(proxy.tunnels) >= 20, PATIENCE)  # of the examination, and of the test
+            sent = time.monotonic()
+            program.send(signal.SIGINT)
+            program.err.wait_for_end(PATIENCE)
+            promptly(sent, within=1.0)
+            assert program.end().code == 130
 
 
 def test_json_is_whole_after_a_signal_and_stderr_is_silent(upstream: Upstream, ca_file: str, tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +18,7 @@ from unbroken.cli.run import PRESETS
 
 if TYPE_CHECKING:
     from unbroken.core.finding import Finding
+    from unbroken.core.providers import Provider
     from unbroken.doctor.examination import Examination
     from unbroken.doctor.target import Target
     from unbroken.doctor.verdict import IdleVerdict
@@ -107,9 +109,11 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     examination = Examination(_target(ctx, options))
     examination.past = PastReport(is_kept=options["journal"])
     try:
-        examination.run()
-        if examination.reached and options["max"]:
-            _test_silence(examination, options)
+        with _shown_progress() as show_progress:
+            show_progress(f"examining the path to {examination.path.host}")
+            examination.run()
+            if examination.reached and options["max"]:
+                _test_silence(examination, options, show_progress)
     except Interrupted:
         _show(examination, as_json=options["json"], whole=False)
         raise
@@ -117,23 +121,34 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     raise SystemExit(_exit_code(examination))
 
 
-def _test_silence(examination: Examination, options: Mapping[str, Any]) -> None:
-    """Run the idle test, and show its progress on a terminal."""
-    from unbroken.cli.terminal import dimmed, is_terminal, show
-    from unbroken.doctor.idle import IdleTest
+@contextlib.contextmanager
+def _shown_progress() -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows a line on a terminal, in place of the line before; clear it in the end."""
+    from unbroken.cli.terminal import dimmed, harmless, is_terminal, show
 
-    longest, shows = options["max"], is_terminal(sys.stderr)
+    shows = is_terminal(sys.stderr)
 
-    def progress(elapsed: float, left: int, count: int) -> None:
+    def show_line(text: str) -> None:
         if shows:
-            told = f"idle test: {elapsed:.0f} s of {longest:g} s at most, {left} of {count} connections are watched"
-            show(_CLEAR + dimmed(told[:79], sys.stderr))
+            show(_CLEAR + dimmed(harmless(text)[:79], sys.stderr))
 
     try:
-        IdleTest(examination, options["echo"], longest, progress).run()
+        yield show_line
     finally:
         if shows:
             show(_CLEAR)
+
+
+def _test_silence(examination: Examination, options: Mapping[str, Any], show_progress: Callable[[str], None]) -> None:
+    from unbroken.doctor.idle import IdleTest
+
+    longest = options["max"]
+
+    def progress(elapsed: float, left: int, count: int) -> None:
+        show_progress(f"idle test: {elapsed:.0f} s of {longest:g} s at most, {left} of {count} connections are watched")
+
+    show_progress("idle test: looking for a far end")
+    IdleTest(examination, options["echo"], longest, progress).run()
 
 
 def _target(ctx: click.Context, options: Mapping[str, Any]) -> Target:
@@ -144,21 +159,12 @@ def _target(ctx: click.Context, options: Mapping[str, Any]) -> Target:
     """
     from unbroken.cli.provider_selection import selected
     from unbroken.core.dialects import find_dialect
-    from unbroken.core.providers import choose_provider, find_key
+    from unbroken.core.providers import choose_provider
     from unbroken.doctor.target import Target
-    from unbroken.errors import UsageError
 
     who = selected(ctx.default_map or {}, given(ctx, ParameterSource.COMMANDLINE), os.environ)
     provider = choose_provider(who["provider"], who["base_url"], os.environ)
-    source = who["api_key_env"] or provider.key_env
-    key = who["api_key"]
-    if key:
-        source = "the configuration file"
-    else:
-        try:
-            key = find_key(provider, who["api_key_env"], os.environ)
-        except UsageError:  # it is missing, which is a finding
-            key = None
+    key, source = _key(provider, who["api_key"], who["api_key_env"])
     limits = {name: options[name] for name in ("connect", "ping") if options[name] is not None}
     return Target(
         provider=provider,
@@ -169,6 +175,20 @@ def _target(ctx: click.Context, options: Mapping[str, Any]) -> Target:
         ca_file=options["ca_file"],
         **limits,
     )
+
+
+def _key(provider: Provider, stored: str | None, variable: str | None) -> tuple[str | None, str]:
+    """Return the key, ``None`` if there is none, and where it is or would have to be."""
+    from unbroken.core.providers import find_key
+    from unbroken.errors import UsageError
+
+    if stored:
+        return stored, "the configuration file"
+    source = variable or provider.key_env
+    try:
+        return find_key(provider, variable, os.environ), source
+    except UsageError:  # it is missing, which is a finding
+        return None, source
 
 
 def _verdict(examination: Examination) -> IdleVerdict:

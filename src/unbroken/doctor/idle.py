@@ -14,6 +14,7 @@ from unbroken.doctor.probe import Probe
 from unbroken.doctor.reaching import Reach, do
 from unbroken.doctor.silences import End, FarEndKind, IdleReport, Keeping, SilenceTrial, SilentConnection
 from unbroken.wire.clock import clock
+from unbroken.wire.requests import Destination
 from unbroken.wire.sockets import Steps, Waits
 from unbroken.wire.tls import client_context
 
@@ -70,14 +71,22 @@ class IdleTest:
         served = self._here(stack)
         if served:
             yield served
-        if self._echo:
-            yield ends.echo(self._echo, destination.proxy)
+        far = self._far_echo(destination)
+        if far:
+            yield far
         elif examination.path.http_version == "HTTP/2":
             yield ends.provider(destination, examination.target.context)
             if destination.proxy and not served:
                 yield ends.direct(destination, examination.target.context)
         elif not served:
             self._skip(_why_not(examination))
+
+    def _far_echo(self, destination: Destination) -> FarEnd | None:
+        """Return the lab of the user's, if one was given and is reached."""
+        if not self._echo:
+            return None
+        far = ends.echo(self._echo, destination.proxy)
+        return far if self._reaches(far, f"the echo at {far.destination.authority}") else None
 
     def _here(self, stack: contextlib.ExitStack) -> FarEnd | None:
         """Serve silence on this machine, behind the proxy; return it if the proxy reaches it."""
@@ -92,22 +101,25 @@ class IdleTest:
         except OSError as exc:
             self._skip(f"a server on this machine cannot listen at {self._examination.local}: {exc.strerror}")
             return None
-        first = self._first(served, Keeping.COMMENTS)
-        if first.end is End.KEPT:
+        if self._reaches(served, "a server on this machine, through the proxy,"):
             return served
-        self._skip(
-            f"a server on this machine is not reached through the proxy, so the next far end is taken: {first.detail}"
-        )
         if served.destination.scheme == "https":
             self._find_interception(served)
         elif self._first(served, Keeping.NOTHING).end is End.KEPT:
             self.report.answers_held_by = proxy.url
         return None
 
-    def _first(self, served: FarEnd, keeping: Keeping) -> SilentConnection:
+    def _reaches(self, end: FarEnd, name: str) -> bool:
+        """Return whether a far end of ours is reached, and its answers come as it writes them; if not, say why."""
+        first = self._first(end, Keeping.COMMENTS)
+        if first.end is not End.KEPT:
+            self._skip(f"{name} is not reached, so the next far end is taken: {first.detail or first.end.value}")
+        return first.end is End.KEPT
+
+    def _first(self, end: FarEnd, keeping: Keeping) -> SilentConnection:
         """Ask for an answer that goes on, with comments, or for one that ends at once; return what became of it."""
-        probe = Probe(served, keeping, MIN_INTERVAL, until=0.0, limit=self._examination.target.connect)
-        do(probe.steps(_Course(SilenceTrial(kind=FarEndKind.HERE, host=""), 0.0)))
+        probe = Probe(end, keeping, MIN_INTERVAL, until=0.0, limit=self._examination.target.connect)
+        do(probe.steps(_Course(SilenceTrial(kind=end.kind, host=""), 0.0)))
         return probe.result
 
     def _find_interception(self, served: FarEnd) -> None:

@@ -163,18 +163,18 @@ class Probe:
         """Wait for the end of the connection, or of the test."""
         while True:
             now = clock()
-            self.result.seconds = now - self._silent_since
+            self.result.seconds = round(now - self._silent_since, 2)
             if self._is_enough(now, course):
                 yield from self._see_if_alive()
                 return
             if self._is_forgotten(now):
                 self.result.end = End.SILENCE
-                self.result.seconds = max(self._heard_at, self._spoke_at) - self._silent_since
+                self.result.seconds = round(max(self._heard_at, self._spoke_at) - self._silent_since, 2)
                 return
             self._ping(now)
             if end := (yield from self._take(min(GLANCE, self._next(now)))):
                 self.result.end = End.KEPT if self._ends_in_time else end
-                self.result.seconds = clock() - self._silent_since
+                self.result.seconds = round(clock() - self._silent_since, 2)
                 return
 
     def _is_enough(self, now: float, course: Course) -> bool:
@@ -214,7 +214,7 @@ class Probe:
     def _see_if_alive(self) -> Steps[None]:
         """Find out whether the connection still carries anything, now that it was silent for long enough."""
         now = clock()
-        self.result.seconds = now - self._silent_since
+        self.result.seconds = round(now - self._silent_since, 2)
         if self._http.version == "HTTP/2":
             spent = self._most is not None and self._pings >= self._most
             if self._pings == self._pongs and not spent:
