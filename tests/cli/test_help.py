@@ -28,7 +28,7 @@ NOT_USED_BY_A_RUN = {"ssl", "h2", "hpack", "hyperframe", "socksio", "asyncio", "
 NOT_USED_BY_A_RUN |= {"statistics", "tomllib", "multiprocessing", "concurrent", "urllib.request", "xml", "httpx2"}
 NOT_USED_BY_A_RUN |= {"unbroken.client.asynchronous", "unbroken.drivers.asynchronous", "unbroken.wire.async_http"}
 NOT_USED_BY_A_RUN |= {"unbroken.wire.tls", "unbroken.wire.http2", "unbroken.wire.socks", "unbroken.cli.json_output"}
-NOT_USED_BY_A_RUN |= {"sqlite3", "unbroken.journal"}
+NOT_USED_BY_A_RUN |= {"sqlite3", "unbroken.journal.database"}
 """What a turn of chat completions over plain HTTP has no use for."""
 
 

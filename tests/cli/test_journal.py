@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sqlite3
@@ -14,6 +15,7 @@ import pytest
 
 from cli.programs import Cli, Program, environment, run, shell
 from cli.relays import running
+from unbroken.journal import tally
 from unbroken.journal.database import read
 from unbroken.journal.entry import JournalContents
 from unbroken.journal.place import NAME
@@ -79,10 +81,18 @@ def test_a_proxys_password_is_not_noted(env: dict[str, str], state: Path) -> Non
     assert_private(state)
 
 
-def test_a_turn_that_lost_nothing_makes_no_file(env: dict[str, str], state: Path) -> None:
-    with Upstream() as upstream:
-        assert run("run", "--base-url", upstream.url, PROMPT, env=env).code == 0
-    assert not state.exists()
+def test_a_turn_that_lost_nothing_is_counted(env: dict[str, str], state: Path) -> None:
+    with Upstream(answer=ScriptedAnswer(text=ANSWER)) as upstream:
+        args = ("--base-url", upstream.url, "--api-key-env", "OPENAI_API_KEY", PROMPT)
+        assert [run("run", *args, env=env).code for _ in range(2)] == [0, 0]
+    (file,) = (state / "unbroken").iterdir()
+    assert file.name == tally.NAME
+    first, second = file.read_text().splitlines()
+    assert first.partition(",")[2] == second.partition(",")[2]  # the day may have changed
+    said = json.loads(first)
+    assert said.keys() == {"day", "host", "proxy", "http_version", "attempts"}
+    assert (said["proxy"], said["http_version"], said["attempts"]) == ("", "HTTP/1.1", 1)
+    assert f"http://{said['host']}/v1" == upstream.url
 
 
 def test_a_turn_that_fails_is_noted_with_each_attempt(env: dict[str, str]) -> None:

@@ -13,10 +13,10 @@ import pytest
 from cli.programs import Cli, Ended
 from journal.made import HOST, PROXY, entry
 from unbroken.core.failures import Failure, Phase
-from unbroken.journal.database import read, write
+from unbroken.journal.database import write
 from unbroken.journal.entry import DAY, AnsweredCount, JournalEntry
 from unbroken.journal.place import NAME
-from unbroken.lab import Fault, Upstream
+from unbroken.lab import CuttingProxy, Fault, Upstream
 
 Doctor = Callable[..., Ended]
 
@@ -133,13 +133,20 @@ def test_the_doctor_writes_nothing(doctor: Doctor, upstream: Upstream, path: Pat
 
 
 @pytest.mark.slow
-def test_a_turn_that_was_cut_is_found_by_the_doctor(cli: Cli, path: Path, tmp_path: Path) -> None:
-    """From the cut to the doctor's sentence, as its user meets them: a proxy that cuts after a second of silence."""
+def test_turns_that_were_cut_are_found_by_the_doctor(cli: Cli, tmp_path: Path) -> None:
+    """From the cuts to the doctor's sentence, as its user meets them: well without a proxy, cut with one."""
     where = {"XDG_STATE_HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
-    with Upstream(faults=[Fault("rst", "after_role", seconds=1.2)] * 3) as cutting:
-        ended = cli("run", "--base-url", cutting.url, "--replays", "3", "hi", **where)
+    cut = Fault("rst", "after_role", seconds=1.2)
+    with Upstream(faults=[None, None, cut, cut, cut]) as upstream, CuttingProxy() as proxy:
+        for _ in range(2):
+            assert cli("run", "--base-url", upstream.url, "hi", **where).code == 0
+        ended = cli("run", "--base-url", upstream.url, "--proxy", proxy.url, "--replays", "3", "hi", **where)
         assert ended.code == 0, ended.err
-        assert [kept.attempt.silent > 1 for kept in read(path).entries] == [True] * 3
-        told = json.loads(cli("doctor", "--max", "0", "--base-url", cutting.url, "--json", **where).out)
-    assert [finding["code"] for finding in told["findings"]] == ["past_idle_cuts"]
+        args = ("--max", "0", "--base-url", upstream.url, "--proxy", proxy.url, "--json")
+        told = json.loads(cli("doctor", *args, **where).out)
+    (finding,) = told["findings"]
+    assert finding["code"] == "past_idle_cuts"
+    assert f"3 attempts over HTTP/1.1 through {proxy.url} to 127.0.0.1:" in finding["text"]
+    assert "; over no proxy, none of 2 was: " in finding["text"]
+    assert "without the proxy (--no-proxy)" in finding["next"]
     assert 1 <= told["idle_limit"] < 30

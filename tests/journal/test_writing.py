@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from journal.made import NOW, attempt
-from unbroken.core.failures import Phase
-from unbroken.journal import database, writing
+from journal.made import HOST, NOW, attempt
+from unbroken.core.failures import Failure, Phase
+from unbroken.journal import database, tally, writing
 from unbroken.journal.database import read
-from unbroken.journal.writing import JournalWriter, keep_losses
+from unbroken.journal.writing import JournalWriter, keep_turn
 from waiting import poll
 
 ANSWERED = attempt(None, Phase.COMPLETE, status=200)
@@ -33,14 +33,21 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "PATIENCE", 60.0)
 
 
-def test_a_turn_that_lost_nothing_writes_nothing(path: Path) -> None:
-    keep_losses([ANSWERED], NOW, "run")
+def test_a_turn_that_lost_nothing_is_counted_without_sqlite(path: Path) -> None:
+    keep_turn([ANSWERED], NOW, "run")
     assert not path.exists()
+    (count,) = tally.read(path)
+    assert (count.host, count.attempts) == (HOST, 1)
+
+
+def test_a_turn_of_which_nothing_came_writes_nothing(path: Path) -> None:
+    keep_turn([attempt(Failure.CANCELLED), attempt(Failure.REFUSED)], NOW, "run")
+    assert [*path.parent.iterdir()] == []
 
 
 def test_a_lost_attempt_is_written_with_the_answer_that_followed(path: Path) -> None:
     writing_now = time.time()
-    keep_losses([attempt(), ANSWERED], writing_now, "run")
+    keep_turn([attempt(), ANSWERED], writing_now, "run")
     contents = read(path)
     assert [kept.face for kept in contents.entries] == ["run"]
     assert [count.attempts for count in contents.answered] == [1]
@@ -52,7 +59,7 @@ def test_a_journal_that_cannot_be_made_is_done_without(
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "unbroken" / "journal.sqlite3", Path("nul\0"), None):
         monkeypatch.setattr(writing, "journal_path", lambda path=path: path)
-        keep_losses([attempt()], NOW, "run")
+        keep_turn([attempt()], NOW, "run")
         writer = JournalWriter("relay")
         writer.add([attempt()], NOW)
         writer.close()
@@ -63,7 +70,7 @@ def test_a_python_without_sqlite_does_without(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "unbroken.journal.database", None)
-    keep_losses([attempt()], NOW, "run")
+    keep_turn([attempt()], NOW, "run")
     assert not path.exists()
     assert capsys.readouterr() == ("", "")
 
@@ -73,7 +80,7 @@ def test_a_system_without_threads_does_without(path: Path, monkeypatch: pytest.M
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    keep_losses([attempt()], NOW, "run")
+    keep_turn([attempt()], NOW, "run")
     writer = JournalWriter("relay")
     writer.add([attempt()], NOW)
     writer.close()
@@ -81,12 +88,12 @@ def test_a_system_without_threads_does_without(path: Path, monkeypatch: pytest.M
 
 
 def test_a_locked_journal_is_waited_for_only_so_long(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep_losses([attempt()], NOW, "run")
+    keep_turn([attempt()], NOW, "run")
     monkeypatch.setattr(writing, "PATIENCE", 0.01)
     monkeypatch.setattr(database, "BUSY", 60.0)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        keep_losses([attempt()], NOW, "run")
+        keep_turn([attempt()], NOW, "run")
         waiting = [thread for thread in threading.enumerate() if thread.name == "unbroken-journal"]
         assert waiting, "it was not waited for to its end"
     for thread in waiting:

@@ -20,7 +20,6 @@ from unbroken.errors import TurnError, UsageError
 if TYPE_CHECKING:
     from unbroken.cli.render import Renderer
     from unbroken.client import Client
-    from unbroken.core.report import Report
     from unbroken.drivers.notices import RetryCallback
 
 PRESETS = (
@@ -129,15 +128,9 @@ def _ask(client: Client, messages: list[dict[str, str]], show: Renderer, *, keep
         show.finished(turn)
     finally:
         if keeps_journal:
-            _keep_losses(turn.report, started)
+            from unbroken.journal.writing import keep_turn
 
-
-def _keep_losses(report: Report, started: float) -> None:
-    """Note the attempts that were lost in the journal. Most turns lose none, and load nothing for it."""
-    if report.losses:
-        from unbroken.journal.writing import keep_losses
-
-        keep_losses(report.attempts, started, "run")
+            keep_turn(turn.report.attempts, started, "run")
 
 
 def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unbroken.journal import tally
 from unbroken.journal.entry import JournalContents
 from unbroken.journal.place import journal_path
 
@@ -20,4 +21,7 @@ def read_own(face: str = "") -> JournalContents:
     except ImportError:
         return JournalContents(problem="this Python was built without SQLite")
     contents = read(path)
-    return contents._replace(entries=[entry for entry in contents.entries if not face or entry.face == face])
+    return contents._replace(
+        entries=[entry for entry in contents.entries if not face or entry.face == face],
+        answered=[*contents.answered, *tally.read(path)],
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from unbroken.core.report import AttemptReport
+from unbroken.journal import tally
 from unbroken.journal.entry import AnsweredCount, JournalEntry, answered, losses
 from unbroken.journal.place import journal_path
 
@@ -25,19 +26,21 @@ EVERY = 10.0
 """Seconds after which counts are written although nothing was lost."""
 
 
-def keep_losses(attempts: Sequence[AttemptReport], started: float, face: str) -> None:
-    """Write the lost attempts of a turn that has ended; without any, do nothing. Takes :data:`PATIENCE` at most.
+def keep_turn(attempts: Sequence[AttemptReport], started: float, face: str) -> None:
+    """Write what came of the attempts of a turn that has ended. Takes :data:`PATIENCE` at most.
+
+    Where none was lost, SQLite is not loaded.
 
     Args:
         attempts: of the turn.
         started: when it began; seconds since the epoch.
         face: who asked: ``run``, ``exec`` or ``relay``.
     """
-    entries, path = losses(attempts, started, face), journal_path()
-    if not entries or not path:
+    entries, counts, path = losses(attempts, started, face), answered(attempts, started), journal_path()
+    if not path or not (entries or counts):
         return
-    args = (path, entries, answered(attempts, started))
-    thread = threading.Thread(target=_write, args=args, name="unbroken-journal", daemon=True)
+    args = (path, entries, counts)
+    thread = threading.Thread(target=_write if entries else _note, args=args, name="unbroken-journal", daemon=True)
     with contextlib.suppress(RuntimeError):  # the system has no thread left
         thread.start()
         thread.join(PATIENCE)
@@ -61,7 +64,7 @@ class JournalWriter:
         self._thread: threading.Thread | None = None
 
     def add(self, attempts: Sequence[AttemptReport], started: float) -> None:
-        """Note what came of a turn's attempts. The arguments are as for :func:`keep_losses`."""
+        """Note what came of a turn's attempts. The arguments are as for :func:`keep_turn`."""
         entries, counts = losses(attempts, started, self._face), answered(attempts, started)
         if not self._path or not (entries or counts):
             return
@@ -104,6 +107,11 @@ class JournalWriter:
 
 def _summed(counts: Counter[AnsweredCount]) -> list[AnsweredCount]:
     return [msgspec.structs.replace(one, attempts=number) for one, number in counts.items()]
+
+
+def _note(path: Path, entries: Sequence[JournalEntry], counts: Sequence[AnsweredCount]) -> None:  # noqa: ARG001
+    with contextlib.suppress(OSError, ValueError):
+        tally.note(path, counts)
 
 
 def _write(path: Path, entries: Sequence[JournalEntry], counts: Sequence[AnsweredCount]) -> None:
