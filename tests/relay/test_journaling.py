@@ -110,6 +110,11 @@ def test_what_was_answered_is_counted_when_the_relay_ends(serve: Serve, lab: Ups
     assert [count.attempts for count in read(path).answered] == [1]
 
 
+def test_the_page_links_them(served: Served, call: Call) -> None:
+    page = call(served).ask("GET", "/_unbroken/").body.decode()
+    assert '<a href="findings">' in page
+
+
 def test_they_are_behind_the_guard(serve: Serve, lab: Upstream, call: Call) -> None:
     served = serve(lab.url, token="let-me-in")
     lose(served, *[attempt()] * 3)
