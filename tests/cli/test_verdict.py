@@ -18,7 +18,7 @@ import pytest
 from cli.programs import Cli, Program, run
 from cli.terminals import Terminal, screen
 from unbroken.cli.secret_text import SecretText
-from unbroken.cli.verdict_runs import DUMMY_KEY, program_environment
+from unbroken.cli.verdict_runs import DUMMY_KEY, Trials, program_environment
 from unbroken.lab import catalogue
 from unbroken.lab.verdict import FINE
 
@@ -309,6 +309,14 @@ def test_what_takes_longer_than_a_run_may_take_is_left_out_and_said(env: dict[st
     assert re.search(
         r"^silence-for-ever +not judged +0 +0\.0 +- +it takes --timeout 700 or more", ended.out, re.MULTILINE
     )
+
+
+@pytest.mark.parametrize("name", ["silence-in-prelude", "rate-limited", "http2-dead-path"])
+def test_a_scenario_is_not_begun_where_there_is_no_time_for_it(name: str) -> None:
+    with Trials(["/not/there"], {}, 5.0) as trials:
+        trial = trials.run(catalogue()[name])
+    assert trial.verdict.outcome == "not judged"
+    assert re.match(r"it takes --timeout (6|90) or more", trial.verdict.reasons[0])
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import sys
 import tomllib
@@ -8,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from lab.clients import RawClient, text_of
-from unbroken.lab import Fault, Scenario, catalogue, find_scenario, load_scenario, parse_scenario
+from unbroken.lab import Fault, RecordedRequest, Scenario, catalogue, find_scenario, load_scenario, parse_scenario
+from unbroken.lab.fault import CONNECTION_POINTS
 from unbroken.lab.numbered import NUMBERS, TEXT, numbers_in
+from unbroken.lab.routes import draft_response, speech_of
+from unbroken.lab.script import SendBody, compose
 
 FOLDER = Path(sys.modules["unbroken.lab"].__file__ or "").parent / "scenarios"
 
@@ -121,6 +125,31 @@ def test_the_catalogue_covers_every_place_kind_and_transport() -> None:
         ("1.1", True),
         ("2", True),
     }
+
+
+PATHS = {
+    "openai-chat": "/v1/chat/completions",
+    "openai-responses": "/v1/responses",
+    "openai-completions": "/v1/completions",
+    "anthropic-messages": "/v1/messages",
+    "gemini": "/v1beta/models/lab:streamGenerateContent?alt=sse",
+    "interactions": "/v1beta/interactions",
+}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("dialect", PATHS)
+def test_the_catalogue_can_be_performed_in_every_dialect(dialect: str, stream: bool) -> None:
+    target = PATHS[dialect] if stream else PATHS[dialect].replace("streamGenerateContent?alt=sse", "generateContent")
+    body = json.dumps({"model": "lab", "stream": stream}).encode()
+    for scenario in catalogue().values():
+        request = RecordedRequest(1, 1, scenario.http, "POST", target, [], body, 0.0)
+        for fault in [*scenario.script[:3], None]:
+            if scenario.suits(dialect) and (fault is None or fault.at not in CONNECTION_POINTS):
+                steps = compose(draft_response(request, scenario.answer, fault), fault, speech_of(request))
+                sent = b"".join(step.data for step in steps if isinstance(step, SendBody)).decode()
+                whole = scenario.answer == Scenario("mine").answer
+                assert set(numbers_in(sent)) == set(NUMBERS) or fault or not whole, scenario.name
 
 
 def test_every_file_of_the_catalogue_is_small_and_says_what_it_is_for() -> None:
