@@ -190,7 +190,8 @@ def _excuse(scenario: Scenario, run: ClientRun, turns: Sequence[RecordedRequest]
     for turn in turns:
         if turn.fault and (needed := turn.fault.needs(turn.http_version)):
             return f"it does not speak {needed}"
-    if run.exit_code is None and turns and (wait := retry_after(turns[-1].fault)) and wait > run.seconds:
+    wait = retry_after(turns[-1].fault) if turns else 0.0
+    if run.exit_code is None and wait > run.seconds and not any(_hammered(scenario, turns)):
         return f"it waits, as the server asked: Retry-After is {wait:g} s"
     return ""
 
