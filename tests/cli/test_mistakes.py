@@ -374,8 +374,19 @@ def test_typing_what_is_no_text(env: dict[str, str], tmp_path: Path) -> None:
     assert b"Traceback" not in seen
 
 
-@pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-", "0>/dev/null", "2>/dev/full"])
-@pytest.mark.parametrize("args", ["run --base-url nope hi", "run", "init", "relay --port 65536", "nope", "lab proxy"])
+COMMANDS = ["run --base-url nope hi", "run", "init", "relay --port 65536", "nope", "lab proxy"]
+CLOSED = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-", "0>/dev/null", "2>/dev/full"]
+EACH_ONCE = {(COMMANDS[number % len(COMMANDS)], streams) for number, streams in enumerate(CLOSED)}
+
+
+@pytest.mark.parametrize(
+    ("args", "streams"),
+    [
+        pytest.param(args, streams, marks=[] if (args, streams) in EACH_ONCE else [pytest.mark.slow])
+        for args in COMMANDS
+        for streams in CLOSED
+    ],
+)
 def test_streams_that_are_closed(args: str, streams: str, env: dict[str, str]) -> None:
     ended = shell(f"unbroken {args} {streams}", env=env)
     assert (ended.code, ended.out) == (2, "")

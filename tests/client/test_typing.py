@@ -7,6 +7,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_public_names_are_typed(tmp_path: Path) -> None:
     api = pytest.importorskip("mypy.api")
     cache = ROOT / ".mypy_cache"  # of the checks, where they have run: without it this takes seconds

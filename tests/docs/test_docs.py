@@ -110,6 +110,7 @@ def stand_ins(folder: Path) -> Path:
     return programs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("python"))
 def test_a_python_block_runs(block: Block, relay_env: dict[str, str], env: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "block.py").write_text(block.text.replace(RELAY_PORT, relay_env["UNBROKEN_RELAY_PORT"]))
