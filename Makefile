@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types imports twins twins-check fast timing slow
-.PHONY: explore prove prove-sockets bench sdk-table agents agents-table intermediaries diagnoses outages chaos clean
+.PHONY: explore prove prove-sockets bench sdk-table agents agents-table intermediaries diagnoses outages chaos fuzz clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -110,6 +110,11 @@ prove: $(VENV)/test
 
 prove-sockets: $(VENV)/test
 	@PYTHONPATH=tests $(VENV)/bin/python -m proof.sockets $(if $(N),--schedules $(N)) $(CHOSEN)
+
+# What it finds is written to tests/corpora/fuzz. ONLY=http1 fuzzes one target.
+
+fuzz: $(VENV)/test
+	@PYTHONPATH=tests $(VENV)/bin/python -m fuzz.run $(if $(MINUTES),--minutes $(MINUTES)) $(CHOSEN)
 
 CHOSEN = $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
