@@ -120,7 +120,7 @@ def _output_of_start(block: object) -> Signal:
     """Return what the start of a block brings: an empty text or thinking block is only an announcement."""
     if not isinstance(block, dict) or block.get("type") in ("text", "thinking"):
         return _output_of(block)
-    return Signal.REASONING if block.get("type") in _REASONING else Signal.OUTPUT
+    return Signal.REASONING if text(block.get("type")) in _REASONING else Signal.OUTPUT
 
 
 def _output_of(delta: object) -> Signal:
@@ -128,4 +128,4 @@ def _output_of(delta: object) -> Signal:
         return Signal.OUTPUT
     if not any(filled(value) for name, value in delta.items() if name != "type"):
         return Signal.SILENT
-    return Signal.REASONING if delta.get("type") in _REASONING else Signal.OUTPUT
+    return Signal.REASONING if text(delta.get("type")) in _REASONING else Signal.OUTPUT

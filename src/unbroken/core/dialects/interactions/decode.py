@@ -22,7 +22,7 @@ from unbroken.core.dialects.interactions.errors import (
 from unbroken.core.dialects.interactions.plain import KIND, plain_delta
 from unbroken.core.dialects.interactions.steps import CONTENTS, InteractionStep
 from unbroken.core.events import Finish, TypedEvent, Usage
-from unbroken.core.payload import count, dicts, is_done, mapping
+from unbroken.core.payload import count, dicts, is_done, mapping, text
 from unbroken.core.sse import Event
 from unbroken.errors import MalformedEvent
 
@@ -122,7 +122,7 @@ class InteractionsDecoder(PlainFirstDecoder):
 
     def _start(self, index: int, step: dict[str, Any]) -> Iterator[TypedEvent]:
         self._step_error = mapping(step.get("error")) or self._step_error
-        whole = {"type": "model_output", "content": [step]} if step.get("type") in CONTENTS else dict(step)
+        whole = {"type": "model_output", "content": [step]} if text(step.get("type")) in CONTENTS else dict(step)
         yield from self._new(index, whole).begin()
 
     def _step_at(self, index: int) -> InteractionStep:

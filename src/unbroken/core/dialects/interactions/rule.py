@@ -116,7 +116,7 @@ def _output_of_start(step: object) -> Signal:
         return Signal.OUTPUT
     if step.get("type") == "user_input":
         return Signal.SILENT
-    return _output_of(step) if step.get("type") in _ANNOUNCED else Signal.OUTPUT
+    return _output_of(step) if text(step.get("type")) in _ANNOUNCED else Signal.OUTPUT
 
 
 def _output_of(delta: object) -> Signal:
@@ -124,7 +124,7 @@ def _output_of(delta: object) -> Signal:
         return Signal.OUTPUT
     if not filled(_without_types(delta)):
         return Signal.SILENT
-    return Signal.REASONING if delta.get("type") in _REASONING else Signal.OUTPUT
+    return Signal.REASONING if text(delta.get("type")) in _REASONING else Signal.OUTPUT
 
 
 def _without_types(value: object) -> object:

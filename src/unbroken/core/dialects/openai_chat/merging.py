@@ -43,12 +43,14 @@ def plain(value: Any) -> Any:
 def append_part(parts: list[dict[str, Any]], part: Mapping[str, Any]) -> None:
     """Append a part of a list of contents (Mistral's ``text`` and ``thinking``); text continues a part of its type."""
     last = parts[-1] if parts else {}
-    if last.keys() == part.keys() == {"type", "text"} and last["type"] == part["type"]:
-        last["text"].append(part["text"])
-    elif last.keys() == part.keys() == {"type", "thinking"} and isinstance(part["thinking"], list):
+    text, thinking = last.get("text"), last.get("thinking")
+    goes_on = last.keys() == part.keys() and last.get("type") == part.get("type")
+    if goes_on and last.keys() == {"type", "text"} and isinstance(text, TextPieces) and isinstance(part["text"], str):
+        text.append(part["text"])
+    elif goes_on and last.keys() == {"type", "thinking"} and type(thinking) is list is type(part["thinking"]):
         for inner in part["thinking"]:
             if isinstance(inner, Mapping):
-                append_part(last["thinking"], inner)
+                append_part(thinking, inner)
     else:
         parts.append(_opened(part))
 
