@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
-import itertools
 import json
 import random
 import ssl
@@ -27,62 +25,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import anyio.from_thread
-import httpx2
 import trustme
 
-import unbroken
-from relay.serving import Caller, Served, settings_to
+from chaos.faces import ANSWER, DIALECTS_ASKED, FACES, POLICY, TEXT, VERSIONS, Faces, Turn, text_of
 from unbroken.core.dialect import Dialect
-from unbroken.core.dialects import DIALECTS
-from unbroken.core.dialects.openai_completions import OPENAI_COMPLETIONS
-from unbroken.core.events import Text
 from unbroken.core.failures import Phase
-from unbroken.core.policy import Policy
-from unbroken.core.report import Report
-from unbroken.core.sse import Parser
-from unbroken.lab import Fault, ScriptedAnswer, Upstream
+from unbroken.lab import Fault, Upstream
 from unbroken.lab.record import RecordedRequest
-from unbroken.relay.settings import UpstreamSettings
-from unbroken.transports.httpx2 import Transport
 
-TEXT = "".join(f" word{number}" for number in range(40))
-ANSWER = ScriptedAnswer(text=TEXT, reasoning=["Let me", " think."])
-POLICY = Policy(
-    retries=3,
-    replays=3,
-    backoff_initial=0.001,
-    backoff_max=0.002,
-    idle_timeout=0.5,
-    settle_timeout=0.2,
-    ping_interval=0,
-)
-DIALECTS_ASKED = [dialect for dialect in DIALECTS if dialect is not OPENAI_COMPLETIONS]
-FACES = ("client", "async client", "transport", "relay")
-VERSIONS = ("http1", "http2")
 AT_ONCE = 8
 LONGEST = 8000
 """Bytes: about as long as the longest stream of :data:`ANSWER`; an offset beyond a stream's end is at its end."""
 
 SPOKEN = (Phase.OUTPUT, Phase.SETTLED, Phase.COMPLETE)
-OUTCOMES = ("whole", "cut", "handed on", "error")
-
-
-@dataclasses.dataclass
-class Turn:
-    """What came of one turn.
-
-    Attributes:
-        outcome: one of :data:`OUTCOMES`.
-        text: as far as the caller got it.
-        body: the bytes, if the face gives bytes.
-        report: of the turn, if the face gives it.
-    """
-
-    outcome: str
-    text: str = ""
-    body: bytes | None = None
-    report: Report | None = None
 
 
 class Chaos:
@@ -111,7 +66,7 @@ class Chaos:
                     progress(done)
             for upstream in self._upstreams.values():
                 self.counts["requests"] += len(upstream.requests)
-            self.counts["leaks"] += max(0, self._served.tasks() - 4) + max(0, threading.active_count() - threads)
+            self.counts["leaks"] += max(0, self._faces.tasks() - 4) + max(0, threading.active_count() - threads)
         return {"seed": self._seed, "turns": self._turns, **self.counts, "violations": self.violations}
 
     def _open(self) -> None:
@@ -122,46 +77,25 @@ class Chaos:
         folder = enter(tempfile.TemporaryDirectory())
         ca_file = Path(folder) / "ca.pem"
         authority.cert_pem.write_to_path(ca_file)
-        self._verify = str(ca_file)
         contexts = {"http1": None, "http2": server_tls}
         self._upstreams = {
             version: enter(Upstream(answer=ANSWER, ssl_context=context, faults=list(self._faults(version))))
             for version, context in contexts.items()
         }
         self._indexes = {version: Index(upstream) for version, upstream in self._upstreams.items()}
-        self._http = enter(httpx2.Client(transport=Transport(verify=self._verify, policy=POLICY, proxy="")))
-        to = {
-            version: UpstreamSettings(version, upstream.origin, ca_file=self._verify)
-            for version, upstream in self._upstreams.items()
-        }
-        self._served = enter(Served(settings_to(to, policy=POLICY, heartbeat=0)))
-        self._portal = enter(anyio.from_thread.start_blocking_portal())
-        self._clients: dict[tuple[str, str], unbroken.Client] = {}
-        self._async_clients: dict[tuple[str, str], unbroken.AsyncClient] = {}
-        for version, dialect in itertools.product(VERSIONS, DIALECTS_ASKED):
-            arguments = self._client_arguments(version, dialect)
-            self._clients[version, dialect.name] = enter(unbroken.Client(**arguments))
-            client = self._portal.call(lambda made=arguments: _make(made))
-            self._async_clients[version, dialect.name] = enter(self._portal.wrap_async_context_manager(client))
-
-    def _client_arguments(self, version: str, dialect: Dialect) -> dict[str, Any]:
-        base_url = self._upstreams[version].origin + ("/v1" if dialect.name.startswith("openai") else "")
-        return {
-            "base_url": base_url, "dialect": dialect.name, "api_key": "sk-chaos-0123456789", "model": "lab",
-            "policy": POLICY, "proxy": "", "verify": self._verify,
-        }  # fmt: skip
+        self._faces = enter(Faces({version: upstream.origin for version, upstream in self._upstreams.items()}, ca_file))
 
     def _faults(self, version: str) -> Iterator[Fault | None]:
         chance = random.Random(f"{self._seed} {version}")
         for _ in range(8 * self._turns):
-            yield None if chance.random() < 0.45 else _fault(chance, version)
+            yield None if chance.random() < 0.45 else fault_of(chance, version)
 
     def _guarded(self, number: int) -> None:
         chance = random.Random(f"{self._seed} {number}")
         face, version, dialect = chance.choice(FACES), chance.choice(VERSIONS), chance.choice(DIALECTS_ASKED)
         where = f"turn {number}, {face}, {dialect.name}, {version}"
         try:
-            turn = getattr(self, f"ask_{face.replace(' ', '_')}")(version, dialect, f"turn {number}.")
+            turn = self._faces.ask(face, version, dialect, f"turn {number}.")
             wrong = self._judge(turn, dialect, self._indexes[version].requests_of(f"turn {number}."))
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is a violation
             turn, wrong = Turn("error"), f"{type(exc).__name__}: {exc}"
@@ -169,61 +103,6 @@ class Chaos:
             self.counts[turn.outcome] += 1
             if wrong:
                 self.violations.append(f"{where}: {wrong}")
-
-    # Faces
-
-    def ask_client(self, version: str, dialect: Dialect, prompt: str) -> Turn:
-        """Ask with the blocking client."""
-        pieces: list[str] = []
-        stream = self._clients[version, dialect.name].stream(prompt)
-        try:
-            with stream as turn:
-                pieces += [event.text for event in turn if isinstance(event, Text)]
-        except unbroken.TurnError as error:
-            return Turn(_outcome(error), stream.text, report=stream.report)
-        return Turn("whole", "".join(pieces), report=stream.report)
-
-    def ask_async_client(self, version: str, dialect: Dialect, prompt: str) -> Turn:
-        """Ask with the asynchronous client."""
-
-        async def ask() -> Turn:
-            stream = self._async_clients[version, dialect.name].stream(prompt)
-            try:
-                async with stream as turn:
-                    await turn.read()
-            except unbroken.TurnError as error:
-                return Turn(_outcome(error), stream.text, report=stream.report)
-            return Turn("whole", stream.text, report=stream.report)
-
-        return self._portal.call(ask)
-
-    def ask_transport(self, version: str, dialect: Dialect, prompt: str) -> Turn:
-        """Ask with httpx2 over the transport."""
-        path, body = _request(dialect, prompt)
-        url = self._upstreams[version].origin + path
-        received = b""
-        try:
-            with self._http.stream("POST", url, content=body, headers={"content-type": "application/json"}) as response:
-                if response.status_code != 200:
-                    return Turn("handed on")
-                for chunk in response.iter_raw():
-                    received += chunk
-        except httpx2.HTTPError:
-            return Turn("cut", _text(dialect, received)[0], received)
-        text, failed = _text(dialect, received)
-        return Turn("handed on" if failed else "whole", text, received)
-
-    def ask_relay(self, version: str, dialect: Dialect, prompt: str) -> Turn:
-        """Ask the relay with a bare socket."""
-        path, body = _request(dialect, prompt)
-        with Caller(self._served.port) as caller:
-            answer = caller.ask("POST", f"/{version}{path}", [("content-type", "application/json")], body)
-        if answer.status != 200:
-            return Turn("error" if b"unbroken_error" in answer.body or answer.status in (502, 504) else "handed on")
-        text, failed = _text(dialect, answer.body)
-        if not answer.whole:
-            return Turn("cut", text, answer.body)
-        return Turn("handed on" if failed else "whole", text, answer.body)
 
     # The rule
 
@@ -249,43 +128,14 @@ class Chaos:
             return ""
         common = next((at for at, (one, other) in enumerate(zip(body, sent, strict=False)) if one != other), len(sent))
         block = body[: body.rfind(b"\n\n", 0, common) + 2] if b"\n\n" in body[:common] else b""
-        text, failed = _text(dialect, body[len(block) :].lstrip())
+        text, failed = text_of(dialect, body[len(block) :].lstrip())
         if turn.outcome == "cut" and failed and not text:
             return ""
         return f"{turn.outcome}, but its bytes are not those of its last attempt"
 
 
-async def _make(arguments: dict[str, Any]) -> unbroken.AsyncClient:
-    return unbroken.AsyncClient(**arguments)
-
-
-def _outcome(error: unbroken.TurnError) -> str:
-    if isinstance(error, unbroken.StreamCut):
-        return "cut"
-    return "handed on" if isinstance(error, unbroken.ProviderError) else "error"
-
-
-def _request(dialect: Dialect, prompt: str) -> tuple[str, bytes]:
-    """Path and body of a request for a stream."""
-    base_url = "http://lab/v1" if dialect.name.startswith("openai") else "http://lab"
-    body = dialect.body("lab", [{"role": "user", "content": prompt}], [], True)
-    return dialect.url(base_url, "lab").removeprefix("http://lab"), json.dumps(body).encode()
-
-
-def _text(dialect: Dialect, body: bytes) -> tuple[str, bool]:
-    """The text of a stream, and whether an error stands in it."""
-    decoder, pieces, failed = dialect.decoder(), [], False
-    for event in Parser().feed(body):
-        try:
-            typed = decoder.decode(event)
-        except unbroken.UnbrokenError:
-            continue
-        pieces += [one.text for one in typed if isinstance(one, Text)]
-        failed = failed or any(type(one).__name__ == "Failed" for one in typed)
-    return "".join(pieces), failed
-
-
-def _fault(chance: random.Random, version: str) -> Fault:
+def fault_of(chance: random.Random, version: str) -> Fault:
+    """Return a random fault that a version of HTTP can have."""
     offset = chance.randrange(LONGEST)
     kinds = ["rst", "fin", "clean_end", "short_length", "error_event", "malformed"]
     kinds += ["truncated_chunk", "bad_chunk"] if version == "http1" else ["rst_stream", "goaway"]
