@@ -22,10 +22,10 @@ TITLE = """\
 
 What stands between a program and a model, run for real: proxies and servers with an idle timer of seconds, and networks
 that carry nothing for a while. Each turn is asked by the plain `openai` SDK and by Unbroken, side by side. This page is
-generated; each of its three sections by a command of its own.
+generated; each of its sections by a command of its own.
 """
 
-COMMANDS = ("make intermediaries", "make diagnoses", "make outages")
+COMMANDS = ("make intermediaries", "make diagnoses", "make restarts", "make outages")
 _SECTION = re.compile(r"^<!-- (make \w+) -->\n(.*?)(?=^<!-- make|\Z)", re.MULTILINE | re.DOTALL)
 
 

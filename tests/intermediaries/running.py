@@ -110,22 +110,26 @@ def running(
     commands = intermediary.commands(site)
     with ExitStack() as stack:
         for command, port in zip(commands, ports[-len(commands) :], strict=True):
-            stack.enter_context(_listening(command, port, folder))
+            stack.enter_context(listening(command, port, folder))
         yield site.port
 
 
 @contextmanager
-def _listening(command: Sequence[str], port: int, folder: Path) -> Iterator[None]:
+def listening(command: Sequence[str], port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program until it listens, and end it behind the block."""
     log = folder / f"{Path(command[0]).name}.out"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        # A session of its own, so that it can be killed with its workers.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
             deadline = time.monotonic() + START
             while not connects(port):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"{command[0]} does not start: {log.read_text(errors='replace')[-1000:]}")
                 time.sleep(0.02)
-            yield
+            yield process
         finally:
             end(process)
 
