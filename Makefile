@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types imports twins twins-check fast timing slow
-.PHONY: explore prove prove-sockets bench sdk-table agents agents-table intermediaries diagnoses outages chaos fuzz clean
+.PHONY: explore prove prove-sockets bench sdk-table agents agents-table intermediaries diagnoses outages chaos fuzz soak restarts clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -116,6 +116,9 @@ prove-sockets: $(VENV)/test
 fuzz: $(VENV)/test
 	@PYTHONPATH=tests $(VENV)/bin/python -m fuzz.run $(if $(MINUTES),--minutes $(MINUTES)) $(CHOSEN)
 
+soak: $(VENV)/test
+	@PYTHONPATH=tests $(VENV)/bin/python -m soak.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
 CHOSEN = $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 sdk-table: $(VENV)/test $(VENV)-sdks
@@ -144,6 +147,9 @@ $(VENV)-intermediaries: tests/intermediaries/requirements.txt $(VENV)/made
 
 diagnoses: $(VENV)/test $(VENV)-intermediaries
 	@PYTHONPATH=tests $(VENV)/bin/python -m intermediaries.diagnoses
+
+restarts: $(VENV)/test $(VENV)-intermediaries
+	@PYTHONPATH=tests $(VENV)/bin/python -m intermediaries.restarts $(foreach name,$(ONLY),--only $(name))
 
 outages: $(VENV)/test
 	@PYTHONPATH=tests $(VENV)/bin/python -m intermediaries.outages

@@ -1,4 +1,4 @@
-"""``docs/intermediaries.md``: three sections, each written by a command of its own that leaves the others alone."""
+"""``docs/intermediaries.md``: its sections, each written by a command of its own that leaves the others alone."""
 
 from __future__ import annotations
 
