@@ -254,6 +254,33 @@ def test_a_key_is_accepted_where_the_list_is_for_those_who_have_one(cli: Cli) ->
     }
 
 
+def test_a_key_that_is_answered_with_400_is_refused_where_none_is_answered_with_403(cli: Cli) -> None:
+    """As Google does."""
+    faults = [Fault("status", "before_headers", status=status) for status in (400, 403)]
+    with Upstream(faults=faults) as upstream:
+        where = {"GOOGLE_GEMINI_BASE_URL": upstream.origin, "GEMINI_API_KEY": "sk-secret"}
+        ended = cli("doctor", "--provider", "google", "--json", *SKIPPING, **where)
+    assert (ended.code, codes(ended)) == (3, ["key_refused"])
+
+
+@pytest.mark.parametrize("status", [302, 511])
+def test_a_redirection_is_no_list(status: int, cli: Cli) -> None:
+    with Upstream(faults=[Fault("status", "before_headers", status=status)]) as upstream:
+        ended = cli("doctor", "--base-url", upstream.url, "--json", *SKIPPING)
+    assert (ended.code, codes(ended)) == (4, ["redirected"])
+
+
+def test_a_server_without_a_list_is_told(cli: Cli) -> None:
+    with Upstream(faults=[Fault("status", "before_headers", status=404)]) as upstream:
+        where = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-secret"}
+        ended = cli("doctor", "--provider", "openai", *SKIPPING, **where)
+    assert ended.code == 0
+    assert (
+        "OPENAI_API_KEY is set; whether it is accepted is not known: the list of models is answered with HTTP 404"
+        in (ended.out)
+    )
+
+
 def test_a_list_for_everybody_proves_no_key(cli: Cli, upstream: Upstream) -> None:
     where = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-secret"}
     assert (

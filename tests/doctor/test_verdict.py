@@ -60,7 +60,7 @@ def test_the_proxy_is_named_where_a_server_on_this_machine_is_cut_behind_it() ->
 
 def test_a_proxy_elsewhere_is_not_called_local() -> None:
     told = sentence(trial(FarEndKind.HERE, *cut(), proxy="http://10.0.0.1:3128"))
-    assert told.startswith("the proxy at http://10.0.0.1:3128, or")
+    assert told.startswith("the proxy at http://10.0.0.1:3128 (a corporate proxy, perhaps), or what it forwards to,")
 
 
 @pytest.mark.parametrize(

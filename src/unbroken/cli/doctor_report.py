@@ -81,12 +81,10 @@ def _key(path: PathReport) -> str:
     key = path.key
     if not key.present:
         return f"{key.source} is not set" if key.source else "none is needed, or none was named"
-    told = {
-        True: "accepted",
-        False: "refused",
-        None: "whether it is accepted is not known: the list of models does not ask for it",
-    }
-    return f"{key.source} is set; {told[key.accepted]}"
+    if key.accepted is not None:
+        return f"{key.source} is set; {'accepted' if key.accepted else 'refused'}"
+    why = {None: "did not come", 200: "does not ask for it"}.get(key.status, f"is answered with HTTP {key.status}")
+    return f"{key.source} is set; whether it is accepted is not known: the list of models {why}"
 
 
 def _silences(path: PathReport) -> Iterator[tuple[str, str]]:

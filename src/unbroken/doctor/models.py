@@ -24,6 +24,9 @@ SKEW = 60.0
 
 _REFUSED = frozenset({401, 403})
 
+_BAD_REQUEST = 400
+"""What Google answers to a key that it does not know (``API_KEY_INVALID``)."""
+
 
 def examine_key(target: Target) -> tuple[KeyReport, float | None, list[Finding]]:
     """Find out whether the key is accepted, and by how many seconds the clock is ahead of the server's."""
@@ -46,7 +49,7 @@ def examine_key(target: Target) -> tuple[KeyReport, float | None, list[Finding]]
         )
         return KeyReport(target.key_source, bool(target.key)), None, findings
     accepted = _accepted(target, head)
-    findings += [found for found in (_of_status(target, head), _of_clock(head)) if found]
+    findings += [found for found in (_of_status(target, head, accepted), _of_clock(head)) if found]
     return KeyReport(target.key_source, bool(target.key), accepted, head.status), _skew(head), findings
 
 
@@ -73,16 +76,16 @@ def _accepted(target: Target, head: Head) -> bool | None:
         return None
     if head.status in _REFUSED:
         return False
-    if not 200 <= head.status < 300:
+    if head.status != _BAD_REQUEST and not 200 <= head.status < 300:
         return None
     try:
         without = _answer(target, target.models)
     except (WireError, UsageError):
         return None
-    return True if without.status in _REFUSED else None
+    return head.status != _BAD_REQUEST if without.status in _REFUSED else None
 
 
-def _of_status(target: Target, head: Head) -> Finding | None:
+def _of_status(target: Target, head: Head, accepted: bool | None) -> Finding | None:
     """Return what the status of the list of models says, ``None`` if nothing is wrong."""
     name, status = target.provider.name, head.status
     if status in STATUSES_OF_PROXIES and target.destination().forwards:
@@ -91,7 +94,7 @@ def _of_status(target: Target, head: Head) -> Finding | None:
             f"the answer is HTTP {status}, and may be the proxy's own: it forwards what goes to http://",
             "the proxy's log says why; --no-proxy goes without it",
         )
-    if status in _REFUSED and target.key:
+    if accepted is False:
         where = f"the key in {target.key_source}" if target.key_source else "the key"
         return Finding("key_refused", f"{name} refuses {where}: HTTP {status}", "make a new key there, and set it")
     if status in _REFUSED and not target.key_source:
@@ -99,6 +102,12 @@ def _of_status(target: Target, head: Head) -> Finding | None:
             "key_wanted",
             f"{name} wants a key: HTTP {status}",
             "name the variable that holds it with --api-key-env, or the provider with --provider",
+        )
+    if 300 <= status < 400 or status == 511:
+        return Finding(
+            "redirected",
+            f"the list of models is answered with HTTP {status}: by a captive portal, or the base URL has moved",
+            "open a page in a browser and log in to the network; if that is not it, correct the base URL",
         )
     if status == 407:
         return Finding("proxy_auth", "the proxy asks for user and password: HTTP 407", "give them in the proxy's URL")

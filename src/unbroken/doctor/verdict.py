@@ -176,7 +176,7 @@ def _keeps(connection: SilentConnection, limit: float) -> bool:
 
 def _named(proxy: str) -> str:
     host = proxy.partition("://")[2].rpartition(":")[0].strip("[]")
-    return f"the local proxy at {proxy}" if is_loopback(host) else f"the proxy at {proxy}"
+    return f"the local proxy at {proxy}" if is_loopback(host) else f"the proxy at {proxy} (a corporate proxy, perhaps)"
 
 
 def _between(trial: SilenceTrial) -> str:
