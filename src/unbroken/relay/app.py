@@ -173,9 +173,9 @@ class Relay:
             incoming.enter(self._settings.path_secret)
             dialect = dialect_at(incoming.method, incoming.path)
             guard.check(incoming, self._settings)
-            if self._keeper and self._keeper.serves(incoming.path):
+            if self._keeper and self._keeper.own_turns.serves(incoming.path):
                 request.is_recorded = False
-                await self._keeper.serve(incoming, send, request, self._extra(incoming))
+                await self._keeper.own_turns.serve(incoming, send, request, self._extra(incoming))
             elif is_own(incoming.path):
                 request.is_recorded = False
                 await self._status_page.serve(incoming, send)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 import anyio
+import msgspec
 
 from unbroken.core.http import Headers
 from unbroken.relay import asgi
@@ -31,6 +32,20 @@ _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 class Abandoned(Exception):
     """A turn was cut, or its relay has died: another turn may answer its client."""
+
+
+class FoundTurn(msgspec.Struct, frozen=True):
+    """A turn that a request is answered with.
+
+    Attributes:
+        id: its id.
+        is_claimed: whether it was claimed for this request alone.
+        is_abandoned: whether its relay has died.
+    """
+
+    id: str
+    is_claimed: bool
+    is_abandoned: bool = False
 
 
 class Collection:

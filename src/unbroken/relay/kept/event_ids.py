@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+from unbroken.relay.client_request import ClientRequest
+from unbroken.relay.headers import RESUMABLE_FIELD, values
+
 _LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 """The end of a line; a CR behind which nothing has come may be half of one."""
 
@@ -58,3 +61,8 @@ class EventIds:
             return b""
         self._has_fields = True
         return line + b"\n"
+
+
+def wants_ids(incoming: ClientRequest) -> bool:
+    """Return whether a client asks for ids."""
+    return any(value.lower() == b"true" for value in values(incoming.headers, RESUMABLE_FIELD))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import time
 from collections import deque
@@ -13,7 +12,6 @@ from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 import anyio
-import msgspec
 from anyio.abc import TaskGroup
 
 from unbroken.core.dialect import Call
@@ -21,24 +19,20 @@ from unbroken.core.http import Headers, Request
 from unbroken.core.policy import Policy
 from unbroken.relay import asgi
 from unbroken.relay.client_request import ClientRequest, Rejection
-from unbroken.relay.headers import RESUMABLE_FIELD, values
-from unbroken.relay.kept.collection import Abandoned, Collection
-from unbroken.relay.kept.event_ids import EventIds
-from unbroken.relay.kept.identity import Identity, identify, owner_of
+from unbroken.relay.kept.collection import Abandoned, Collection, FoundTurn
+from unbroken.relay.kept.event_ids import EventIds, wants_ids
+from unbroken.relay.kept.identity import Identity, identify
 from unbroken.relay.kept.joined import JoinedResponse
+from unbroken.relay.kept.own_turns import OwnTurns
 from unbroken.relay.kept.succession import Succession, claim, succeed
 from unbroken.relay.kept.turn import KeptTurn
 from unbroken.relay.kept.worth import TAIL, Worth, worth_of
 from unbroken.relay.recorder import OpenRequest, Outcome
-from unbroken.relay.routes import OWN
 from unbroken.relay.settings import Settings
 from unbroken.relay.store import make_store
 from unbroken.relay.store.contract import Store, StoreError, TurnInfo, TurnState
 from unbroken.relay.turns import RelayedTurn
 from unbroken.relay.watchdog import WatchedSend
-
-TURNS = f"{OWN}/turns"
-"""The path of the turns that are kept."""
 
 ASK_WITHIN = 2.0
 """Seconds for which a request waits for the store to say whether its turn is there; then it goes upstream."""
@@ -57,22 +51,6 @@ _SUPERSEDED = "this relay did not hold the turn's lease in time, and another one
 _MARGIN = 0.5
 """Seconds after which a turn that was not read is no longer in the store."""
 
-_POSITION = re.compile(r"\d{1,15}")
-
-
-class FoundTurn(msgspec.Struct, frozen=True):
-    """A turn that a request is answered with.
-
-    Attributes:
-        id: its id.
-        is_claimed: whether it was claimed for this request alone.
-        is_abandoned: whether its relay has died.
-    """
-
-    id: str
-    is_claimed: bool
-    is_abandoned: bool = False
-
 
 class Keeper:
     """Keeps the turns of one relay.
@@ -82,6 +60,9 @@ class Keeper:
         on_event: called with what became of a turn whose client had gone, and with how much it is worth.
         on_problem: called with what is wrong with the store, for a person, and with ``""`` once nothing is.
         store: replaces the store of the settings.
+
+    Attributes:
+        own_turns: answers requests for the turns of the credential that asks.
     """
 
     def __init__(
@@ -98,6 +79,7 @@ class Keeper:
         self._keyed: dict[str, str] = {}  # ids of running turns, by the digests of their keys
         self._awaited: deque[tuple[float, str, Worth]] = deque()  # when each is due, its id, its worth
         self._tasks: TaskGroup | None = None
+        self.own_turns = OwnTurns(settings, self._store, self._running, self.collect)
 
     @property
     def store(self) -> Store:
@@ -184,7 +166,7 @@ class Keeper:
             dialect=call.dialect.name,
             started=time.time(),
         )
-        ids = EventIds() if call.streaming and _wants_ids(incoming) else None
+        ids = EventIds() if call.streaming and wants_ids(incoming) else None
         turn = KeptTurn(
             info,
             self._store,
@@ -335,7 +317,7 @@ class Keeper:
             incoming,
             send,
             after=after,
-            ids=EventIds(after) if _wants_ids(incoming) else None,
+            ids=EventIds(after) if wants_ids(incoming) else None,
             extra=extra,
             local=self._running.get(found.id),
             upstream=upstream,
@@ -350,54 +332,6 @@ class Keeper:
             elif found.is_claimed:
                 with anyio.move_on_after(ASK_WITHIN, shield=True):
                     await self._release(found.id)
-
-    def serves(self, path: str) -> bool:
-        """Return whether a path is that of the turns, or of one of them."""
-        return path == TURNS or path.startswith(f"{TURNS}/")
-
-    async def serve(self, incoming: ClientRequest, send: asgi.Send, request: OpenRequest, extra: Headers) -> None:
-        """Answer a request for the turns, or for one of them.
-
-        Raises:
-            asgi.Broken: the turn was cut.
-            Rejection: there is no such turn for this client, or not with this method.
-        """
-        turn_id = incoming.path[len(TURNS) + 1 :]
-        request.shown_path = f"{TURNS}/{turn_id[:8]}"  # the whole id may be all that it takes to read the turn
-        try:
-            if not turn_id:
-                _check_method(incoming, "GET")
-                await self._list(incoming, send, extra)
-                return
-            _check_method(incoming, "GET", "DELETE")
-            state = await self._find_own(turn_id, incoming)
-            if incoming.method == "DELETE":
-                await self._remove(turn_id)
-                await asgi.answer(send, 204, b"", headers=extra)
-                return
-        except StoreError as exc:
-            raise Rejection(503, "store_away", f"the store cannot be read: {exc}", ((b"retry-after", b"1"),)) from None
-        found = FoundTurn(turn_id, is_claimed=False)
-        await self.collect(found, state.info.upstream, incoming, send, request, extra, _position(state, incoming))
-
-    async def _list(self, incoming: ClientRequest, send: asgi.Send, extra: Headers) -> None:
-        owner = owner_of(incoming, self._settings)
-        if not owner:
-            raise Rejection(403, "no_credential", "turns are listed for the credential that asked, and there is none")
-        turns = [_described(state) for state in await self._store.turns(owner)]
-        headers = ((b"cache-control", b"no-store"), *extra)
-        await asgi.answer(send, 200, msgspec.json.encode({"turns": turns}), headers=headers)
-
-    async def _find_own(self, turn_id: str, incoming: ClientRequest) -> TurnState:
-        """Return a turn that the client may read; whose it is says nothing to others, not even that it is there."""
-        state = await self._store.find(turn_id)
-        if state is None or not secrets.compare_digest(state.info.owner, self._owner_for(state, incoming)):
-            raise Rejection(404, "no_such_turn", "there is no such turn, or it is kept no more")
-        return state
-
-    def _owner_for(self, state: TurnState, incoming: ClientRequest) -> str:
-        """Return the owner to compare: a turn without one is known to whoever knows its id."""
-        return owner_of(incoming, self._settings) if state.info.owner else ""
 
     async def _find_keyed(self, identity: Identity) -> FoundTurn | None:
         local = self._local(identity)
@@ -430,11 +364,6 @@ class Keeper:
                     return found
                 await anyio.sleep(SETTLE / 10)
         return None
-
-    async def _remove(self, turn_id: str) -> None:
-        if local := self._running.get(turn_id):
-            local.remove()
-        await self._store.remove(turn_id)
 
     async def _release(self, turn_id: str) -> None:
         try:
@@ -482,44 +411,3 @@ class Keeper:
 def _check_same(info: TurnInfo, identity: Identity) -> None:
     if not secrets.compare_digest(info.request, identity.request):
         raise Rejection(409, "idempotency_key", "this key was used for another request")
-
-
-def _position(state: TurnState, incoming: ClientRequest) -> int:
-    """Return the position that a client asks for.
-
-    Raises:
-        Rejection: 400, it is no number; 416, the turn has ended before it.
-    """
-    named = [piece[6:] for piece in incoming.query.split("&") if piece.startswith("after=")]
-    last_id = [value.decode("latin-1") for value in values(incoming.headers, b"last-event-id")]
-    text = (last_id or named or ["0"])[-1]
-    if not _POSITION.fullmatch(text):
-        raise Rejection(400, "bad_request", "a position (after, Last-Event-ID) is a number of bytes")
-    if state.ending and int(text) > state.size:
-        raise Rejection(416, "no_such_position", f"the turn has ended at byte {state.size}")
-    return int(text)
-
-
-def _wants_ids(incoming: ClientRequest) -> bool:
-    return any(value.lower() == b"true" for value in values(incoming.headers, RESUMABLE_FIELD))
-
-
-def _check_method(incoming: ClientRequest, *allowed: str) -> None:
-    if incoming.method not in allowed:
-        names = ", ".join(allowed)
-        raise Rejection(405, "method_not_allowed", f"ask with {names}", ((b"allow", names.encode()),))
-
-
-def _described(state: TurnState) -> dict[str, object]:
-    info = state.info
-    return {
-        "id": info.id,
-        "started": info.started,
-        "method": info.method,
-        "path": info.path,
-        "upstream": info.upstream,
-        "dialect": info.dialect,
-        "state": state.ending or ("running" if state.is_written else "cut"),
-        "bytes": state.size,
-        "client_left": state.has_left,
-    }
