@@ -399,6 +399,20 @@ def test_after_a_reconnect_hello_replaces_everything(show: Show, relay: StandIn)
     expect(page.locator("#feed")).to_have_text("live")
 
 
+def test_it_is_said_whose_page_it_is_and_what_became_of_turns_whose_client_had_gone(show: Show, relay: StandIn) -> None:
+    kept = {"kept": {"turns": 2, "tokens": 1200}, "dropped": {"turns": 1, "tokens": 30}}
+    page = show({"shows": "2 relays together", "kept": kept})
+    shows, said = page.locator("#shows"), page.locator("#kept")
+    expect(shows).to_have_text("Shown: 2 relays together.")
+    both = "2 kept (about 1,200 tokens), {}1 dropped (about 30 tokens)."
+    expect(said).to_have_text(f"Turns whose client had gone: {both.format('')}")
+    relay.say("kept", {"kept": {**kept, "collected": {"turns": 1, "tokens": 7}}})
+    expect(said).to_have_text(f"Turns whose client had gone: {both.format('1 collected (about 7 tokens), ')}")
+    relay.say("hello", hello())
+    expect(shows).to_be_empty()
+    expect(said).to_be_empty()
+
+
 def test_while_the_feed_is_away_the_lanes_stand_still_and_the_page_asks_again(browser: Browser, relay: StandIn) -> None:
     relay.greeting = hello(live=[live("cafe0001", attempt(elapsed=2.0))])
     with browser.new_context() as context:  # its own, for a clock stays in its context
@@ -428,6 +442,7 @@ def test_what_the_feed_says_is_text(show: Show) -> None:
             "version": HOSTILE,
             "upstreams": [HOSTILE],
             "advice": HOSTILE,
+            "shows": HOSTILE,
             "live": [live(HOSTILE, attempt(failure=HOSTILE), upstream=HOSTILE, dialect=HOSTILE)],
             "recent": [
                 turn(
@@ -443,7 +458,16 @@ def test_what_the_feed_says_is_text(show: Show) -> None:
     expect(page.locator("tr.turn .upstream")).to_have_text(HOSTILE)
     page.keyboard.press("j")
     page.keyboard.press("Enter")
-    for where in ("#version", "#upstreams", "#advice", "#lanes .who", "#lanes .attempt", "tr.turn .lost", "#details"):
+    for where in (
+        "#version",
+        "#upstreams",
+        "#shows",
+        "#advice",
+        "#lanes .who",
+        "#lanes .attempt",
+        "tr.turn .lost",
+        "#details",
+    ):
         expect(page.locator(where)).to_contain_text(HOSTILE)
     assert page.locator("img, [onerror]").count() == 0
 

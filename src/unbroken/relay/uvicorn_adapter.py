@@ -67,7 +67,9 @@ _USED: dict[type, frozenset[str]] = {
     ),
     RequestResponseCycle: frozenset({"run_asgi", "send", "receive"}),
     uvicorn.Server: frozenset({"startup", "shutdown", "capture_signals", "should_exit", "run"}),
-    Process: frozenset({"start", "target", "terminate", "join", "exitcode", "process", "child_conn", "_server"}),
+    Process: frozenset(
+        {"start", "target", "is_alive", "terminate", "join", "exitcode", "process", "parent_conn", "_server"}
+    ),
     Multiprocess: frozenset(
         {"run", "terminate_all", "handle_hup", "handle_term", "processes", "sockets", "signal_queue", "should_exit"}
     ),

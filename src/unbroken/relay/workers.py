@@ -39,7 +39,7 @@ CLOSING = 10.0
 """Seconds that the process of a worker may take to end, once it no longer serves."""
 
 INFANCY = 10.0
-"""Seconds after its start within which the failure of a worker shows that none can serve."""
+"""Seconds of serving within which the failure of a worker shows that none can."""
 
 _WANTED = frozenset({0, *(-number for number in STOPPING), -9})
 """Exit codes of a worker that was ended from outside, or ended well."""
@@ -92,8 +92,9 @@ class Worker(multiprocess.Process):
     config: WorkerConfig
     failure = 0
     """The exit code of a worker that failed so early that another one would fail too, for ever; else 0."""
-    _patience: float | None = None
-    _started: float
+    _ends_by: float | None = None
+    _pinged_at: float | None = None
+    _serves_since: float | None = None
 
     def start(self) -> None:
         """Start the process."""
@@ -106,8 +107,6 @@ class Worker(multiprocess.Process):
             super().start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self.child_conn.close()  # the worker has its own; if that is gone, a ping fails at once
-        self._started = time.monotonic()
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve; this runs in the worker."""
@@ -124,24 +123,35 @@ class Worker(multiprocess.Process):
             if starter and not starter.is_alive():
                 _clean_up()
 
+    def is_alive(self, timeout: float = HUNG) -> bool:
+        """Return whether it runs, and has answered the last ping in time.
+
+        uvicorn would wait for the answer, and a signal with it.
+        """
+        now = time.monotonic()
+        if self._pinged_at and self.parent_conn.poll():
+            self._pinged_at = None
+            if self.parent_conn.recv() and self._serves_since is None:
+                self._serves_since = now
+        if self._pinged_at is None:
+            self.parent_conn.send(b"ping")
+            self._pinged_at = now
+        return self.process.is_alive() and now - self._pinged_at < timeout
+
     def terminate(self) -> None:
         """Tell it to stop, within the grace period."""
         super().terminate()
-        self._patience = time.monotonic() + self.config.settings.grace + LAST_WORDS + CLOSING
-
-    def kill(self) -> None:
-        """End it, as it answers no ping. If it is ending by itself, its exit code is to say why."""
-        self.process.join(CLOSING)
-        super().kill()
+        self._ends_by = time.monotonic() + self.config.settings.grace + LAST_WORDS + CLOSING
 
     def join(self) -> None:
         """Wait until it has ended; end it if that takes too long."""
-        self.process.join(None if self._patience is None else max(0.0, self._patience - time.monotonic()))
+        now = time.monotonic()
+        self.process.join(None if self._ends_by is None else max(0.0, self._ends_by - now))
         self.process.kill()
         super().join()
         mark_process_dead(self.pid)  # type: ignore[no-untyped-call]
         code = self.process.exitcode or 0
-        if code not in _WANTED and time.monotonic() - self._started < INFANCY:
+        if code not in _WANTED and (self._serves_since is None or now - self._serves_since < INFANCY):
             self.failure = code if code > 0 else 128 - code
 
     @property
