@@ -68,6 +68,7 @@ class Replicas:
         self._clock = clock
         self._name = secrets.token_hex(8)
         self._others: dict[str, Snapshot] = {}
+        self._read: dict[bytes, Publication | None] = {}
         self._problem = ""
         self._looked_at = -math.inf
         self._tasks: TaskGroup
@@ -123,14 +124,23 @@ class Replicas:
             await self._is_wanted.wait()
             self._is_wanted = anyio.Event()
             try:
-                found = [read(data) for data in await self._store.published()]
+                shown = await self._store.published()
                 self._problem = ""
             except StoreError as exc:
-                found, self._problem = [], str(exc)
-            self._others = {one.name: one.snapshot for one in found if one and one.name != self._name}
+                shown, self._problem = [], str(exc)
+            self._read = {data: await self._read_once(data) for data in shown}
+            found = (one for one in self._read.values() if one and one.name != self._name)
+            self._others = {one.name: one.snapshot for one in found}
             self._looked_at = self._clock()
             self._has_looked.set()
             await anyio.sleep(LOOK_EVERY)
+
+    async def _read_once(self, data: bytes) -> Publication | None:
+        """Read a publication, unless it was there at the last look; each takes some milliseconds."""
+        if data in self._read:
+            return self._read[data]
+        await anyio.sleep(0)  # the turns of this relay go on between two
+        return read(data)
 
 
 def read(data: bytes) -> Publication | None:
