@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ import trustme
 
 from cli.programs import Cli, Ended
 from unbroken.lab import CuttingProxy, Fault, Upstream
+from unbroken.wire.resolving import Address, connect_to
+from unbroken.wire.sockets import Steps, Waits
 
 SKIPPING = ("--max", "0")
 """Without the idle test: `tests/doctor/test_idle.py` has it."""
@@ -211,6 +213,41 @@ def test_an_intercepting_proxy_is_named_as_what_it_is(cli: Cli, tmp_path: Path) 
     assert (refused.code, codes(refused)) == (5, ["tls_intercepted", "certificate"])
     assert judged(trusted)["path"]["certificate"]["intercepted_by"] == "mitmproxy"
     assert judged(refused)["path"]["certificate"]["trusted"] is False
+
+
+def test_a_proxy_that_signs_under_another_name_than_the_server_is_found_out(
+    cli: Cli, secure: Upstream, ca_file: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA(organization_name="Inspection").issue_cert("127.0.0.1").configure_cert(context)
+    with Upstream(ssl_context=context) as front, OneTarget(front.port) as proxy:
+        ended = cli("doctor", "--base-url", secure.url, "--ca-file", ca_file, "--proxy", proxy, "--json", *SKIPPING)
+    assert (ended.code, codes(ended)) == (5, ["tls_intercepted", "certificate"])
+    assert "signed by Inspection (without the proxy it is trustme" in judged(ended)["findings"][0]["text"]
+
+
+def test_a_certificate_of_another_name_is_no_interception(cli: Cli, secure: Upstream, ca_file: str) -> None:
+    with OneTarget(secure.port) as proxy:  # a proxy that takes the name for what it likes
+        url = "https://llm.example.com/v1"
+        ended = cli("doctor", "--base-url", url, "--ca-file", ca_file, "--proxy", proxy, "--json", *SKIPPING)
+    assert (ended.code, codes(ended)) == (5, ["certificate"])
+    assert "may lead to another server" in judged(ended)["findings"][0]["next"]
+
+
+def test_an_address_family_that_does_not_answer_is_told(
+    cli: Cli, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers_over_ipv4_alone(addresses: list[Address], remaining: Callable[[], float]) -> Steps[socket.socket]:
+        while addresses[0][0] is socket.AF_INET6:
+            yield Waits([], [], min(0.05, remaining()))
+        return (yield from connect_to(addresses, remaining))
+
+    found = [(socket.AF_INET, ("127.0.0.1", upstream.port)), (socket.AF_INET6, ("2001:db8::1", upstream.port, 0, 0))]
+    monkeypatch.setattr("unbroken.wire.resolving.look_up", lambda host, port: found)
+    monkeypatch.setattr("unbroken.doctor.examination.connect_to", answers_over_ipv4_alone)
+    monkeypatch.setattr("unbroken.doctor.examination.FAMILY", 0.2)
+    ended = cli("doctor", "--base-url", f"http://localhost:{upstream.port}/v1", "--json", *SKIPPING)
+    assert (ended.code, codes(ended)) == (4, ["ipv6_silent"])
 
 
 def test_a_proxy_that_takes_http2_away(cli: Cli, secure: Upstream, server_tls: ssl.SSLContext, ca_file: str) -> None:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from unbroken.core.failures import PROXY_FAILURES
+from unbroken.core.failures import PROXY_FAILURES, Failure
 from unbroken.core.finding import Finding
 from unbroken.core.http import redacted
 from unbroken.core.next_steps import NEXT_STEPS, PROXY_STEPS
@@ -114,7 +114,7 @@ class Examination:
         path.addresses, path.peer = list(dict.fromkeys(address[0] for _, address in reach.addresses)), reach.peer
         path.seconds, path.http_version = reach.seconds, reach.http_version
         certificate = reach.certificate
-        if reach.error and reach.error.failure.code == "certificate":
+        if reach.error and reach.error.failure is Failure.CERTIFICATE:
             certificate = self._tried(self.destination, lambda: client_context(False)).certificate
         if certificate:
             self.findings += self._of_certificate(signer_of(certificate), reach.error)
@@ -148,36 +148,54 @@ class Examination:
     # Who is in between
 
     def _of_certificate(self, signer: Signer, error: WireError | None) -> Iterator[Finding]:
-        by_system = self._system_trusts() if self.target.ca_file else error is None
+        by_system = self._error_by_system() if self.target.ca_file else error
         by = signer.intercepting
-        self.path.certificate = CertificateReport(str(signer), error is None, by_system, by)
+        self.path.certificate = CertificateReport(str(signer), error is None, by_system is None, by)
         host, proxy = self.path.host, self.path.proxy
-        where = f"the proxy at {proxy}" if proxy else "something on the way"
-        if by or (not by_system and not is_private(host)):
-            who = f"{by}, by its name" if by else "an authority that this system does not know"
+        unfit = error if error and not _is_of_unknown_authority(error) else None  # its time or its name
+        if who := self._interceptor(signer, unfit or by_system):
+            where = f"the proxy at {proxy}" if proxy else "something on the way"
+            trust = "" if error is None else ", or trust its authority with --ca-file FILE if it is your organization's"
             yield Finding(
                 "tls_intercepted",
                 f"TLS to {host} is read on the way: its certificate is signed by {signer} ({who}), so {where} answers"
                 " in its name; PING ends there, and what it does with silent answers is its own matter",
-                "have this host exempted from inspection"
-                + (
-                    "" if error is None else ", or trust its authority with --ca-file FILE if it is your organization's"
-                ),
+                f"have this host exempted from inspection{trust}",
             )
-        if error and not by:
-            told = f"{error}; it is signed by {signer}"
-            yield Finding("certificate", f"no connection to {host}: {told}", NEXT_STEPS["certificate"])
-        elif error:
-            yield Finding(
-                "certificate",
-                f"no connection to {host}: {error}",
-                f"name the file of {by}'s authority with --ca-file, or have this host exempted",
-            )
+        if error:
+            step = _step_of_unfit(unfit) if unfit else NEXT_STEPS["certificate"]
+            told = f"no connection to {host}: {error}; it is signed by {signer}"
+            yield Finding("certificate", told, step)
 
-    def _system_trusts(self) -> bool | None:
+    def _interceptor(self, signer: Signer, error: WireError | None) -> str:
+        """Return how it is known that whoever signed is no authority of the server's, ``""`` if it is not.
+
+        Args:
+            signer: the authority.
+            error: why this system does not trust it, ``None`` if it does.
+        """
+        if signer.intercepting:
+            return f"{signer.intercepting}, by its name"
+        if error is None or not _is_of_unknown_authority(error):
+            return ""
+        if not is_private(self.path.host):
+            return "an authority that this system does not know"
+        other = self._direct_signer()
+        return f"without the proxy it is {other}" if other and other != signer else ""
+
+    def _direct_signer(self) -> Signer | None:
+        """Return who signs the certificate that the server shows without the proxy; ``None`` if that is not known."""
+        assert self.destination is not None
+        if not self.destination.proxy:
+            return None
+        certificate = self._tried(self.destination._replace(proxy=None), lambda: client_context(False)).certificate
+        return signer_of(certificate) if certificate else None
+
+    def _error_by_system(self) -> WireError | None:
+        """Return why this system does not trust the certificate, ``None`` if it does."""
         assert self.destination is not None
         error = self._tried(self.destination, client_context).error
-        return None if error and error.failure.code != "certificate" else error is None
+        return error if error and error.failure is Failure.CERTIFICATE else None
 
     def _of_http_version(self) -> Iterator[Finding]:
         """Yield a finding if the proxy took HTTP/2 away: the provider is reached without it, for a TLS handshake."""
@@ -193,6 +211,18 @@ class Examination:
                 " PING, and nothing keeps the path busy while a model thinks",
                 f"take {path.host} out with NO_PROXY (or --no-proxy), or have the proxy let HTTP/2 pass",
             )
+
+
+def _is_of_unknown_authority(error: WireError) -> bool:
+    """Return whether a certificate is refused for its authority, and not for its time or its name (OpenSSL's words)."""
+    words = error.detail.replace("-", " ")
+    return "issuer certificate" in words or "self signed" in words
+
+
+def _step_of_unfit(error: WireError) -> str:
+    if "mismatch" in error.detail.lower():
+        return "is the URL right? DNS or the proxy may lead to another server"
+    return "is this machine's clock right? If it is, the server's owner has to renew the certificate"
 
 
 def unreached(error: WireError, destination: Destination) -> Finding:
