@@ -92,7 +92,7 @@ timing: $(VENV)/test
 	@echo "· pytest, the timing lane, one after the other"
 	@$(VENV)/bin/pytest -m "timing and not slow"
 
-slow: $(VENV)/test $(VENV)-sdks .node-sdks
+slow: $(VENV)/test $(VENV)-sdks $(VENV)-intermediaries .node-sdks
 	@echo "· pytest, the slow lane"
 	@$(VENV)/bin/pytest -m "slow" -n 3 --dist loadgroup
 
