@@ -132,6 +132,10 @@ agents-table: $(VENV)/test $(VENV)-sdks
 	@bash tests/real_clients/install.sh
 	@PYTHONPATH=tests $(VENV)/bin/python -m real_clients.table docs/agents.md
 
+verdict-table: $(VENV)/test $(VENV)-sdks
+	@bash tests/real_clients/install.sh
+	@PYTHONPATH=tests $(VENV)/bin/python -m real_clients.verdict_table $(if $(ONLY),--only "$(ONLY)")
+
 # Not part of the gate, which runs a part of each: real intermediaries (about 15 minutes; those that are not installed are
 # left out), what the doctor says behind them (a minute) and outages (about 8 minutes; Linux, and root). ONLY=squid shows one intermediary and writes nothing.
 

@@ -141,7 +141,7 @@ def run(client: Client, aim: Aim, *, before: tuple[str, ...] = (), limit: float 
     """
     with tempfile.TemporaryDirectory(prefix="agent-", ignore_cleanup_errors=True) as home:
         files = {**client.files, **client.quiet_files}
-        furnish(Path(home), {path: aim(text) for path, text in files.items()}, _packages_for(client))
+        furnish(Path(home), {path: aim(text) for path, text in files.items()}, packages_for(client))
         return _end_to_end(
             [*before, *map(aim, client.command)],
             cwd=Path(home) / "work",
@@ -154,7 +154,7 @@ def run(client: Client, aim: Aim, *, before: tuple[str, ...] = (), limit: float 
         )
 
 
-def _packages_for(client: Client) -> Path:
+def packages_for(client: Client) -> Path:
     """Return the folder with the packages of a program for Node: the agents', or else that of the gate."""
     package = client.package.rpartition(" ")[2]
     at_the_gate = client.command[0] == "node" and not has_pinned(AGENTS, package)
