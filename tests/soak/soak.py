@@ -33,8 +33,8 @@ AT_ONCE = 8
 WARM_UP = 120.0
 """Seconds of load before the first measurement, at most; a fifth of the whole if that is less."""
 
-REST = 3.0
-"""Seconds without load before a measurement."""
+REST, LONGEST_REST = 3.0, 30.0
+"""Seconds without load before a measurement; and until what is still closing must be closed."""
 
 REQUESTS_EACH = 8
 """Requests that the faults of one turn are drawn for."""
@@ -214,7 +214,11 @@ def soak(
             load.run(seconds / parts)
             samples.append(measure(faces).rss)
             progress(f"{part + 1} of {parts}: {load.counts['turns']} turns, {samples[-1] / 2**20:.1f} MiB")
-        return Soaked(before, _at_rest(faces), samples, load.counts, load.wrong)
+        after = _at_rest(faces)
+        ends = time.monotonic() + LONGEST_REST
+        while after.exceeds(before) and time.monotonic() < ends:
+            after = _at_rest(faces)
+        return Soaked(before, after, samples, load.counts, load.wrong)
 
 
 def _at_rest(faces: Faces) -> Measured:
