@@ -72,11 +72,13 @@ STANDS = """
 import pytest
 @pytest.mark.parametrize("side", ["asyncio", "uvloop"])
 def test_on_a_loop(side): pass
+@pytest.mark.parametrize("face", ["driver-asyncio", "client-asyncio"])
+def test_by_a_face(face): pass
 """
 
 
-def test_on_uvloop_the_wire_is_slow(tmp_path: Path) -> None:
-    assert "1 passed, 1 deselected" in pytest_of(tmp_path, STANDS, "-m", "not slow").stdout
+def test_what_another_value_stands_for_is_slow(tmp_path: Path) -> None:
+    assert "2 passed, 2 deselected" in pytest_of(tmp_path, STANDS, "-m", "not slow").stdout
 
 
 def test_every_lane_is_run_by_one_command() -> None:
