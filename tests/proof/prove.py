@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -127,6 +128,7 @@ def main() -> int:
     if options.only is not None:
         schedule = draw(options.seed, options.only)
         return tell(schedule, *verdict(schedule))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what runs in the background
     began = time.monotonic()
 
     def progress(done: int) -> None:
