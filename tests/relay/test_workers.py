@@ -91,14 +91,17 @@ class Crew:
         return poll(lambda: next((pid for pid in self.pids() if link in _descriptors(pid).values()), 0))
 
     def clients(self) -> dict[int, Caller]:
-        """A client of each worker."""
+        """A client of each worker. One that has its client stands still meanwhile: it might take all."""
         found: dict[int, Caller] = {}
-        deadline = time.monotonic() + PATIENCE
-        while len(found) < self.size:
-            assert time.monotonic() < deadline, f"only {set(found)} accept"
-            caller = self.connect()
-            if found.setdefault(self.owner(caller), caller) is not caller:
-                caller.close()
+        try:
+            while len(found) < self.size:
+                caller = self.connect()
+                pid = self.owner(caller)
+                assert found.setdefault(pid, caller) is caller
+                os.kill(pid, signal.SIGSTOP)
+        finally:
+            for pid in found:
+                os.kill(pid, signal.SIGCONT)
         return found
 
     def ended(self, within: float = 2 * PATIENCE) -> int:
