@@ -493,6 +493,7 @@ class Attempt:
 
     def _end_stream(self) -> bytes:
         """Take the clean end of a stream that has not settled: it may prove a finish that did not stand alone."""
+        phase, has_spoken = self.phase, self.has_spoken
         with contextlib.suppress(DecodeError):  # an event that was cut
             self._read_rest()
         if self.failure or self.phase in (Phase.SETTLED, Phase.COMPLETE):
@@ -503,6 +504,7 @@ class Attempt:
             self.phase = Phase.COMPLETE
         else:
             self.failure = Failure.UNFINISHED
+            self.phase, self.has_spoken = phase, has_spoken  # of output in the last event nothing is handed on
         return b"" if self.failure else self.release()
 
     def _read_rest(self) -> None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from core.corpus import Recording, recordings
 from core.dialects.replaying import CUTS, Cutter, attempted
+from core.playbook import Playbook, again, answers, brings, ends, speaks
+from unbroken.core.actions import EndTurn
 from unbroken.core.answer import Answer
 from unbroken.core.dialect import Call, Generation, Signal
 from unbroken.core.dialects.gemini import GEMINI
@@ -569,3 +571,13 @@ def test_nothing_that_a_server_may_send_breaks_the_reader_or_the_decoder(events:
             continue
         assert any(isinstance(item, Failed) for item in decoded) is bool(signal & Signal.ERROR)
     json.dumps(Answer(GEMINI, decoder).messages)
+
+
+@pytest.mark.parametrize("hold", ["prelude", "reasoning"])
+def test_output_in_a_last_event_without_its_blank_line_is_not_handed_on_and_can_be_replayed(hold: str) -> None:
+    request = Request("POST", URL, body=b'{"contents": [{"role": "user", "parts": [{"text": "?"}]}]}')
+    said = encode(candidate({"text": "Hi"}).text)
+    play = Playbook(request=request, hold=hold) >> answers() >> brings(said.removesuffix(b"\n\n")) >> ends()
+    play << again("replay", delay=0)
+    whole = said + encode(candidate(finish="STOP").text)
+    play >> answers() >> brings(whole) << speaks(whole) >> ends() << EndTurn()
