@@ -27,7 +27,10 @@ PATIENT = 60.0
 _WITH_A_SHORT_LEASE = f"""
 import sys
 from unbroken.cli import main
+from unbroken.relay.kept import keeper
 from unbroken.relay.settings import Settings
+
+keeper.ASK_WITHIN = keeper.SUCCESSOR_WITHIN = {PATIENT}  # on a machine that is busy the store may take longer
 
 if __name__ == "__main__":
     Settings.__init__.__kwdefaults__["lease"] = {LEASE}
@@ -120,7 +123,16 @@ class Replicas:
         caller.sock.settimeout(PATIENT)
         return caller.ask(method, f"/_unbroken/turns{rest}", headers_of(KEY, *fields))
 
-    def lease_is_over(self, turn: str) -> None:
+    def has_stored(self, turn: str | None, size: int) -> None:
+        """Wait until so many bytes of a turn are in the store."""
+
+        def stored() -> int:
+            said = self.redis.ask("HGET", f"unbroken:1:turn:{turn}", "at").split(b"\r\n")
+            return int(said[1]) if len(said) > 2 else 0
+
+        poll(lambda: stored() >= size, PATIENT)
+
+    def lease_is_over(self, turn: str | None) -> None:
         """Wait until nobody holds a turn."""
         poll(lambda: self.redis.ask("EXISTS", f"unbroken:1:lease:{turn}") == b":0\r\n", PATIENT)
 

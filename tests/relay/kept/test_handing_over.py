@@ -9,16 +9,14 @@ from pathlib import Path
 import pytest
 
 from relay.conftest import stack
-from relay.kept.clients import LONG, RETRY, TEXT, Relays, is_whole, unchunked
+from relay.kept.clients import LONG, RETRY, Relays, is_whole, unchunked
 from relay.kept.processes import PATIENT, Replicas
-from relay.kept.test_succession import ASKED, CONTINUE, RESPONSES, RESUME, SLOW, UNDER_KEY, Pair
+from relay.kept.test_succession import ASKED, CONTINUE, RESPONSES, RESUME, SLOW, STOPS, THINKS, UNDER_KEY, Pair, patient
 from relay.redis_server import RedisServer
-from unbroken.lab import Background, Continuation, ScriptedAnswer
+from unbroken.lab import Background, Continuation
 from waiting import poll
 
-__all__ = ["stack"]
-
-THINKS = ScriptedAnswer(text=TEXT, think=1.0)
+__all__ = ["patient", "stack"]
 
 
 def test_a_response_that_goes_on_at_the_provider_is_left_to_another_relay(stack: ExitStack, redis: RedisServer) -> None:
@@ -54,9 +52,9 @@ def test_whoever_reads_it_there_already_gets_the_rest(stack: ExitStack, redis: R
 
 
 def test_where_nothing_was_sent_the_client_is_told_to_come_back_at_once(stack: ExitStack, redis: RedisServer) -> None:
-    pair = Pair(stack, redis, THINKS)
+    pair = Pair(stack, redis, faults=[THINKS])
     caller = pair.first.begin()
-    poll(lambda: pair.asked_upstream == 1)
+    poll(lambda: pair.asked_upstream == 1, PATIENT)
     pair.first.served.close()
     told = caller.answer()
     assert (told.status, told.code, told.value("retry-after")) == (503, "relay_stopped", "0")
@@ -81,7 +79,7 @@ def test_by_the_usual_policy_it_is_cut(stack: ExitStack, redis: RedisServer) -> 
 
 
 def test_whatever_can_end_in_time_ends_here(stack: ExitStack, redis: RedisServer) -> None:
-    pair = Pair(stack, redis, policy=CONTINUE, continuation=Continuation("assistant"), grace=60.0)
+    pair = Pair(stack, redis, policy=CONTINUE, continuation=Continuation("assistant"), faults=(), grace=60.0)
     caller = pair.first.begin()
     answer = caller.head()
     pair.first.served.stop()
@@ -91,9 +89,9 @@ def test_whatever_can_end_in_time_ends_here(stack: ExitStack, redis: RedisServer
 
 
 def test_in_memory_nothing_is_handed_over(in_memory: Relays) -> None:
-    client = in_memory.serve(THINKS, grace=0.0)
+    client = in_memory.serve(SLOW, [THINKS], grace=0.0)
     caller = client.begin(*UNDER_KEY)
-    poll(lambda: in_memory.asked_upstream == 1)
+    poll(lambda: in_memory.asked_upstream == 1, PATIENT)
     client.served.close()
     told = caller.answer()
     assert (told.status, told.code, told.value("retry-after")) == (503, "relay_stopped", None)
@@ -101,11 +99,12 @@ def test_in_memory_nothing_is_handed_over(in_memory: Relays) -> None:
 
 @pytest.mark.slow
 def test_a_rolling_restart(stack: ExitStack, tmp_path: Path) -> None:
-    replicas = Replicas(stack, tmp_path, SLOW, background=Background())
+    replicas = Replicas(stack, tmp_path, SLOW, faults=[STOPS], background=Background())
     first, second = (replicas.start("--background", "--grace", "0.2") for _ in range(2))
     caller = replicas.begin(first, *UNDER_KEY, path=RESPONSES, body=ASKED)
     head = caller.head()
     head.body = unchunked(caller.until(b"word3"))
+    replicas.has_stored(head.value("x-unbroken-turn"), len(head.body))
     first.program.send(signal.SIGTERM)
     rest = caller.rest()
     assert b"relay_stopped" in rest

@@ -31,7 +31,7 @@ def take(redis: RedisServer, turn: str | None) -> None:
 @pytest.mark.parametrize("client", ["stays", "has left"])
 def test_a_turn_that_another_relay_has_taken_ends(stack: ExitStack, redis: RedisServer, client: str) -> None:
     relays = Relays(stack, redis.url)
-    asked = relays.serve(SLOW)
+    asked = relays.serve(FOR_LONG)
     if client == "stays":
         caller = asked.begin()
         turn = caller.head().value("x-unbroken-turn")
@@ -46,7 +46,7 @@ def test_a_turn_that_another_relay_has_taken_ends(stack: ExitStack, redis: Redis
         rest = caller.rest()
         assert b"[DONE]" not in rest
         assert not rest.endswith(b"0\r\n\r\n")
-    assert text_in(relays.lab.requests[0].sent) != "".join(TEXT)
+    assert text_in(relays.lab.requests[0].sent) != "".join(FOR_LONG.text)
     assert redis.ask("GET", f"{PREFIX}lease:{turn}") == b"$7\r\nanother\r\n"
 
 
@@ -68,7 +68,7 @@ def test_a_relay_that_was_stopped_for_three_leases_writes_nothing_more(stack: Ex
     seen = caller.until(b'word3"')
     holder.pause()
     stopped = time.monotonic()
-    replicas.lease_is_over(str(turn))
+    replicas.lease_is_over(turn)
     assert not replicas.own(other, "GET", f"/{turn}").whole
     events = f"{PREFIX}events:{turn}"
     before = replicas.redis.ask("XRANGE", events, "-", "+")
@@ -89,7 +89,7 @@ def test_one_whose_turn_nobody_took_meanwhile_goes_on(stack: ExitStack, tmp_path
     caller = replicas.begin(holder)
     head = caller.head()
     holder.pause()
-    replicas.lease_is_over(str(head.value("x-unbroken-turn")))
+    replicas.lease_is_over(head.value("x-unbroken-turn"))
     holder.go_on()
     caller._read_chunks(head)
     assert is_whole(head)

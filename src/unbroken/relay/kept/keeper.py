@@ -37,6 +37,9 @@ from unbroken.relay.watchdog import WatchedSend
 ASK_WITHIN = 2.0
 """Seconds for which a request waits for the store to say whether its turn is there; then it goes upstream."""
 
+SUCCESSOR_WITHIN = 1.0
+"""Seconds for which another request of a key is waited for, to go on with a turn that was cut."""
+
 SETTLE = 0.25
 """Seconds for which a claim is repeated where it is known that the turn's client has just gone."""
 
@@ -274,7 +277,7 @@ class Keeper:
 
     async def _find_successor(self, identity: Identity, lost: FoundTurn) -> FoundTurn | None:
         """Return the turn in which another request of the same key goes on with a turn whose relay has died."""
-        with anyio.move_on_after(ASK_WITHIN):
+        with anyio.move_on_after(SUCCESSOR_WITHIN):
             while True:
                 found = await self._find_keyed(identity)
                 if found and found.id != lost.id:
