@@ -351,6 +351,7 @@ def test_a_turn_whose_writer_has_died_is_claimed_and_ends_as_a_cut(run: Callable
             assert await store.read("t1", 0, SOON, ends_abandoned=False) == TurnPart(b"half")
             claims = await asyncio.gather(*(store.claim("same") for _ in range(5)))
             assert sorted(filter(None, claims)) == ["t1"]
+            assert store.was_abandoned("t1")
             await store.release("t1")
             assert await store.claim("same") == "t1"
             assert await read(store) == (b"half", "cut")

@@ -130,8 +130,8 @@ class Keeper:
                     return keyed
                 may_claim = identity.is_retry or self._settings.attach_identical
                 if may_claim and (claimed := await self._claim(identity.request)):
-                    state = await self._store.find(claimed)
-                    return FoundTurn(claimed, is_claimed=True, is_abandoned=bool(state and not state.is_written))
+                    is_abandoned = self._store.was_abandoned(claimed)
+                    return FoundTurn(claimed, is_claimed=True, is_abandoned=is_abandoned)
             except StoreError:
                 return None  # it is no reason to fail a request
         return None

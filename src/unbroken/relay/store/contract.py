@@ -226,6 +226,9 @@ class Store(Protocol):
             StoreError: the store cannot be read.
         """
 
+    def was_abandoned(self, turn_id: str) -> bool:
+        """Return whether the writer of a turn had died when it was claimed here. Ask once, behind the claim."""
+
     async def release(self, turn_id: str) -> None:
         """Give back a claimed turn: its new client has gone too. Raises as :meth:`read`."""
 

@@ -126,6 +126,11 @@ class MemoryStore:
                 return turn.info.id
         return None
 
+    def was_abandoned(self, turn_id: str) -> bool:
+        """As the contract says."""
+        turn = self._turns.get(turn_id)
+        return turn is not None and turn.is_abandoned(self._clock())
+
     async def release(self, turn_id: str) -> None:
         """As the contract says."""
         if turn := self._get(turn_id):

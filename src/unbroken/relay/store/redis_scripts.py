@@ -223,7 +223,7 @@ for place, kind in ipairs({'request:', 'running:'}) do
       unindex(KEYS[place], id)
     elseif not known[3] and (has_left or is_abandoned) then
       redis.call('HSET', turn, 'claimed', 1)
-      return id
+      return {id, is_abandoned and 1 or 0}
     end
   end
 end

@@ -78,6 +78,7 @@ class RedisStore:
         self._max_turn = max_turn
         self._answer_within = answer_within
         self._holder = secrets.token_hex(8)
+        self._abandoned: set[str] = set()
 
     async def open(self) -> None:
         """As the contract says."""
@@ -153,7 +154,18 @@ class RedisStore:
             found = await self._asking.run(scripts.CLAIM, keys)
         except Garbage:
             return None
-        return found.decode("latin-1") if found else None
+        if not found:
+            return None
+        turn_id: str = found[0].decode("latin-1")
+        if found[1]:
+            self._abandoned.add(turn_id)
+        return turn_id
+
+    def was_abandoned(self, turn_id: str) -> bool:
+        """As the contract says."""
+        was = turn_id in self._abandoned
+        self._abandoned.discard(turn_id)
+        return was
 
     async def release(self, turn_id: str) -> None:
         """As the contract says."""
