@@ -380,3 +380,29 @@ def test_keys_of_another_type_concern_one_turn_alone(redis: RedisServer, kind: s
         assert not good.lost
 
     with_store(redis, scenario)
+
+
+def test_a_turn_that_always_has_something_to_write_keeps_its_lease(redis: RedisServer) -> None:
+    lease, ending = f"{PREFIX}lease:t", asyncio.Event()
+
+    def rest() -> int:
+        return int(redis.ask("PTTL", lease)[1:])
+
+    async def scenario(store: RedisStore) -> None:
+        writer = store.begin(TurnInfo(id="t"), lambda: None)
+
+        async def write() -> None:
+            while not ending.is_set():
+                writer.append(b"x")
+                await asyncio.sleep(0)
+
+        writing = asyncio.create_task(write())
+        try:
+            await eventually(lambda: rest() > 0)
+            assert redis.ask("PEXPIRE", lease, "30000") == b":1\r\n"
+            await eventually(lambda: rest() > 30_000)
+        finally:
+            ending.set()
+            await writing
+
+    with_store(redis, scenario, lease=60.0, renew=0.05)

@@ -94,6 +94,7 @@ class RedisWriter:
         self._max_turn = max_turn
         self._on_lost = on_lost
         self._size = 0
+        self._begun = False
         self._closed = False
         self._epoch = 1
         self._calls: deque[Call] = deque()
@@ -107,6 +108,11 @@ class RedisWriter:
     def is_closed(self) -> bool:
         """Whether nothing more is to be written."""
         return bool(self.lost) or (self._closed and not self._calls)
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether the store knows of the turn, and of no end of it; further bytes may wait to be written."""
+        return self._begun and not self._closed and not self.lost
 
     def head(self, status: int, headers: Headers) -> None:
         """As the contract says."""
@@ -160,6 +166,7 @@ class RedisWriter:
             if self.lost:
                 return
             script, _, args = self._calls.popleft()
+            self._begun = True
             if script is scripts.APPEND:
                 self.waiting -= len(args[2])
                 self._queue.written(len(args[2]))
@@ -331,7 +338,7 @@ class WriteQueue:
                         writer.judge(b"removed")
 
     async def _renew_leases(self) -> None:
-        writers = [writer for writer in self._writers.values() if writer.id not in self._dirty]
+        writers = [writer for writer in self._writers.values() if writer.holds_lease]
         answers = await self._link.run_all([writer.renewal() for writer in writers]) if writers else []
         for writer, answer in zip(writers, answers, strict=True):
             writer.judge(answer)
