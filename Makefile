@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types imports twins twins-check fast timing slow
-.PHONY: explore prove prove-sockets bench sdk-table agents agents-table intermediaries diagnoses outages chaos fuzz soak restarts clean
+.PHONY: explore prove prove-sockets bench sdk-table agents agents-table intermediaries diagnoses outages chaos fuzz soak restarts replicas clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -160,6 +160,11 @@ outages: $(VENV)/test
 
 chaos: $(VENV)/test
 	@PYTHONPATH=tests $(VENV)/bin/python -m chaos.driver
+
+# Three relays with one Redis, which are killed, and clients that leave and come back (about 5 minutes; Linux).
+
+replicas: $(VENV)/test
+	@PYTHONPATH=tests $(VENV)/bin/python -m replicas.driver
 
 # Not part of the gate: it measures, and asserts nothing. BENCH='--quick --only relay' and so on; --help has the rest.
 

@@ -3,68 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 
 import pytest
 
-from relay.kept.clients import BODY, CHAT, KEY, TEXT, Relays, text_in
+from relay.kept.asking import Came, ask
+from relay.kept.clients import CHAT, TEXT, Relays, text_in
 from relay.redis_server import RedisServer
 from unbroken.lab.answer import ScriptedAnswer
 from waiting import poll
 
 TURNS, AT_ONCE = 400, 80
 ANSWER = "".join(TEXT)
-
-
-@dataclass
-class Came:
-    """What has come of a response."""
-
-    status: int = 0
-    turn: str = ""
-    body: bytes = b""
-    ended: bool = False
-    _chunks: bytes = field(default=b"", repr=False)
-
-    def head(self, data: bytes) -> None:
-        lines = data.decode("latin-1").split("\r\n")
-        self.status = int(lines[0].split(" ")[1])
-        fields = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
-        self.turn = next((line.split(": ", 1)[1] for line in lines if line.lower().startswith("x-unbroken-turn")), "")
-        assert fields.get("transfer-encoding") == "chunked" or self.status != 200
-
-    def feed(self, data: bytes) -> None:
-        """Take bytes of a body in chunks; what is not a whole chunk is not counted."""
-        self._chunks += data
-        while b"\r\n" in self._chunks and not self.ended:
-            line, _, rest = self._chunks.partition(b"\r\n")
-            size = int(line, 16)
-            if len(rest) < size + 2:
-                return
-            self.body, self._chunks, self.ended = self.body + rest[:size], rest[size + 2 :], not size
-
-
-async def ask(port: int, method: str, target: str, fields: dict[str, str], leave_after: int | None = None) -> Came:
-    """Ask, and leave once so many bytes of the body have come."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    body = json.dumps(BODY).encode() if method == "POST" else b""
-    given = {"host": "127.0.0.1", "authorization": f"Bearer {KEY}", "content-type": "application/json", **fields}
-    head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
-    writer.write(f"{method} {target} HTTP/1.1\r\n{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-    came = Came()
-    try:
-        came.head(await reader.readuntil(b"\r\n\r\n"))
-        while not came.ended and (leave_after is None or len(came.body) < leave_after):
-            if not (data := await reader.read(4096)):
-                break
-            came.feed(data)
-    finally:
-        writer.transport.abort()
-    return came
 
 
 async def one_turn(port: int, chance: random.Random, number: int) -> str:
