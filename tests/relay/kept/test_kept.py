@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import anyio
 import pytest
 
 from relay.kept.clients import BODY, KEY, LONG, OTHER_KEY, RETRY, TEXT, Relays, is_whole, text_in, unchunked
@@ -12,6 +13,7 @@ from relay.redis_server import RedisServer
 from unbroken.core.policy import Policy
 from unbroken.lab.answer import ScriptedAnswer
 from unbroken.lab.fault import Fault
+from unbroken.relay.kept.keeper import SETTLE
 from unbroken.relay.store.redis_scripts import PREFIX
 from waiting import poll
 
@@ -405,3 +407,19 @@ def test_nothing_is_left_behind(relays: Relays) -> None:
     poll(lambda: client.served.relay.recorder.live == {})
     poll(lambda: client.served.tasks() <= tasks)
     poll(lambda: client.served.relay._budget.turns == 0)
+
+
+def test_a_store_that_takes_its_time_with_a_claim(in_memory: Relays, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = in_memory.serve()
+    client.leave()
+    store = client.served.relay._keeper._store
+    claim = store.claim
+
+    async def slowly(request: str) -> str | None:
+        found = await claim(request)
+        await anyio.sleep(2 * SETTLE)
+        return found
+
+    monkeypatch.setattr(store, "claim", slowly)
+    assert is_whole(client.ask(*RETRY))
+    assert in_memory.asked_upstream == 1

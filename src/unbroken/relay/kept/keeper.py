@@ -360,13 +360,12 @@ class Keeper:
 
     async def _claim(self, request: str) -> str | None:
         gone = [turn for turn in self._running.values() if turn.info.request == request and turn.client_has_left]
-        with anyio.move_on_after(SETTLE):
-            while True:
-                found = await self._store.claim(request)
-                if found or not any(turn.is_awaiting for turn in gone):
-                    return found
-                await anyio.sleep(SETTLE / 10)
-        return None
+        until = anyio.current_time() + SETTLE
+        while True:
+            found = await self._store.claim(request)  # never given up: it may be claimed before the answer has come
+            if found or anyio.current_time() > until or not any(turn.is_awaiting for turn in gone):
+                return found
+            await anyio.sleep(SETTLE / 10)
 
     async def _release(self, turn_id: str) -> None:
         try:
