@@ -279,6 +279,30 @@ def test_nothing_stays_longer_than_it_is_kept(run: Callable[..., None], request:
         poll(lambda: server.known() == set())
 
 
+def test_a_claim_lapses_where_nobody_reads(run: Callable[..., None]) -> None:
+    async def scenario(opened: Opened) -> None:
+        store = opened.store
+        for turn_id in ("t1", "t2"):
+            writer = opened.begin(turn_id, request="r")
+            writer.head(200, ())
+            writer.leave()
+            writer.close("whole")
+            await opened.written(writer)
+        claimed = [await store.claim("r"), await store.claim("r")]
+        assert sorted(filter(None, claimed)) == ["t1", "t2"]
+        await store.collected("t1")
+        await store.touch("t2")
+        assert await store.claim("r") is None
+        async with asyncio.timeout(SOON):
+            while (again := await store.claim("r")) is None:
+                await asyncio.sleep(0.05)
+        assert again == "t2", "the other one was collected"
+        await store.touch("t1")
+        assert await store.claim("r") is None, "it is as it was"
+
+    run(scenario, claim=1.0)
+
+
 def test_a_lease_is_held_by_one(run: Callable[..., None]) -> None:
     async def scenario(opened: Opened) -> None:
         writer = opened.begin()

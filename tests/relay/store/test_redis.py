@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -406,3 +407,17 @@ def test_a_turn_that_always_has_something_to_write_keeps_its_lease(redis: RedisS
             await writing
 
     with_store(redis, scenario, lease=60.0, renew=0.05)
+
+
+def test_a_turn_that_is_gone_was_taken_from_who_stood_still(redis: RedisServer) -> None:
+    """It was taken when its lease was over, and its time was over before its holder went on."""
+
+    async def scenario(store: RedisStore) -> None:
+        writer = store.begin(TurnInfo(id="t1"), lambda: None)
+        await found(store, "t1", 0)
+        time.sleep(1.5)  # the whole process is to stand still
+        redis.ask("DEL", f"{PREFIX}turn:t1")
+        await eventually(lambda: writer.lost)
+        assert writer.is_superseded
+
+    with_store(redis, scenario, lease=1.5)

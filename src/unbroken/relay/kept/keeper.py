@@ -330,11 +330,12 @@ class Keeper:
         try:
             await collection.run(min(TOUCH_EVERY, self._settings.keep / 3))
         finally:
-            if collection.outcome is Outcome.COLLECTED:
+            is_collected = collection.outcome is Outcome.COLLECTED
+            if found.is_claimed:
+                with anyio.move_on_after(ASK_WITHIN, shield=True), contextlib.suppress(StoreError):
+                    await (self._store.collected if is_collected else self._store.release)(found.id)
+            if is_collected:
                 self._on_event("collected", await self._worth_of(found.id, collection.bytes))
-            elif found.is_claimed:
-                with anyio.move_on_after(ASK_WITHIN, shield=True):
-                    await self._release(found.id)
 
     async def _find_keyed(self, identity: Identity) -> FoundTurn | None:
         local = self._local(identity)
@@ -366,12 +367,6 @@ class Keeper:
             if found or anyio.current_time() > until or not any(turn.is_awaiting for turn in gone):
                 return found
             await anyio.sleep(SETTLE / 10)
-
-    async def _release(self, turn_id: str) -> None:
-        try:
-            await self._store.release(turn_id)
-        except StoreError:
-            return
 
     async def _known(self, turn_id: str) -> TurnState | None:
         with anyio.move_on_after(ASK_WITHIN):

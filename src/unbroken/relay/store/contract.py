@@ -35,6 +35,9 @@ MAX_TURN = 64 * 1024 * 1024
 MAX_PART = 256 * 1024
 """How many bytes one reading returns, at most."""
 
+CLAIM = 30.0
+"""Seconds after which a claimed turn that nobody reads can be claimed once more."""
+
 MAX_LISTED = 1000
 """How many turns of one owner are listed, and how many of one request can be claimed: the newest."""
 
@@ -220,7 +223,8 @@ class Store(Protocol):
         So may one whose writer has died, also where it is not known that its client has gone.
 
         Returns:
-            Its id, ``None`` if there is none. Nobody else claims it until it is given back by :meth:`release`.
+            Its id, ``None`` if there is none. Nobody else claims it until it is given back by :meth:`release`, or was
+            neither read nor :meth:`collected` for :data:`CLAIM` seconds: the relay that claimed it has died.
 
         Raises:
             StoreError: the store cannot be read.
@@ -231,6 +235,9 @@ class Store(Protocol):
 
     async def release(self, turn_id: str) -> None:
         """Give back a claimed turn: its new client has gone too. Raises as :meth:`read`."""
+
+    async def collected(self, turn_id: str) -> None:
+        """Note that whoever claimed a turn has all of it: nobody claims it any more. Raises as :meth:`read`."""
 
     async def touch(self, turn_id: str) -> None:
         """Note that a turn is being read: it is not to be deleted, nor ended. Raises as :meth:`read`."""

@@ -11,6 +11,7 @@ import anyio
 from unbroken.core.http import Headers
 from unbroken.relay.store.contract import (
     ABANDONED,
+    CLAIM,
     CUT,
     HEAD,
     MAX_LISTED,
@@ -40,6 +41,7 @@ class MemoryStore:
         capacity: how many bytes of all turns are kept.
         max_turn: how many bytes of one turn are kept.
         lease: seconds for which a writer holds its lease; it is never renewed.
+        claim: seconds after which a claim lapses.
         clock: monotonic seconds.
 
     Attributes:
@@ -55,6 +57,7 @@ class MemoryStore:
         *,
         max_turn: int = MAX_TURN,
         lease: float = math.inf,
+        claim: float = CLAIM,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.problem = ""
@@ -64,6 +67,7 @@ class MemoryStore:
         self._capacity = capacity
         self._max_turn = max_turn
         self._lease = lease
+        self._claim = claim
         self._clock = clock
         self._turns: dict[str, MemoryTurn] = {}
         self._ended: dict[str, None] = {}  # ids, in the order of their ends or last readings
@@ -122,7 +126,7 @@ class MemoryStore:
         self._expire()
         for turn in self._turns.values():
             if turn.info.request == request and turn.is_claimable(self._clock()):
-                turn.is_claimed = True
+                turn.claimed_until = self._clock() + self._claim
                 return turn.info.id
         return None
 
@@ -134,12 +138,19 @@ class MemoryStore:
     async def release(self, turn_id: str) -> None:
         """As the contract says."""
         if turn := self._get(turn_id):
-            turn.is_claimed = False
+            turn.claimed_until = -math.inf
+
+    async def collected(self, turn_id: str) -> None:
+        """As the contract says."""
+        if turn := self._get(turn_id):
+            turn.claimed_until = math.inf
 
     async def touch(self, turn_id: str) -> None:
         """As the contract says."""
         if turn := self._get(turn_id):
             turn.read_at = self._clock()
+            if turn.claimed_until > -math.inf:
+                turn.claimed_until = max(turn.claimed_until, turn.read_at + self._claim)
             if turn.ending:
                 self._set_expiry(turn)
 
@@ -250,7 +261,7 @@ class MemoryTurn:
         body: what has come of its body.
         ending: how it ended.
         has_left: whether its client went away before its end.
-        is_claimed: whether a client has claimed it.
+        claimed_until: until when nobody else can claim it, on the clock.
         expires: when it is deleted, on the clock; infinite while it runs.
         read_at: when it was last read, on the clock.
         epoch: of its last lease.
@@ -263,7 +274,7 @@ class MemoryTurn:
         self.head: TurnPart | None = None
         self.ending: Ending = ""
         self.has_left = False
-        self.is_claimed = False
+        self.claimed_until = -math.inf
         self.expires = math.inf
         self.read_at = -math.inf
         self.epoch = 1
@@ -277,7 +288,7 @@ class MemoryTurn:
     def is_claimable(self, now: float) -> bool:
         """Return whether a client may claim it."""
         is_left = self.has_left or self.is_abandoned(now)
-        return is_left and not self.is_claimed and self.ending in ("", "whole")
+        return is_left and self.claimed_until <= now and self.ending in ("", "whole")
 
     def is_abandoned(self, now: float) -> bool:
         """Return whether its writer has died, and nobody has ended it."""
@@ -376,7 +387,7 @@ class MemoryWriter:
     def leave(self) -> None:
         """As the contract says."""
         if self._writes:
-            self._turn.has_left, self._turn.is_claimed = True, False
+            self._turn.has_left, self._turn.claimed_until = True, -math.inf
 
     def close(self, ending: Ending) -> None:
         """As the contract says."""

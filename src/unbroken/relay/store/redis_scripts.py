@@ -4,7 +4,7 @@ What is kept of a turn, below ``unbroken:1:``, where 1 is the version of this la
 
 =======================  ===========================================================================================
 ``turn:ID``, a hash      ``info`` (JSON), ``owner``, ``request``, ``epoch``, ``at`` (bytes so far), ``ending``,
-                         ``left``, ``claimed``, ``read`` (when it was last read, in milliseconds)
+                         ``left``, ``claimed`` (until when), ``read`` (when it was last read, in milliseconds)
 ``events:ID``, a stream  its bytes; each entry's id is the position behind it: ``0-1`` the head, ``BYTES-2`` bytes,
                          ``BYTES-3`` the end
 ``lease:ID``             who writes it
@@ -31,6 +31,9 @@ LAYOUT = 1
 PREFIX = f"unbroken:{LAYOUT}:"
 
 LAYOUT_KEY = "unbroken:layout"
+
+FOR_EVER = 10**15
+"""Milliseconds since the epoch: later than any turn is kept."""
 
 _COMMON = f"""
 local prefix = '{PREFIX}'
@@ -221,8 +224,8 @@ for place, kind in ipairs({'request:', 'running:'}) do
     local is_abandoned = not known[4] and redis.call('EXISTS', prefix .. 'lease:' .. id) == 0
     if not (fits and (not known[4] or (has_left and known[4] == 'whole'))) then
       unindex(KEYS[place], id)
-    elseif not known[3] and (has_left or is_abandoned) then
-      redis.call('HSET', turn, 'claimed', 1)
+    elseif (tonumber(known[3]) or 0) <= now() and (has_left or is_abandoned) then
+      redis.call('HSET', turn, 'claimed', number(now() + tonumber(ARGV[1])))
       return {id, is_abandoned and 1 or 0}
     end
   end
@@ -236,11 +239,18 @@ redis.call('HDEL', KEYS[1], 'claimed')
 return 'ok'
 """
 
+COLLECTED = f"""
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'claimed', '{FOR_EVER}') end
+return 'ok'
+"""
+
 TOUCH = (
     _COMMON
     + """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'gone' end
 redis.call('HSET', KEYS[1], 'read', number(now()))
+local claimed = tonumber(redis.call('HGET', KEYS[1], 'claimed'))
+if claimed then redis.call('HSET', KEYS[1], 'claimed', number(math.max(claimed, now() + tonumber(ARGV[4])))) end
 local ms, marker = tonumber(ARGV[2]), tonumber(ARGV[3])
 for _, key in ipairs(KEYS) do stay(key, ms) end
 stay_indexed(ARGV[1], ms, marker, true)

@@ -14,6 +14,7 @@ from unbroken.core.http import Headers
 from unbroken.relay.store import redis_scripts as scripts
 from unbroken.relay.store.contract import (
     ABANDONED,
+    CLAIM,
     CUT,
     ENDINGS,
     HEAD,
@@ -48,6 +49,7 @@ class RedisStore:
         on_problem: called with what is wrong with the store, and with ``""`` once nothing is.
         lease: seconds for which a lease is held.
         renew: seconds between two renewals; ``None`` for a third of ``lease``.
+        claim: seconds after which a claim lapses.
         max_turn: how many bytes of one turn are kept.
         answer_within: seconds within which the server must answer.
 
@@ -64,6 +66,7 @@ class RedisStore:
         on_problem: Callable[[str], None] = lambda _: None,
         lease: float = LEASE,
         renew: float | None = None,
+        claim: float = CLAIM,
         max_turn: int = MAX_TURN,
         answer_within: float = ANSWER_WITHIN,
     ) -> None:
@@ -73,7 +76,13 @@ class RedisStore:
         self._url = url
         self._on_problem = on_problem
         ended = max(1, int(keep * 1000))
-        self._times = Times(int(lease * 1000), ended + int(lease * 3000), ended, ended + int(lease * 1000))
+        self._times = Times(
+            lease=int(lease * 1000),
+            running=ended + int(lease * 3000),
+            ended=ended,
+            marker=ended + int(lease * 1000),
+            claim=int(claim * 1000),
+        )
         self._renew = lease / 3 if renew is None else renew
         self._max_turn = max_turn
         self._answer_within = answer_within
@@ -151,7 +160,7 @@ class RedisStore:
         await self._settle(lambda info: info.request == request)
         try:
             keys = (f"{scripts.PREFIX}request:{request}", f"{scripts.PREFIX}running:{request}")
-            found = await self._asking.run(scripts.CLAIM, keys)
+            found = await self._asking.run(scripts.CLAIM, keys, self._times.claim)
         except Garbage:
             return None
         if not found:
@@ -171,11 +180,16 @@ class RedisStore:
         """As the contract says."""
         await self._run_quietly(scripts.RELEASE, (TurnKeys(turn_id).turn,))
 
+    async def collected(self, turn_id: str) -> None:
+        """As the contract says."""
+        await self._run_quietly(scripts.COLLECTED, (TurnKeys(turn_id).turn,))
+
     async def touch(self, turn_id: str) -> None:
         """As the contract says."""
         keys = TurnKeys(turn_id)
         times = self._times
-        await self._run_quietly(scripts.TOUCH, (keys.turn, keys.events), turn_id, times.ended, times.marker)
+        args = (turn_id, times.ended, times.marker, times.claim)
+        await self._run_quietly(scripts.TOUCH, (keys.turn, keys.events), *args)
 
     async def turns(self, owner: str) -> list[TurnState]:
         """As the contract says."""

@@ -24,6 +24,9 @@ MAX_ENTRY = 64 * 1024
 FIRST_BACKOFF, MAX_BACKOFF = 0.1, 5.0
 """Seconds until what has failed is written again: they double."""
 
+STANDSTILL = 2
+"""For how many renewals, at least, a process stands still that may have lost its leases by that."""
+
 RENEW_RETRY = 0.5
 """Seconds, at most, until leases are renewed once more where that has failed."""
 
@@ -48,12 +51,14 @@ class Times(msgspec.Struct, frozen=True):
         running: what is kept of a turn whose writer does nothing.
         ended: what is kept of a turn that has ended.
         marker: the version of the layout, at least.
+        claim: a claim of a turn that nobody reads.
     """
 
     lease: int
     running: int
     ended: int
     marker: int
+    claim: int
 
 
 class TurnKeys:
@@ -177,7 +182,9 @@ class RedisWriter:
         if isinstance(answer, Garbage):
             self.lose("what the store has under its name is something else")
         elif answer != b"ok":
-            self.is_superseded, self.is_removed = answer == b"stale", answer == b"removed"
+            # Who stood still for so long has not seen that it was taken, and deleted as its time was over.
+            is_taken = answer == b"stale" or (answer == b"gone" and self._queue.stood_still)
+            self.is_superseded, self.is_removed = is_taken, answer == b"removed"
             self.lose(_WHY.get(bytes(answer).decode("latin-1"), "the store refuses it"))
 
     def lose(self, why: str) -> None:
@@ -217,6 +224,9 @@ class WriteQueue:
         on_problem: called with what is wrong, for a person, and with ``""`` once nothing is any more.
         renew: seconds between two renewals of all leases.
         max_waiting: how many bytes may wait.
+
+    Attributes:
+        stood_still: whether this process stood still for so long that leases may be lost, since the last renewal.
     """
 
     def __init__(
@@ -230,6 +240,7 @@ class WriteQueue:
         self._dirty: dict[str, RedisWriter] = {}
         self._removed: list[Call] = []
         self._waiting = 0
+        self.stood_still = False
         self._round = asyncio.Event()
         self._has_work = asyncio.Event()
         self._is_idle = asyncio.Event()
@@ -318,12 +329,14 @@ class WriteQueue:
         done.set()
 
     async def _hold_leases(self) -> None:
-        pause = self._renew
+        pause, clock = self._renew, asyncio.get_running_loop().time
         while True:
+            due = clock() + pause
             await asyncio.sleep(pause)
+            self.stood_still = self.stood_still or clock() - due > STANDSTILL * self._renew
             try:
                 await self._renew_leases()
-                pause = self._renew
+                pause, self.stood_still = self._renew, False
             except StoreError:  # after a stop of this process the answer may only seem to be late
                 pause = min(self._renew, RENEW_RETRY)
 
