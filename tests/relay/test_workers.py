@@ -332,6 +332,24 @@ def test_with_a_store_the_page_is_that_of_all(start: Start) -> None:
 
 
 class TestKilled:
+    @pytest.mark.slow
+    def test_a_worker_is_replaced_while_the_store_is_away(self, start: Start) -> None:
+        with RedisServer() as redis, Upstream() as lab:
+            crew = start(lab, "--keep", "9", "--store", redis.url)
+            pids = crew.ready()
+            victim = min(pids)
+            redis.stop()
+            os.kill(victim, signal.SIGKILL)
+            poll(lambda: not _state(victim))
+            assert len(crew.ready() - pids) == 1
+            clients = crew.clients().values()
+            for client in clients:
+                assert client.ask_json(*CHAT.request()).whole
+            redis.start()
+            for client in clients:
+                before = redis.known()
+                poll(lambda: client.ask_json(*CHAT.request()).whole and redis.known() > before)  # noqa: B023
+
     def test_a_worker_is_replaced_and_the_others_go_on(self, start: Start) -> None:
         faults = [None, *[Fault("stall", "after_headers", seconds=3 * PATIENCE)] * 2]
         with Upstream(faults=faults) as upstream:

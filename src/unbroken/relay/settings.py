@@ -113,6 +113,7 @@ class Settings:
             for a long one, see :data:`unbroken.relay.client_request.MIN_RATE`).
         keep: how long a turn goes on, and is kept after its end, once its client has gone; 0 for not at all.
         store: where turns are kept: ``memory://``, or the URL of a Redis or Valkey. Never shown by ``repr``.
+        store_was_there: whether that was found to be in order, so that the relay begins although it is away now.
         max_kept: how many bytes ``memory://`` keeps.
         lease: how long a turn in a store that relays share counts as running if its relay does not say so once more.
         attach_identical: whether any identical request is answered with a turn whose client has gone, not only one that
@@ -146,6 +147,7 @@ class Settings:
     journal: str = ""
     keep: float = 0.0
     store: str = dataclasses.field(default="memory://", repr=False)
+    store_was_there: bool = False
     max_kept: int = 256 * 1024 * 1024
     lease: float = 15.0
     attach_identical: bool = False

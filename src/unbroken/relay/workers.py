@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import shutil
@@ -50,7 +51,7 @@ def serve_together(workers: int, settings: Settings, sock: socket.socket, log: M
 
     Args:
         workers: how many processes; with 1 this one serves alone.
-        settings: the settings of every relay.
+        settings: the settings of every relay; a store was found to be in order.
         sock: a listening socket, which they share.
         log: how the access log is written, see :class:`unbroken.relay.telemetry.AccessLog`; ``None`` for none.
 
@@ -66,6 +67,8 @@ def serve_together(workers: int, settings: Settings, sock: socket.socket, log: M
         raise UsageError("--workers needs a system with Unix signals")
     os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix="unbroken-")  # before the workers import prometheus-client
     try:
+        # Whoever starts them has tried the store: a worker that replaces another one begins without it if need be.
+        settings = dataclasses.replace(settings, store_was_there=True)
         Supervisor(WorkerConfig(workers, settings, log), [sock]).run()
     finally:
         shutil.rmtree(os.environ.pop(METRICS_FOLDER), ignore_errors=True)

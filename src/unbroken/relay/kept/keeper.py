@@ -90,7 +90,7 @@ class Keeper:
         return self._store
 
     async def __aenter__(self) -> Self:
-        await self._store.open()
+        await self._store.open(was_there=self._settings.store_was_there)
         self._has_awaited = anyio.Event()
         self._tasks = await anyio.create_task_group().__aenter__()
         self._tasks.start_soon(self._count_dropped)

@@ -176,8 +176,11 @@ class Store(Protocol):
     problem: str
     outlives_relay: bool
 
-    async def open(self) -> None:
+    async def open(self, *, was_there: bool = False) -> None:
         """Begin, in the event loop that uses it.
+
+        Args:
+            was_there: whether it was found to be in order lately: if it is away now, it is used once it is back.
 
         Raises:
             StoreError: it cannot be used.

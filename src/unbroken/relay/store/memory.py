@@ -74,7 +74,7 @@ class MemoryStore:
         self._published: dict[str, tuple[float, bytes]] = {}  # until when, and what
         self._watched_until = -math.inf
 
-    async def open(self) -> None:
+    async def open(self, *, was_there: bool = False) -> None:
         """As the contract says."""
 
     async def aclose(self) -> None:

@@ -89,7 +89,7 @@ class RedisStore:
         self._holder = secrets.token_hex(8)
         self._abandoned: set[str] = set()
 
-    async def open(self) -> None:
+    async def open(self, *, was_there: bool = False) -> None:
         """As the contract says."""
         within = self._answer_within
         self._asking, self._writing = Link(self._url, within, within), Link(self._url, within, within)
@@ -100,9 +100,11 @@ class RedisStore:
         except Garbage as exc:
             await self._close_links()
             raise StoreError(f"it refuses what is needed ({exc})") from None
-        except StoreError:
-            await self._close_links()
-            raise
+        except StoreError as exc:
+            if not was_there:
+                await self._close_links()
+                raise
+            self._note_problem(str(exc))
         self._streams = StreamReader(self._reading, self._asking)
         self._queue = WriteQueue(self._writing, self._note_problem, self._renew)
         self._queue.start()

@@ -292,22 +292,20 @@ class WriteQueue:
         self._has_work.set()
 
     async def _run(self) -> None:
-        backoff, failing = FIRST_BACKOFF, False
+        backoff = FIRST_BACKOFF
         while True:
             await self._has_work.wait()
             self._has_work.clear()
             try:
                 await self._write()
             except StoreError as exc:
-                failing = True
                 self._on_problem(str(exc))
                 await asyncio.sleep(backoff)
                 backoff = min(MAX_BACKOFF, backoff * 2)
                 self._has_work.set()
                 continue
-            if failing:
-                self._on_problem("")
-            backoff, failing = FIRST_BACKOFF, False
+            self._on_problem("")
+            backoff = FIRST_BACKOFF
             if not self._has_work.is_set():
                 self._is_idle.set()
 
