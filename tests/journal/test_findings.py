@@ -12,7 +12,7 @@ from unbroken.core.advice import Advice, parted
 from unbroken.core.failures import Failure, Phase
 from unbroken.core.finding import Finding
 from unbroken.journal.entry import DAY, AnsweredCount, JournalEntry
-from unbroken.journal.findings import PastTurns, UsedPath, past_findings
+from unbroken.journal.findings import PastTurns, UsedPath
 
 HOUR = 3600.0
 TODAY = int(NOW) // DAY
@@ -20,7 +20,7 @@ TODAY = int(NOW) // DAY
 
 
 def found(entries: Iterable[JournalEntry], answered: Sequence[AnsweredCount] = (), now: float = NOW) -> list[Finding]:
-    return past_findings(entries, answered, now, datetime.UTC)
+    return PastTurns(entries, answered, now, datetime.UTC).findings
 
 
 def cuts(*days_ago: float, silent: float = 60.0, **more: object) -> list[JournalEntry]:
@@ -84,7 +84,7 @@ def test_days_are_told_as_a_person_would(days_ago: float, told: str) -> None:
 
 def test_a_day_is_that_of_the_zone() -> None:
     zone = datetime.timezone(datetime.timedelta(hours=13))
-    (finding,) = past_findings(cuts(0.25, 0.25, 0.0), [], NOW, zone)
+    (finding,) = PastTurns(cuts(0.25, 0.25, 0.0), [], NOW, zone).findings
     assert "since yesterday, the last today at 00:06" in finding.text
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cli.programs import environment
+from relay.redis_server import RedisServer
 from relay.serving import Call, Caller, RelayProgram, RunRelay, Serve, Served, ServeRaw, settings_to
 from unbroken.lab import Upstream
 from unbroken.relay.settings import UpstreamSettings
@@ -72,3 +73,16 @@ def run_relay(stack: ExitStack, tmp_path: Path) -> RunRelay:
         return program, int(re.search(r"listening on http://.*:(\d+)\n", said)[1])
 
     return run
+
+
+@pytest.fixture(scope="module")
+def redis_of_module() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_of_module: RedisServer) -> RedisServer:
+    """A Redis that knows nothing yet."""
+    assert redis_of_module.ask("FLUSHALL") == b"+OK\r\n"
+    return redis_of_module

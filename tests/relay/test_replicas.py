@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -26,19 +25,6 @@ from unbroken.relay.store.memory import MemoryStore
 from unbroken.relay.store.redis_scripts import PREFIX
 
 __all__ = ["stack"]
-
-
-@pytest.fixture(scope="module")
-def redis_of_module() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def redis(redis_of_module: RedisServer) -> RedisServer:
-    """A Redis that knows nothing yet."""
-    assert redis_of_module.ask("FLUSHALL") == b"+OK\r\n"
-    return redis_of_module
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def _filled(words: int) -> str:
 def _until_cut(
     ask: Callable[[int, dict[str, Any], float], DemoOutcome], port: int, body: dict[str, Any]
 ) -> DemoOutcome:
-    """Ask until the proxy has cut a connection: how fast a machine reads changes with whatever else it does."""
+    """Ask until the proxy has cut a connection; each time the model is quicker than its timer, halve the timer."""
     idle, outcome = IDLE, ask(port, body, IDLE)
     for _ in range(1, TRIES):
         if not outcome.was_spared:

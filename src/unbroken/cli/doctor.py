@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,16 +15,13 @@ from unbroken.cli.options import ConfiguredCommand, given, option, seconds
 from unbroken.cli.run import PRESETS
 
 if TYPE_CHECKING:
-    from unbroken.core.finding import Finding
     from unbroken.core.providers import Provider
+    from unbroken.doctor.diagnosis import Diagnosis
     from unbroken.doctor.examination import Examination
     from unbroken.doctor.target import Target
-    from unbroken.doctor.verdict import IdleVerdict
 
 _PREFIX, _PROVIDER, _TEST, _SHOWN = "UNBROKEN_DOCTOR_", "Provider selection", "The idle test", "What is shown"
 _RELAY = "A relay in its place"
-
-_CLEAR = "\r\x1b[2K"
 
 _OF_THE_PROVIDER = frozenset({"key_missing", "key_refused", "key_wanted", "quota", "provider_down"})
 """Findings that are the provider's: the path is well."""
@@ -100,7 +95,9 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         from unbroken.cli.relay_findings import show_relay_findings
 
         raise SystemExit(show_relay_findings(ctx, options))
+    from unbroken.cli.terminal import harmless, status_line
     from unbroken.core.http import check_url
+    from unbroken.doctor.diagnosis import Diagnosis
     from unbroken.doctor.examination import Examination
     from unbroken.doctor.past import PastReport
 
@@ -109,34 +106,17 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     examination = Examination(_target(ctx, options))
     examination.past = PastReport(is_kept=options["journal"])
     try:
-        with _shown_progress() as show_progress:
-            show_progress(f"examining the path to {examination.path.host}")
+        with status_line() as show_progress:
+            show_progress(f"examining the path to {harmless(examination.path.host)}")
             examination.run()
             if examination.reached and options["max"]:
                 _test_silence(examination, options, show_progress)
     except Interrupted:
-        _show(examination, as_json=options["json"], whole=False)
+        _show(examination, Diagnosis(examination), as_json=options["json"], whole=False)
         raise
-    _show(examination, as_json=options["json"])
-    raise SystemExit(_exit_code(examination))
-
-
-@contextlib.contextmanager
-def _shown_progress() -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows a line on a terminal, in place of the line before; clear it in the end."""
-    from unbroken.cli.terminal import dimmed, harmless, is_terminal, show
-
-    shows = is_terminal(sys.stderr)
-
-    def show_line(text: str) -> None:
-        if shows:
-            show(_CLEAR + dimmed(harmless(text)[:79], sys.stderr))
-
-    try:
-        yield show_line
-    finally:
-        if shows:
-            show(_CLEAR)
+    diagnosis = Diagnosis(examination)
+    _show(examination, diagnosis, as_json=options["json"])
+    raise SystemExit(_exit_code(examination, diagnosis))
 
 
 def _test_silence(examination: Examination, options: Mapping[str, Any], show_progress: Callable[[str], None]) -> None:
@@ -178,7 +158,7 @@ def _target(ctx: click.Context, options: Mapping[str, Any]) -> Target:
 
 
 def _key(provider: Provider, stored: str | None, variable: str | None) -> tuple[str | None, str]:
-    """Return the key, ``None`` if there is none, and where it is or would have to be."""
+    """Return the key, ``None`` without one, and its source: the configuration file, or the name of a variable."""
     from unbroken.core.providers import find_key
     from unbroken.errors import UsageError
 
@@ -191,41 +171,8 @@ def _key(provider: Provider, stored: str | None, variable: str | None) -> tuple[
         return None, source
 
 
-def _verdict(examination: Examination) -> IdleVerdict:
-    from unbroken.doctor.silences import IdleReport
-    from unbroken.doctor.verdict import IdleVerdict
-
-    return IdleVerdict(examination.path.idle or IdleReport(), examination.target.ping)
-
-
-def _findings(examination: Examination) -> list[Finding]:
-    """Return the findings of every source, in order of importance: of the path as it is now, and of past turns."""
-    return [*_of_now(examination), *examination.past.findings]
-
-
-def _of_now(examination: Examination) -> list[Finding]:
-    """Return the findings of the path as it is now, and of its silence."""
-    found = [*examination.findings, *_verdict(examination).findings]
-    return list({finding.code: finding for finding in reversed(found)}.values())[::-1]
-
-
-def _faults(examination: Examination) -> list[Finding]:
-    """Return the findings by which this very path is not as it should be."""
-    from unbroken.doctor.verdict import NOTES
-
-    past = examination.past_pattern
-    now = [finding for finding in _of_now(examination) if finding.code not in NOTES]
-    return [*now, *([examination.past.turns.finding_of(past)] if past else [])]
-
-
-def _idle_limit(examination: Examination) -> float | None:
-    """Return the silence in seconds after which this path cuts, or did in past turns; ``None`` if it is not known."""
-    past = examination.past_pattern
-    return _verdict(examination).limit or (round(past.timer, 1) if past else None)
-
-
-def _exit_code(examination: Examination) -> int:
-    codes = {finding.code for finding in _faults(examination)}
+def _exit_code(examination: Examination, diagnosis: Diagnosis) -> int:
+    codes = {finding.code for finding in diagnosis.faults}
     if examination.path.key.status is None:
         return UNREACHABLE
     if codes - _OF_THE_PROVIDER:
@@ -233,16 +180,11 @@ def _exit_code(examination: Examination) -> int:
     return REFUSED if codes else 0
 
 
-# What is shown
-
-
-def _show(examination: Examination, *, as_json: bool, whole: bool = True) -> None:
+def _show(examination: Examination, diagnosis: Diagnosis, *, as_json: bool, whole: bool = True) -> None:
     from unbroken.cli.doctor_report import report_lines
     from unbroken.cli.findings_output import write, write_json
 
-    findings = _findings(examination)
     if as_json:
-        write_json(findings, _idle_limit(examination), examination.path)
+        write_json(diagnosis.findings, diagnosis.idle_limit, examination.path)
     else:
-        lines = report_lines(examination, findings, _faults(examination), whole=whole)
-        write("".join(f"{line}\n" for line in lines))
+        write("".join(f"{line}\n" for line in report_lines(examination, diagnosis, whole=whole)))

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 
 from unbroken.cli.findings_output import finding_lines
 from unbroken.cli.terminal import harmless
 from unbroken.core.advice import rounded
-from unbroken.core.finding import Finding
+from unbroken.doctor.diagnosis import Diagnosis
 from unbroken.doctor.examination import Examination
 from unbroken.doctor.path import PathReport
 from unbroken.doctor.silences import End, FarEndKind, SilenceTrial, SilentConnection
 
 
-def report_lines(
-    examination: Examination, findings: Sequence[Finding], faults: Collection[Finding], *, whole: bool
-) -> Iterator[str]:
+def report_lines(examination: Examination, diagnosis: Diagnosis, *, whole: bool) -> Iterator[str]:
     """Yield the lines for a person: what is known of the path, the findings, and whether anything is wrong.
 
     Args:
         examination: what was found.
-        findings: those of every source.
-        faults: those of them by which something is wrong.
+        diagnosis: what that means.
         whole: whether nothing was interrupted.
     """
     path = examination.path
@@ -29,7 +26,7 @@ def report_lines(
     for name, told in (*_facts(path), *_silences(path), ("past turns", examination.past.summary)):
         yield f"  {name:<12} {harmless(told)}"
     yield ""
-    yield from finding_lines(findings, faults, whole=whole)
+    yield from finding_lines(diagnosis.findings, diagnosis.faults, whole=whole)
 
 
 def _facts(path: PathReport) -> Iterator[tuple[str, str]]:

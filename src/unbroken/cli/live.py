@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
 
-from unbroken.cli.terminal import dimmed, say, show
+from unbroken.cli.terminal import say, show_in_place
 from unbroken.client.synchronous import TurnStream
 from unbroken.core.failures import Phase
 from unbroken.core.report import Progress
@@ -23,7 +21,6 @@ SUSPICIOUS = 3.0
 _PATIENCE = 0.5
 """Seconds before the live line first appears: a quick answer needs none."""
 
-_CLEAR = "\r\x1b[2K"
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
@@ -102,13 +99,13 @@ class LiveLine:
         while not stopped.is_set():
             with self._lock:
                 if not stopped.is_set():
-                    show(_CLEAR + dimmed(_fitting(self.text(time.monotonic())), sys.stderr))
+                    show_in_place(self.text(time.monotonic()))
                     self._painted = True
             stopped.wait(REFRESH)
 
     def _clear(self) -> None:
         if self._painted:
-            show(_CLEAR)
+            show_in_place("")
             self._painted = False
 
 
@@ -127,12 +124,3 @@ def _path(progress: Progress) -> list[str]:
         often = f", pinged every {progress.lowered_ping:.2g} s" if progress.lowered_ping else ""
         return [f"the nearest hop answers in {progress.round_trip * 1000:.0f} ms{often}"]
     return [f"silent for {progress.silent:.0f} s"] if progress.silent >= 1 else []
-
-
-def _fitting(text: str) -> str:
-    """Return as much text as fits: a line that wraps could not be cleared."""
-    try:
-        columns = os.get_terminal_size(sys.stderr.fileno()).columns
-    except (OSError, ValueError):
-        columns = 0
-    return text[: (columns or 80) - 1]

@@ -40,7 +40,7 @@ def show_relay_findings(ctx: click.Context, options: Mapping[str, Any]) -> int:
         ca_file=options["ca_file"],
         **limits,
     )
-    told = relay.findings
+    told = relay.read()
     if options["json"]:
         write_json(told.findings, told.idle_limit, told.path)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from unbroken.cli.output import Output
@@ -37,6 +37,8 @@ _SHAPED = LazyPattern(
 
 _JOINED = LazyPattern(r"[^\W\d_]|[\u0300-\u036f\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]")
 """Letters and emoji, and the marks with which they may end."""
+
+_CLEAR = "\r\x1b[2K"
 
 _PLAIN = str.maketrans("↻·─│✓✗⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "~--|+x**********") | {ord("…"): "..."}
 
@@ -106,6 +108,35 @@ def show(text: str) -> None:
     stderr = Output(sys.stderr)
     with contextlib.suppress(OSError):
         stderr.write(plain(text, stderr.encoding))
+
+
+def show_in_place(text: str) -> None:
+    """Show a dimmed line on a terminal, in place of the line that the cursor is in; ``""`` clears that one."""
+    show(_CLEAR + dimmed(_fitting(text), sys.stderr))
+
+
+@contextlib.contextmanager
+def status_line() -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows what is being done, if stderr is a terminal; clear the line in the end."""
+    shown = is_terminal(sys.stderr)
+    try:
+        yield show_in_place if shown else _show_nothing
+    finally:
+        if shown:
+            show_in_place("")
+
+
+def _show_nothing(text: str) -> None:
+    """Do nothing: what replaces a line would be a line of its own in a file."""
+
+
+def _fitting(text: str) -> str:
+    """Return as much text as fits: a line that wraps could not be cleared."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        columns = 0
+    return text[: (columns or 80) - 1]
 
 
 def plain(text: str, encoding: str) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,6 @@ WORSE = 1
 
 TIMEOUT = 30.0
 _MOST_JOBS = 64
-_CLEAR = "\r\x1b[2K"
 
 
 def _jobs() -> int:
@@ -197,24 +195,17 @@ def _tell(report: ProgramReport, options: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _progress(number: int) -> Iterator[Any]:
+def _progress(number: int) -> Iterator[Callable[[Trial], None]]:
     """Yield a function that shows, on a terminal, how many runs of how many are done."""
-    from unbroken.cli.terminal import is_terminal, show
+    from unbroken.cli.terminal import harmless, status_line
 
-    shown = is_terminal(sys.stderr)
     ended = 0
+    with status_line() as show_line:
 
-    def done(trial: Trial) -> None:
-        nonlocal ended
-        ended += 1
-        if shown:
-            line = f"{ended} of {number}: {trial.verdict.scenario}: {trial.verdict.outcome}"
-            show(_CLEAR + line[: shutil.get_terminal_size().columns - 1])
+        def done(trial: Trial) -> None:
+            nonlocal ended
+            ended += 1
+            show_line(harmless(f"{ended} of {number}: {trial.verdict.scenario}: {trial.verdict.outcome}"))
 
-    if shown:
-        show(f"0 of {number}")
-    try:
+        show_line(f"0 of {number}")
         yield done
-    finally:
-        if shown:
-            show(_CLEAR)

@@ -20,7 +20,7 @@ _SHOWN = 24
 
 @dataclass(frozen=True)
 class ProgramReport:
-    """What is told of a program.
+    """The report on the runs of one program.
 
     Attributes:
         command: the program and its arguments, as they were given.

@@ -17,10 +17,8 @@ from unbroken.lab.numbered import numbers_in
 from unbroken.lab.program import ProgramRun, Programs
 from unbroken.lab.record import RecordedRequest
 from unbroken.lab.scenario import Scenario, find_scenario
+from unbroken.lab.scenario_server import DUMMY_KEY, UNNOTED
 from unbroken.lab.verdict import Baseline, ClientRun, ClientVerdict, baseline, generation_calls, judge
-
-DUMMY_KEY = "sk-lab-needs-no-key"
-"""The value of the providers' key variables where none is set: programs do not start without one."""
 
 CONTROL = "nothing"
 """The scenario of the catalogue in which nothing goes wrong."""
@@ -96,7 +94,7 @@ class Trials:
                 f" {_ended(trial.program)}"
             )
         self._normal = baseline(_client_run(trial.program, trial.requests))
-        dialect = dialect_at(calls[0].method, calls[0].target.partition("?")[0])
+        dialect = dialect_at(calls[0].method, calls[0].path)
         return self._judged(control, trial.program, trial.requests), dialect.name if dialect else ""
 
     def run(self, scenario: Scenario) -> Trial:
@@ -148,8 +146,7 @@ def program_environment(environ: Mapping[str, str], origin: str) -> dict[str, st
         environ: the environment of this process.
         origin: the lab's URL.
     """
-    child = lab_environment(environ, origin)
-    child["UNBROKEN_JOURNAL"] = "false"  # these faults say nothing of the user's own paths
+    child = {**lab_environment(environ, origin), **UNNOTED}
     for provider in PROVIDERS.values():
         if provider.key_env and not environ.get(provider.key_env, "").strip():
             child[provider.key_env] = DUMMY_KEY

@@ -68,6 +68,16 @@ def ping_for(timer: float) -> float:
     return max(MIN_INTERVAL, timer / 3)
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address, without brackets, is this machine's own."""
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def is_private(host: str) -> bool:
     """Return whether a host, with or without its port, is this machine or an address of a private network."""
     name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]

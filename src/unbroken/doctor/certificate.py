@@ -66,7 +66,7 @@ class Signer(NamedTuple):
 
     @property
     def intercepting(self) -> str:
-        """The program that is known to read TLS and signs under this name, ``""`` if it is none."""
+        """The name of the program that intercepts TLS and signs with this authority, ``""`` if none is known."""
         words = f"{self.organization} {self.name}".lower()
         return next((program for sign, program in _INTERCEPTING if sign in words), "")
 

@@ -66,7 +66,7 @@ class Examination:
 
     @property
     def past_pattern(self) -> Pattern | None:
-        """The pattern in which past turns by this very path were cut, ``None`` if there is none."""
+        """The pattern of the cuts that past turns over this very path have met, ``None`` without one."""
         return self.past.turns.pattern_of(self.path.host, self.path.proxy)
 
     def run(self) -> None:
@@ -168,7 +168,7 @@ class Examination:
             yield Finding("certificate", told, step)
 
     def _interceptor(self, signer: Signer, error: WireError | None) -> str:
-        """Return how it is known that whoever signed is no authority of the server's, ``""`` if it is not.
+        """Return the evidence that the signer is not the server's own authority, ``""`` without any.
 
         Args:
             signer: the authority.

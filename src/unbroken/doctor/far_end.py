@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import secrets
 import ssl
 import tempfile
@@ -40,7 +39,7 @@ class FarEnd(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is silent, or sends comments, as it is told."""
+        """Whether it is an echo server of the lab, which is silent or sends comments as the request says."""
         return bool(self.url)
 
     def request(self, seconds: float, comments: float) -> Request:
@@ -50,7 +49,7 @@ class FarEnd(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def echo(url: str, proxy: Proxy | None) -> FarEnd:
-    """Return the lab of the user's at this URL. Its certificate is not verified: nothing is told to it."""
+    """Return the user's ``unbroken lab echo`` at this URL. Its certificate is not verified: no secret is sent there."""
     silence = f"{url.rstrip('/')}/silence"
     token = secrets.token_urlsafe(12)
     destination = Destination.of(Request("GET", silence), proxy)
@@ -95,19 +94,9 @@ def _trusting(authority: Authority | None) -> ssl.SSLContext:
 
 def provider(destination: Destination, context: Callable[[], ssl.SSLContext]) -> FarEnd:
     """Return the provider itself, to which connections are made without a request."""
-    kind = FarEndKind.PROVIDER
-    return FarEnd(kind=kind, destination=destination, context=context)
+    return FarEnd(kind=FarEndKind.PROVIDER, destination=destination, context=context)
 
 
 def direct(destination: Destination, context: Callable[[], ssl.SSLContext]) -> FarEnd:
     """Return the provider without the proxy."""
-    kind = FarEndKind.DIRECT
-    return FarEnd(kind=kind, destination=destination._replace(proxy=None), context=context)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    return FarEnd(kind=FarEndKind.DIRECT, destination=destination._replace(proxy=None), context=context)

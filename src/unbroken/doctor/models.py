@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 import time
 from email.utils import parsedate_to_datetime
 
-from unbroken.core.actions import Limits
 from unbroken.core.finding import Finding
 from unbroken.core.http import Head, Request
 from unbroken.core.next_steps import STATUSES_OF_PROXIES
+from unbroken.doctor.fetching import fetch
 from unbroken.doctor.path import KeyReport
 from unbroken.doctor.target import Target
 from unbroken.errors import UsageError, WireError
@@ -54,20 +52,8 @@ def examine_key(target: Target) -> tuple[KeyReport, float | None, list[Finding]]
 
 
 def _answer(target: Target, request: Request) -> Head:
-    limits = Limits(connect=target.connect, idle=ANSWER, until=None, ping=0.0, ping_timeout=math.inf)
-    with contextlib.closing(
-        HttpWire(proxy=target.proxy, verify=target.ca_file or True, environ=target.environ)
-    ) as wire:
-        exchange = wire.exchange(request, 0)
-        try:
-            head = exchange.send(limits)
-            while not isinstance(head, Head):
-                found = exchange.read(limits)
-                assert not isinstance(found, bytes)
-                head = found
-        finally:
-            exchange.close()
-    return head
+    wire = HttpWire(proxy=target.proxy, verify=target.ca_file or True, environ=target.environ)
+    return fetch(wire, request, connect=target.connect, answer=ANSWER)[0]
 
 
 def _accepted(target: Target, head: Head) -> bool | None:

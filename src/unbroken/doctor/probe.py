@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from typing import TYPE_CHECKING, Protocol
 
 from unbroken.core.failures import Failure
@@ -15,7 +14,7 @@ from unbroken.lab.echo import TOKEN_HEADER
 from unbroken.wire.clock import clock
 from unbroken.wire.mapping import wire_error
 from unbroken.wire.requests import request_head
-from unbroken.wire.sockets import CHUNK, Steps, Waits
+from unbroken.wire.sockets import CHUNK, Steps, Waits, tune
 
 if TYPE_CHECKING:
     from unbroken.wire.connection import Http
@@ -28,6 +27,9 @@ PATIENCE = 2.0
 
 PAUSE = 0.02
 """Seconds between two looks at whether the other connections stand."""
+
+PROBES = 9
+"""Probes of TCP keepalive without an answer after which the connection ends: Linux's own number."""
 
 GLANCE = 0.25
 """Seconds between two looks at whether the test is over."""
@@ -60,7 +62,6 @@ class Probe:
     Attributes:
         result: what was found; it is brought up to date while the test runs.
         reach: how the far end was reached.
-        unreached: why the far end was not reached, ``None`` if it was.
     """
 
     def __init__(
@@ -75,7 +76,6 @@ class Probe:
     ) -> None:
         self.result = SilentConnection(keeping, every)
         self.reach = Reach(far_end.destination, far_end.context, limit=limit)
-        self.unreached: WireError | None = None
         self._far_end = far_end
         self._until = until
         self._most = most
@@ -105,7 +105,7 @@ class Probe:
             self.reach.close()
 
     def _fail(self, error: WireError) -> None:
-        self.unreached, self.result.end, self.result.detail = error, End.UNREACHED, str(error)
+        self.result.end, self.result.detail = End.UNREACHED, str(error)
 
     # The request
 
@@ -117,7 +117,7 @@ class Probe:
         """
         keeping, every = self.result.keeping, self.result.every
         if keeping is Keeping.TCP_KEEPALIVE:
-            _keep_alive(self._sock, every)
+            tune(self._sock, every, PROBES * every)
         now = self._heard_at = self._silent_since = self.reach.established_at
         self._due = now + every
         if keeping is Keeping.PING and self._http.version == "HTTP/1.1":
@@ -281,11 +281,3 @@ class Probe:
         if error.failure is Failure.CLOSED:
             return End.CLOSE_NOTIFY
         return End.RST if error.failure is Failure.RESET else End.ANSWER_ENDED
-
-
-def _keep_alive(sock: socket.socket, every: float) -> None:
-    """Have TCP send a probe every so many seconds (RFC 9293, section 3.8.4)."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name in ("TCP_KEEPALIVE" if sys.platform == "darwin" else "TCP_KEEPIDLE", "TCP_KEEPINTVL"):
-        if (option := getattr(socket, name, None)) is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, max(1, round(every)))

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from http import HTTPStatus
 
 import msgspec
 
-from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.finding import Finding
-from unbroken.core.http import Head, Request, redacted
+from unbroken.core.http import Request, redacted
 from unbroken.core.next_steps import NEXT_STEPS
 from unbroken.core.route import is_private
-from unbroken.core.suspicion import PathEvent
+from unbroken.doctor.fetching import fetch
 from unbroken.errors import WireError
 from unbroken.journal.findings import PathFindings
-from unbroken.wire.clock import clock
 from unbroken.wire.http import HttpWire
 from unbroken.wire.proxies import ProxySetting
 
@@ -58,9 +55,8 @@ class RunningRelay(msgspec.Struct, frozen=True, kw_only=True):
         url = redacted(self.url).partition(_OWN)[0].rstrip("/")
         return url.removesuffix("/v1")
 
-    @property
-    def findings(self) -> PathFindings:
-        """What it tells, or why it does not.
+    def read(self) -> PathFindings:
+        """Return what it tells, or why it does not.
 
         Raises:
             UsageError: the URL, the token or the proxy cannot be used.
@@ -68,12 +64,12 @@ class RunningRelay(msgspec.Struct, frozen=True, kw_only=True):
         headers = ((b"x-unbroken-token", self.token.encode()),) if self.token else ()
         request = Request("GET", f"{self.origin}{_OWN}/findings", headers)
         try:
-            status, body = self._answer(request)
+            head, body = fetch(self._wire(request), request, connect=self.connect, answer=ANSWER, most=MOST)
         except WireError as exc:
             step = NEXT_STEPS.get(exc.failure.code, "is the URL right?")
             also = " unbroken relay starts one" if exc.failure is Failure.CONNECTION_REFUSED else ""
             return _only(UNREACHED, f"the relay at {self.origin} is not reached: {exc}", f"{step}{also}")
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        if head.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             how = "does not take the token of" if self.token else "wants its token, and there is none in"
             return _only(
                 UNADMITTED,
@@ -81,38 +77,17 @@ class RunningRelay(msgspec.Struct, frozen=True, kw_only=True):
                 f"set {self.token_source} to the token that it was started with; --token-env names another variable",
             )
         with contextlib.suppress(msgspec.DecodeError):
-            if status == HTTPStatus.OK:
+            if head.status == HTTPStatus.OK:
                 return msgspec.json.decode(body, type=PathFindings)
         return _only(
             NO_RELAY,
-            f"what answers at {self.origin} is no relay that tells findings: HTTP {status}",
+            f"what answers at {self.origin} is no relay that tells findings: HTTP {head.status}",
             "give the URL that unbroken relay says at its start; an older relay is to be updated",
         )
 
-    def _answer(self, request: Request) -> tuple[int, bytes]:
-        """Return status and body of the answer.
-
-        Raises:
-            WireError: it does not come.
-        """
+    def _wire(self, request: Request) -> HttpWire:
         direct = self.proxy is None and is_private(request.parts.netloc)
-        proxy = "" if direct else self.proxy
-        until = clock() + self.connect + ANSWER
-        limits = Limits(connect=self.connect, idle=ANSWER, until=until, ping=0.0, ping_timeout=math.inf)
-        status, body = 0, bytearray()
-        with contextlib.closing(HttpWire(proxy=proxy, verify=self.ca_file or True)) as wire:
-            exchange = wire.exchange(request, 0)
-            try:
-                found: Head | bytes | PathEvent = exchange.send(limits)
-                while found != b"" and len(body) <= MOST:
-                    if isinstance(found, Head):
-                        status = found.status
-                    elif isinstance(found, bytes):
-                        body += found
-                    found = exchange.read(limits)
-            finally:
-                exchange.close()
-        return status, bytes(body)
+        return HttpWire(proxy="" if direct else self.proxy, verify=self.ca_file or True)
 
 
 def _only(code: str, text: str, step: str) -> PathFindings:

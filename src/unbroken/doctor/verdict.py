@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from unbroken.core.advice import USUAL_HEARTBEAT, USUAL_PING, option_value, rounded
 from unbroken.core.finding import Finding
-from unbroken.core.route import ping_for
-from unbroken.doctor.far_end import is_loopback
+from unbroken.core.route import is_loopback, ping_for
 from unbroken.doctor.silences import BARE, POLITE, End, FarEndKind, IdleReport, Keeping, SilenceTrial, SilentConnection
 
 NOTES = frozenset({"far_end_timer"})

@@ -237,16 +237,6 @@ class PastTurns:
         return f"{then.day} {_MONTHS[then.month - 1]}{year}"
 
 
-def past_findings(
-    entries: Iterable[JournalEntry],
-    answered: Iterable[AnsweredCount],
-    now: float,
-    zone: datetime.tzinfo | None = None,
-) -> list[Finding]:
-    """Return what past turns tell of the paths that they took. The arguments are those of :class:`PastTurns`."""
-    return PastTurns(entries, answered, now, zone).findings
-
-
 def _by(path: UsedPath) -> str:
     version = f"over {path.http_version} " if path.http_version else ""
     host = path.host or "a server"

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -39,8 +40,8 @@ def keep_turn(attempts: Sequence[AttemptReport], started: float, face: str) -> N
     entries, counts, path = losses(attempts, started, face), answered(attempts, started), journal_path()
     if not path or not (entries or counts):
         return
-    args = (path, entries, counts)
-    thread = threading.Thread(target=_write if entries else _note, args=args, name="unbroken-journal", daemon=True)
+    work = partial(_write, path, entries, counts) if entries else partial(_note, path, counts)
+    thread = threading.Thread(target=work, name="unbroken-journal", daemon=True)
     with contextlib.suppress(RuntimeError):  # the system has no thread left
         thread.start()
         thread.join(PATIENCE)
@@ -109,7 +110,7 @@ def _summed(counts: Counter[AnsweredCount]) -> list[AnsweredCount]:
     return [msgspec.structs.replace(one, attempts=number) for one, number in counts.items()]
 
 
-def _note(path: Path, entries: Sequence[JournalEntry], counts: Sequence[AnsweredCount]) -> None:  # noqa: ARG001
+def _note(path: Path, counts: Sequence[AnsweredCount]) -> None:
     with contextlib.suppress(OSError, ValueError):
         tally.note(path, counts)
 

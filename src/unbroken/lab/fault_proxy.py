@@ -66,9 +66,9 @@ class FaultProxy(Service):
 
     It speaks HTTP/1.1 to its clients, without TLS, and passes on what they send, credentials too. Events are passed on
     one by one, as they come. Each request takes the next fault, as with `Upstream`, if `faults_for` and `path` do not
-    say otherwise. Faults before the headers are met
-    without a request to the upstream. Points of the answer (``after_role``, ``after_token`` and so on) are found by
-    what the events mean in their dialect; ``after_characters`` is behind the event with which the text is that long.
+    say otherwise. Faults before the headers are met without a request to the upstream. Points of the answer
+    (``after_role``, ``after_token`` and so on) are found by what the events mean in their dialect; ``after_characters``
+    is behind the event with which the text is that long.
 
     Args:
         to: the base URL of the upstream, http or https.
@@ -148,7 +148,7 @@ class Chosen:
 
     def has(self, request: RecordedRequest) -> bool:
         """Return whether a request is one of them."""
-        if _asks_for_websocket(request) or self.path not in request.path:
+        if request.asks_for_websocket or self.path not in request.path:
             return False
         return not self.generations_only or dialect_of(request) is not None
 
@@ -200,7 +200,7 @@ class Forwarder:
         """Pass the request on, and its response back; record the outcome."""
         request = exchange.record
         script = LiveScript(request, request.fault, self._upstream)
-        if is_refused := _asks_for_websocket(request):
+        if is_refused := request.asks_for_websocket:
             await exchange.perform(compose(whole(426, OPENAI.refusal(426, _NO_WEBSOCKET)), None))
         else:
             await exchange.perform_live(script.steps())
@@ -216,10 +216,6 @@ class _CountedRequest(RecordedRequest):
     def add_sent(self, data: bytes) -> None:
         """Count bytes of the body that are being sent."""
         self.count += len(data)
-
-
-def _asks_for_websocket(request: RecordedRequest) -> bool:
-    return "websocket" in (request.header("upgrade") or "").lower()
 
 
 def _outcome(request: RecordedRequest, script: LiveScript, is_refused: bool) -> PassedRequest:

@@ -48,6 +48,11 @@ class RecordedRequest:
         return self.target.partition("?")[0]
 
     @property
+    def asks_for_websocket(self) -> bool:
+        """Whether it asks for a WebSocket in the place of HTTP (RFC 6455, section 4.1)."""
+        return "websocket" in (self.header("upgrade") or "").lower()
+
+    @property
     def sent(self) -> bytes:
         """The bytes of the response body that were sent, without their framing."""
         return bytes(self._sent)

@@ -40,10 +40,10 @@ def draft_response(
     """Return the response to `request` in which nothing goes wrong yet; `fault` is what will."""
     if kept and (draft := kept.answer(request)):
         return draft
-    path = request.target.partition("?")[0]
+    path = request.path
     if request.method == "GET" and path.endswith("/models"):
         return whole(200, _models(answer))
-    if (request.header("upgrade") or "").lower() == "websocket":  # whom this tells to ask over HTTP: Codex
+    if request.asks_for_websocket:  # whom this tells to ask over HTTP: Codex
         return whole(426, _invalid(OPENAI, 426, "There is no WebSocket here: ask over HTTP."))
     dialect = dialect_of(request)
     if dialect is None:
@@ -83,8 +83,7 @@ def _draft_answer(
 
 def dialect_of(request: RecordedRequest) -> ServerDialect | None:
     """Return the dialect of a generation call; None for any other request."""
-    path = request.target.partition("?")[0]
-    return next((dialect for dialect in DIALECTS if request.method == "POST" and dialect.answers(path)), None)
+    return next((dialect for dialect in DIALECTS if request.method == "POST" and dialect.answers(request.path)), None)
 
 
 def _invalid(speech: Speech, status: int, message: str, **members: Any) -> bytes:

@@ -15,7 +15,12 @@ from unbroken.lab.scenario import Scenario, find_scenario, load_scenario
 from unbroken.lab.scenario_file import ANSWERED
 from unbroken.lab.verdict import Baseline, ClientRun, ClientVerdict, generation_calls, judge
 
-_KEY = "sk-lab-needs-no-key"
+DUMMY_KEY = "sk-lab-needs-no-key"
+"""The value of a client's key variables: programs do not start without one."""
+
+UNNOTED = {"UNBROKEN_JOURNAL": "false"}
+"""Has Unbroken itself note none of the faults in its user's journal, where they would be taken for the path's."""
+
 _HERE = "127.0.0.1,localhost"
 
 Part = Scenario | Fault | str | Path | None
@@ -94,14 +99,11 @@ class ScenarioServer:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The variables that lead a program here: base URLs, keys of no worth, no proxy, and whom to trust.
-
-        Unbroken itself notes none of these faults in its user's journal, where they would be taken for the path's.
-        """
+        """The variables that lead a program here: base URLs, keys of no worth, no proxy, and whom to trust."""
         trusting = self._authority.environment() if self._authority else {}
         urls = {name: self.origin + path for name, path in self._paths.items()}
-        here = {**dict.fromkeys(("NO_PROXY", "no_proxy"), _HERE), "UNBROKEN_JOURNAL": "false"}
-        return {**urls, **dict.fromkeys(self._keys, _KEY), **here, **trusting}
+        here = {**dict.fromkeys(("NO_PROXY", "no_proxy"), _HERE), **UNNOTED}
+        return {**urls, **dict.fromkeys(self._keys, DUMMY_KEY), **here, **trusting}
 
     def run(self, client: Callable[[str], object]) -> ClientVerdict:
         """Run a client in this process, and judge it.

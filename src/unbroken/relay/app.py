@@ -69,7 +69,6 @@ class Relay:
         metrics = self._metrics = Metrics()
         self._journal = Journaling(settings.journal) if settings.journal else None
         self.recorder = Recorder(metrics, *([log] if log else []), *([self._journal] if self._journal else []))
-        self.gather: Callable[[dict[str, int]], Awaitable[Snapshot]] = self.snapshot
         self.lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
         self._settings = settings
         self._version = version
@@ -81,6 +80,8 @@ class Relay:
         self._log = log
         self._keeper = Keeper(settings, self._note_kept, self._note_store) if settings.keep else None
         self._replicas = self._find_replicas()
+        own = self._replicas.gather if self._replicas else self.snapshot
+        self.gather: Callable[[dict[str, int]], Awaitable[Snapshot]] = own
         self._wires: dict[str, AsyncHttpWire] = {}
         self._refused = RefusedBackgrounds()
         self._name = f"1.1 unbroken-{secrets.token_hex(4)}".encode()  # to detect loops
@@ -360,9 +361,7 @@ class Relay:
         """Return the relays that share the store; ``None`` where no other process can."""
         if self._keeper is None or not self._keeper.store.outlives_relay:
             return None
-        replicas = Replicas(self._keeper.store, self.snapshot)
-        self.gather = replicas.gather
-        return replicas
+        return Replicas(self._keeper.store, self.snapshot)
 
     def _policy(self, incoming: ClientRequest, route: Route) -> Policy:
         return self._settings.policy_for(route.upstream, _hold(incoming), _background(incoming))

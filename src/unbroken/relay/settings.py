@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,9 @@ from unbroken.core.dialects import DEFAULT, find_dialect, versions
 from unbroken.core.http import check_url
 from unbroken.core.policy import Hold, Policy, hold_named, refuse_restart
 from unbroken.core.providers import continuation_at
+from unbroken.core.route import is_loopback as is_loopback
 from unbroken.errors import UsageError
+from unbroken.relay.store.contract import LEASE
 from unbroken.wire.proxies import ProxySetting
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -149,7 +150,7 @@ class Settings:
     store: str = dataclasses.field(default="memory://", repr=False)
     store_was_there: bool = False
     max_kept: int = 256 * 1024 * 1024
-    lease: float = 15.0
+    lease: float = LEASE
     attach_identical: bool = False
 
     def __post_init__(self) -> None:
@@ -182,13 +183,3 @@ class Settings:
     def continuation_for(self, upstream: UpstreamSettings) -> Style | None:
         """Return the style in which an upstream continues an answer, ``None`` if it is not known."""
         return upstream.continuation or continuation_at(upstream.base_url) or self.continuation
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a name or address, without brackets, is this machine's own."""
-    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

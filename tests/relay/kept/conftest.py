@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -10,19 +9,6 @@ from relay.kept.clients import Relays
 from relay.redis_server import RedisServer
 
 __all__ = ["stack"]
-
-
-@pytest.fixture(scope="module")
-def redis_of_module() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def redis(redis_of_module: RedisServer) -> RedisServer:
-    """A Redis that knows nothing yet."""
-    assert redis_of_module.ask("FLUSHALL") == b"+OK\r\n"
-    return redis_of_module
 
 
 @pytest.fixture(params=["memory", "redis"])
