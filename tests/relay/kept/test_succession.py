@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 from relay.conftest import stack
@@ -17,6 +19,9 @@ from relay.redis_server import RedisServer
 from relay.serving import Caller, Received, Served, settings_to
 from unbroken.core.policy import Policy
 from unbroken.lab import Background, Continuation, Fault, ScriptedAnswer, Upstream
+from unbroken.relay.kept import keeper
+from unbroken.relay.kept.keeper import Keeper
+from unbroken.relay.kept.succession import succeed
 from unbroken.relay.settings import UpstreamSettings
 from unbroken.relay.store.redis_scripts import PREFIX
 from waiting import poll
@@ -291,6 +296,38 @@ def test_all_of_one_key_get_the_one_that_goes_on(stack: ExitStack, redis: RedisS
         rest = caller.until(b"\r\n0\r\n\r\n")
         assert b"word29" in rest
         assert rest.count(b"word7") == 1
+    assert pair.asked_upstream == 2
+
+
+def test_whoever_asks_between_the_end_of_the_old_turn_and_the_new_one_waits_for_that(
+    stack: ExitStack, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair(stack, redis, policy=CONTINUE, continuation=Continuation("assistant"))
+    pair.begin(*UNDER_KEY)
+    pair.end_lease()
+    ended, others_wait, waiting = threading.Event(), threading.Event(), threading.Semaphore(0)
+    find_successor = Keeper._find_successor
+
+    async def late(*args: Any) -> Any:
+        ended.set()
+        await anyio.to_thread.run_sync(others_wait.wait, PATIENT)
+        return await succeed(*args)
+
+    def counted(self: Keeper, *args: Any) -> Any:
+        waiting.release()
+        return find_successor(self, *args)
+
+    monkeypatch.setattr(keeper, "succeed", late)
+    monkeypatch.setattr(Keeper, "_find_successor", counted)
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(pair.second.ask, *UNDER_KEY)
+        assert ended.wait(PATIENT)
+        others = [threads.submit(pair.second.ask, *UNDER_KEY) for _ in range(3)]
+        assert all(waiting.acquire(timeout=PATIENT) for _ in others)
+        others_wait.set()
+        answers = [asked.result() for asked in (first, *others)]
+    assert all(map(is_whole, answers))
+    assert len({answer.body for answer in answers}) == 1
     assert pair.asked_upstream == 2
 
 

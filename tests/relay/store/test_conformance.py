@@ -326,6 +326,25 @@ def test_a_lease_is_held_by_one(run: Callable[..., None]) -> None:
     run(scenario, lease=1.0, renew=60.0)
 
 
+@pytest.mark.parametrize("is_taken_over", [False, True])
+def test_who_takes_a_dead_ones_turn_over_says_so(run: Callable[..., None], is_taken_over: bool) -> None:
+    async def scenario(opened: Opened) -> None:
+        await opened.written(opened.begin())
+        async with opened.another() as store:
+            async with asyncio.timeout(SOON):
+                while (epoch := await store.lease("t1", "you", 60.0)) is None:
+                    await asyncio.sleep(0.01)
+            held = await store.find("t1")
+            assert held is not None
+            assert not held.is_taken_over
+            assert await store.cut("t1", epoch, is_taken_over=is_taken_over)
+            ended = await store.find("t1")
+            assert ended is not None
+            assert (ended.ending, ended.is_taken_over) == ("cut", is_taken_over)
+
+    run(scenario, lease=0.1, renew=60.0)
+
+
 def test_what_an_older_epoch_writes_is_refused(run: Callable[..., None]) -> None:
     async def scenario(opened: Opened) -> None:
         writer = opened.begin()

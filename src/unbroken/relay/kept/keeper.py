@@ -258,7 +258,7 @@ class Keeper:
                 if await claim(self._store, found.id):
                     succession = await succeed(self._store, found.id, response, call, policy)
                 elif identity.key:
-                    other = await self._find_successor(identity, found)
+                    other = await self._find_successor(identity, found.id)
             if other is None:
                 return succession or self._begin_anew(found, response, request)
             response.repeat()
@@ -275,12 +275,12 @@ class Keeper:
             raise asgi.Broken
         return Succession(found.id, self._store, response, has_spoken=False)
 
-    async def _find_successor(self, identity: Identity, lost: FoundTurn) -> FoundTurn | None:
+    async def _find_successor(self, identity: Identity, lost: str) -> FoundTurn | None:
         """Return the turn in which another request of the same key goes on with a turn whose relay has died."""
         with anyio.move_on_after(SUCCESSOR_WITHIN):
             while True:
-                found = await self._find_keyed(identity)
-                if found and found.id != lost.id:
+                found = await self._find_keyed(identity, waits=False)
+                if found and found.id != lost:
                     return found
                 await anyio.sleep(SETTLE / 10)
         return None
@@ -337,7 +337,8 @@ class Keeper:
             if is_collected:
                 self._on_event("collected", await self._worth_of(found.id, collection.bytes))
 
-    async def _find_keyed(self, identity: Identity) -> FoundTurn | None:
+    async def _find_keyed(self, identity: Identity, *, waits: bool = True) -> FoundTurn | None:
+        """Return the turn of a key; wait for the one that takes over from it, if its relay has died."""
         local = self._local(identity)
         if local and local.is_ending:
             await local.closed.wait()
@@ -349,6 +350,8 @@ class Keeper:
         if state is None:
             return None
         _check_same(state.info, identity)
+        if state.is_taken_over and waits:
+            return await self._find_successor(identity, state.info.id)
         found = FoundTurn(state.info.id, is_claimed=False, is_abandoned=not state.is_written)
         return found if state.ending in ("", "whole") else None
 

@@ -108,7 +108,7 @@ async def claim(store: Store, turn_id: str) -> bool:
         StoreError: the store cannot be used.
     """
     epoch = await store.lease(turn_id, secrets.token_hex(8), CLAIM)
-    return epoch is not None and await store.cut(turn_id, epoch)
+    return epoch is not None and await store.cut(turn_id, epoch, is_taken_over=True)
 
 
 async def succeed(

@@ -97,6 +97,7 @@ class TurnState(msgspec.Struct, frozen=True, kw_only=True):
         has_left: whether its client went away before its end.
         is_written: whether it has ended, or somebody holds its lease.
         unread: seconds since it was last read; infinite if it was not.
+        is_taken_over: whether it was cut as its writer had died, and another turn is to go on with it.
     """
 
     info: TurnInfo
@@ -105,6 +106,7 @@ class TurnState(msgspec.Struct, frozen=True, kw_only=True):
     has_left: bool
     is_written: bool
     unread: float
+    is_taken_over: bool = False
 
 
 class TurnPart(msgspec.Struct, frozen=True):
@@ -276,5 +278,11 @@ class Store(Protocol):
     async def published(self) -> list[bytes]:
         """Return what is shown by all that use the store, in no order. Raises as :meth:`read`."""
 
-    async def cut(self, turn_id: str, epoch: int) -> bool:
-        """End a turn whose writer has died, under the epoch of a lease; return whether that was not refused."""
+    async def cut(self, turn_id: str, epoch: int, *, is_taken_over: bool = False) -> bool:
+        """End a turn whose writer has died, under the epoch of a lease; return whether that was not refused.
+
+        Args:
+            turn_id: the turn.
+            epoch: the epoch.
+            is_taken_over: whether another turn is to go on with it.
+        """

@@ -171,11 +171,12 @@ class MemoryStore:
         turn = self._get(turn_id)
         return turn.lease(holder, self._clock(), seconds) if turn and not turn.ending else None
 
-    async def cut(self, turn_id: str, epoch: int) -> bool:
+    async def cut(self, turn_id: str, epoch: int, *, is_taken_over: bool = False) -> bool:
         """As the contract says."""
         turn = self._get(turn_id)
         if turn is None or turn.epoch != epoch or turn.ending:
             return False
+        turn.is_taken_over = is_taken_over
         self.end(turn, "cut")
         return True
 
@@ -273,6 +274,7 @@ class MemoryTurn:
         self.body = bytearray()
         self.head: TurnPart | None = None
         self.ending: Ending = ""
+        self.is_taken_over = False
         self.has_left = False
         self.claimed_until = -math.inf
         self.expires = math.inf
@@ -303,6 +305,7 @@ class MemoryTurn:
             has_left=self.has_left,
             is_written=bool(self.ending) or self._held_until > now,
             unread=now - self.read_at,
+            is_taken_over=self.is_taken_over,
         )
 
     def part(self, after: int) -> TurnPart:

@@ -4,7 +4,8 @@ What is kept of a turn, below ``unbroken:1:``, where 1 is the version of this la
 
 =======================  ===========================================================================================
 ``turn:ID``, a hash      ``info`` (JSON), ``owner``, ``request``, ``epoch``, ``at`` (bytes so far), ``ending``,
-                         ``left``, ``claimed`` (until when), ``read`` (when it was last read, in milliseconds)
+                         ``left``, ``claimed`` (until when), ``read`` (when it was last read, in milliseconds),
+                         ``taken`` (over by another turn)
 ``events:ID``, a stream  its bytes; each entry's id is the position behind it: ``0-1`` the head, ``BYTES-2`` bytes,
                          ``BYTES-3`` the end
 ``lease:ID``             who writes it
@@ -166,7 +167,7 @@ local known = redis.call('HMGET', KEYS[1], 'at', 'ending')
 if known[2] then return 'ok' end
 if size ~= '' and known[1] ~= size then return 'gone' end
 redis.call('XADD', KEYS[2], known[1] .. '-3', 'e', ending)
-redis.call('HSET', KEYS[1], 'ending', ending)
+redis.call('HSET', KEYS[1], 'ending', ending, 'taken', ARGV[7] or '')
 redis.call('PEXPIRE', KEYS[1], ms)
 redis.call('PEXPIRE', KEYS[2], ms)
 redis.call('DEL', KEYS[3])
@@ -261,10 +262,10 @@ return 'ok'
 FIND = (
     _COMMON
     + """
-local found = redis.call('HMGET', KEYS[1], 'info', 'at', 'ending', 'left', 'read')
+local found = redis.call('HMGET', KEYS[1], 'info', 'at', 'ending', 'left', 'read', 'taken')
 if not found[1] then return false end
 local unread = found[5] and now() - tonumber(found[5]) or -1
-return {found[1], found[2] or '', found[3] or '', found[4] or '', unread, redis.call('EXISTS', KEYS[2])}
+return {found[1], found[2] or '', found[3] or '', found[4] or '', unread, redis.call('EXISTS', KEYS[2]), found[6] or ''}
 """
 )
 

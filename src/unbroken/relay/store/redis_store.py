@@ -223,10 +223,10 @@ class RedisStore:
             return None
         return epoch if epoch > 0 else None
 
-    async def cut(self, turn_id: str, epoch: int) -> bool:
+    async def cut(self, turn_id: str, epoch: int, *, is_taken_over: bool = False) -> bool:
         """As the contract says."""
         keys = TurnKeys(turn_id)
-        args = (epoch, turn_id, "cut", "", self._times.ended, self._times.marker)
+        args = (epoch, turn_id, "cut", "", self._times.ended, self._times.marker, "1" if is_taken_over else "")
         try:
             return bool(await self._asking.run(scripts.CLOSE, (keys.turn, keys.events, keys.lease), *args) == b"ok")
         except Garbage:
@@ -303,7 +303,7 @@ class RedisStore:
 
 def _state(found: list[Any], turn_id: str) -> TurnState | None:
     """Read what the store says of a turn; ``None`` if that is not what this layout has."""
-    info, size, ending, left, unread, is_held = found
+    info, size, ending, left, unread, is_held, taken = found
     try:
         known = msgspec.json.decode(info, type=TurnInfo)
         state = TurnState(
@@ -313,6 +313,7 @@ def _state(found: list[Any], turn_id: str) -> TurnState | None:
             has_left=left == b"1",
             is_written=bool(ending) or is_held == 1,
             unread=math.inf if unread < 0 else unread / 1000,
+            is_taken_over=taken == b"1",
         )
     except (msgspec.MsgspecError, ValueError, TypeError):
         return None
