@@ -12,9 +12,9 @@ import pytest
 
 from cli.programs import UNBROKEN, Cli, Ended, run, shell
 from cli.terminals import Terminal
+from ports import free_port
 from unbroken.cli.prompt import MAX_STDIN
 from unbroken.lab import Upstream
-from wire.servers import closed_port
 
 SECRET = "s3cret"
 HERE = ("--base-url", "http://127.0.0.1:1/v1", "--give-up-after", "0", "hi")
@@ -77,7 +77,7 @@ def test_a_base_url_with_a_query_is_asked_with_it(query: str, cli: Cli) -> None:
 
 
 def test_the_query_is_not_shown(cli: Cli) -> None:
-    url = f"http://127.0.0.1:{closed_port()}/v1"
+    url = f"http://127.0.0.1:{free_port()}/v1"
     ended = cli("run", "--base-url", f"{url}?key={SECRET}", "--give-up-after", "0", "-v", "hi")
     assert ended.code == 5
     assert f"  {url}: is the server running" in ended.err

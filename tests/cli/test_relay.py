@@ -17,12 +17,13 @@ import tomli_w
 import unbroken.cli
 from cli.programs import Cli, untimed
 from cli.relays import CHATTED, running
+from ports import free_port
 from relay.redis_server import RedisServer
 from relay.serving import poll
 from unbroken.cli.relay import command
 from unbroken.lab import Continuation, CuttingProxy, Fault, ScriptedAnswer, Upstream
 from unbroken.relay.settings import Settings
-from wire.servers import closed_port, refuses
+from wire.servers import refuses
 
 TOKEN = ScriptedAnswer(text="TOKEN-42")
 KEYS = {"OPENAI_API_KEY": "sk-openai", "ANTHROPIC_API_KEY": "sk-ant"}
@@ -389,7 +390,7 @@ def test_a_preset_is_led_elsewhere_by_the_file(env: dict[str, str], tmp_path: Pa
 
 
 def test_an_upstream_has_paths(env: dict[str, str], tmp_path: Path) -> None:
-    missing = f"http://me:s3cret@127.0.0.1:{closed_port()}"
+    missing = f"http://me:s3cret@127.0.0.1:{free_port()}"
     with Upstream(answer=TOKEN) as upstream:
         tables = {
             "both": {"base_url": upstream.url, "paths": [missing, "direct"]},

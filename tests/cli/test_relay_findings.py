@@ -12,8 +12,8 @@ import pytest
 
 from cli.programs import Cli, environment
 from cli.relays import Running, running
-from docs.pages import free_port
 from journal.made import HOST, PROXY, entry
+from ports import free_port
 from unbroken.core.failures import Failure, Phase
 from unbroken.journal.database import write
 from unbroken.journal.place import NAME

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from cli.programs import Cli, Ended, Program, run, untimed
+from ports import free_port
 from unbroken.lab import Background, Continuation, CuttingProxy, Fault, ScriptedAnswer, Upstream
-from wire.servers import RawServer, closed_port
+from wire.servers import RawServer
 
 TOKEN = ScriptedAnswer(text="TOKEN-42", reasoning=["let me think"])
 FOOTER = "  · 10 tok · in 7 (0 cached / 7 new) · out 3"
@@ -143,7 +144,7 @@ def test_a_stream_that_is_lost_is_4(faults: list[Fault], args: list[str], out: s
 
 
 def test_a_refused_connection_is_5_at_the_end_of_the_budget(cli: Cli) -> None:
-    url = f"http://127.0.0.1:{closed_port()}/v1"
+    url = f"http://127.0.0.1:{free_port()}/v1"
     ended = cli("run", "--base-url", url, "--give-up-after", "0.6", "hi")
     assert (ended.code, ended.out) == (5, "")
     first, *_, last, next_step = ended.err.splitlines()
@@ -153,7 +154,7 @@ def test_a_refused_connection_is_5_at_the_end_of_the_budget(cli: Cli) -> None:
 
 
 def test_a_proxy_that_is_not_there_is_5(cli: Cli) -> None:
-    proxy = f"socks5h://127.0.0.1:{closed_port()}"
+    proxy = f"socks5h://127.0.0.1:{free_port()}"
     ended = cli("run", "--provider", "ollama", "--model", "m", "--proxy", proxy, "--give-up-after", "0", "hi")
     assert ended.code == 5
     told, hint = ended.err.splitlines()[-2:]
@@ -221,7 +222,7 @@ def test_without_a_proxy_there_is_no_advice_about_one(cli: Cli) -> None:
 
 
 def test_the_next_path_is_taken_and_told(cli: Cli) -> None:
-    missing = f"http://127.0.0.1:{closed_port()}"
+    missing = f"http://127.0.0.1:{free_port()}"
     with Upstream() as upstream:
         ended = cli("run", "--base-url", upstream.url, "--proxy", missing, "--proxy", "direct", "-v", "hi")
     assert ended.code == 0
@@ -290,7 +291,7 @@ def test_json_tells_a_failure_and_what_had_come_but_no_half_tool_call(given: lis
 
 
 def test_json_tells_a_failure_before_any_request(cli: Cli) -> None:
-    url = f"http://127.0.0.1:{closed_port()}/v1"
+    url = f"http://127.0.0.1:{free_port()}/v1"
     ended = cli("run", "--base-url", url, "--give-up-after", "0", "--format", "json", "hi")
     said = json.loads(ended.out)
     assert ended.code == 5

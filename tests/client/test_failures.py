@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from client.asking import DONE, JSON, QUICK, STREAM, Asking, answer, chunk, event, piece
+from ports import free_port
 from unbroken.client import Answer, PartialToolCall
 from unbroken.client.reading import TurnReader
 from unbroken.core.dialect import Call, Generation
@@ -199,7 +200,7 @@ def test_nothing_is_no_answer(asking: Asking, serve: Serve, headers: dict[str, s
 
 
 def test_nobody_there(asking: Asking, serve: Serve) -> None:
-    upstream = serve()
+    upstream = serve(port=free_port())
     upstream.close()
     said = asking(upstream)
     assert isinstance(said.error, Unreachable)

@@ -67,6 +67,7 @@ class Ask:
         dialect: the wire format: one of :data:`PLACES`.
         refused: the servers that have refused to let a response go on.
         timeouts: the caller's own, of which a typed client has none.
+        when_told: called with each event that the observer is told.
     """
 
     url: str
@@ -80,6 +81,7 @@ class Ask:
     dialect: str = "openai-chat"
     refused: RefusedBackgrounds | None = None
     timeouts: CallerTimeouts = dataclasses.field(default_factory=CallerTimeouts)
+    when_told: Callable[[RetryEvent], object] = lambda _: None
 
     def request(self) -> tuple[Request, Call]:
         messages, path = PLACES[self.dialect]
@@ -153,9 +155,17 @@ class Face:
         return self.name
 
 
+def _observer(ask: Ask, outcome: Outcome) -> Callable[[RetryEvent], None]:
+    def observe(event: RetryEvent) -> None:
+        outcome.told.append(event)
+        ask.when_told(event)
+
+    return observe
+
+
 def _arguments(ask: Ask, outcome: Outcome) -> dict[str, Any]:
     return {
-        "on_retry": outcome.told.append,
+        "on_retry": _observer(ask, outcome),
         "continuation": ask.continuation,
         "on_restart": outcome.restart,
         "timeouts": ask.timeouts,
@@ -199,7 +209,7 @@ async def drive_async(ask: Ask) -> Outcome:
 
 def ask_client(ask: Ask) -> Outcome:
     outcome = Outcome(events=[])
-    with Client(**ask.client_arguments(), on_retry=outcome.told.append) as client:
+    with Client(**ask.client_arguments(), on_retry=_observer(ask, outcome)) as client:
         turn = client.stream(PROMPT, **ask.options)
         try:
             with turn:
@@ -214,7 +224,7 @@ def ask_client(ask: Ask) -> Outcome:
 
 async def ask_client_async(ask: Ask) -> Outcome:
     outcome = Outcome(events=[])
-    async with AsyncClient(**ask.client_arguments(), on_retry=outcome.told.append) as client:
+    async with AsyncClient(**ask.client_arguments(), on_retry=_observer(ask, outcome)) as client:
         turn = client.stream(PROMPT, **ask.options)
         try:
             async with turn:

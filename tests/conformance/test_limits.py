@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import socket
 import ssl
 import threading
 import time
@@ -12,8 +11,10 @@ import time
 import pytest
 
 from conformance.expectations import LOST, fails, has_ended, is_cut, is_replayed, is_whole
-from conformance.faces import DRIVERS, POLICY, Face
+from conformance.faces import DRIVERS, POLICY, Ask, Face
 from conformance.fixtures import Setting
+from ports import free_port
+from unbroken.core.actions import RetryEvent
 from unbroken.core.failures import Phase
 from unbroken.drivers.synchronous import Driver
 from unbroken.errors import FirstOutputTimeout, StreamCut, Unreachable
@@ -157,7 +158,7 @@ class TestTheBudget:
 
 class TestBeforeTheRequestIsSent:
     def test_a_refused_connection_is_tried_again_but_not_for_long(self, face: Face, plain: Setting) -> None:
-        upstream = plain.serve()
+        upstream = plain.serve(port=free_port())
         upstream.close()
         began = time.monotonic()
         outcome = face.run(plain.ask(upstream))
@@ -170,18 +171,17 @@ class TestBeforeTheRequestIsSent:
             assert (attempt.phase, attempt.failure, attempt.billed) == (Phase.CONNECT, "connection_refused", "no")
 
     def test_a_server_that_comes_back_is_found(self, face: Face, plain: Setting) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-        policy = dataclasses.replace(POLICY, backoff_initial=0.1, backoff_max=0.1, unreachable_for=5)
-        upstream = plain.serve()
-        ask = dataclasses.replace(plain.ask(upstream, policy=policy), url=f"http://127.0.0.1:{port}/v1")
-        back = threading.Timer(0.15, lambda: plain.serve(port=port))
-        back.start()
-        outcome = face.run(ask)
-        back.join()
+        policy = dataclasses.replace(POLICY, backoff_initial=0.1, backoff_max=0.1, unreachable_for=60)
+        port = free_port()
+
+        def come_back(event: RetryEvent) -> None:
+            if event.attempt == 3:
+                plain.serve(port=port)
+
+        url = f"http://127.0.0.1:{port}/v1"
+        outcome = face.run(Ask(url=url, tls=plain.tls.client, policy=policy, when_told=come_back))
         assert outcome.error is None
-        assert outcome.report.replays == 0
-        assert outcome.report.retries > 0
+        assert (outcome.report.retries, outcome.report.replays) == (3, 0)
         assert {told.action for told in outcome.told} == {"retry"}
 
     @pytest.mark.parametrize("at", ["connect", "handshake"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from conformance.expectations import is_whole
 from conformance.faces import Face
 from conformance.fixtures import Setting
+from ports import free_port
 from unbroken.errors import Unreachable
 from unbroken.lab import CuttingProxy, Fault
-from wire.servers import RawServer, closed_port
+from wire.servers import RawServer
 
 CUT = Fault("rst", "after_role")
 
@@ -30,7 +31,7 @@ def test_after_two_cuts_the_replay_goes_by_the_next_path_and_later_turns_begin_t
 
 def test_a_proxy_that_is_not_there_is_left_at_once(face: Face, setting: Setting) -> None:
     upstream = setting.serve()
-    missing = f"http://127.0.0.1:{closed_port()}"
+    missing = f"http://127.0.0.1:{free_port()}"
     outcome = face.run(setting.ask(upstream, proxy=[missing, "direct"]))
     assert outcome.error is None
     assert len(upstream.requests) == 1
@@ -48,7 +49,7 @@ def test_so_is_one_that_speaks_another_protocol(face: Face, setting: Setting) ->
 
 def test_nothing_but_what_was_named_is_taken(face: Face, setting: Setting) -> None:
     upstream = setting.serve()
-    missing = [f"http://127.0.0.1:{closed_port()}", f"socks5h://127.0.0.1:{closed_port()}"]
+    missing = [f"http://127.0.0.1:{free_port()}", f"socks5h://127.0.0.1:{free_port()}"]
     for proxy in (missing, missing[0]):
         outcome = face.run(setting.ask(upstream, proxy=proxy))
         assert isinstance(outcome.error, Unreachable)

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import pytest
 import tomli_w
 
-from docs.pages import PAGES, ROOT, free_port
+from docs.pages import PAGES, ROOT
+from ports import free_port
 from unbroken.cli.config import read_config
 from unbroken.core.providers import PROVIDERS
 from unbroken.lab import ScriptedAnswer, Upstream

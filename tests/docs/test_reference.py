@@ -20,7 +20,8 @@ import pytest
 import choices
 from cli.programs import PATIENCE, environment
 from cli.relays import Running, running
-from docs.pages import ROOT, free_port
+from docs.pages import ROOT
+from ports import free_port
 from unbroken.cli.base_urls import VARIABLES
 from unbroken.cli.config import CONNECTION_KEYS, KEYS, RELAY_KEYS, UPSTREAM_KEYS, Kind
 from unbroken.cli.connection import POLICY_FIELDS

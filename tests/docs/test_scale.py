@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from docs.pages import ROOT, free_port
+from docs.pages import ROOT
+from ports import free_port
 from real.test_servers import running
 from relay.conftest import run_relay, stack
 from relay.kept.clients import BODY, CHAT, KEY, RETRY, headers_of, is_whole, unchunked

@@ -29,7 +29,7 @@ from intermediaries import kinds
 from intermediaries.kinds import BY_NAME, VERSIONS, Intermediary, Site, Version
 from intermediaries.page import head, table, write
 from intermediaries.running import Trust, bytes_before, listening, make_trust
-from real.v2ray import free_ports
+from ports import free_port
 from unbroken.core.events import Text
 from unbroken.core.failures import Phase
 from unbroken.core.policy import Policy
@@ -86,7 +86,7 @@ class Proxy:
 
     def __init__(self, intermediary: Intermediary, origin: int, trust: Trust, folder: Path) -> None:
         folder.mkdir(parents=True)
-        site = Site(folder, free_ports(2), origin, trust.pem, trust.authority)
+        site = Site(folder, [free_port(), free_port()], origin, trust.pem, trust.authority)
         with mock.patch.object(kinds, "TIMER", PATIENT):
             [self._command] = intermediary.commands(site)
         self._folder, self.port = folder, site.port

@@ -16,7 +16,7 @@ from typing import Literal
 import trustme
 
 from intermediaries.kinds import TIMER, Intermediary, Site, Version
-from real.v2ray import free_ports
+from ports import free_port
 from unbroken.lab import Fault, ScriptedAnswer, Upstream
 from unbroken.lab.chat import CHAT
 
@@ -105,7 +105,7 @@ def running(
         RuntimeError: it does not start.
     """
     folder.mkdir(parents=True)
-    site = Site(folder, free_ports(2), origin_port, trust.pem, trust.authority, timer)
+    site = Site(folder, [free_port(), free_port()], origin_port, trust.pem, trust.authority, timer)
     ports = list(reversed(site.ports))
     commands = intermediary.commands(site)
     with ExitStack() as stack:

@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from lab.clients import CHAT, STREAM, RawClient, dechunk, events, split_head, text_of
+from ports import free_port
 from unbroken.errors import UsageError
 from unbroken.lab import CuttingProxy, Fault, FaultProxy, Point, ScriptedAnswer, Upstream, parse_fault
 from unbroken.lab.fault_proxy import PassedRequest
@@ -398,9 +399,7 @@ def test_faults_may_be_for_generation_calls_alone(faults_for: Any, status: int) 
 
 
 def test_an_upstream_that_is_not_there_is_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with FaultProxy(f"http://127.0.0.1:{port}") as proxy, PatientClient(proxy.port) as client:
+    with FaultProxy(f"http://127.0.0.1:{free_port()}") as proxy, PatientClient(proxy.port) as client:
         client.post(path="/v1/messages")
         response, body = client.read_response()
         assert (response.status_code, json.loads(body)["type"]) == (502, "error")

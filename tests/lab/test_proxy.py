@@ -10,6 +10,7 @@ import httpcore2
 import pytest
 
 from lab.clients import CHAT, STREAM, RawClient, Stopwatch, dechunk, is_reset_at_once, split_head, text_of
+from ports import free_port
 from timing import Control
 from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 
@@ -204,8 +205,7 @@ def test_dials_elsewhere_if_it_may() -> None:
 
 
 def test_tells_that_a_target_cannot_be_reached() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     with CuttingProxy() as proxy, CuttingProxy(target=("127.0.0.1", port)) as fixed:
         with RawClient(proxy.port) as client:
             assert b" 502 " in connect(client, f"localhost:{port}")

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from lab.clients import RawClient, Stopwatch
+from ports import free_port
 from timing import Control
 from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from unbroken.lab.service import Service
@@ -19,7 +20,7 @@ class Broken(Service):
 @pytest.mark.timing
 def test_close_is_prompt_and_leaves_nothing_behind(promptly: Control) -> None:
     threads = set(threading.enumerate())
-    upstream = Upstream(answer=ScriptedAnswer(think=60)).start()
+    upstream = Upstream(answer=ScriptedAnswer(think=60), port=free_port()).start()
     proxy = CuttingProxy(target=("127.0.0.1", upstream.port)).start()
     with RawClient(proxy.port) as streaming, RawClient(upstream.port):
         streaming.post()

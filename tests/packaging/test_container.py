@@ -17,7 +17,7 @@ import click
 import pytest
 
 from cli.programs import Program, environment
-from docs.pages import free_port
+from ports import free_port
 from relay.redis_server import RedisServer
 from unbroken.cli.relay import command as relay
 from unbroken.relay.settings import Settings

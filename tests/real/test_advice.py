@@ -13,8 +13,8 @@ import pytest
 import trustme
 
 import unbroken
+from ports import free_port
 from real.test_servers import HAPROXY, NGINX, Front, running, write
-from real.v2ray import free_ports
 from unbroken.core.actions import RetryEvent
 from unbroken.core.report import Report
 from unbroken.lab import ScriptedAnswer, Upstream
@@ -46,14 +46,14 @@ def pem(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @contextmanager
 def haproxy(folder: Path, template: str, **values: object) -> Iterator[Front]:
-    (port,) = free_ports(1)
+    port = free_port()
     with running("haproxy", port, "-f", write(folder, template, port=port, **values)) as front:
         yield front
 
 
 @contextmanager
 def nginx(folder: Path, template: str, **values: object) -> Iterator[Front]:
-    (port,) = free_ports(1)
+    port = free_port()
     with running("nginx", port, "-p", str(folder), "-c", write(folder, template, port=port, **values)) as front:
         yield front
 

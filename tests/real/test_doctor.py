@@ -15,8 +15,8 @@ import pytest
 from intermediaries.doctor import Diagnosis, diagnosed, doctor
 from intermediaries.kinds import BY_NAME, INTERMEDIARIES, TIMER, Intermediary
 from intermediaries.running import Trust, connects, end, make_trust, running
+from ports import free_port
 from real.parts import missing
-from real.v2ray import free_ports
 from unbroken.lab import CuttingProxy, Upstream
 from waiting import poll
 
@@ -149,7 +149,7 @@ def test_a_proxy_that_reads_tls_is_named_as_that(found: dict[str, Diagnosis]) ->
 def nginx(folder: Path, trust: Trust, timer: int) -> Iterator[int]:
     """Run nginx as a provider that keeps connections without a request for so many seconds."""
     program = shutil.which("nginx") or missing("nginx is not installed: apt-get install nginx")
-    (port,) = free_ports(1)
+    port = free_port()
     conf = folder / "nginx.conf"
     conf.write_text(NGINX_WITH_KEEPALIVE.format(folder=folder, port=port, pem=trust.pem, timer=timer))
     folder.chmod(0o777)  # its worker gives up root's rights

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from ports import free_port
 from real.parts import missing
-from real.v2ray import free_ports
 from unbroken.core.http import Request
 from unbroken.lab import ScriptedAnswer, Upstream
 from waiting import poll
@@ -119,7 +119,7 @@ def write(folder: Path, template: str, **values: object) -> str:
 def front(
     request: pytest.FixtureRequest, upstream: Upstream, pem: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Front]:
-    (port,), folder = free_ports(1), tmp_path_factory.mktemp(request.param)
+    port, folder = free_port(), tmp_path_factory.mktemp(request.param)
     template = NGINX if request.param == "nginx" else HAPROXY
     conf = write(folder, template, port=port, pem=pem, upstream=upstream.port)
     arguments = ("-p", str(folder), "-c", conf) if request.param == "nginx" else ("-f", conf)
@@ -129,7 +129,7 @@ def front(
 
 @pytest.fixture(scope="module")
 def node(pem: Path) -> Iterator[Front]:
-    (port,) = free_ports(1)
+    port = free_port()
     with running("node", port, str(Path(__file__).with_name("front_server.mjs")), str(pem), str(port)) as started:
         yield started
 
@@ -164,7 +164,7 @@ def test_an_upload_is_refused_early(side: Side, front: Front, client_tls: ssl.SS
 def test_a_running_turn_survives_a_graceful_stop(
     side: Side, upstream: Upstream, pem: Path, tmp_path: Path, client_tls: ssl.SSLContext
 ) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     conf = write(tmp_path, NGINX, port=port, pem=pem, upstream=upstream.port)
     with (
         running("nginx", port, "-p", str(tmp_path), "-c", conf) as front,

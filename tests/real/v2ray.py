@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ports import free_port
 from real.parts import missing
 from waiting import poll
 
@@ -43,7 +44,7 @@ def running(folder: Path, *, conn_idle: int) -> Iterator[V2Ray]:
         conn_idle: seconds without a byte after which it cuts a connection; in fact, one to two times as many.
     """
     program = executable()
-    http_port, socks_port = free_ports(2)
+    http_port, socks_port = free_port(), free_port()
     config, log = folder / "v2ray.json", folder / "v2ray.log"
     config.write_text(json.dumps(_config(http_port, socks_port, conn_idle)))
     with log.open("wb") as output:
@@ -55,16 +56,6 @@ def running(folder: Path, *, conn_idle: int) -> Iterator[V2Ray]:
         finally:
             process.kill()
             process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, as of now."""
-    holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [int(holder.getsockname()[1]) for holder in holders]
-    finally:
-        for holder in holders:
-            holder.close()
 
 
 def _config(http_port: int, socks_port: int, conn_idle: int) -> dict[str, object]:

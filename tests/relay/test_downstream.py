@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pairwise import pairwise
+from ports import free_port
 from relay.asked import ANTHROPIC, CHAT, COMPLETIONS, DIALECTS, GEMINI, Asked
 from relay.conftest import Call, Serve, ServeRaw
 from relay.serving import PATIENCE, Caller, Received, Served, poll, settings_to
@@ -26,7 +27,7 @@ from unbroken.core.policy import Policy
 from unbroken.lab import Fault, Kind, Point, ScriptedAnswer, Upstream
 from unbroken.relay.recorder import Outcome, RequestRecord
 from unbroken.relay.settings import UpstreamSettings
-from wire.servers import Gate, closed_port, read_head, silence
+from wire.servers import Gate, read_head, silence
 
 QUICK = Policy(retries=2, backoff_initial=0.01, backoff_max=0.02, settle_timeout=0.2)
 """Limits that no healthy exchange of a test reaches, and waits that cost no time."""
@@ -217,7 +218,7 @@ class TestAFinalFailure:
         assert "no output within 0.2 s" in asked.dialect.read_error(504, answer.body).message
 
     def test_is_a_502_where_nobody_is_there(self, serve: Serve, call: Call, asked: Asked) -> None:
-        served = serve(f"http://127.0.0.1:{closed_port()}/v1", policy=Policy(unreachable_for=0))
+        served = serve(f"http://127.0.0.1:{free_port()}/v1", policy=Policy(unreachable_for=0))
         answer = ask(call(served), asked)
         assert (answer.status, served.entry()["outcome"]) == (502, "unreachable")
         assert "connection refused" in asked.dialect.read_error(502, answer.body).message

@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 import trustme
 
+from ports import free_port
 from relay.serving import Call, Caller, RunRelay, Serve, Served, ServeRaw, chunked, request
 from timing import Control
 from unbroken.core.policy import Policy
 from unbroken.lab import Fault, Upstream
 from unbroken.relay.settings import UpstreamSettings
-from wire.servers import RawServer, Script, closed_port, read_head, reset, saying, silence
+from wire.servers import RawServer, Script, read_head, reset, saying, silence
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -210,7 +211,7 @@ class TestResponses:
 
 class TestFailures:
     def test_an_upstream_that_is_not_there(self, serve: Serve, call: Call) -> None:
-        relay = serve(f"http://127.0.0.1:{closed_port()}")
+        relay = serve(f"http://127.0.0.1:{free_port()}")
         client = call(relay)
         answer = client.ask("GET", "/v1/models")
         assert (answer.status, answer.code) == (502, "connection_refused")
@@ -221,12 +222,12 @@ class TestFailures:
         assert client.ask("GET", "/v1/models").status == 502  # on the same connection
 
     def test_is_told_of_in_the_words_of_its_dialect(self, serve: Serve, call: Call) -> None:
-        upstream = UpstreamSettings("claude", f"http://127.0.0.1:{closed_port()}", "anthropic-messages")
+        upstream = UpstreamSettings("claude", f"http://127.0.0.1:{free_port()}", "anthropic-messages")
         answer = call(serve({"claude": upstream})).ask("GET", "/v1/models")
         assert (answer.status, answer.json["type"], answer.json["error"]["type"]) == (502, "error", "api_error")
 
     def test_nor_for_a_body_whose_client_hears_of_it(self, serve: Serve, call: Call) -> None:
-        client = call(serve(f"http://127.0.0.1:{closed_port()}"))
+        client = call(serve(f"http://127.0.0.1:{free_port()}"))
         client.begin("PUT", "/v1/files", body=b"a" * 8_000_000)
         answer = client.answer()
         assert (answer.status, answer.value("connection")) == (502, "close")

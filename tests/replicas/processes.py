@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from cli.programs import SOURCES
-from docs.pages import free_port
+from ports import free_port
 from relay.redis_server import RedisServer
 
 START_WITHIN = 60.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import trustme
 
+from ports import free_port
 from transports.asking import Way
 from unbroken import Policy, UsageError
 from unbroken.lab import CuttingProxy, Fault
@@ -61,8 +61,7 @@ def test_a_ca_file_is_trusted_for_both_kinds_of_request(
 
 def test_the_next_of_several_paths_is_taken(way: Way, serve) -> None:
     upstream = serve()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        missing = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    missing = f"http://127.0.0.1:{free_port()}"
     for given in (missing, way.library.Proxy(missing)):
         assert way.post(upstream.url + PATH, proxy=[given, "direct"]).status == 200
 

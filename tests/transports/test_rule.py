@@ -8,6 +8,7 @@ import ssl
 import anyio
 import pytest
 
+from ports import free_port
 from transports.asking import CALLS, CHAT, POLICY, WAYS, Way
 from unbroken import StreamCut, Unreachable
 from unbroken.core.route import RouteRecord
@@ -91,7 +92,7 @@ def test_a_retry_of_the_sdks_own_gets_one_attempt(way: Way, serve) -> None:
 
 
 def test_nobody_there_is_a_connect_error(way: Way, serve) -> None:
-    upstream = serve()
+    upstream = serve(port=free_port())
     upstream.close()
     reply = way.post(upstream.url + "/chat/completions", policy=dataclasses.replace(POLICY, retries=1))
     assert isinstance(reply.error, way.library.ConnectError)

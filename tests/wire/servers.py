@@ -227,12 +227,6 @@ def black_hole() -> Iterator[int]:
                 filler.close()
 
 
-def closed_port() -> int:
-    """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def refuses(port: int) -> bool:
     """Whether nobody listens there any more; who accepts and closes at once still listens."""
     try:

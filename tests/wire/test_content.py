@@ -12,12 +12,13 @@ from typing import Any
 import anyio
 import pytest
 
+from ports import free_port
 from unbroken.core.failures import Failure
 from unbroken.core.http import Request
 from unbroken.errors import WireError
 from unbroken.lab import Upstream
 from unbroken.wire.async_http import AsyncHttpExchange, AsyncHttpWire
-from wire.servers import RawServer, closed_port, read_head, silence
+from wire.servers import RawServer, read_head, silence
 from wire.sides import PATIENT, TIMEOUT, Side, failure_of
 
 pytestmark = pytest.mark.parametrize("side", ["asyncio", "uvloop", "trio"], indirect=True)
@@ -139,7 +140,7 @@ def test_it_goes_out_as_it_comes(side: Side) -> None:
 def test_it_is_not_asked_for_before_there_is_somebody_to_take_it(side: Side) -> None:
     with wire(side) as begin:
         pieces = Pieces(b"abc")
-        exchange = begin(Request("PUT", f"http://127.0.0.1:{closed_port()}"), pieces)
+        exchange = begin(Request("PUT", f"http://127.0.0.1:{free_port()}"), pieces)
         assert failure_of(send, side, exchange)[0] is Failure.CONNECTION_REFUSED
         assert pieces.asked == 0
 

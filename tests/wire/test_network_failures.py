@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import pytest
 import trustme
 
+from ports import free_port
 from timing import Control
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
-from wire.servers import RawServer, Script, black_hole, closed_port, read_head, reset, saying, silence
+from wire.servers import RawServer, Script, black_hole, read_head, reset, saying, silence
 from wire.sides import PATIENT, Side, Talk, chat, failure_of, limits
 
 Scene = tuple[str, dict[str, Any]]
@@ -71,7 +72,7 @@ def shut(sock: socket.socket) -> None:
 
 @contextmanager
 def nobody(context: ssl.SSLContext) -> Iterator[Scene]:
-    yield f"http://127.0.0.1:{closed_port()}", {}
+    yield f"http://127.0.0.1:{free_port()}", {}
 
 
 @contextmanager

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from ports import free_port
 from timing import Control
 from unbroken.wire import async_resolving, resolving
 from unbroken.wire.resolving import Address, Race, interleaved
 from unbroken.wire.sockets import run
 from waiting import poll
-from wire.servers import black_hole, closed_port
+from wire.servers import black_hole
 from wire.sides import Side
 
 V4 = socket.AF_INET
@@ -54,7 +55,7 @@ def test_connects(side: Side, host: str) -> None:
 @pytest.mark.timing
 def test_an_address_that_refuses_costs_nothing(side: Side, monkeypatch: pytest.MonkeyPatch, promptly: Control) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        resolving_to(monkeypatch, ("::1", closed_port()), server.getsockname())
+        resolving_to(monkeypatch, ("::1", free_port()), server.getsockname())
         started = time.monotonic()
         connect(side, "two.test", 0).close()
         promptly(started, within=resolving.STAGGER / 2)
@@ -74,7 +75,7 @@ def test_an_address_that_is_silent_costs_a_quarter_of_a_second(
 
 
 def test_where_all_fail_the_first_failure_is_told(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    resolving_to(monkeypatch, ("127.0.0.1", closed_port()), ("255.255.255.255", 9))
+    resolving_to(monkeypatch, ("127.0.0.1", free_port()), ("255.255.255.255", 9))
     with pytest.raises(ConnectionRefusedError):
         connect(side, "two.test", 0)
 

@@ -13,13 +13,13 @@ import msgspec
 import pytest
 
 import ctrl_c
+from ports import free_port
 from timing import Control
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.core.suspicion import Recovered, SecondFailed, SecondStands, Suspected
 from unbroken.lab import CuttingProxy, Fault, ScriptedAnswer, Upstream
 from waiting import poll, wait_until_asleep
-from wire.servers import closed_port
 from wire.sides import Pending, Side, Talk, chat, failure_of, limits
 
 WATCHFUL = limits(ping=0.1, ping_timeout=0.3)
@@ -212,7 +212,7 @@ def test_connect_sends_nothing_and_send_uses_it(
 
 def test_connect_fails_as_sending_does(side: Side) -> None:
     with side.wire() as exchange:
-        assert failure_of(exchange(chat(f"http://127.0.0.1:{closed_port()}")).connect)[0] is Failure.CONNECTION_REFUSED
+        assert failure_of(exchange(chat(f"http://127.0.0.1:{free_port()}")).connect)[0] is Failure.CONNECTION_REFUSED
 
 
 # A second connection ends with its exchange, in every phase

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ports import free_port
 from unbroken.core.actions import Limits
 from unbroken.core.failures import Failure
 from unbroken.errors import UsageError, WireError
@@ -18,7 +19,7 @@ from unbroken.wire.connection import Step
 from unbroken.wire.culprits import Way, named
 from unbroken.wire.proxies import GivenProxy, parse_proxy
 from unbroken.wire.requests import Destination
-from wire.servers import RawServer, Script, closed_port, read_head, relaying_to, reset, silence
+from wire.servers import RawServer, Script, read_head, relaying_to, reset, silence
 from wire.sides import PATIENT, Side, Talk, chat, failure_of, limits
 
 AUTH = ("user", "s3cret:/@")
@@ -142,7 +143,7 @@ def raw(scheme: str, script: Script, *, encrypted: bool = False) -> Staging:
 def closed(scheme: str) -> Staging:
     @contextmanager
     def stage(tls: ssl.SSLContext) -> Iterator[str]:
-        yield f"{scheme}://127.0.0.1:{closed_port()}"
+        yield f"{scheme}://127.0.0.1:{free_port()}"
 
     return stage
 
@@ -375,7 +376,7 @@ def test_a_server_that_was_reached_over_tls_and_closes_is_no_failure_of_the_prox
 
 
 def test_the_variable_that_names_the_proxy_is_told(side: Side) -> None:
-    proxy = f"http://user:s3cret@127.0.0.1:{closed_port()}"
+    proxy = f"http://user:s3cret@127.0.0.1:{free_port()}"
     with side.wire(environ={"HTTPS_PROXY": proxy}) as exchange:
         _, told = failure_of(exchange(chat(HERE)).send)
     assert told == f"cannot connect to the proxy at {parse_proxy(proxy).url} (HTTPS_PROXY): connection refused"
