@@ -12,11 +12,11 @@ import pytest
 SLOW_FIXTURES = {"agent", "browser", "every_row", "local_model", "v2ray", "wheel"}
 """Parts that take long to start, or that not every machine has."""
 
-STOOD_FOR = {"side": "uvloop", "face": "client-asyncio"}
-"""Parameters with whose values tests are slow ones: another value runs the same code, or that from which it is made.
+STOOD_FOR = {"side": {"uvloop"}, "face": {"client-asyncio", "driver-trio"}}
+"""Parameters with whose values tests are slow ones: other values run the same code, or that from which it is made.
 
-uvloop is driven as asyncio's own loop is, and the asynchronous client has the asynchronous driver under the reader of
-the blocking one.
+uvloop is driven as asyncio's own loop is; the asynchronous client has the asynchronous driver under the reader of the
+blocking one; and trio runs that driver over a wire whose own tests run on trio too.
 """
 
 CONTROL = "promptly"
@@ -53,7 +53,7 @@ def is_stood_for(item: pytest.Item) -> bool:
     callspec = getattr(item, "callspec", None)
     if callspec is None or "timing" in item.keywords:
         return False
-    return any(str(callspec.params.get(name)) == value for name, value in STOOD_FOR.items())
+    return any(str(callspec.params.get(name)) in values for name, values in STOOD_FOR.items())
 
 
 def shares_a_fixture(item: pytest.Item) -> bool:

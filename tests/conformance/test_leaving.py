@@ -131,7 +131,7 @@ class TestLeavingAWithStatement:
 
 
 class TestNothingIsLeftBehind:
-    COUNT = 200
+    COUNT = 40
 
     def test_by_turns_that_were_left(self, setting: Setting) -> None:
         upstream = setting.serve(*[Fault("stall", "after_token")] * (self.COUNT + 1))

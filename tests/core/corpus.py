@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class Recording:
         return self.name
 
 
+@functools.cache
 def recordings(folder: str, suffix: str = "sse") -> list[Recording]:
     """Every fixture of a folder."""
     paths = sorted((CORPORA / folder).glob("*.toml"))
