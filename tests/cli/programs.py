@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol, Self
 import unbroken
 from waiting import wait_until_asleep
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 UNBROKEN = (sys.executable, "-m", "unbroken")
 SOURCES = str(Path(unbroken.__file__).parents[1])
 

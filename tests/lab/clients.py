@@ -15,7 +15,7 @@ import h2.connection
 import h2.events
 import h11
 
-TIMEOUT = 3.0
+TIMEOUT = 30.0
 CHAT = "/v1/chat/completions"
 STREAM = json.dumps({"model": "lab", "messages": [], "stream": True}).encode()
 

@@ -20,7 +20,7 @@ from waiting import poll
 Script = Callable[[socket.socket], None]
 """What is done to an accepted connection; it is closed after it."""
 
-TIMEOUT = 5.0
+TIMEOUT = 30.0
 
 
 def silence(sock: socket.socket) -> None:

@@ -25,13 +25,13 @@ from unbroken.errors import WireError
 from unbroken.wire.async_http import AsyncHttpWire
 from unbroken.wire.http import HttpWire
 
-TIMEOUT = 5.0
+TIMEOUT = 30.0
 
 SIDES = ("blocking", "asyncio", "uvloop", "trio")
 
 
 def limits(
-    *, connect: float = 5, idle: float = 5, until: float | None = None, ping: float = 0, ping_timeout: float = 5
+    *, connect: float = 30, idle: float = 30, until: float | None = None, ping: float = 0, ping_timeout: float = 30
 ) -> Limits:
     """Limits that do not pass within a test, but for those given."""
     return Limits(connect, idle, until, ping, ping_timeout)

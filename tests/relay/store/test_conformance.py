@@ -17,7 +17,7 @@ from waiting import poll
 
 HEADERS = ((b"content-type", b"text/event-stream"), (b"x-latin", b"caf\xe9"))
 
-SOON = 5.0
+SOON = 30.0
 
 Scenario = Callable[["Opened"], Awaitable[None]]
 

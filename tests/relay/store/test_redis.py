@@ -18,7 +18,7 @@ from unbroken.relay.store.redis_scripts import PREFIX
 from unbroken.relay.store.redis_store import RedisStore
 from wire.servers import RawServer
 
-SOON = 10.0
+SOON = 30.0
 
 
 def opening(url: str, **given: Any) -> str:
