@@ -2,8 +2,8 @@
 
 python -m real_clients.verdict_table [--only NAME] [--page FILE]
 
-Each verdict is kept in ``.agents/verdicts``; with ``--only`` that of one client is made anew, and the page from all. A
-client that is not installed is left out, and the page says so.
+Each verdict is kept in ``tests/real_clients/verdicts``, with the requests and times behind it; with ``--only`` those on
+one client are made anew, and the page from all. A client that is not installed is left out, and the page says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from real_clients.judged import JUDGED
-from real_clients.running import AGENTS, UNBROKEN, demand
+from real_clients.running import UNBROKEN, demand
 from real_clients.table import version
 from sdks import matrix
 from unbroken import __version__
@@ -30,7 +30,7 @@ from unbroken.lab import catalogue
 from unbroken.lab.verdict import FINE, OUTCOMES
 
 PAGE = matrix.ROOT / "docs" / "verdict-table.md"
-KEPT = AGENTS / "verdicts"
+KEPT = Path(__file__).with_name("verdicts")
 JOBS = "2"
 TIMEOUT = 30
 PATIENCE = {"Gemini CLI": 60, "aider": 90, "opencode": 90}
@@ -70,7 +70,8 @@ LEFT = """
 ## What is still wrong with Unbroken
 
 What has reached the client cannot be taken back, and what the client does with a loud error, or asks by itself, is its
-own decision.
+own decision. Where every attempt is lost, each request with which it asks again is replayed three times, so that
+some ask more often than alone; `--replays 0` leaves that to the client.
 """
 
 NOT_RUN = 'not run yet; `make verdict-table ONLY="{name}"` adds it'
@@ -128,7 +129,7 @@ def main() -> None:
     for name in (given.only,) if given.only else ORDER:
         for mode in MODES:
             _keep(name, mode, _missing(name) or _judged(name, mode))
-    given.page.write_text(page({name: _kept(name) for name in ORDER}), encoding="utf-8")
+    given.page.write_text(page(kept()), encoding="utf-8")
 
 
 def _missing(name: str) -> Report | None:
@@ -162,18 +163,23 @@ def _judged(name: str, mode: str) -> Report:
     if ran.returncode not in (0, 1):
         return {"problem": ran.stderr.strip()[-500:]}
     found: dict[str, Any] = json.loads(ran.stdout)
-    kept = ("scenario", "verdict", "found", "reasons", "requests", "seconds", "exit_code")
+    fields = ("scenario", "verdict", "found", "reasons", "requests", "seconds", "exit_code")
     return {
         "version": version(client),
         "date": datetime.now(UTC).date().isoformat(),
         "dialect": found["dialect"],
         "seconds": found["seconds"],
-        "scenarios": [{key: one[key] for key in kept} for one in found["scenarios"]],
+        "scenarios": [{key: one[key] for key in fields} for one in found["scenarios"]],
     }
 
 
 def _keep(name: str, mode: str, report: Report) -> None:
-    _file(name, mode).write_text(json.dumps(report, indent=1), encoding="utf-8")
+    _file(name, mode).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def kept() -> dict[str, dict[str, Report]]:
+    """The verdicts that are kept, by client and by mode."""
+    return {name: _kept(name) for name in ORDER}
 
 
 def _kept(name: str) -> dict[str, Report]:
