@@ -140,6 +140,16 @@ def test_what_no_proxy_takes_out(cli: Cli, upstream: Upstream) -> None:
     assert "http://127.0.0.1:1 of HTTP_PROXY is not used: NO_PROXY has 127.0.0.0/8" in ended.out
 
 
+def test_of_several_proxies_it_says_which_one_is_examined(cli: Cli, upstream: Upstream) -> None:
+    with CuttingProxy() as proxy, CuttingProxy() as other:
+        given = ("--proxy", proxy.url, "--proxy", other.url, "--proxy", "direct")
+        ended = cli("doctor", "--base-url", upstream.url, *given, *SKIPPING, HTTP_PROXY="http://h:1")
+        assert (bool(proxy.tunnels), other.tunnels) == (True, [])
+    for following in (other.url, "direct"):
+        assert f"{following} of --proxy comes next where that fails; --proxy {following} examines it" in ended.out
+    assert "http://h:1 of HTTP_PROXY is not used: another one comes first" in ended.out
+
+
 def test_a_given_proxy_wins_over_no_proxy(cli: Cli, upstream: Upstream) -> None:
     with CuttingProxy(idle=60) as proxy:
         args = ("--base-url", upstream.url, "--proxy", proxy.url, "--json", *SKIPPING)

@@ -9,7 +9,7 @@ from unbroken.cli.terminal import harmless
 from unbroken.core.advice import rounded
 from unbroken.doctor.diagnosis import Diagnosis
 from unbroken.doctor.examination import Examination
-from unbroken.doctor.path import PathReport
+from unbroken.doctor.path import PathReport, ProxyPlace
 from unbroken.doctor.silences import End, FarEndKind, SilenceTrial, SilentConnection
 
 
@@ -34,8 +34,7 @@ def _facts(path: PathReport) -> Iterator[tuple[str, str]]:
     yield "proxy", _proxy(path)
     for place in path.proxies:
         if not place.used:
-            why = f"NO_PROXY has {path.exception}" if path.exception else "another one comes first"
-            yield "", f"{place.url or 'a malformed proxy'} of {place.source} is not used: {why}"
+            yield "", f"{place.url or 'a malformed proxy'} of {place.source} {_unexamined(place, path)}"
     if path.addresses:
         yield ("proxy is at" if path.proxy else "addresses"), ", ".join(path.addresses)
     if path.seconds:
@@ -58,6 +57,13 @@ def _proxy(path: PathReport) -> str:
     if used is None or not path.proxy:
         return f"none: {used.url or 'a malformed one'} by {used.source}" if used else "none"
     return f"{path.proxy}, set by {used.source}"
+
+
+def _unexamined(place: ProxyPlace, path: PathReport) -> str:
+    """Say why a proxy is not that of this examination."""
+    if place.source in {used.source for used in path.proxies if used.used}:  # several were given, in order
+        return f"comes next where that fails; --proxy {place.url} examines it"
+    return f"is not used: {f'NO_PROXY has {path.exception}' if path.exception else 'another one comes first'}"
 
 
 def _trust(path: PathReport) -> str:
