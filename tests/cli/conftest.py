@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -21,6 +22,9 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFi
             for name, value in env.items():
                 changed.setenv(name, value)
             changed.setattr("sys.stdin", None)
+            logger = logging.getLogger("unbroken")  # of which a program makes what it likes
+            changed.setattr(logger, "propagate", logger.propagate)
+            changed.setattr(logger, "handlers", [*logger.handlers])
             try:
                 code = execute(args)
             except SystemExit as exc:
