@@ -348,7 +348,7 @@ class TestKilled:
             redis.start()
             for client in clients:
                 before = redis.known()
-                poll(lambda: client.ask_json(*CHAT.request()).whole and redis.known() > before)  # noqa: B023
+                poll(lambda: client.ask_json(*CHAT.request()).whole and redis.known() - before)  # noqa: B023
 
     def test_a_worker_is_replaced_and_the_others_go_on(self, start: Start) -> None:
         faults = [None, *[Fault("stall", "after_headers", seconds=3 * PATIENCE)] * 2]
