@@ -70,20 +70,22 @@ def ping_for(timer: float) -> float:
 
 def is_loopback(host: str) -> bool:
     """Return whether a name or address, without brackets, is this machine's own."""
-    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = _address_of(host)
+    return address is not None and address.is_loopback
 
 
 def is_private(host: str) -> bool:
     """Return whether a host, with or without its port, is this machine or an address of a private network."""
     name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+    address = _address_of(name)
+    return address is not None and address.is_private
+
+
+def _address_of(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that a name stands for without a resolver; ``None`` if it stands for none."""
     if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, section 6.3
-        return True
+        return ipaddress.IPv4Address("127.0.0.1")
     try:
-        return ipaddress.ip_address(name).is_private
+        return ipaddress.ip_address(name)
     except ValueError:
-        return False
+        return None
