@@ -241,7 +241,7 @@ class TestALogThatIsNotRead:
         assert lines.dropped > 2000
         began = time.monotonic()
         lines.close(0.2)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 2
         assert b"\n" in os.read(reading, 65536)
 
     def test_says_so_when_it_is_read_again(self, pipe: tuple[int, int]) -> None:
